@@ -1,0 +1,26 @@
+# Warnings, sanitizers and the floating-point rules that every target of the project is built with.
+
+add_library(volley_options INTERFACE)
+add_library(volley::options ALIAS volley_options)
+target_include_directories(volley_options INTERFACE
+  $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/volley>)
+target_compile_features(volley_options INTERFACE cxx_std_20)
+# Contraction would let the compiler fuse a multiply and an add in one loop and not in its tail:
+# results must not depend on where a row lies. Fused operations are written out where they are meant.
+target_compile_options(volley_options INTERFACE
+  $<BUILD_INTERFACE:$<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off>>
+  $<BUILD_INTERFACE:$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wshadow;-Wconversion;-Wno-sign-conversion;-Wno-missing-field-initializers>>)
+if(VOLLEY_SANITIZE)
+  target_compile_options(volley_options INTERFACE
+    $<BUILD_INTERFACE:-fsanitize=${VOLLEY_SANITIZE};-fno-omit-frame-pointer;-fno-sanitize-recover=all>)
+  target_link_options(volley_options INTERFACE $<BUILD_INTERFACE:-fsanitize=${VOLLEY_SANITIZE}>)
+endif()
+
+# volley_library(NAME SOURCES... ) makes the static library volley_NAME with the alias volley::NAME.
+function(volley_library name)
+  cmake_parse_arguments(arg "" "" "SOURCES;LINK;PRIVATE_LINK" ${ARGN})
+  add_library(volley_${name} STATIC ${arg_SOURCES})
+  add_library(volley::${name} ALIAS volley_${name})
+  set_target_properties(volley_${name} PROPERTIES EXPORT_NAME ${name})
+  target_link_libraries(volley_${name} PUBLIC volley::options ${arg_LINK} PRIVATE ${arg_PRIVATE_LINK})
+endfunction()

@@ -1,0 +1,82 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "core/backend/buffer.h"
+#include "core/backend/operations.h"
+#include "core/tensor/tensor.h"
+
+namespace volley {
+
+// Executes operations in the order of the calls. One queue belongs to one session; several queues of one backend
+// may be used at the same time from different threads. Operations do not allocate and do not wait: results may be
+// read by the host after `finish` or `download`.
+class Queue {
+ public:
+  virtual ~Queue() = default;
+
+  virtual void gather_rows(const GatherRowsArgs& args) = 0;
+  virtual void add_rows(const AddRowsArgs& args) = 0;
+  virtual void rms_norm(const RmsNormArgs& args) = 0;
+  virtual void layer_norm(const LayerNormArgs& args) = 0;
+  virtual void linear(const LinearArgs& args) = 0;
+  virtual void activate(const ActivateArgs& args) = 0;
+  virtual void silu_mul(const SiluMulArgs& args) = 0;
+  virtual void add(const AddArgs& args) = 0;
+  virtual void rope(const RopeArgs& args) = 0;
+  virtual void write_cache(const WriteCacheArgs& args) = 0;
+  virtual void attention(const AttentionArgs& args) = 0;
+  virtual void attention_weights(const AttentionWeightsArgs& args) = 0;
+  virtual void dense_attention(const DenseAttentionArgs& args) = 0;
+  virtual void move_entries(const MoveEntriesArgs& args) = 0;
+  virtual void copy_page(const CopyPageArgs& args) = 0;
+  virtual void conv2d(const Conv2dArgs& args) = 0;
+  virtual void group_norm(const GroupNormArgs& args) = 0;
+  virtual void upsample2x(const Upsample2xArgs& args) = 0;
+  virtual void transpose(const TransposeArgs& args) = 0;
+  virtual void l2_normalize(const L2NormalizeArgs& args) = 0;
+  virtual void nearest_rows(const NearestRowsArgs& args) = 0;
+  virtual void sample(const SampleArgs& args) = 0;
+
+  // Copies between host and device memory, in order with the operations. `upload` may return before the copy is
+  // done but has read `host` by then; `download` returns when `host` holds the bytes.
+  virtual void upload(const void* host, void* device, int64_t bytes) = 0;
+  virtual void download(const void* device, void* host, int64_t bytes) = 0;
+  virtual void finish() = 0;
+};
+
+// What a device is, for people.
+struct DeviceInfo {
+  std::string name;         // as --device takes it
+  std::string description;  // processor or card
+  bool has_bf16 = false;    // products on bf16 weights run natively
+};
+
+// A device: its memory, its weight layouts, its queues. Const after construction and shareable between threads.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  virtual const DeviceInfo& info() const = 0;
+  virtual std::unique_ptr<Queue> make_queue() const = 0;
+
+  // Uninitialised memory, aligned to 64 bytes. Throws Error naming the bytes asked for when there is too little.
+  virtual Buffer allocate(int64_t bytes) const = 0;
+  // Bytes allocated now and at most so far.
+  virtual int64_t allocated_bytes() const = 0;
+  virtual int64_t peak_bytes() const = 0;
+
+  // Packs `weight`, [out_features, in_features] in any float type, for products with storage `type`.
+  virtual LinearWeight pack_linear(const HostView& weight, WeightType type) const = 0;
+  // Packs a convolution's weight [out, in, kh, kw] and bias [out] (f32; empty shape: zeros).
+  virtual ConvWeight pack_conv(const HostView& weight, const HostView& bias) const = 0;
+};
+
+// `device`: "cpu", "cpu-reference" ("auto" picks cpu). threads: 0 = physical cores. Throws Error kUsage for an
+// unknown device, kFailed for one that is missing.
+std::shared_ptr<const Backend> make_backend(std::string_view device, int64_t threads);
+
+}  // namespace volley

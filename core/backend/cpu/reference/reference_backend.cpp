@@ -1,0 +1,64 @@
+#include "core/backend/cpu/reference/reference_backend.h"
+
+#include <cstring>
+
+#include "core/backend/cpu/host_memory.h"
+#include "core/backend/cpu/reference/reference_queue.h"
+#include "core/io/convert.h"
+
+namespace volley {
+namespace {
+
+// Weights lie as they are in the checkpoint: f32 row-major, or bf16 row-major.
+class ReferenceBackend : public Backend {
+ public:
+  const DeviceInfo& info() const override { return info_; }
+  std::unique_ptr<Queue> make_queue() const override { return std::make_unique<ReferenceQueue>(); }
+  Buffer allocate(int64_t bytes) const override { return memory_.allocate(bytes); }
+  int64_t allocated_bytes() const override { return memory_.allocated_bytes(); }
+  int64_t peak_bytes() const override { return memory_.peak_bytes(); }
+
+  LinearWeight pack_linear(const HostView& weight, WeightType type) const override {
+    VOLLEY_ASSERT(weight.shape.rank() == 2);
+    const std::vector<float> values = to_f32(weight);
+    LinearWeight packed{.type = type, .out_features = weight.shape[0], .in_features = weight.shape[1]};
+    if (type == WeightType::kF32) {
+      packed.data = copy(values);
+      return packed;
+    }
+    packed.data = memory_.allocate(weight.shape.size() * 2);
+    auto* out = reinterpret_cast<uint16_t*>(packed.data.data());
+    for (size_t i = 0; i < values.size(); ++i) out[i] = f32_to_bf16(values[i]);
+    return packed;
+  }
+
+  ConvWeight pack_conv(const HostView& weight, const HostView& bias) const override {
+    VOLLEY_ASSERT(weight.shape.rank() == 4);
+    const int64_t out_channels = weight.shape[0];
+    std::vector<float> bias_values(static_cast<size_t>(out_channels), 0.0f);
+    if (bias.data != nullptr) bias_values = to_f32(bias);
+    return {.data = copy(to_f32(weight)),
+            .bias = copy(bias_values),
+            .out_channels = out_channels,
+            .in_channels = weight.shape[1],
+            .kernel_h = weight.shape[2],
+            .kernel_w = weight.shape[3]};
+  }
+
+ private:
+  Buffer copy(const std::vector<float>& values) const {
+    const int64_t bytes = static_cast<int64_t>(values.size() * sizeof(float));
+    Buffer buffer = memory_.allocate(bytes);
+    std::memcpy(buffer.data(), values.data(), static_cast<size_t>(bytes));
+    return buffer;
+  }
+
+  HostMemory memory_;
+  DeviceInfo info_{.name = "cpu-reference", .description = "plain loops, one thread", .has_bf16 = false};
+};
+
+}  // namespace
+
+std::shared_ptr<const Backend> make_reference_backend() { return std::make_shared<ReferenceBackend>(); }
+
+}  // namespace volley

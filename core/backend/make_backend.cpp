@@ -1,0 +1,15 @@
+#include <string>
+
+#include "core/backend/backend.h"
+#include "core/backend/cpu/reference/reference_backend.h"
+
+namespace volley {
+
+std::shared_ptr<const Backend> make_backend(std::string_view device, int64_t threads) {
+  (void)threads;
+  if (device == "cpu-reference" || device == "cpu" || device == "auto") return make_reference_backend();
+  throw Error("--device " + std::string(device) + ": unknown device; known are cpu, cpu-reference",
+              ErrorKind::kUsage);
+}
+
+}  // namespace volley

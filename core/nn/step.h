@@ -95,6 +95,7 @@ struct ModelTraits {
   int64_t kv_heads = 0;
   int64_t head_width = 0;
   int64_t memory_layers = 0;        // planes of the memory cache; 0: takes no memory
+  int64_t memory_width = 0;         // of an encoder's output rows
   int64_t position_components = 1;  // 1 to 3
   int64_t max_position = 0;         // every component is below this
   int64_t logit_shift = 1;          // row at position p predicts position p + shift
@@ -141,6 +142,15 @@ struct StepOutputs {
   std::span<const AttentionTapOutput> cross_attention;
 };
 
+// Rows of an encoder's output that a model's cross-attention shall read, laid out in the memory cache.
+struct MemoryInputs {
+  Queue& queue;
+  Arena& arena;
+  const KvCache& cache;
+  ConstTensor rows;  // [T, width of the memory]
+  StepTables tables;  // one sequence of T scratch rows
+};
+
 // A network that turns new rows and a cache into logits. Config and weights, nothing else: const, shareable, and
 // without cache, sampler, loop or tokenizer.
 class StepModel {
@@ -149,6 +159,8 @@ class StepModel {
   virtual const ModelTraits& traits() const = 0;
   // Runs the rows of one step. Called by Session, which has checked the step against the traits.
   virtual void step(const StepInputs& in, const StepOutputs& out) const = 0;
+  // Writes the keys and values of a memory to the memory cache. Only for models with memory_layers.
+  virtual void project_memory(const MemoryInputs& in) const;
   // Position of the row at index `index` of a sequence (prompt first). Default: the index itself.
   virtual std::array<int32_t, 3> position(int64_t index) const { return {static_cast<int32_t>(index), 0, 0}; }
 };

@@ -49,9 +49,9 @@ std::vector<float> WeightLoader::values(const std::string& name, Shape shape) {
     if (!is_float) fail(name, "expected a float type, found " + std::string(dtype_name(view.dtype)));
     return to_f32(view);
   }
-  if (shape.rank() != 2 || shape[1] % kQuantBlock != 0) fail(name, "cannot be stored in blocks of 32");
+  if (shape.rank() != 2 || shape[1] % kQ8BlockSize != 0) fail(name, "cannot be stored in blocks of 32");
   const HostView& quant_view = find(name + ".quants", shape);
-  const HostView& scale_view = find(name + ".scales", {shape[0], shape[1] / kQuantBlock});
+  const HostView& scale_view = find(name + ".scales", {shape[0], shape[1] / kQ8BlockSize});
   if (quant_view.dtype != DType::kI8) fail(name + ".quants", "expected i8");
   return dequantize_q8_0(quant_view, scale_view);
 }

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace volley {
+
+// Writes a file so that its name only ever shows the old or the whole new contents: the bytes go to a
+// temporary name in the same folder, `commit` renames it. Without `commit` the temporary file is removed.
+// A target that exists and is no regular file (/dev/null, a pipe) is written directly.
+// All members throw Error naming the path. The bytes reach the disk when the system writes them back.
+class AtomicFile {
+ public:
+  explicit AtomicFile(std::string path);
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+  ~AtomicFile();
+
+  void write(std::span<const std::byte> bytes);
+  void write(std::string_view text);
+  // The last call; nothing may be written afterwards.
+  void commit();
+
+ private:
+  [[noreturn]] void fail(const char* action);
+  void discard();
+
+  std::string path_;
+  std::string temporary_;  // empty when the target is written directly
+  int descriptor_ = -1;
+};
+
+}  // namespace volley

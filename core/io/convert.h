@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "core/io/weight_source.h"
+#include "core/tensor/tensor.h"
+
+namespace volley {
+
+// The elements of a view as floats. f32, f16, bf16, f64 (rounded). Throws Error for other types.
+std::vector<float> to_f32(const HostView& view);
+
+// The elements of a view as integers. i64, i32, i16, i8, u8, bool. Throws Error for other types.
+std::vector<int64_t> to_i64(const HostView& view);
+
+// Weights per q8_0 block, along the last dimension.
+inline constexpr int64_t kQ8BlockSize = 32;
+
+// w[n, k] = quants[n, k] * scales[n, k / 32]. quants: i8 [N, K], scales: f16 [N, K/32]; K a multiple of 32.
+// Leading dimensions may be any. Throws Error naming what does not fit.
+std::vector<float> dequantize_q8_0(const HostView& quants, const HostView& scales);
+
+// Floats with their extents.
+struct FloatTensor {
+  Shape shape;
+  std::vector<float> values;
+};
+
+// A weight by name: stored as floats, or as the q8_0 planes `name`.quants and `name`.scales.
+// Throws Error "<path>: tensor 'name' ..." if it is absent or of another type.
+FloatTensor read_f32(const WeightSource& source, std::string_view name);
+
+}  // namespace volley

@@ -1,0 +1,16 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "core/io/weight_source.h"
+
+namespace volley {
+
+// Opens a checkpoint, whatever its container: a safetensors file, a `*.safetensors.index.json`, a PyTorch
+// zip file, or a folder with model.safetensors or model.safetensors.index.json (the first that is there).
+// The container is told from the first bytes, by the file's extension only where they say nothing.
+// Throws Error "<path>: <fault>"; kModelMissing if nothing is there, kFailed otherwise.
+std::unique_ptr<WeightSource> open_weights(const std::string& path);
+
+}  // namespace volley

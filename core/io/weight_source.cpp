@@ -1,0 +1,13 @@
+#include "core/io/weight_source.h"
+
+#include <algorithm>
+
+namespace volley {
+
+const HostView* WeightSource::find(std::string_view name) const {
+  const std::vector<NamedTensor>& all = tensors();
+  const auto found = std::ranges::lower_bound(all, name, std::ranges::less{}, &NamedTensor::name);
+  return found != all.end() && found->name == name ? &found->view : nullptr;
+}
+
+}  // namespace volley

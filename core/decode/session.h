@@ -43,6 +43,7 @@ class Session {
 
   // `model` must outlive the session. Throws Error when memory is short.
   Session(const StepModel& model, std::shared_ptr<const Backend> backend, const Options& options);
+  ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
@@ -76,6 +77,7 @@ class Session {
                  WantDistribution want = WantDistribution::kNo);
 
   // Projects an encoder's output [T, width] for the model's cross-attention. Shared by all sequences that name it.
+  // Outputs of the last step are gone afterwards when the rows come from the host.
   SequenceId add_memory(ConstTensor rows);
   SequenceId add_memory(std::span<const float> rows);
 

@@ -19,6 +19,7 @@ class Queue {
   virtual ~Queue() = default;
 
   virtual void gather_rows(const GatherRowsArgs& args) = 0;
+  virtual void copy(const CopyArgs& args) = 0;
   virtual void add_rows(const AddRowsArgs& args) = 0;
   virtual void rms_norm(const RmsNormArgs& args) = 0;
   virtual void layer_norm(const LayerNormArgs& args) = 0;

@@ -46,6 +46,12 @@ struct GatherRowsArgs {
   Tensor out;         // [R, W]
 };
 
+// out = x.
+struct CopyArgs {
+  ConstTensor x;
+  Tensor out;
+};
+
 // out[r] += table[ids[r]]; negative ids add nothing.
 struct AddRowsArgs {
   ConstTensor table;  // [T, W]

@@ -1,4 +1,5 @@
 // Reference operations of transformer layers.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -15,6 +16,10 @@ void ReferenceQueue::gather_rows(const GatherRowsArgs& args) {
     std::memcpy(args.out.data + r * width, args.table.data + id * width,
                 static_cast<size_t>(width) * sizeof(float));
   }
+}
+
+void ReferenceQueue::copy(const CopyArgs& args) {
+  std::copy(args.x.data, args.x.data + args.x.size(), args.out.data);
 }
 
 void ReferenceQueue::add_rows(const AddRowsArgs& args) {

@@ -1,0 +1,348 @@
+#include "core/decode/session.h"
+
+#include <algorithm>
+#include <map>
+#include <numeric>
+#include <string>
+#include <utility>
+
+#include "core/base/error.h"
+#include "core/nn/step_tables.h"
+
+namespace volley {
+
+inline constexpr int64_t kPromptChunk = 256;
+
+// Outputs of one pass that the caller may still read.
+struct Session::Pass {
+  int64_t columns = 0;         // of attention taps on the own keys
+  int64_t memory_columns = 0;  // of taps on the memory
+  std::vector<HiddenTap> hidden;
+  std::vector<AttentionTapOutput> attention;
+  std::vector<AttentionTapOutput> cross_attention;
+};
+
+namespace {
+
+KvCache::Config cache_config(const ModelTraits& traits, const Session::Options& options) {
+  return {.planes = traits.cached_layers,
+          .kv_heads = traits.kv_heads,
+          .head_width = traits.head_width,
+          .sequences = options.sequences,
+          .entries = options.entries,
+          .pages = options.pages};
+}
+
+template <typename T>
+void append_unique(std::vector<T>& all, const std::vector<T>& some) {
+  for (const T& item : some) {
+    if (std::ranges::count(all, item) == 0) all.push_back(item);
+  }
+}
+
+// A mask under which a prompt chunk sees itself.
+MaskKind prompt_mask(const ModelTraits& traits) {
+  return std::ranges::count(traits.masks, MaskKind::kCausal) > 0 ? MaskKind::kCausal : MaskKind::kFull;
+}
+
+}  // namespace
+
+Session::Session(const StepModel& model, std::shared_ptr<const Backend> backend, const Options& options)
+    : model_(model),
+      backend_(std::move(backend)),
+      queue_(backend_->make_queue()),
+      options_(options),
+      cache_(*backend_, *queue_, cache_config(model.traits(), options)),
+      arena_(*backend_) {
+  const ModelTraits& traits = model.traits();
+  if (traits.memory_layers > 0) {
+    memory_ = std::make_unique<KvCache>(*backend_, *queue_,
+                                        KvCache::Config{.planes = traits.memory_layers,
+                                                        .kv_heads = traits.kv_heads,
+                                                        .head_width = traits.head_width,
+                                                        .sequences = options.memory_sequences,
+                                                        .entries = options.memory_entries});
+  }
+}
+
+Session::~Session() = default;
+
+Indices Session::upload(std::vector<Buffer>& buffers, size_t slot, std::span<const int32_t> values, Shape shape) {
+  VOLLEY_ASSERT(shape.size() == static_cast<int64_t>(values.size()));
+  if (buffers.size() <= slot) buffers.resize(slot + 1);
+  const auto bytes = static_cast<int64_t>(values.size_bytes());
+  if (buffers[slot].bytes() < std::max<int64_t>(bytes, 1)) {
+    buffers[slot] = backend_->allocate(std::bit_ceil(static_cast<uint64_t>(std::max<int64_t>(bytes, 64))));
+  }
+  queue_->upload(values.data(), buffers[slot].data(), bytes);
+  return {reinterpret_cast<const int32_t*>(buffers[slot].data()), shape};
+}
+
+void Session::step(std::span<const SequenceStep> steps) {
+  check_step(model_.traits(), steps, cache_, memory_.get());
+  arena_.reset();
+  passes_.clear();
+  sequence_outputs_.assign(steps.size(), {});
+
+  int32_t logits_rows = 0;
+  first_logits_row_.clear();
+  // Passes: one for each (phase, layer subset), in order of first appearance.
+  std::vector<std::vector<int32_t>> groups;
+  for (size_t i = 0; i < steps.size(); ++i) {
+    const auto same_pass = [&](const std::vector<int32_t>& group) {
+      const SequenceStep& first = steps[static_cast<size_t>(group.front())];
+      return first.phase == steps[i].phase && first.layers == steps[i].layers;
+    };
+    const auto group = std::ranges::find_if(groups, same_pass);
+    if (group == groups.end()) {
+      groups.push_back({static_cast<int32_t>(i)});
+    } else {
+      group->push_back(static_cast<int32_t>(i));
+    }
+    cache_.reserve(steps[i].sequence, steps[i].write == CacheWrite::kReplace ? 0 : content_rows(steps[i]),
+                   steps[i].replaced);
+  }
+  for (const auto& group : groups) {
+    for (int32_t index : group) logits_rows += static_cast<int32_t>(steps[static_cast<size_t>(index)].wanted.logits.size());
+  }
+  logits_ = arena_.tensor({logits_rows, model_.traits().vocab_size});  // [n, vocab]
+  first_logits_row_.assign(steps.size(), 0);
+  int32_t next_row = 0;
+  for (const auto& group : groups) {
+    for (int32_t index : group) {
+      first_logits_row_[static_cast<size_t>(index)] = next_row;
+      next_row += static_cast<int32_t>(steps[static_cast<size_t>(index)].wanted.logits.size());
+    }
+  }
+  for (const auto& group : groups) {
+    passes_.emplace_back();
+    run_pass(steps, group, passes_.back());
+  }
+  statistics_.peak_bytes = std::max(statistics_.peak_bytes, backend_->peak_bytes());
+}
+
+void Session::run_pass(std::span<const SequenceStep> steps, std::span<const int32_t> indices, Pass& pass) {
+  const ModelTraits& traits = model_.traits();
+  const SequenceStep& first = steps[static_cast<size_t>(indices.front())];
+  const bool is_prompt = first.phase == Phase::kPrompt;
+  const StopWatch watch(is_prompt ? statistics_.prompt_seconds : statistics_.decode_seconds);
+
+  int64_t real_rows = 0;
+  for (int32_t index : indices) real_rows += static_cast<int64_t>(steps[static_cast<size_t>(index)].rows.size());
+  const int64_t bucket = options_.row_bucket;
+  const HostTables host = build_tables(traits, steps, indices, (bucket - real_rows % bucket) % bucket);
+  (is_prompt ? statistics_.prompt_forwards : statistics_.forwards) += 1;
+  (is_prompt ? statistics_.prompt_rows : statistics_.rows) += real_rows;
+
+  // Passes of one step have tables of their own: an earlier pass may still be running.
+  const size_t base = (passes_.size() - 1) * 16;
+  const auto device = [&](size_t slot, std::span<const int32_t> values) {
+    return upload(table_buffers_, base + slot, values, {static_cast<int64_t>(values.size())});
+  };
+  const StepTables tables{.row_sequence = device(0, host.row_sequence),
+                          .row_entry = device(1, host.row_entry),
+                          .row_context = device(2, host.row_context),
+                          .row_prefix = device(3, host.row_prefix),
+                          .row_tail_begin = device(4, host.row_tail_begin),
+                          .row_tail_count = device(5, host.row_tail_count),
+                          .tail = device(6, host.tail),
+                          .sequence_slot = device(7, host.sequence_slot),
+                          .sequence_memory = device(8, host.sequence_memory)};
+  ConstTensor embeddings;
+  if (!host.embeddings.empty()) {
+    const Tensor given = arena_.tensor({host.rows, traits.dim});  // [R, dim]
+    queue_->upload(host.embeddings.data(), given.data, given.size() * 4);
+    embeddings = given;
+  }
+  std::vector<int32_t> layers = first.layers;
+  if (layers.empty()) {
+    layers.resize(static_cast<size_t>(traits.layers));
+    std::iota(layers.begin(), layers.end(), 0);
+  }
+
+  std::vector<int32_t> hidden_layers;
+  std::vector<AttentionTap> attention, cross_attention;
+  for (size_t s = 0; s < indices.size(); ++s) {
+    const auto index = static_cast<size_t>(indices[s]);
+    const SequenceStep& step = steps[index];
+    sequence_outputs_[index] = {.packed_row = host.packed_row[s], .pass = passes_.size() - 1};
+    append_unique(hidden_layers, step.wanted.hidden_layers);
+    append_unique(attention, step.wanted.attention);
+    append_unique(cross_attention, step.wanted.cross_attention);
+    pass.columns = std::max(pass.columns, cache_.length(step.sequence) + static_cast<int64_t>(step.rows.size()));
+    if (step.memory != SequenceId::kNone) pass.memory_columns = std::max(pass.memory_columns, memory_->length(step.memory));
+  }
+  for (int32_t layer : hidden_layers) pass.hidden.push_back({layer, arena_.tensor({host.rows, traits.dim})});
+  for (AttentionTap tap : attention) pass.attention.push_back({tap, arena_.tensor({host.rows, pass.columns})});
+  for (AttentionTap tap : cross_attention) {
+    pass.cross_attention.push_back({tap, arena_.tensor({host.rows, pass.memory_columns})});
+  }
+
+  const StepInputs in{.queue = *queue_,
+                      .arena = arena_,
+                      .cache = cache_,
+                      .memory = memory_.get(),
+                      .phase = first.phase,
+                      .rows = host.rows,
+                      .query_rows = host.query_rows,
+                      .tokens = device(9, host.tokens),
+                      .embeddings = embeddings,
+                      .positions = upload(table_buffers_, base + 10, host.positions,
+                                          {host.rows, traits.position_components}),
+                      .tables = tables,
+                      .layers = layers};
+  const StepOutputs out{.logits_rows = device(11, host.logits_rows),
+                        .logits = logits_.rows(first_logits_row_[static_cast<size_t>(indices.front())],
+                                               static_cast<int64_t>(host.logits_rows.size())),
+                        .hidden = pass.hidden,
+                        .attention = pass.attention,
+                        .cross_attention = pass.cross_attention};
+  model_.step(in, out);
+}
+
+void Session::prefill(std::span<const Prompt> prompts, WantLogits want) {
+  // Every prompt's chunks start at multiples of 256 of its own entries; shorter prompts begin later so that all end
+  // in the last step, whose logits the caller reads.
+  const auto chunks = [](const Prompt& prompt) {
+    return (static_cast<int64_t>(prompt.rows.size()) + kPromptChunk - 1) / kPromptChunk;
+  };
+  int64_t most = 0;
+  for (const Prompt& prompt : prompts) {
+    VOLLEY_ASSERT(!prompt.rows.empty());
+    if (cache_.length(prompt.sequence) % kPromptChunk != 0) {
+      throw Error("prompt: a sequence of " + std::to_string(cache_.length(prompt.sequence)) +
+                  " entries can be continued by a prompt only at a multiple of " + std::to_string(kPromptChunk));
+    }
+    most = std::max(most, chunks(prompt));
+  }
+  std::vector<size_t> next_embedding(prompts.size(), 0);
+  for (int64_t turn = 0; turn < most; ++turn) {
+    std::vector<SequenceStep> steps;
+    for (size_t p = 0; p < prompts.size(); ++p) {
+      const Prompt& prompt = prompts[p];
+      const int64_t chunk = turn - (most - chunks(prompt));
+      if (chunk < 0) continue;
+      const int64_t begin = chunk * kPromptChunk;
+      const int64_t end = std::min(begin + kPromptChunk, static_cast<int64_t>(prompt.rows.size()));
+      SequenceStep step{.sequence = prompt.sequence,
+                        .phase = Phase::kPrompt,
+                        .rows = {prompt.rows.begin() + begin, prompt.rows.begin() + end},
+                        .visibility = {.kind = prompt_mask(model_.traits())},
+                        .memory = prompt.memory};
+      const auto given = static_cast<size_t>(
+          model_.traits().dim *
+          std::ranges::count_if(step.rows, [](const StepRow& row) { return row.kind == RowKind::kEmbedding; }));
+      const auto from = prompt.embeddings.begin() + static_cast<int64_t>(next_embedding[p]);
+      step.embeddings.assign(from, from + static_cast<int64_t>(given));
+      next_embedding[p] += given;
+      if (turn == most - 1 && want == WantLogits::kYes) step.wanted.logits = {static_cast<int32_t>(end - begin - 1)};
+      steps.push_back(std::move(step));
+    }
+    this->step(steps);
+    for (const SequenceStep& step : steps) cache_.commit_prefix(step.sequence, content_rows(step));
+  }
+}
+
+std::vector<float> Session::logits_on_host(int64_t row) const {
+  std::vector<float> values(static_cast<size_t>(logits_.shape[1]));
+  queue_->download(logits_.data + row * logits_.shape[1], values.data(), static_cast<int64_t>(values.size()) * 4);
+  return values;
+}
+
+std::vector<float> Session::hidden(int64_t sequence, int32_t layer) const {
+  const SequenceOutputs& outputs = sequence_outputs_[static_cast<size_t>(sequence)];
+  const auto& taps = passes_[outputs.pass].hidden;
+  const auto tap = std::ranges::find_if(taps, [&](const HiddenTap& t) { return t.layer == layer; });
+  VOLLEY_ASSERT(tap != taps.end());
+  const int64_t width = tap->out.shape[1];
+  std::vector<float> values(outputs.packed_row.size() * static_cast<size_t>(width));
+  for (size_t r = 0; r < outputs.packed_row.size(); ++r) {
+    queue_->download(tap->out.data + outputs.packed_row[r] * width, values.data() + static_cast<int64_t>(r) * width, width * 4);
+  }
+  return values;
+}
+
+Session::AttentionRows Session::attention(int64_t sequence, AttentionTap tap) const {
+  return download_attention(sequence, passes_[sequence_outputs_[static_cast<size_t>(sequence)].pass].attention, tap);
+}
+
+Session::AttentionRows Session::cross_attention(int64_t sequence, AttentionTap tap) const {
+  return download_attention(sequence, passes_[sequence_outputs_[static_cast<size_t>(sequence)].pass].cross_attention, tap);
+}
+
+Session::AttentionRows Session::download_attention(int64_t sequence, std::span<const AttentionTapOutput> taps,
+                                                   AttentionTap wanted) const {
+  const auto tap = std::ranges::find_if(taps, [&](const AttentionTapOutput& t) { return t.tap == wanted; });
+  VOLLEY_ASSERT(tap != taps.end());
+  const std::vector<int32_t>& rows = sequence_outputs_[static_cast<size_t>(sequence)].packed_row;
+  const int64_t columns = tap->out.shape[1];
+  AttentionRows result{.columns = columns, .weights = std::vector<float>(rows.size() * static_cast<size_t>(columns))};
+  for (size_t r = 0; r < rows.size(); ++r) {
+    queue_->download(tap->out.data + rows[r] * columns, result.weights.data() + static_cast<int64_t>(r) * columns,
+                     columns * 4);
+  }
+  return result;
+}
+
+Samples Session::sample(std::span<const SampleRow> rows, std::span<const int32_t> path, WantDistribution want) {
+  const StopWatch watch(statistics_.sample_seconds);
+  const auto count = static_cast<int64_t>(rows.size());
+  const int64_t vocab = logits_.shape[1];
+  static_assert(sizeof(SampleRow) % sizeof(int32_t) == 0);
+  const Indices table = upload(
+      sample_buffers_, 0,
+      {reinterpret_cast<const int32_t*>(rows.data()), rows.size() * sizeof(SampleRow) / sizeof(int32_t)},
+      {static_cast<int64_t>(rows.size() * sizeof(SampleRow) / sizeof(int32_t))});
+  const View<int32_t> tokens = arena_.indices({count});
+  const Tensor probability = arena_.tensor({count});
+  const Tensor entropy = arena_.tensor({count});
+  Tensor distribution;
+  if (want == WantDistribution::kYes) distribution = arena_.tensor({count, vocab});  // [m, vocab]
+  queue_->sample({.logits = logits_,
+                  .rows = {reinterpret_cast<const SampleRow*>(table.data), {count}},
+                  .path = upload(sample_buffers_, 1, path, {static_cast<int64_t>(path.size())}),
+                  .tokens = tokens,
+                  .probability = probability,
+                  .entropy = entropy,
+                  .distribution = distribution});
+  Samples samples{.tokens = std::vector<int32_t>(rows.size()),
+                  .probability = std::vector<float>(rows.size()),
+                  .entropy = std::vector<float>(rows.size())};
+  queue_->download(tokens.data, samples.tokens.data(), count * 4);
+  queue_->download(probability.data, samples.probability.data(), count * 4);
+  queue_->download(entropy.data, samples.entropy.data(), count * 4);
+  if (want == WantDistribution::kYes) {
+    samples.distribution.resize(rows.size() * static_cast<size_t>(vocab));
+    queue_->download(distribution.data, samples.distribution.data(), count * vocab * 4);
+  }
+  return samples;
+}
+
+SequenceId Session::add_memory(ConstTensor rows) {
+  VOLLEY_ASSERT(memory_ != nullptr && rows.shape[1] == model_.traits().memory_width);
+  const int64_t count = rows.shape[0];
+  const SequenceId id = memory_->create();
+  memory_->reserve(id, count);
+  std::vector<int32_t> zeros(static_cast<size_t>(count), 0), entries(zeros);
+  std::iota(entries.begin(), entries.end(), 0);
+  const std::vector<int32_t> slot{static_cast<int32_t>(id)};
+  const auto device = [&](size_t buffer, std::span<const int32_t> values) {
+    return upload(table_buffers_, buffer, values, {static_cast<int64_t>(values.size())});
+  };
+  const StepTables tables{
+      .row_sequence = device(0, zeros), .row_entry = device(1, entries), .sequence_slot = device(7, slot)};
+  model_.project_memory({.queue = *queue_, .arena = arena_, .cache = *memory_, .rows = rows, .tables = tables});
+  memory_->commit_prefix(id, count);
+  return id;
+}
+
+SequenceId Session::add_memory(std::span<const float> rows) {
+  const int64_t width = model_.traits().memory_width;
+  VOLLEY_ASSERT(width > 0 && static_cast<int64_t>(rows.size()) % width == 0);
+  arena_.reset();
+  const Tensor device = arena_.tensor({static_cast<int64_t>(rows.size()) / width, width});  // [T, width]
+  queue_->upload(rows.data(), device.data, device.size() * 4);
+  return add_memory(device);
+}
+
+}  // namespace volley

@@ -1,0 +1,122 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "core/decode/statistics.h"
+#include "core/nn/step.h"
+
+namespace volley {
+
+// Rows of a prompt: token ids, or vectors, one after the other. `positions` may be empty: the model's positions of
+// the rows' indices.
+struct Prompt {
+  SequenceId sequence = SequenceId::kNone;
+  std::vector<StepRow> rows;
+  std::vector<float> embeddings;
+  SequenceId memory = SequenceId::kNone;
+};
+
+// Tokens chosen from logits, on the host.
+struct Samples {
+  std::vector<int32_t> tokens;       // [m]
+  std::vector<float> probability;    // [m]
+  std::vector<float> entropy;        // [m] nats
+  std::vector<float> distribution;   // [m, vocab], or empty
+};
+enum class WantLogits : uint8_t { kNo, kYes };
+enum class WantDistribution : uint8_t { kNo, kYes };
+
+// A generation's working memory on one backend: queue, caches, scratch memory, statistics. Many sessions may share
+// one model and one backend; a session is used by one thread at a time.
+class Session {
+ public:
+  struct Options {
+    int64_t sequences = 1;         // in the cache at once
+    int64_t entries = 0;           // a sequence may hold
+    int64_t pages = 0;             // 0: enough for all at full length
+    int64_t memory_sequences = 0;  // encoder outputs at once
+    int64_t memory_entries = 0;    // rows of one
+    int64_t row_bucket = 1;        // steps are padded with inert rows to a multiple of this
+  };
+
+  // `model` must outlive the session. Throws Error when memory is short.
+  Session(const StepModel& model, std::shared_ptr<const Backend> backend, const Options& options);
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  // Runs new rows of some sequences together. Sequences that differ in phase or layer subset run as separate passes
+  // of the same step. Outputs are valid until the next step. Throws Error naming the field the model cannot run.
+  void step(std::span<const SequenceStep> steps);
+  // Runs whole prompts on the prompt path in chunks cut at multiples of 256 entries and commits them. Afterwards the
+  // logits of the i-th prompt's last row are row i of logits(), if wanted.
+  void prefill(std::span<const Prompt> prompts, WantLogits want = WantLogits::kYes);
+
+  // Logits of the last step, [n, vocab], in the backend's memory.
+  ConstTensor logits() const { return logits_; }
+  // Which row of logits() holds the `wanted`-th wanted row of the `sequence`-th sequence of the step.
+  int32_t logits_row(int64_t sequence, int64_t wanted) const {
+    return first_logits_row_[static_cast<size_t>(sequence)] + static_cast<int32_t>(wanted);
+  }
+  // Copies of the last step's outputs.
+  std::vector<float> logits_on_host(int64_t row) const;
+  // Hidden states behind `layer` of the sequence's rows, [rows, dim]; they must have been wanted.
+  std::vector<float> hidden(int64_t sequence, int32_t layer) const;
+  // Attention weights of the sequence's rows, [rows, columns]; they must have been wanted.
+  struct AttentionRows {
+    int64_t columns = 0;
+    std::vector<float> weights;
+  };
+  AttentionRows attention(int64_t sequence, AttentionTap tap) const;
+  AttentionRows cross_attention(int64_t sequence, AttentionTap tap) const;
+
+  // Chooses a token for each row, by rows of the last step's logits.
+  Samples sample(std::span<const SampleRow> rows, std::span<const int32_t> path = {},
+                 WantDistribution want = WantDistribution::kNo);
+
+  // Projects an encoder's output [T, width] for the model's cross-attention. Shared by all sequences that name it.
+  // Outputs of the last step are gone afterwards when the rows come from the host.
+  SequenceId add_memory(ConstTensor rows);
+  SequenceId add_memory(std::span<const float> rows);
+
+  const StepModel& model() const { return model_; }
+  const Backend& backend() const { return *backend_; }
+  Queue& queue() { return *queue_; }
+  KvCache& cache() { return cache_; }
+  KvCache& memory() { return *memory_; }
+  Statistics& statistics() { return statistics_; }
+
+ private:
+  struct Pass;
+  void run_pass(std::span<const SequenceStep> steps, std::span<const int32_t> indices, Pass& pass);
+  Indices upload(std::vector<Buffer>& buffers, size_t slot, std::span<const int32_t> values, Shape shape);
+  AttentionRows download_attention(int64_t sequence, std::span<const AttentionTapOutput> taps, AttentionTap tap) const;
+
+  const StepModel& model_;
+  std::shared_ptr<const Backend> backend_;
+  std::unique_ptr<Queue> queue_;
+  Options options_;
+  KvCache cache_;
+  std::unique_ptr<KvCache> memory_;
+  Arena arena_;
+  Statistics statistics_;
+
+  // Device tables of a step, one buffer each: their addresses change only when a step outgrows them.
+  std::vector<Buffer> table_buffers_;
+  std::vector<Buffer> sample_buffers_;
+
+  // Outputs of the last step.
+  Tensor logits_;
+  std::vector<int32_t> first_logits_row_;
+  struct SequenceOutputs {
+    std::vector<int32_t> packed_row;
+    size_t pass = 0;
+  };
+  std::vector<SequenceOutputs> sequence_outputs_;
+  std::vector<Pass> passes_;
+};
+
+}  // namespace volley

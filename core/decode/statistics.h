@@ -1,0 +1,40 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+
+#include "core/backend/operations.h"
+
+namespace volley {
+
+// Honest counts of a run. A speed-up is quoted only beside tokens per forward and rows per forward.
+struct Statistics {
+  int64_t forwards = 0;         // decode passes of the network, whatever the batch
+  int64_t prompt_forwards = 0;  // passes on the prompt path
+  int64_t rows = 0;             // rows of the decode passes, padding excluded
+  int64_t prompt_rows = 0;
+  int64_t tokens = 0;           // that were emitted
+  std::map<int64_t, int64_t> accepted;  // how often a verification emitted so many tokens
+  double prompt_seconds = 0.0;
+  double decode_seconds = 0.0;
+  double sample_seconds = 0.0;
+  int64_t peak_bytes = 0;  // of the backend's memory
+};
+
+// Adds the time of its life to `seconds`.
+class StopWatch {
+ public:
+  explicit StopWatch(double& seconds) : seconds_(seconds), start_(std::chrono::steady_clock::now()) {}
+  ~StopWatch() {
+    seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
+  StopWatch(const StopWatch&) = delete;
+  StopWatch& operator=(const StopWatch&) = delete;
+
+ private:
+  double& seconds_;
+  std::chrono::steady_clock::time_point start_;
+};
+
+}  // namespace volley

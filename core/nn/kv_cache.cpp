@@ -1,0 +1,199 @@
+#include "core/nn/kv_cache.h"
+
+#include <algorithm>
+#include <string>
+
+#include "core/base/error.h"
+
+namespace volley {
+
+KvCache::KvCache(const Backend& backend, Queue& queue, const Config& config) : queue_(queue), config_(config) {
+  pages_per_sequence_ = (config.entries + kPageSize - 1) / kPageSize;
+  if (config_.pages == 0) config_.pages = config.sequences * pages_per_sequence_;
+  const Shape plane_shape{config_.pages, kPageSize, config.kv_heads, config.head_width};
+  const int64_t plane_bytes = plane_shape.size() * static_cast<int64_t>(sizeof(float));
+  memory_ = backend.allocate(2 * config.planes * plane_bytes);
+  auto* memory = reinterpret_cast<float*>(memory_.data());
+  for (int64_t p = 0; p < config.planes; ++p) {
+    planes_.push_back({.keys = {memory + 2 * p * plane_shape.size(), plane_shape},
+                       .values = {memory + (2 * p + 1) * plane_shape.size(), plane_shape}});
+  }
+  tables_memory_ = backend.allocate(config.sequences * (1 + pages_per_sequence_) * 4);
+  auto* tables = reinterpret_cast<int32_t*>(tables_memory_.data());
+  tables_ = {.lengths = {tables, {config.sequences}},
+             .block_table = {tables + config.sequences, {config.sequences, pages_per_sequence_}}};
+  const std::vector<int32_t> zeros(static_cast<size_t>(config.sequences * (1 + pages_per_sequence_)), 0);
+  queue_.upload(zeros.data(), tables, static_cast<int64_t>(zeros.size()) * 4);
+  sequences_.resize(static_cast<size_t>(config.sequences));
+  page_users_.assign(static_cast<size_t>(config_.pages), 0);
+  for (int64_t page = config_.pages; page-- > 0;) free_pages_.push_back(static_cast<int32_t>(page));
+}
+
+KvCache::Sequence& KvCache::state(SequenceId sequence) {
+  const auto slot = static_cast<size_t>(sequence);
+  VOLLEY_ASSERT(slot < sequences_.size() && sequences_[slot].exists);
+  return sequences_[slot];
+}
+
+const KvCache::Sequence& KvCache::state(SequenceId sequence) const {
+  return const_cast<KvCache*>(this)->state(sequence);
+}
+
+SequenceId KvCache::new_slot() {
+  for (size_t slot = 0; slot < sequences_.size(); ++slot) {
+    if (sequences_[slot].exists) continue;
+    sequences_[slot] = {.exists = true};
+    return static_cast<SequenceId>(slot);
+  }
+  throw Error("cache: no room for another sequence beside " + std::to_string(sequences_.size()));
+}
+
+SequenceId KvCache::create() {
+  const SequenceId id = new_slot();
+  move(id, {}, 0);
+  return id;
+}
+
+SequenceId KvCache::fork(SequenceId source) {
+  const SequenceId id = new_slot();
+  const Sequence& from = state(source);
+  Sequence& to = state(id);
+  // Scratch rows are not part of a sequence: only pages with committed entries are shared.
+  const int64_t used = (from.length + kPageSize - 1) / kPageSize;
+  to.pages.assign(from.pages.begin(), from.pages.begin() + used);
+  for (int32_t page : to.pages) ++page_users_[static_cast<size_t>(page)];
+  upload_pages(id);
+  move(id, {}, from.length);
+  return id;
+}
+
+void KvCache::release(SequenceId sequence) {
+  Sequence& s = state(sequence);
+  drop_pages_from(s, 0);
+  s = {};
+}
+
+int32_t KvCache::take_page() {
+  if (free_pages_.empty()) {
+    throw Error("cache: all " + std::to_string(config_.pages) + " pages of " + std::to_string(kPageSize) +
+                " entries are in use");
+  }
+  const int32_t page = free_pages_.back();
+  free_pages_.pop_back();
+  page_users_[static_cast<size_t>(page)] = 1;
+  return page;
+}
+
+void KvCache::drop_pages_from(Sequence& sequence, int64_t first) {
+  while (static_cast<int64_t>(sequence.pages.size()) > first) {
+    const int32_t page = sequence.pages.back();
+    sequence.pages.pop_back();
+    if (--page_users_[static_cast<size_t>(page)] == 0) free_pages_.push_back(page);
+  }
+}
+
+void KvCache::own_pages(SequenceId id, int64_t first, int64_t last) {
+  Sequence& s = state(id);
+  bool changed = false;
+  while (static_cast<int64_t>(s.pages.size()) <= last) {
+    s.pages.push_back(take_page());
+    changed = true;
+  }
+  for (int64_t i = first; i <= last; ++i) {
+    int32_t& page = s.pages[static_cast<size_t>(i)];
+    if (page_users_[static_cast<size_t>(page)] == 1) continue;
+    const int32_t copy = take_page();
+    queue_.copy_page({.planes = planes_, .from = page, .to = copy});
+    --page_users_[static_cast<size_t>(page)];
+    page = copy;
+    changed = true;
+  }
+  if (changed) upload_pages(id);
+}
+
+void KvCache::upload_pages(SequenceId id) {
+  const Sequence& s = state(id);
+  queue_.upload(s.pages.data(), tables_.block_table.data + static_cast<int64_t>(id) * pages_per_sequence_,
+                static_cast<int64_t>(s.pages.size()) * 4);
+}
+
+void KvCache::reserve(SequenceId sequence, int64_t rows, std::span<const int32_t> replaced) {
+  Sequence& s = state(sequence);
+  const int64_t end = s.length + rows;
+  if (end > config_.entries) {
+    throw Error("cache: a sequence of " + std::to_string(s.length) + " entries cannot take " + std::to_string(rows) +
+                " more rows; its limit is " + std::to_string(config_.entries));
+  }
+  if (rows > 0) own_pages(sequence, s.length / kPageSize, (end - 1) / kPageSize);
+  for (int32_t entry : replaced) {
+    VOLLEY_ASSERT(entry >= 0 && entry < s.length);
+    own_pages(sequence, entry / kPageSize, entry / kPageSize);
+  }
+  s.scratch = rows;
+}
+
+void KvCache::commit(SequenceId sequence, std::span<const int32_t> rows) {
+  const Sequence& s = state(sequence);
+  std::vector<int32_t> moves;
+  int32_t last = -1;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    VOLLEY_ASSERT(rows[i] > last && rows[i] < s.scratch);
+    last = rows[i];
+    if (rows[i] == static_cast<int32_t>(i)) continue;
+    moves.push_back(static_cast<int32_t>(s.length) + rows[i]);
+    moves.push_back(static_cast<int32_t>(s.length) + static_cast<int32_t>(i));
+  }
+  move(sequence, moves, s.length + static_cast<int64_t>(rows.size()));
+}
+
+void KvCache::commit_prefix(SequenceId sequence, int64_t rows) {
+  const Sequence& s = state(sequence);
+  VOLLEY_ASSERT(rows >= 0 && rows <= s.scratch);
+  move(sequence, {}, s.length + rows);
+}
+
+void KvCache::crop(SequenceId sequence, int64_t length) {
+  Sequence& s = state(sequence);
+  VOLLEY_ASSERT(length >= 0 && length <= s.length);
+  move(sequence, {}, length);
+  drop_pages_from(s, (length + kPageSize - 1) / kPageSize);
+}
+
+void KvCache::evict(SequenceId sequence, std::span<const int32_t> entries) {
+  if (entries.empty()) return;
+  const Sequence& s = state(sequence);
+  own_pages(sequence, entries.front() / kPageSize, (s.length - 1) / kPageSize);
+  std::vector<int32_t> moves;
+  size_t next = 0;
+  for (int32_t entry = 0; entry < s.length; ++entry) {
+    if (next < entries.size() && entries[next] == entry) {
+      ++next;
+      continue;
+    }
+    if (next == 0) continue;
+    moves.push_back(entry);
+    moves.push_back(entry - static_cast<int32_t>(next));
+  }
+  VOLLEY_ASSERT(next == entries.size());
+  move(sequence, moves, s.length - static_cast<int64_t>(next));
+  crop(sequence, s.length);  // gives back the pages that became empty
+}
+
+void KvCache::move(SequenceId id, std::span<const int32_t> moves, int64_t length) {
+  Sequence& s = state(id);
+  queue_.move_entries({.planes = planes_,
+                       .cache = tables_,
+                       .slot = static_cast<int64_t>(id),
+                       .moves = moves,
+                       .length = static_cast<int32_t>(length)});
+  s.length = length;
+  s.scratch = 0;
+}
+
+int64_t KvCache::device_length(SequenceId sequence) const {
+  int32_t length = 0;
+  queue_.download(tables_.lengths.data + static_cast<int64_t>(sequence), &length, 4);
+  return length;
+}
+
+}  // namespace volley

@@ -1,0 +1,94 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/backend/backend.h"
+
+namespace volley {
+
+// Handle of a cached sequence; belongs to one KvCache.
+enum class SequenceId : int32_t { kNone = -1 };
+
+// Paged keys and values of many sequences. What counts is logical order: entry i of a sequence is its i-th
+// committed row wherever it lies. A step appends scratch rows behind the committed entries; `commit` keeps some of
+// them. The device holds every length and block table (CacheTables); the host's `length` is an upper bound that
+// `reserve` plans with, and no one else keeps either.
+//
+// Pages are shared by forks and copied before the first write (copy-on-write).
+class KvCache {
+ public:
+  struct Config {
+    int64_t planes = 0;      // cached layers
+    int64_t kv_heads = 0;    // G
+    int64_t head_width = 0;  // D
+    int64_t sequences = 1;   // that can exist at once
+    int64_t entries = 0;     // a sequence can hold, scratch rows included
+    int64_t pages = 0;       // in all; 0: enough for every sequence at full length
+  };
+
+  // `queue` and `backend` must outlive the cache. Throws Error when the pages do not fit in memory.
+  KvCache(const Backend& backend, Queue& queue, const Config& config);
+
+  // An empty sequence. Throws Error when `sequences` exist already.
+  SequenceId create();
+  // A sequence with the same entries. Costs no page until one of the two is written.
+  SequenceId fork(SequenceId source);
+  void release(SequenceId sequence);
+
+  // Makes room for `rows` scratch rows and makes every page that they, or the `replaced` committed entries, will be
+  // written to this sequence's own. All allocation and copying of pages happens here. Throws Error when the sequence
+  // would outgrow `entries` or no page is free.
+  void reserve(SequenceId sequence, int64_t rows, std::span<const int32_t> replaced = {});
+  // Keeps the given scratch rows of the last reservation (strictly increasing), in this order, as the next entries;
+  // drops the others.
+  void commit(SequenceId sequence, std::span<const int32_t> rows);
+  // Keeps the first `rows` scratch rows.
+  void commit_prefix(SequenceId sequence, int64_t rows);
+  // Drops all entries from `length` on.
+  void crop(SequenceId sequence, int64_t length);
+  // Drops the given entries (strictly increasing); later ones move up.
+  void evict(SequenceId sequence, std::span<const int32_t> entries);
+
+  // Upper bound of the committed entries; exact while every decision is taken on the host.
+  int64_t length(SequenceId sequence) const { return state(sequence).length; }
+  // The device's own value. Waits for the queue.
+  int64_t device_length(SequenceId sequence) const;
+  int64_t free_pages() const { return static_cast<int64_t>(free_pages_.size()); }
+
+  const Config& config() const { return config_; }
+  const CachePlane& plane(int64_t layer) const { return planes_[static_cast<size_t>(layer)]; }
+  const CacheTables& tables() const { return tables_; }
+
+ private:
+  struct Sequence {
+    bool exists = false;
+    int64_t length = 0;
+    int64_t scratch = 0;  // rows reserved behind the committed entries
+    std::vector<int32_t> pages;
+  };
+
+  Sequence& state(SequenceId sequence);
+  const Sequence& state(SequenceId sequence) const;
+  SequenceId new_slot();
+  int32_t take_page();
+  void drop_pages_from(Sequence& sequence, int64_t first);
+  // Makes pages [first, last] exist and belong to this sequence alone.
+  void own_pages(SequenceId id, int64_t first, int64_t last);
+  void upload_pages(SequenceId id);
+  void move(SequenceId id, std::span<const int32_t> moves, int64_t length);
+
+  Queue& queue_;
+  Config config_;
+  int64_t pages_per_sequence_ = 0;
+  std::vector<CachePlane> planes_;
+  Buffer memory_;
+  Buffer tables_memory_;
+  CacheTables tables_;
+  std::vector<Sequence> sequences_;
+  std::vector<int32_t> free_pages_;
+  std::vector<int32_t> page_users_;
+};
+
+}  // namespace volley

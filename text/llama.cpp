@@ -1,0 +1,77 @@
+// Decoder-only transformer of the Llama kind: pre-RMSNorm, rotary embedding, grouped-query attention, SwiGLU.
+// Qwen 2 adds biases to q, k and v; Qwen 3 a norm to each q and k head.
+// Ref: Touvron et al., "Llama 2"; Qwen 2.5 and Qwen 3 technical reports; huggingface/transformers for the names.
+#include "text/llama.h"
+
+namespace volley::text {
+
+void Llama::step(const StepInputs& in, const StepOutputs& out) const {
+  const Rope rope{.table = &rope_, .layout = RopeLayout::kSplitHalf};
+  const Tensor x = embed_rows(in, embed_tokens_.view(), in.rows);  // [R, hidden]
+  const Tensor normed = in.arena.tensor(x.shape);                  // [R, hidden]
+  for (int32_t l : in.layers) {
+    const Layer& layer = layers_[l];
+    layer.input_layernorm.apply(in.queue, x, normed);
+    layer.self_attn.apply(
+        {.in = in, .out = out, .shape = config_.attention, .layer = l, .plane = l, .x = normed, .residual = x}, rope);
+    layer.post_attention_layernorm.apply(in.queue, x, normed);
+    layer.mlp.apply(in.queue, in.arena, in.phase, normed, x);
+    tap_hidden(in, out, l, x);
+  }
+  write_logits(in, out, norm_, lm_head_, x);
+}
+
+Llama::Llama(LlamaConfig config, WeightLoader loader) : config_(std::move(config)) {
+  const int64_t hidden = config_.hidden_size, feed_forward = config_.intermediate_size;
+  const auto [heads, kv_heads, width] = config_.attention;
+  const auto norm = [&](const std::string& name, int64_t size) {
+    return RmsNorm{.weight = loader.tensor(name + ".weight", {size}), .eps = config_.rms_norm_eps};
+  };
+  const auto linear = [&](const std::string& name, int64_t rows, int64_t columns, bool has_bias = false) {
+    Linear loaded{.weight = loader.linear(name + ".weight", rows, columns)};
+    if (has_bias) loaded.bias = loader.tensor(name + ".bias", {rows});
+    return loaded;
+  };
+  embed_tokens_ = loader.tensor("model.embed_tokens.weight", {config_.vocab_size, hidden});
+  for (int64_t l = 0; l < config_.num_hidden_layers; ++l) {
+    const std::string prefix = "model.layers." + std::to_string(l) + ".";
+    Layer layer{
+        .input_layernorm = norm(prefix + "input_layernorm", hidden),
+        .self_attn = {.q = linear(prefix + "self_attn.q_proj", heads * width, hidden, config_.attention_bias),
+                      .k = linear(prefix + "self_attn.k_proj", kv_heads * width, hidden, config_.attention_bias),
+                      .v = linear(prefix + "self_attn.v_proj", kv_heads * width, hidden, config_.attention_bias),
+                      .out = linear(prefix + "self_attn.o_proj", hidden, heads * width)},
+        .post_attention_layernorm = norm(prefix + "post_attention_layernorm", hidden),
+        .mlp = {.gate = linear(prefix + "mlp.gate_proj", feed_forward, hidden),
+                .up = linear(prefix + "mlp.up_proj", feed_forward, hidden),
+                .down = linear(prefix + "mlp.down_proj", hidden, feed_forward)}};
+    if (config_.qk_norm) {
+      layer.self_attn.q_norm = norm(prefix + "self_attn.q_norm", width);
+      layer.self_attn.k_norm = norm(prefix + "self_attn.k_norm", width);
+    }
+    layers_.push_back(std::move(layer));
+  }
+  norm_ = norm("model.norm", hidden);
+  if (config_.tie_word_embeddings) {
+    lm_head_ = linear("model.embed_tokens", config_.vocab_size, hidden);
+    loader.ignore("lm_head.weight");  // some exports repeat the tied table
+  } else {
+    lm_head_ = linear("lm_head", config_.vocab_size, hidden);
+  }
+  loader.finish();
+  rope_ = make_rope_table(loader, config_.rope_frequencies, {.rows = config_.max_position_embeddings});
+  traits_ = {.family = "llama",
+             .vocab_size = config_.vocab_size,
+             .token_rows = config_.vocab_size,
+             .dim = hidden,
+             .layers = config_.num_hidden_layers,
+             .cached_layers = config_.num_hidden_layers,
+             .heads = heads,
+             .kv_heads = kv_heads,
+             .head_width = width,
+             .max_position = config_.max_position_embeddings,
+             .row_kinds = {RowKind::kToken, RowKind::kEmbedding},
+             .masks = {MaskKind::kCausal, MaskKind::kTree, MaskKind::kBits}};
+}
+
+}  // namespace volley::text

@@ -1,0 +1,57 @@
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <vector>
+
+#include "core/io/json.h"
+#include "core/nn/layers.h"
+
+namespace volley::text {
+
+// Sizes and variants of a decoder of the Llama kind, as config.json of transformers states them.
+struct LlamaConfig {
+  int64_t vocab_size = 0;
+  int64_t hidden_size = 0;
+  int64_t intermediate_size = 0;
+  int64_t num_hidden_layers = 0;
+  AttentionShape attention;
+  int64_t max_position_embeddings = 0;
+  float rms_norm_eps = 1e-6f;
+  std::vector<float> rope_frequencies;  // [head width / 2], scaled
+  bool attention_bias = false;          // q, k and v have one (Qwen 2)
+  bool qk_norm = false;                 // RMS norm of each q and k head (Qwen 3)
+  bool tie_word_embeddings = false;
+};
+
+// Reads config.json's object; `path` is for messages. Throws Error on missing or impossible values and on model
+// types and features that are not supported.
+LlamaConfig parse_llama_config(const nlohmann::json& config, const std::string& path);
+
+// Llama 2/3, Qwen 2/2.5 and Qwen 3 decoders: token rows under causal, tree or bit masks.
+class Llama : public StepModel {
+ public:
+  // Throws Error when a tensor is missing, unexpected or of another shape.
+  Llama(LlamaConfig config, WeightLoader loader);
+
+  const ModelTraits& traits() const override { return traits_; }
+  void step(const StepInputs& in, const StepOutputs& out) const override;
+
+ private:
+  struct Layer {
+    RmsNorm input_layernorm;
+    SelfAttention self_attn;
+    RmsNorm post_attention_layernorm;
+    SwiGlu mlp;
+  };
+
+  LlamaConfig config_;
+  ModelTraits traits_;
+  RopeTable rope_;
+  Weight embed_tokens_;  // [vocab, hidden]
+  std::vector<Layer> layers_;
+  RmsNorm norm_;
+  Linear lm_head_;  // [vocab, hidden]
+};
+
+}  // namespace volley::text

@@ -200,7 +200,7 @@ void Session::run_pass(std::span<const SequenceStep> steps, std::span<const int3
   model_.step(in, out);
 }
 
-void Session::prefill(std::span<const Prompt> prompts) {
+void Session::prefill(std::span<const Prompt> prompts, WantLogits want) {
   // Every prompt's chunks start at multiples of 256 of its own entries; shorter prompts begin later so that all end
   // in the last step, whose logits the caller reads.
   const auto chunks = [](const Prompt& prompt) {
@@ -235,7 +235,7 @@ void Session::prefill(std::span<const Prompt> prompts) {
       const auto from = prompt.embeddings.begin() + static_cast<int64_t>(next_embedding[p]);
       step.embeddings.assign(from, from + static_cast<int64_t>(given));
       next_embedding[p] += given;
-      if (turn == most - 1) step.wanted.logits = {static_cast<int32_t>(end - begin - 1)};
+      if (turn == most - 1 && want == WantLogits::kYes) step.wanted.logits = {static_cast<int32_t>(end - begin - 1)};
       steps.push_back(std::move(step));
     }
     this->step(steps);

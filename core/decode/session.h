@@ -26,6 +26,7 @@ struct Samples {
   std::vector<float> entropy;        // [m] nats
   std::vector<float> distribution;   // [m, vocab], or empty
 };
+enum class WantLogits : uint8_t { kNo, kYes };
 enum class WantDistribution : uint8_t { kNo, kYes };
 
 // A generation's working memory on one backend: queue, caches, scratch memory, statistics. Many sessions may share
@@ -51,8 +52,8 @@ class Session {
   // of the same step. Outputs are valid until the next step. Throws Error naming the field the model cannot run.
   void step(std::span<const SequenceStep> steps);
   // Runs whole prompts on the prompt path in chunks cut at multiples of 256 entries and commits them. Afterwards the
-  // logits of every prompt's last row are there, in order, as row i.
-  void prefill(std::span<const Prompt> prompts);
+  // logits of the i-th prompt's last row are row i of logits(), if wanted.
+  void prefill(std::span<const Prompt> prompts, WantLogits want = WantLogits::kYes);
 
   // Logits of the last step, [n, vocab], in the backend's memory.
   ConstTensor logits() const { return logits_; }

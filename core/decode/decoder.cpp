@@ -1,0 +1,133 @@
+// The registry of decoding methods: one table for help texts, documentation and construction.
+#include "core/decode/decoder.h"
+
+#include <algorithm>
+
+#include "core/base/error.h"
+#include "core/decode/methods.h"
+
+namespace volley {
+namespace {
+
+using Factory = std::unique_ptr<Decoder> (*)(const OptionReader&);
+
+const DecoderOption kAccept{"accept", "coupled", "coupled: sequential's tokens; rejection: its distribution"};
+const DecoderOption kNgram{"ngram", "3", "longest context matched"};
+
+struct Entry {
+  DecoderInfo info;
+  Factory make;
+};
+
+const std::vector<Entry>& entries() {
+  static const std::vector<Entry> table{
+      {{.name = "sequential",
+        .kind = DecoderClass::kSameTokens,
+        .needs = "causal model",
+        .summary = "one token a forward",
+        .paper = ""},
+       make_sequential},
+      {{.name = "lookup",
+        .kind = DecoderClass::kSameTokens,
+        .kind_note = "same-distribution with accept=rejection",
+        .needs = "causal model",
+        .summary = "drafts what followed the last tokens when they occurred before",
+        .paper = "Saxena 2023, Prompt lookup decoding",
+        .options = {{"draft", "8", "longest draft"}, kNgram, kAccept}},
+       make_lookup},
+      {{.name = "tree",
+        .kind = DecoderClass::kSameTokens,
+        .kind_note = "same-distribution with accept=rejection",
+        .needs = "causal model",
+        .summary = "verifies a tree of ranked guesses in one forward",
+        .paper = "Miao et al. 2023, SpecInfer; Cai et al. 2024, Medusa",
+        .options = {{"widths", "3x2x1x1", "guesses below each node, by depth"}, kNgram, kAccept}},
+       make_tree},
+      {{.name = "jacobi",
+        .kind = DecoderClass::kSameTokens,
+        .needs = "causal model",
+        .summary = "verifies a window of its own previous guesses, under noise that belongs to positions",
+        .paper = "Santilli et al. 2023; Teng et al. 2024, Speculative Jacobi decoding (coupled here)",
+        .options = {{"window", "16", "guesses a forward"}, {"init", "repeat", "first guesses: repeat or random"}}},
+       make_jacobi},
+      {{.name = "parallel",
+        .kind = DecoderClass::kOwnModel,
+        .needs = "random-order model (ARPG)",
+        .summary = "decides several positions of a random order in each step",
+        .paper = "Li et al. 2025, ARPG",
+        .options = {{"steps", "64", "forwards"}, {"schedule", "arccos", "sizes of the steps: arccos or cosine"}}},
+       make_parallel},
+      {{.name = "masked",
+        .kind = DecoderClass::kOwnModel,
+        .needs = "masked model (SMDM, Whisfusion)",
+        .summary = "guesses all hidden places at once, for several candidates",
+        .paper = "Whisfusion 2025, parallel diffusion decoding",
+        .options = {{"candidates", "15", "sequences made side by side"},
+                    {"ratios", "1x0.9x0.85x0.8", "share of places hidden in each step"}}},
+       make_masked},
+  };
+  return table;
+}
+
+const Entry& find_entry(const std::string& name) {
+  std::vector<std::string> names;
+  for (const Entry& entry : entries()) {
+    if (entry.info.name == name) return entry;
+    names.push_back(entry.info.name);
+  }
+  throw Error("--decoder " + name + ": no such method; nearest is " + nearest_names(name, names, 1)[0],
+              ErrorKind::kUsage);
+}
+
+}  // namespace
+
+std::string_view decoder_class_name(DecoderClass kind) {
+  switch (kind) {
+    case DecoderClass::kSameTokens:
+      return "same-tokens";
+    case DecoderClass::kSameDistribution:
+      return "same-distribution";
+    case DecoderClass::kOwnModel:
+      return "own model";
+  }
+  return "?";
+}
+
+const std::vector<DecoderInfo>& decoder_registry() {
+  static const std::vector<DecoderInfo> table = [] {
+    std::vector<DecoderInfo> infos;
+    for (const Entry& entry : entries()) infos.push_back(entry.info);
+    return infos;
+  }();
+  return table;
+}
+
+std::unique_ptr<Decoder> make_decoder(const DecoderSpec& spec) {
+  return find_entry(spec.name).make(OptionReader(spec));
+}
+
+DecoderClass decoder_class(const DecoderSpec& spec) {
+  const auto accept = spec.options.find("accept");
+  if (accept != spec.options.end() && accept->second == "rejection") return DecoderClass::kSameDistribution;
+  return find_entry(spec.name).info.kind;
+}
+
+DecoderSpec parse_decoder_spec(std::string_view text) {
+  const auto colon = text.find(':');
+  DecoderSpec spec{.name = std::string(text.substr(0, colon))};
+  if (colon == std::string_view::npos) return spec;
+  std::string_view rest = text.substr(colon + 1);
+  while (!rest.empty()) {
+    const auto comma = rest.find(',');
+    const std::string_view pair = rest.substr(0, comma);
+    const auto equals = pair.find('=');
+    if (equals == std::string_view::npos || equals == 0) {
+      throw Error("--decoder " + std::string(text) + ": '" + std::string(pair) + "' is not key=value", ErrorKind::kUsage);
+    }
+    spec.options[std::string(pair.substr(0, equals))] = std::string(pair.substr(equals + 1));
+    rest = comma == std::string_view::npos ? std::string_view{} : rest.substr(comma + 1);
+  }
+  return spec;
+}
+
+}  // namespace volley

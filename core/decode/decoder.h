@@ -1,0 +1,67 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/decode/generation.h"
+#include "core/decode/observer.h"
+#include "core/decode/session.h"
+
+namespace volley {
+
+// What a method promises about its output.
+enum class DecoderClass : uint8_t {
+  kSameTokens,        // sequential decoding's tokens for the same seed
+  kSameDistribution,  // sequential decoding's distribution
+  kOwnModel,          // the number of steps is part of what the model means; no sameness is claimed
+};
+std::string_view decoder_class_name(DecoderClass kind);
+
+// A decoding method: what is proposed, what is accepted, what the cache keeps. Stateless between runs.
+class Decoder {
+ public:
+  virtual ~Decoder() = default;
+  // Makes all outputs as one batch. The session must have room for two sequences (one without guidance) for each
+  // generation, of `entries` below. Throws Error when the model cannot run the method.
+  virtual std::vector<GenerationOutput> decode(Session& session, std::span<const Generation> generations,
+                                               const DecodeControl& control) const = 0;
+  // Cache entries a sequence needs for this generation.
+  virtual int64_t entries(const Generation& generation) const = 0;
+};
+
+// A method and its options, as "NAME" or "NAME:key=value,key=value".
+struct DecoderSpec {
+  std::string name;
+  std::map<std::string, std::string> options;
+};
+// Throws Error kUsage.
+DecoderSpec parse_decoder_spec(std::string_view text);
+
+// One row of the registry; also feeds help texts and documentation.
+struct DecoderOption {
+  std::string name;
+  std::string fallback;
+  std::string meaning;
+};
+struct DecoderInfo {
+  std::string name;
+  DecoderClass kind = DecoderClass::kSameTokens;
+  std::string kind_note;  // when an option changes the class
+  std::string needs;      // kind of model
+  std::string summary;
+  std::string paper;
+  std::vector<DecoderOption> options;
+};
+const std::vector<DecoderInfo>& decoder_registry();
+
+// Throws Error kUsage for unknown names (suggesting the nearest), options and values.
+std::unique_ptr<Decoder> make_decoder(const DecoderSpec& spec);
+// The class of a method with these options.
+DecoderClass decoder_class(const DecoderSpec& spec);
+
+}  // namespace volley

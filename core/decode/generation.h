@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "core/decode/logits_chain.h"
+#include "core/nn/step.h"
+
+namespace volley {
+
+// Rows that stand before the output.
+struct PromptRows {
+  std::vector<StepRow> rows;
+  std::vector<float> embeddings;  // of the embedding rows
+};
+
+// One output to be made.
+struct Generation {
+  PromptRows prompt;
+  std::optional<PromptRows> unconditional;  // the guidance partner's prompt
+  LogitsChain chain;
+  uint64_t seed = 0;
+  uint32_t stream = 0;      // tells generations of one seed apart
+  int64_t max_tokens = 0;
+  std::vector<int32_t> stop_tokens;
+  // Index in the sequence of the first output token, which names its position; negative: the prompt's length.
+  int64_t first_index = -1;
+  SequenceId memory = SequenceId::kNone;
+  std::vector<int32_t> order;  // of output positions, for methods with a free order; empty: drawn from the noise
+  int32_t mask_token = -1;     // of masked models
+  int32_t pad_token = -1;      // of masked models: not part of a candidate's score
+};
+
+// What came of it.
+struct GenerationOutput {
+  std::vector<int32_t> tokens;  // in output order
+  bool finished = false;        // false: the run was stopped before the end
+  int64_t forwards = 0;         // decode passes this generation took part in, the prompt's not counted
+  int64_t rows = 0;             // rows it had in them (of one of a guidance pair)
+  float score = 0.0f;           // methods that choose among candidates: the chosen one's
+};
+
+// Token rows at the model's positions for indices `first_index`, ...
+PromptRows token_prompt(const StepModel& model, std::span<const int32_t> tokens, int64_t first_index = 0);
+
+}  // namespace volley

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/decode/generation.h"
+#include "core/decode/session.h"
+
+namespace volley {
+
+// A generation in progress: its one or two cached sequences (the second is the guidance partner, which gets the same
+// rows). Methods see one lane and never the pair. Releases its sequences when destroyed.
+class Lane {
+ public:
+  Lane(Session& session, const Generation& generation);
+  ~Lane();
+  Lane(Lane&& other) noexcept;
+  Lane& operator=(Lane&&) = delete;
+
+  const Generation& generation() const { return *generation_; }
+
+  // Adds this lane's sequences to a step; `step` says everything but the sequence and the partner.
+  void add_to(std::vector<SequenceStep>& steps, SequenceStep step);
+  // Adds this lane's prompts.
+  void add_prompts(std::vector<Prompt>& prompts);
+  // Logits rows of the `wanted`-th wanted row of the step this lane was last added to.
+  LogitsRows logits_rows(int64_t wanted) const;
+  // Keeps the given rows of the last step in every sequence of the lane.
+  void commit(std::span<const int32_t> rows);
+
+  // The place of output token `position`, of which `index` came before.
+  OutputPlace place(int64_t position, int64_t index) const;
+
+ private:
+  Session* session_;
+  const Generation* generation_;
+  SequenceId conditional_ = SequenceId::kNone;
+  SequenceId unconditional_ = SequenceId::kNone;
+  int64_t step_index_ = 0;  // of the conditional sequence in the step being built
+};
+
+}  // namespace volley

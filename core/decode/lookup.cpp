@@ -1,0 +1,38 @@
+// Prompt lookup: the draft is what followed the last tokens when they occurred before.
+// Ref: Saxena, "Prompt lookup decoding" (github.com/apoorvumang/prompt-lookup-decoding).
+#include "core/decode/methods.h"
+#include "core/decode/ngram.h"
+#include "core/decode/verify_loop.h"
+
+namespace volley {
+namespace {
+
+class Lookup : public Decoder {
+ public:
+  explicit Lookup(const OptionReader& options)
+      : ngram_{.longest = options.integer("ngram", 1, 64)},
+        length_(options.integer("draft", 1, 255)),
+        acceptance_(options.choice("accept", {"coupled", "rejection"}) == "coupled" ? AcceptanceKind::kCoupled
+                                                                                    : AcceptanceKind::kRejection) {}
+
+  std::vector<GenerationOutput> decode(Session& session, std::span<const Generation> generations,
+                                       const DecodeControl& control) const override {
+    NGramSource source(ngram_);
+    ChainProposer proposer(source, length_);
+    return VerifyLoop{.proposer = proposer, .acceptance = acceptance_}.run(session, generations, control);
+  }
+  int64_t entries(const Generation& generation) const override {
+    return static_cast<int64_t>(generation.prompt.rows.size()) + generation.max_tokens + length_;
+  }
+
+ private:
+  NGramSource::Options ngram_;
+  int64_t length_;
+  AcceptanceKind acceptance_;
+};
+
+}  // namespace
+
+std::unique_ptr<Decoder> make_lookup(const OptionReader& options) { return std::make_unique<Lookup>(options); }
+
+}  // namespace volley

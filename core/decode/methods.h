@@ -1,0 +1,19 @@
+#pragma once
+
+// The decoding methods, one file each. make_decoder builds them from a spec.
+
+#include <memory>
+
+#include "core/decode/decoder.h"
+#include "core/decode/options.h"
+
+namespace volley {
+
+std::unique_ptr<Decoder> make_sequential(const OptionReader& options);
+std::unique_ptr<Decoder> make_lookup(const OptionReader& options);
+std::unique_ptr<Decoder> make_tree(const OptionReader& options);
+std::unique_ptr<Decoder> make_jacobi(const OptionReader& options);
+std::unique_ptr<Decoder> make_parallel(const OptionReader& options);
+std::unique_ptr<Decoder> make_masked(const OptionReader& options);
+
+}  // namespace volley

@@ -1,0 +1,56 @@
+#include "core/decode/ngram.h"
+
+#include <algorithm>
+
+namespace volley {
+
+std::vector<int32_t> NGramSource::candidates(std::span<const int32_t> path, int64_t count) {
+  std::vector<int32_t> found;
+  const auto size = static_cast<int64_t>(path.size());
+  for (int64_t n = std::min(options_.longest, size - 1); n >= options_.shortest; --n) {
+    const auto suffix = path.last(static_cast<size_t>(n));
+    for (int64_t end = size - 1; end >= n; --end) {
+      if (!std::ranges::equal(path.subspan(static_cast<size_t>(end - n), static_cast<size_t>(n)), suffix)) continue;
+      const int32_t next = path[static_cast<size_t>(end)];
+      if (std::ranges::count(found, next) == 0) found.push_back(next);
+      if (static_cast<int64_t>(found.size()) == count) return found;
+    }
+  }
+  return found;
+}
+
+DraftTree ChainProposer::propose(const ProposalContext& context) {
+  std::vector<int32_t> path(context.path.begin(), context.path.end());
+  DraftTree draft;
+  while (draft.size() < std::min(length_, context.max_depth)) {
+    const std::vector<int32_t> next = candidates_.candidates(path, 1);
+    if (next.empty()) break;
+    draft.add(static_cast<int32_t>(draft.size()) - 1, next[0]);
+    path.push_back(next[0]);
+  }
+  return draft;
+}
+
+DraftTree TreeProposer::propose(const ProposalContext& context) {
+  DraftTree draft;
+  std::vector<int32_t> level{-1};
+  const auto depths = std::min(static_cast<int64_t>(widths_.size()), context.max_depth);
+  for (int64_t d = 0; d < depths; ++d) {
+    std::vector<int32_t> next_level;
+    for (int32_t node : level) {
+      std::vector<int32_t> tail;
+      for (int32_t at = node; at >= 0; at = draft.parents[static_cast<size_t>(at)]) {
+        tail.push_back(draft.tokens[static_cast<size_t>(at)]);
+      }
+      std::vector<int32_t> path(context.path.begin(), context.path.end());
+      path.insert(path.end(), tail.rbegin(), tail.rend());
+      for (int32_t token : candidates_.candidates(path, widths_[static_cast<size_t>(d)])) {
+        next_level.push_back(draft.add(node, token));
+      }
+    }
+    level = std::move(next_level);
+  }
+  return draft;
+}
+
+}  // namespace volley

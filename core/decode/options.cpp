@@ -1,0 +1,109 @@
+#include "core/decode/options.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cstdlib>
+#include <numeric>
+
+#include "core/base/error.h"
+
+namespace volley {
+namespace {
+
+const DecoderInfo& info_of(const DecoderSpec& spec) {
+  const auto& registry = decoder_registry();
+  const auto info = std::ranges::find_if(registry, [&](const DecoderInfo& i) { return i.name == spec.name; });
+  VOLLEY_ASSERT(info != registry.end());
+  return *info;
+}
+
+int64_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<int64_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), 0);
+  for (size_t i = 1; i <= a.size(); ++i) {
+    int64_t diagonal = row[0];
+    row[0] = static_cast<int64_t>(i);
+    for (size_t j = 1; j <= b.size(); ++j) {
+      const int64_t substituted = diagonal + (a[i - 1] != b[j - 1]);
+      diagonal = row[j];
+      row[j] = std::min({row[j] + 1, row[j - 1] + 1, substituted});
+    }
+  }
+  return row[b.size()];
+}
+
+}  // namespace
+
+std::vector<std::string> nearest_names(std::string_view text, const std::vector<std::string>& candidates,
+                                       int64_t count) {
+  std::vector<std::string> sorted = candidates;
+  std::ranges::stable_sort(sorted, {}, [&](const std::string& name) { return edit_distance(text, name); });
+  sorted.resize(std::min(sorted.size(), static_cast<size_t>(count)));
+  return sorted;
+}
+
+OptionReader::OptionReader(const DecoderSpec& spec) : spec_(spec) {
+  for (const auto& [key, value] : spec.options) {
+    std::vector<std::string> names;
+    for (const DecoderOption& option : info_of(spec).options) names.push_back(option.name);
+    if (std::ranges::count(names, key) > 0) continue;
+    std::string known;
+    for (const std::string& name : names) known += (known.empty() ? "" : ", ") + name;
+    throw Error("--decoder " + spec.name + ": no option '" + key + "'" +
+                    (known.empty() ? "; it has none" : "; known are " + known),
+                ErrorKind::kUsage);
+  }
+}
+
+std::string OptionReader::text(const std::string& option) const {
+  const auto given = spec_.options.find(option);
+  if (given != spec_.options.end()) return given->second;
+  for (const DecoderOption& known : info_of(spec_).options) {
+    if (known.name == option) return known.fallback;
+  }
+  VOLLEY_ASSERT(false);
+  return {};
+}
+
+void OptionReader::fail(const std::string& option, const std::string& expected) const {
+  throw Error("--decoder " + spec_.name + ": " + option + "=" + text(option) + ": expected " + expected,
+              ErrorKind::kUsage);
+}
+
+int64_t OptionReader::integer(const std::string& option, int64_t low, int64_t high) const {
+  const std::string value = text(option);
+  int64_t parsed = 0;
+  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), parsed);
+  if (error != std::errc() || end != value.data() + value.size() || parsed < low || parsed > high) {
+    fail(option, "a whole number from " + std::to_string(low) + " to " + std::to_string(high));
+  }
+  return parsed;
+}
+
+std::string OptionReader::choice(const std::string& option, const std::vector<std::string>& choices) const {
+  const std::string value = text(option);
+  if (std::ranges::count(choices, value) == 0) {
+    std::string known;
+    for (const std::string& name : choices) known += (known.empty() ? "" : " or ") + name;
+    fail(option, known);
+  }
+  return value;
+}
+
+std::vector<double> OptionReader::numbers(const std::string& option, double low, double high) const {
+  const std::string value = text(option);
+  std::vector<double> parsed;
+  for (size_t begin = 0; begin <= value.size();) {
+    const size_t end = std::min(value.find('x', begin), value.size());
+    double number = 0.0;
+    const auto [stop, error] = std::from_chars(value.data() + begin, value.data() + end, number);
+    if (error != std::errc() || stop != value.data() + end || !(number >= low && number <= high)) {
+      fail(option, "numbers joined by 'x'");
+    }
+    parsed.push_back(number);
+    begin = end + 1;
+  }
+  return parsed;
+}
+
+}  // namespace volley

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/decode/decoder.h"
+
+namespace volley {
+
+// Reads a decoder's options one by one. Throws Error kUsage naming decoder, option and value.
+class OptionReader {
+ public:
+  // The registry row of `spec` says which options exist and their defaults.
+  explicit OptionReader(const DecoderSpec& spec);
+
+  int64_t integer(const std::string& option, int64_t low, int64_t high) const;
+  // One of `choices`.
+  std::string choice(const std::string& option, const std::vector<std::string>& choices) const;
+  // Numbers joined by 'x'.
+  std::vector<double> numbers(const std::string& option, double low, double high) const;
+
+ private:
+  std::string text(const std::string& option) const;
+  [[noreturn]] void fail(const std::string& option, const std::string& expected) const;
+
+  const DecoderSpec& spec_;
+};
+
+// The candidates nearest to `text` by edit distance, nearest first.
+std::vector<std::string> nearest_names(std::string_view text, const std::vector<std::string>& candidates,
+                                       int64_t count);
+
+}  // namespace volley

@@ -1,0 +1,54 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "core/decode/draft_tree.h"
+#include "core/decode/generation.h"
+
+namespace volley {
+
+// A generation as a proposer sees it.
+struct ProposalContext {
+  int64_t generation = 0;             // index in the request
+  std::span<const int32_t> path;      // the prompt's tokens, then all final output tokens
+  int64_t output_tokens = 0;          // of them final; the draft starts at this index of the output
+  int64_t max_depth = 0;              // deeper nodes could never be used
+  int64_t vocab_size = 0;
+};
+
+// What a verification found.
+struct Verification {
+  int64_t generation = 0;
+  const DraftTree& draft;
+  std::span<const int32_t> accepted;  // nodes, from the root down
+  int32_t next_token = 0;             // behind the last accepted node
+  std::span<const int32_t> sampled;   // [1 + nodes] the target's token behind the root and behind each node
+};
+
+// Guesses what comes next; never reads weights of the target. Drafts must not depend on the noise that chooses the
+// target's tokens at the drafted positions when acceptance is by rejection.
+class Proposer {
+ public:
+  virtual ~Proposer() = default;
+  virtual std::string_view source() const = 0;
+  virtual void begin(int64_t generation, const Generation& request) {
+    (void)generation;
+    (void)request;
+  }
+  virtual DraftTree propose(const ProposalContext& context) = 0;
+  virtual void observe(const Verification& verification) { (void)verification; }
+};
+
+// Ranked guesses for the single next token: what a tree of fixed shape is filled from.
+class CandidateSource {
+ public:
+  virtual ~CandidateSource() = default;
+  virtual std::string_view source() const = 0;
+  // At most `count` distinct tokens that may follow `path`, likeliest first.
+  virtual std::vector<int32_t> candidates(std::span<const int32_t> path, int64_t count) = 0;
+};
+
+}  // namespace volley

@@ -1,0 +1,211 @@
+// Draft and verify over a batch of generations with independent progress.
+// Ref: Leviathan et al., "Fast inference from transformers via speculative decoding"; Miao et al., "SpecInfer" (trees).
+#include "core/decode/verify_loop.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "core/decode/lane.h"
+
+namespace volley {
+namespace {
+
+// One generation and what is known of it. The last final token is the root of the next draft: it is not in the cache
+// yet.
+struct Progress {
+  Lane lane;
+  GenerationOutput output;
+  std::vector<int32_t> path;  // prompt tokens, then output tokens
+  int64_t first_index = 0;
+  DraftTree draft;            // of the step in flight
+  int64_t first_sample = 0;   // its rows in the step's samples
+  int64_t steps = 0;
+
+  const Generation& generation() const { return lane.generation(); }
+  int64_t emitted() const { return static_cast<int64_t>(output.tokens.size()); }
+
+  // Takes final tokens until the output is full or a stop token came; returns how many were taken.
+  int64_t emit(std::span<const int32_t> tokens) {
+    int64_t taken = 0;
+    for (int32_t token : tokens) {
+      if (output.finished) break;
+      output.tokens.push_back(token);
+      path.push_back(token);
+      ++taken;
+      output.finished = emitted() == generation().max_tokens ||
+                        std::ranges::count(generation().stop_tokens, token) > 0;
+    }
+    return taken;
+  }
+};
+
+Progress start(Session& session, const Generation& generation) {
+  Progress progress{.lane = Lane(session, generation)};
+  for (const StepRow& row : generation.prompt.rows) {
+    if (row.kind == RowKind::kToken) progress.path.push_back(row.token);
+  }
+  progress.first_index = generation.first_index >= 0 ? generation.first_index
+                                                     : static_cast<int64_t>(generation.prompt.rows.size());
+  return progress;
+}
+
+void report(const DecodeControl& control, Session& session, const Progress& progress, int64_t index, int64_t emitted,
+            int64_t proposed, int64_t accepted, std::string_view source) {
+  session.statistics().tokens += emitted;
+  if (control.observer == nullptr) return;
+  std::vector<int32_t> positions(static_cast<size_t>(emitted));
+  std::iota(positions.begin(), positions.end(), static_cast<int32_t>(progress.emitted() - emitted));
+  control.observer->on_step({.generation = index,
+                             .step = progress.steps,
+                             .positions = positions,
+                             .tokens = std::span(progress.output.tokens).last(static_cast<size_t>(emitted)),
+                             .proposed = proposed,
+                             .accepted = accepted,
+                             .source = source,
+                             .done = progress.emitted(),
+                             .total = progress.generation().max_tokens});
+}
+
+// The root's and the draft's rows under a tree mask.
+SequenceStep make_step(const StepModel& model, const Progress& progress) {
+  const DraftTree& draft = progress.draft;
+  const int64_t root_index = progress.first_index + progress.emitted() - 1;
+  SequenceStep step{.phase = Phase::kDecode, .visibility = {.kind = MaskKind::kTree}};
+  step.rows.push_back({.token = progress.output.tokens.back(), .position = model.position(root_index)});
+  step.visibility.parents.push_back(-1);
+  step.wanted.logits.push_back(0);
+  for (int32_t node = 0; node < draft.size(); ++node) {
+    step.rows.push_back({.token = draft.tokens[static_cast<size_t>(node)],
+                         .position = model.position(root_index + draft.depth(node))});
+    step.visibility.parents.push_back(draft.parents[static_cast<size_t>(node)] + 1);
+    step.wanted.logits.push_back(node + 1);
+  }
+  return step;
+}
+
+// Sampling rows for the root and every node; each sees its own path.
+void add_sample_rows(const Progress& progress, std::vector<SampleRow>& rows, std::vector<int32_t>& paths) {
+  const DraftTree& draft = progress.draft;
+  const bool has_penalty = progress.generation().chain.repetition_penalty != 1.0f;
+  for (int32_t node = -1; node < draft.size(); ++node) {
+    const int64_t position = progress.emitted() + (node < 0 ? 0 : draft.depth(node));
+    PathRange range{.begin = static_cast<int32_t>(paths.size())};
+    if (has_penalty) {
+      paths.insert(paths.end(), progress.path.begin(), progress.path.end());
+      for (int32_t ancestor = node; ancestor >= 0; ancestor = draft.parents[static_cast<size_t>(ancestor)]) {
+        paths.push_back(draft.tokens[static_cast<size_t>(ancestor)]);
+      }
+      range.count = static_cast<int32_t>(paths.size()) - range.begin;
+    }
+    rows.push_back(make_sample_row(progress.generation().chain, progress.lane.place(position, position),
+                                   progress.lane.logits_rows(node + 1), range));
+  }
+}
+
+}  // namespace
+
+std::vector<GenerationOutput> VerifyLoop::run(Session& session, std::span<const Generation> generations,
+                                              const DecodeControl& control) const {
+  NoiseUniforms own_uniforms;
+  UniformSource& numbers = uniforms != nullptr ? *uniforms : own_uniforms;
+  const int64_t vocab = session.model().traits().vocab_size;
+  std::vector<Progress> all;
+  for (const Generation& generation : generations) {
+    proposer.begin(static_cast<int64_t>(all.size()), generation);
+    all.push_back(start(session, generation));
+  }
+  const auto finish = [&] {
+    std::vector<GenerationOutput> outputs;
+    for (Progress& progress : all) outputs.push_back(std::move(progress.output));
+    return outputs;
+  };
+  if (control.stop.stop_requested()) return finish();
+
+  // The prompt's logits choose the first token.
+  std::vector<Prompt> prompts;
+  for (Progress& progress : all) progress.lane.add_prompts(prompts);
+  session.prefill(prompts);
+  std::vector<SampleRow> sample_rows;
+  std::vector<int32_t> paths;
+  for (Progress& progress : all) add_sample_rows(progress, sample_rows, paths);
+  Samples samples = session.sample(sample_rows, paths);
+  for (size_t i = 0; i < all.size(); ++i) {
+    const int64_t emitted = all[i].emit({&samples.tokens[i], 1});
+    report(control, session, all[i], static_cast<int64_t>(i), emitted, 0, 0, "prompt");
+  }
+
+  while (!control.stop.stop_requested()) {
+    std::vector<SequenceStep> steps;
+    std::vector<size_t> active;
+    for (size_t i = 0; i < all.size(); ++i) {
+      Progress& progress = all[i];
+      if (progress.output.finished) continue;
+      active.push_back(i);
+      // The verified draft yields one more token than it has levels.
+      const int64_t max_depth = progress.generation().max_tokens - progress.emitted() - 1;
+      progress.draft = {};
+      if (max_depth > 0) {
+        progress.draft = proposer.propose({.generation = static_cast<int64_t>(i),
+                                           .path = progress.path,
+                                           .output_tokens = progress.emitted(),
+                                           .max_depth = max_depth,
+                                           .vocab_size = vocab});
+        progress.draft.limit_depth(max_depth);
+      }
+      progress.lane.add_to(steps, make_step(session.model(), progress));
+      ++progress.output.forwards;
+      progress.output.rows += 1 + progress.draft.size();
+    }
+    if (active.empty()) break;
+    session.step(steps);
+
+    sample_rows.clear();
+    paths.clear();
+    bool wants_distribution = false;
+    for (size_t i : active) {
+      all[i].first_sample = static_cast<int64_t>(sample_rows.size());
+      add_sample_rows(all[i], sample_rows, paths);
+      wants_distribution |= acceptance == AcceptanceKind::kRejection && !all[i].draft.empty();
+    }
+    samples = session.sample(sample_rows, paths, wants_distribution ? WantDistribution::kYes : WantDistribution::kNo);
+
+    for (size_t i : active) {
+      Progress& progress = all[i];
+      const auto count = static_cast<size_t>(progress.draft.size()) + 1;
+      TargetView target{.sampled = std::span(samples.tokens).subspan(static_cast<size_t>(progress.first_sample), count),
+                        .vocab_size = vocab};
+      if (wants_distribution) {
+        target.distribution = std::span(samples.distribution)
+                                  .subspan(static_cast<size_t>(progress.first_sample * vocab), count * static_cast<size_t>(vocab));
+      }
+      const bool rejects = acceptance == AcceptanceKind::kRejection && wants_distribution &&
+                           progress.generation().chain.temperature > 0.0f;
+      const OutputPlace place = progress.lane.place(progress.emitted(), progress.emitted());
+      const Decision decision = rejects ? accept_rejection(progress.draft, target, place, numbers)
+                                        : accept_coupled(progress.draft, target);
+      proposer.observe({.generation = static_cast<int64_t>(i),
+                        .draft = progress.draft,
+                        .accepted = decision.accepted,
+                        .next_token = decision.next_token,
+                        .sampled = target.sampled});
+
+      std::vector<int32_t> kept{0};  // the root's row, then those of the accepted nodes
+      std::vector<int32_t> tokens;
+      for (int32_t node : decision.accepted) {
+        kept.push_back(node + 1);
+        tokens.push_back(progress.draft.tokens[static_cast<size_t>(node)]);
+      }
+      tokens.push_back(decision.next_token);
+      if (tamper_commit) tamper_commit(kept, 1 + progress.draft.size());
+      progress.lane.commit(kept);
+      ++progress.steps;
+      const int64_t emitted = progress.emit(tokens);
+      ++session.statistics().accepted[emitted];
+      report(control, session, progress, static_cast<int64_t>(i), emitted, progress.draft.size(),
+             static_cast<int64_t>(decision.accepted.size()), proposer.source());
+    }
+  }
+  return finish();
+}
+
+}  // namespace volley

@@ -1,0 +1,199 @@
+// Same-tokens methods return sequential decoding's tokens, greedy and sampled, whatever the drafts.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "core/decode/verify_loop.h"
+#include "tests/property/drafters.h"
+#include "tests/support/toy_models.h"
+
+namespace volley::test {
+namespace {
+
+constexpr int64_t kTokens = 24;
+
+std::vector<std::vector<int32_t>> tokens_of(const std::vector<GenerationOutput>& outputs) {
+  std::vector<std::vector<int32_t>> tokens;
+  for (const GenerationOutput& output : outputs) tokens.push_back(output.tokens);
+  return tokens;
+}
+
+// Backends under test: what a gtest parameter names.
+class SameTokens : public testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    backend_ = make_backend(GetParam(), 2);
+    model_ = make_toy_llama(*backend_, 1);
+  }
+
+  Generation generation(uint64_t seed, float temperature) const {
+    TestRandom random(seed + 1000);
+    std::vector<int32_t> prompt(static_cast<size_t>(1 + random.below(9)));
+    for (int32_t& token : prompt) token = static_cast<int32_t>(random.below(16));
+    Generation made{.prompt = token_prompt(*model_, prompt),
+                    .chain = {.temperature = temperature},
+                    .seed = seed,
+                    .max_tokens = kTokens};
+    switch (seed % 4) {
+      case 1:
+        made.chain.top_k = 5;
+        break;
+      case 2:
+        made.chain.top_p = 0.8f;
+        break;
+      case 3: {  // guidance: the partner saw another prompt
+        made.unconditional = token_prompt(*model_, std::vector<int32_t>{static_cast<int32_t>(random.below(16))});
+        made.unconditional->rows[0].position = made.prompt.rows.back().position;
+        made.chain.guidance = {.kind = seed % 8 == 3 ? GuidanceSchedule::Kind::kConstant
+                                                     : GuidanceSchedule::Kind::kInterval,
+                               .scale = 2.5f,
+                               .interval = 6};
+        break;
+      }
+      default:
+        break;
+    }
+    return made;
+  }
+
+  std::vector<std::vector<int32_t>> run(const std::string& decoder, std::span<const Generation> generations) const {
+    Session session(*model_, backend_, options(generations.size()));
+    return tokens_of(make_decoder(parse_decoder_spec(decoder))->decode(session, generations, {}));
+  }
+
+  std::vector<std::vector<int32_t>> run(Proposer& proposer, std::span<const Generation> generations,
+                                        std::function<void(std::vector<int32_t>&, int64_t)> tamper = {}) const {
+    Session session(*model_, backend_, options(generations.size()));
+    return tokens_of(VerifyLoop{.proposer = proposer, .tamper_commit = std::move(tamper)}.run(session, generations, {}));
+  }
+
+  static Session::Options options(size_t generations) {
+    return {.sequences = 2 * static_cast<int64_t>(generations), .entries = 320};
+  }
+
+  std::shared_ptr<const Backend> backend_;
+  std::unique_ptr<StepModel> model_;
+};
+
+TEST_P(SameTokens, DraftsOfAnyQualityChangeNothing) {
+  for (const float temperature : {0.0f, 1.0f}) {
+    for (const double right : {0.0, 0.7, 1.0}) {
+      for (const int64_t siblings : {int64_t{1}, int64_t{3}}) {
+        int64_t accepted = 0, rejected = 0;
+        for (uint64_t seed = 0; seed < 200; ++seed) {
+          const Generation one = generation(seed, temperature);
+          const auto truth = run("sequential", {&one, 1});
+          QualityProposer proposer({.right = right, .length = 1 + static_cast<int64_t>(seed % 6), .siblings = siblings,
+                                    .seed = seed},
+                                   truth);
+          ASSERT_EQ(run(proposer, {&one, 1}), truth) << "seed " << seed << ", right " << right;
+          accepted += proposer.accepted();
+          rejected += proposer.rejected();
+        }
+        EXPECT_GT(accepted, 0);
+        if (right < 1.0 || siblings > 1) { EXPECT_GT(rejected, 0); }
+      }
+    }
+  }
+}
+
+TEST_P(SameTokens, RegisteredMethodsEqualSequential) {
+  for (const char* decoder : {"lookup", "lookup:draft=3,ngram=1", "tree", "tree:widths=4x3,ngram=1", "jacobi",
+                              "jacobi:window=5,init=random", "jacobi:window=40"}) {
+    for (const float temperature : {0.0f, 1.0f}) {
+      for (uint64_t seed = 0; seed < 100; ++seed) {
+        const Generation one = generation(seed, temperature);
+        ASSERT_EQ(run(decoder, {&one, 1}), run("sequential", {&one, 1})) << decoder << ", seed " << seed;
+      }
+    }
+  }
+}
+
+TEST_P(SameTokens, MethodsAcceptAndRejectDrafts) {
+  // The equality above means something only if drafts were both kept and thrown away.
+  for (const char* decoder : {"lookup", "tree", "jacobi"}) {
+    std::vector<Generation> generations;
+    for (uint64_t seed = 0; seed < 16; ++seed) generations.push_back(generation(seed, seed % 2 == 0 ? 0.0f : 1.0f));
+    Session session(*model_, backend_, options(generations.size()));
+    make_decoder({.name = decoder})->decode(session, generations, {});
+    const Statistics& statistics = session.statistics();
+    EXPECT_GT(statistics.rows, statistics.tokens) << decoder << " threw nothing away";
+    EXPECT_GT(statistics.accepted.rbegin()->first, 1) << decoder << " accepted nothing";
+  }
+}
+
+TEST_P(SameTokens, BatchEqualsSingles) {
+  for (const char* decoder : {"sequential", "lookup", "tree", "jacobi"}) {
+    std::vector<Generation> generations;
+    for (uint64_t seed = 0; seed < 7; ++seed) {
+      generations.push_back(generation(seed, 1.0f));
+      generations.back().max_tokens = 5 + 3 * static_cast<int64_t>(seed);
+    }
+    const auto together = run(decoder, generations);
+    for (size_t i = 0; i < generations.size(); ++i) {
+      EXPECT_EQ(run(decoder, {&generations[i], 1})[0], together[i]) << decoder << ", generation " << i;
+    }
+  }
+}
+
+TEST_P(SameTokens, StreamsOfOneSeedDiffer) {
+  Generation one = generation(0, 1.0f);
+  const auto first = run("sequential", {&one, 1});
+  one.stream = 1;
+  EXPECT_NE(run("sequential", {&one, 1}), first);
+}
+
+TEST_P(SameTokens, PenaltySeesEachRowsOwnPath) {
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    Generation one = generation(seed, 1.0f);
+    one.chain.repetition_penalty = 1.7f;
+    const auto truth = run("sequential", {&one, 1});
+    for (const char* decoder : {"lookup:ngram=1", "tree:widths=4x3,ngram=1", "jacobi"}) {
+      ASSERT_EQ(run(decoder, {&one, 1}), truth) << decoder << ", seed " << seed;
+    }
+    one.chain.repetition_penalty = 1.0f;
+    if (seed == 0) { EXPECT_NE(run("sequential", {&one, 1}), truth); }
+  }
+}
+
+TEST_P(SameTokens, StopTokensEndTheOutput) {
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    Generation one = generation(seed, 1.0f);
+    const std::vector<int32_t> full = run("sequential", {&one, 1})[0];
+    one.stop_tokens = {full[5]};
+    const auto first = static_cast<size_t>(std::ranges::find(full, full[5]) - full.begin());
+    const std::vector<int32_t> expected(full.begin(), full.begin() + static_cast<int64_t>(first) + 1);
+    for (const char* decoder : {"sequential", "lookup:ngram=1", "tree:ngram=1", "jacobi"}) {
+      EXPECT_EQ(run(decoder, {&one, 1})[0], expected) << decoder;
+    }
+  }
+}
+
+// A method that keeps the wrong rows must be caught by the equality tests above.
+TEST_P(SameTokens, WrongCommitIsCaught) {
+  int64_t caught_extra = 0, caught_swap = 0;
+  for (uint64_t seed = 0; seed < 60; ++seed) {
+    const Generation one = generation(seed, 1.0f);
+    const auto truth = run("sequential", {&one, 1});
+    const QualityProposer::Options options{.right = 0.6, .length = 4, .siblings = 3, .seed = seed};
+    // Keeps the row right behind the accepted ones although it was rejected.
+    QualityProposer extra(options, truth);
+    caught_extra += run(extra, {&one, 1}, [](std::vector<int32_t>& kept, int64_t rows) {
+                      if (kept.size() == 1 && rows > 1) kept.push_back(1);
+                    }) != truth;
+    // Keeps a sibling's row in place of the accepted node's.
+    QualityProposer swapped(options, truth);
+    caught_swap += run(swapped, {&one, 1}, [](std::vector<int32_t>& kept, int64_t) {
+                     if (kept.size() == 2) kept[1] = kept[1] == 1 ? 2 : 1;
+                   }) != truth;
+  }
+  EXPECT_GT(caught_extra, 30);
+  EXPECT_GT(caught_swap, 30);
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, SameTokens, testing::Values("cpu-reference", "cpu"),
+                         [](const auto& test) { return std::string(test.param) == "cpu" ? "Cpu" : "CpuReference"; });
+
+}  // namespace
+}  // namespace volley::test

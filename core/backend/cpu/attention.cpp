@@ -36,7 +36,8 @@ struct RowHeads {
 template <typename EntryOffset>
 void attend_row(const RowHeads& row, int64_t count, ScratchPool& scratch, const EntryOffset& entry_offset) {
   const int64_t heads = row.end - row.first;
-  const auto work = scratch.take(heads * (row.width * static_cast<int64_t>(sizeof(float)) + static_cast<int64_t>(sizeof(AttentionState))));
+  const auto work = scratch.take(heads * (row.width * static_cast<int64_t>(sizeof(float)) +
+                                          static_cast<int64_t>(sizeof(AttentionState))));
   auto* states = work.as<AttentionState>();
   auto* values = reinterpret_cast<float*>(states + heads);
   for (int64_t h = 0; h < heads; ++h) {
@@ -130,7 +131,8 @@ void run_attention_weights(const AttentionWeightsArgs& args, ThreadPool& threads
 }
 
 void run_dense_attention(const DenseAttentionArgs& args, ThreadPool& threads, ScratchPool& scratch) {
-  const int64_t items = args.q.shape[0], rows = args.q.shape[1], heads = args.q.shape[2], width = args.q.shape[3];
+  const int64_t items = args.q.shape[0], rows = args.q.shape[1], heads = args.q.shape[2],
+                width = args.q.shape[3];
   const int64_t blocks = head_blocks(items * rows, heads, threads);
   const double guess = attention_nanoseconds(items * rows * rows * heads, width);
   share_items(threads, items * rows * blocks, guess, [&](int64_t item) {

@@ -4,8 +4,8 @@
 #include <cmath>
 #include <limits>
 
-#include "core/backend/operations.h"
 #include "core/backend/cpu/simd_targets.h"
+#include "core/backend/operations.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "core/backend/cpu/attention_kernels.cpp"
@@ -42,8 +42,8 @@ HWY_INLINE void score_with(D d, const AttentionChunkArgs& args, float* scores) {
 
 // Values of kVectors vectors of the width, even and odd keys in separate chains.
 template <int kVectors, class D>
-HWY_INLINE void weigh_values(D d, const AttentionChunkArgs& args, const float* weights, int64_t at, float keep,
-                             float gain, float* values) {
+HWY_INLINE void weigh_values(D d, const AttentionChunkArgs& args, const float* weights, int64_t at,
+                             float keep, float gain, float* values) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   hn::Vec<D> even[kVectors], odd[kVectors];
   for (int v = 0; v < kVectors; ++v) even[v] = odd[v] = hn::Zero(d);
@@ -76,8 +76,10 @@ HWY_INLINE void weigh_with(D d, const AttentionChunkArgs& args, const float* wei
                            float* values) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   int64_t at = 0;
-  for (; at + 4 * lanes <= args.width; at += 4 * lanes) weigh_values<4>(d, args, weights, at, keep, gain, values);
-  for (; at + 2 * lanes <= args.width; at += 2 * lanes) weigh_values<2>(d, args, weights, at, keep, gain, values);
+  for (; at + 4 * lanes <= args.width; at += 4 * lanes)
+    weigh_values<4>(d, args, weights, at, keep, gain, values);
+  for (; at + 2 * lanes <= args.width; at += 2 * lanes)
+    weigh_values<2>(d, args, weights, at, keep, gain, values);
   for (; at < args.width; at += lanes) weigh_values<1>(d, args, weights, at, keep, gain, values);
 }
 
@@ -118,13 +120,15 @@ void attend_chunk(const AttentionChunkArgs& args, AttentionState& state) {
   HWY_ALIGN float weights[kKeyChunk];
   HWY_NAMESPACE::score_chunk(args, weights);
   float chunk_maximum = weights[0];
-  for (int64_t i = 1; i < args.count; ++i) chunk_maximum = weights[i] > chunk_maximum ? weights[i] : chunk_maximum;
+  for (int64_t i = 1; i < args.count; ++i)
+    chunk_maximum = weights[i] > chunk_maximum ? weights[i] : chunk_maximum;
   const float chunk_sum = HWY_NAMESPACE::exponentiate(weights, args.count, chunk_maximum);
   const float joined = std::max(state.maximum, chunk_maximum);
   const float keep = std::exp(state.maximum - joined), gain = std::exp(chunk_maximum - joined);
   state.denominator = state.denominator * keep + chunk_sum * gain;
   state.maximum = joined;
-  with_dividing_tag(args.width, [&](auto d) HWY_ATTR { weigh_with(d, args, weights, keep, gain, state.values); });
+  with_dividing_tag(args.width,
+                    [&](auto d) HWY_ATTR { weigh_with(d, args, weights, keep, gain, state.values); });
 }
 
 void finish_attention(const AttentionState& state, int64_t width, float* out) {
@@ -155,7 +159,9 @@ void attend_chunk(const AttentionChunkArgs& args, AttentionState& state) {
 void finish_attention(const AttentionState& state, int64_t width, float* out) {
   HWY_DYNAMIC_DISPATCH(finish_attention)(state, width, out);
 }
-void score_chunk(const AttentionChunkArgs& args, float* scores) { HWY_DYNAMIC_DISPATCH(score_chunk)(args, scores); }
+void score_chunk(const AttentionChunkArgs& args, float* scores) {
+  HWY_DYNAMIC_DISPATCH(score_chunk)(args, scores);
+}
 float exponentiate(float* scores, int64_t count, float maximum) {
   return HWY_DYNAMIC_DISPATCH(exponentiate)(scores, count, maximum);
 }

@@ -14,16 +14,17 @@ struct AttentionState {
 };
 
 struct AttentionChunkArgs {
-  const float* q = nullptr;           // [width]
+  const float* q = nullptr;  // [width]
   int64_t width = 0;
   float scale = 1.0f;
-  const float* keys = nullptr;        // key i of the chunk is keys[offsets[i] .. + width)
-  const float* values = nullptr;      // likewise
-  const int64_t* offsets = nullptr;   // [count]
-  int64_t count = 0;                  // at most kKeyChunk
+  const float* keys = nullptr;       // key i of the chunk is keys[offsets[i] .. + width)
+  const float* values = nullptr;     // likewise
+  const int64_t* offsets = nullptr;  // [count]
+  int64_t count = 0;                 // at most kKeyChunk
 };
 
-// Key i's lane depends on i alone: the scores stand in an array by i, sums over it run in vectors from its start.
+// Key i's lane depends on i alone: the scores stand in an array by i, sums over it run in vectors from its
+// start.
 void begin_attention(AttentionState& state, int64_t width);
 void attend_chunk(const AttentionChunkArgs& args, AttentionState& state);
 void finish_attention(const AttentionState& state, int64_t width, float* out);

@@ -12,13 +12,17 @@
 namespace volley {
 namespace {
 
-int64_t divide_up(int64_t value, int64_t divisor) { return (value + divisor - 1) / divisor; }
-int64_t round_up(int64_t value, int64_t multiple) { return divide_up(value, multiple) * multiple; }
+int64_t divide_up(int64_t value, int64_t divisor) {
+  return (value + divisor - 1) / divisor;
+}
+int64_t round_up(int64_t value, int64_t multiple) {
+  return divide_up(value, multiple) * multiple;
+}
 
-// A band of output rows. Its input is copied into planes with the padding written out, one set of planes for each
-// phase of the stride: plane (py, px) holds the pixels (y * stride_h + py, x * stride_w + px). In such a plane the
-// pixels that a tap reads for neighbouring outputs are neighbours, and an output row ends where the next begins, save
-// for the columns of the kernel's width that are computed and thrown away.
+// A band of output rows. Its input is copied into planes with the padding written out, one set of planes for
+// each phase of the stride: plane (py, px) holds the pixels (y * stride_h + py, x * stride_w + px). In such a
+// plane the pixels that a tap reads for neighbouring outputs are neighbours, and an output row ends where the
+// next begins, save for the columns of the kernel's width that are computed and thrown away.
 struct Band {
   Band(const Conv2dArgs& a, int64_t band_rows) : args(a), rows(band_rows) {
     const ConvWeight& w = args.weight;
@@ -36,7 +40,8 @@ struct Band {
   // Where tap (c, ky, kx) reads for output position 0.
   int64_t offset(int64_t c, int64_t ky, int64_t kx) const {
     const int64_t phase = (ky % args.stride_h) * phases_w + kx % args.stride_w;
-    return ((c * phases_h * phases_w + phase) * plane_rows + ky / args.stride_h) * plane_width + kx / args.stride_w;
+    return ((c * phases_h * phases_w + phase) * plane_rows + ky / args.stride_h) * plane_width +
+           kx / args.stride_w;
   }
 
   // Copies the band that begins at output row `first` of picture `n`.
@@ -81,7 +86,8 @@ struct Band {
   int64_t input_size = 0, out_stride = 0;
 };
 
-// Rows of a band: its input stays in the second-level cache, and a lone picture still gives every thread some.
+// Rows of a band: its input stays in the second-level cache, and a lone picture still gives every thread
+// some.
 int64_t band_rows(const Conv2dArgs& args) {
   constexpr int64_t kBandFloats = 256 * 1024;
   const int64_t halo = (args.weight.kernel_h - 1) / args.stride_h;

@@ -41,7 +41,8 @@ void convolve_tile(const ConvolveTileArgs& args) {
   constexpr int kVectors = HWY_MAX_BYTES >= 64 ? 6 : HWY_MAX_BYTES >= 32 ? 3 : 2;
   constexpr int64_t kLanes = hn::MaxLanes(hn::CappedTag<float, kPositionPadding>());
   int64_t i = 0;
-  for (; i + (kVectors - 1) * kLanes < args.positions; i += kVectors * kLanes) convolve_vectors<kVectors>(args, i);
+  for (; i + (kVectors - 1) * kLanes < args.positions; i += kVectors * kLanes)
+    convolve_vectors<kVectors>(args, i);
   for (; i + kLanes < args.positions; i += 2 * kLanes) convolve_vectors<2>(args, i);
   for (; i < args.positions; i += kLanes) convolve_vectors<1>(args, i);
 }
@@ -53,7 +54,9 @@ HWY_AFTER_NAMESPACE();
 namespace volley {
 
 HWY_EXPORT(convolve_tile);
-void convolve_tile(const ConvolveTileArgs& args) { HWY_DYNAMIC_DISPATCH(convolve_tile)(args); }
+void convolve_tile(const ConvolveTileArgs& args) {
+  HWY_DYNAMIC_DISPATCH(convolve_tile)(args);
+}
 
 }  // namespace volley
 #endif  // HWY_ONCE

@@ -17,7 +17,8 @@ struct ConvolveTileArgs {
   const float* weight = nullptr;  // [taps, kChannelTile]
   const float* bias = nullptr;    // [kChannelTile]
   int64_t positions = 0;
-  // [kChannelTile, out_stride]; positions are written up to a multiple of kPositionPadding, and read as far in x.
+  // [kChannelTile, out_stride]; positions are written up to a multiple of kPositionPadding, and read as far
+  // in x.
   float* out = nullptr;
   int64_t out_stride = 0;
 };

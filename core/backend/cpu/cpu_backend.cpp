@@ -23,7 +23,8 @@ class CpuBackend : public Backend {
   CpuBackend(int64_t threads, ProductKernels kernels)
       : device_(std::make_shared<const CpuDevice>(threads, kernels)),
         info_{.name = "cpu",
-              .description = processor_name() + ", " + std::to_string(threads) + (threads == 1 ? " thread" : " threads"),
+              .description =
+                  processor_name() + ", " + std::to_string(threads) + (threads == 1 ? " thread" : " threads"),
               .has_bf16 = device_->products.has_native_bf16()} {}
 
   const DeviceInfo& info() const override { return info_; }

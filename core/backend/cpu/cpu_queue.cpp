@@ -78,7 +78,9 @@ void CpuQueue::layer_norm(const LayerNormArgs& args) {
   });
 }
 
-void CpuQueue::linear(const LinearArgs& args) { device_->products.run(args, threads_, scratch_); }
+void CpuQueue::linear(const LinearArgs& args) {
+  device_->products.run(args, threads_, scratch_);
+}
 
 void CpuQueue::activate(const ActivateArgs& args) {
   share_ranges(threads_, args.x.size(), static_cast<double>(args.x.size()) * kExponential,
@@ -90,7 +92,8 @@ void CpuQueue::activate(const ActivateArgs& args) {
 void CpuQueue::silu_mul(const SiluMulArgs& args) {
   share_ranges(threads_, args.out.size(), static_cast<double>(args.out.size()) * kExponential,
                [&](int64_t begin, int64_t end) {
-                 volley::silu_mul(args.gate.data + begin, args.up.data + begin, end - begin, args.out.data + begin);
+                 volley::silu_mul(args.gate.data + begin, args.up.data + begin, end - begin,
+                                  args.out.data + begin);
                });
 }
 
@@ -140,9 +143,15 @@ void CpuQueue::write_cache(const WriteCacheArgs& args) {
   }
 }
 
-void CpuQueue::attention(const AttentionArgs& args) { run_attention(args, threads_, scratch_); }
-void CpuQueue::attention_weights(const AttentionWeightsArgs& args) { run_attention_weights(args, threads_); }
-void CpuQueue::dense_attention(const DenseAttentionArgs& args) { run_dense_attention(args, threads_, scratch_); }
+void CpuQueue::attention(const AttentionArgs& args) {
+  run_attention(args, threads_, scratch_);
+}
+void CpuQueue::attention_weights(const AttentionWeightsArgs& args) {
+  run_attention_weights(args, threads_);
+}
+void CpuQueue::dense_attention(const DenseAttentionArgs& args) {
+  run_dense_attention(args, threads_, scratch_);
+}
 
 void CpuQueue::move_entries(const MoveEntriesArgs& args) {
   const int32_t* pages = args.cache.block_table.data + args.slot * args.cache.block_table.shape[1];
@@ -169,12 +178,15 @@ void CpuQueue::copy_page(const CopyPageArgs& args) {
   }
 }
 
-void CpuQueue::conv2d(const Conv2dArgs& args) { run_convolution(args, threads_, scratch_); }
+void CpuQueue::conv2d(const Conv2dArgs& args) {
+  run_convolution(args, threads_, scratch_);
+}
 
 void CpuQueue::group_norm(const GroupNormArgs& args) {
   const int64_t pictures = args.x.shape[0], area = args.x.shape[2] * args.x.shape[3];
   const int64_t channels = args.x.shape[1] / args.groups;
-  const double guess = static_cast<double>(args.x.size()) * (args.swish == Swish::kAfter ? kExponential : kSimple);
+  const double guess =
+      static_cast<double>(args.x.size()) * (args.swish == Swish::kAfter ? kExponential : kSimple);
   share_items(threads_, pictures * args.groups, guess, [&](int64_t item) {
     const int64_t channel = item % args.groups * channels;
     group_norm_group({.x = args.x.data + item * channels * area,
@@ -253,7 +265,9 @@ void CpuQueue::nearest_rows(const NearestRowsArgs& args) {
                });
 }
 
-void CpuQueue::sample(const SampleArgs& args) { sampler_.run(args, threads_); }
+void CpuQueue::sample(const SampleArgs& args) {
+  sampler_.run(args, threads_);
+}
 
 void CpuQueue::upload(const void* host, void* device, int64_t bytes) {
   if (bytes > 0) std::memcpy(device, host, static_cast<size_t>(bytes));

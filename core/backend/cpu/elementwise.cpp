@@ -57,9 +57,8 @@ void store_tile(const StoreTileArgs& args) {
 void activate(Activation activation, float* x, int64_t count) {
   switch (activation) {
     case Activation::kSilu:
-      return for_each_vector(0, count, [&](auto d, int64_t i) HWY_ATTR {
-        hn::StoreU(silu(d, hn::LoadU(d, x + i)), d, x + i);
-      });
+      return for_each_vector(
+          0, count, [&](auto d, int64_t i) HWY_ATTR { hn::StoreU(silu(d, hn::LoadU(d, x + i)), d, x + i); });
     case Activation::kGeluErf:
       return for_each_vector(0, count, [&](auto d, int64_t i) HWY_ATTR {
         const auto v = hn::LoadU(d, x + i);
@@ -71,7 +70,8 @@ void activate(Activation activation, float* x, int64_t count) {
       return for_each_vector(0, count, [&](auto d, int64_t i) HWY_ATTR {
         const auto v = hn::LoadU(d, x + i);
         const auto cube = hn::Mul(hn::Mul(v, v), v);
-        const auto y = hn::Mul(hn::Set(d, -2.0f * 0.7978845608028654f), hn::MulAdd(hn::Set(d, 0.044715f), cube, v));
+        const auto y =
+            hn::Mul(hn::Set(d, -2.0f * 0.7978845608028654f), hn::MulAdd(hn::Set(d, 0.044715f), cube, v));
         hn::StoreU(hn::Div(v, hn::Add(hn::Set(d, 1.0f), exponential(d, y))), d, x + i);
       });
   }
@@ -219,19 +219,33 @@ void convert_to_bf16(const float* x, int64_t count, uint16_t* out) {
 void round_to_bf16(const float* x, int64_t count, float* out) {
   HWY_DYNAMIC_DISPATCH(round_to_bf16)(x, count, out);
 }
-void store_tile(const StoreTileArgs& args) { HWY_DYNAMIC_DISPATCH(store_tile)(args); }
+void store_tile(const StoreTileArgs& args) {
+  HWY_DYNAMIC_DISPATCH(store_tile)(args);
+}
 void activate(Activation activation, float* x, int64_t count) {
   HWY_DYNAMIC_DISPATCH(activate)(activation, x, count);
 }
 void silu_mul(const float* gate, const float* up, int64_t count, float* out) {
   HWY_DYNAMIC_DISPATCH(silu_mul)(gate, up, count, out);
 }
-void add(const float* a, const float* b, int64_t count, float* out) { HWY_DYNAMIC_DISPATCH(add)(a, b, count, out); }
-void rms_norm_row(const NormRowArgs& args) { HWY_DYNAMIC_DISPATCH(rms_norm_row)(args); }
-void layer_norm_row(const NormRowArgs& args) { HWY_DYNAMIC_DISPATCH(layer_norm_row)(args); }
-void l2_normalize_row(const NormRowArgs& args) { HWY_DYNAMIC_DISPATCH(l2_normalize_row)(args); }
-void group_norm_group(const NormGroupArgs& args) { HWY_DYNAMIC_DISPATCH(group_norm_group)(args); }
-void rotate_head(const RotateArgs& args) { HWY_DYNAMIC_DISPATCH(rotate_head)(args); }
+void add(const float* a, const float* b, int64_t count, float* out) {
+  HWY_DYNAMIC_DISPATCH(add)(a, b, count, out);
+}
+void rms_norm_row(const NormRowArgs& args) {
+  HWY_DYNAMIC_DISPATCH(rms_norm_row)(args);
+}
+void layer_norm_row(const NormRowArgs& args) {
+  HWY_DYNAMIC_DISPATCH(layer_norm_row)(args);
+}
+void l2_normalize_row(const NormRowArgs& args) {
+  HWY_DYNAMIC_DISPATCH(l2_normalize_row)(args);
+}
+void group_norm_group(const NormGroupArgs& args) {
+  HWY_DYNAMIC_DISPATCH(group_norm_group)(args);
+}
+void rotate_head(const RotateArgs& args) {
+  HWY_DYNAMIC_DISPATCH(rotate_head)(args);
+}
 
 }  // namespace volley
 #endif  // HWY_ONCE

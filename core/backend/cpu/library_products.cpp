@@ -1,9 +1,11 @@
-// Products by oneDNN. Only its batch-reduce kernels ("brg") keep a row's bits whatever the row count; its other
-// matmul kernels do not, so an implementation is accepted by name and everything else is left to our own kernel:
+// Products by oneDNN. Only its batch-reduce kernels ("brg") keep a row's bits whatever the row count; its
+// other matmul kernels do not, so an implementation is accepted by name and everything else is left to our
+// own kernel:
 //   f32:  brg:avx512_core, any extents.
-//   bf16: brg:avx512_core_amx_bf16 where the processor has AMX. oneDNN 2.6 falls back to another kernel for few rows or
-//         narrow panels, and fails on odd extents, so rows come in multiples of 16, depth of 32 and columns of 16, at
-//         least 32. brg:avx512_core_bf16 on processors without AMX, same extents.
+//   bf16: brg:avx512_core_amx_bf16 where the processor has AMX. oneDNN 2.6 falls back to another kernel for
+//   few rows or
+//         narrow panels, and fails on odd extents, so rows come in multiples of 16, depth of 32 and columns
+//         of 16, at least 32. brg:avx512_core_bf16 on processors without AMX, same extents.
 #include <array>
 #include <map>
 #include <mutex>
@@ -12,8 +14,8 @@
 #include <utility>
 #include <vector>
 
-#include "core/base/error.h"
 #include "core/backend/cpu/panel_products.h"
+#include "core/base/error.h"
 #include "dnnl.hpp"
 
 // From libgomp, which oneDNN runs on. Both act on the calling thread alone.
@@ -125,8 +127,9 @@ class LibraryProducts : public PanelProducts {
   void pack(const PanelShape& shape, const float* weight, std::byte* panel) const override {
     const SingleThreaded guard;
     dnnl::stream stream(engine_);
-    dnnl::memory source({{shape.depth, shape.columns}, dnnl::memory::data_type::f32, dnnl::memory::format_tag::ab},
-                        engine_, const_cast<float*>(weight));
+    dnnl::memory source(
+        {{shape.depth, shape.columns}, dnnl::memory::data_type::f32, dnnl::memory::format_tag::ab}, engine_,
+        const_cast<float*>(weight));
     dnnl::memory packed(packed_layout(shape), engine_, panel);
     dnnl::reorder(source, packed).execute(stream, source, packed);
     stream.wait();

@@ -11,15 +11,20 @@
 namespace volley {
 namespace {
 
-int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
-int64_t divide_up(int64_t value, int64_t divisor) { return (value + divisor - 1) / divisor; }
+int64_t round_up(int64_t value, int64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+int64_t divide_up(int64_t value, int64_t divisor) {
+  return (value + divisor - 1) / divisor;
+}
 
-// How a weight is cut. A function of its shape and storage alone, so that the same bits come out on every call.
+// How a weight is cut. A function of its shape and storage alone, so that the same bits come out on every
+// call.
 struct PanelPlan {
   PanelPlan(int64_t out_features, int64_t in_features, WeightType type, const PanelGranularity& granularity) {
     depth = round_up(in_features, granularity.depth);
-    // A panel stays in the second-level cache beside the rows; a weight has at least eight where it is wide enough,
-    // so that threads find work.
+    // A panel stays in the second-level cache beside the rows; a weight has at least eight where it is wide
+    // enough, so that threads find work.
     constexpr int64_t kPanelBytes = 512 * 1024;
     constexpr int64_t kStep = 64;
     const int64_t element = type == WeightType::kF32 ? 4 : 2;
@@ -68,8 +73,8 @@ LinearWeight LinearProducts::pack(const HostView& weight, WeightType type, const
   const std::vector<float> values = to_f32(weight);
 
   LinearWeight packed{.type = type, .out_features = out_features, .in_features = in_features};
-  packed.data = memory.allocate(static_cast<int64_t>(sizeof(header)) + (plan.panels - 1) * header.panel_stride +
-                                family.packed_bytes(plan.last));
+  packed.data = memory.allocate(static_cast<int64_t>(sizeof(header)) +
+                                (plan.panels - 1) * header.panel_stride + family.packed_bytes(plan.last));
   std::memcpy(packed.data.data(), &header, sizeof(header));
   std::vector<float> transposed;
   for (int64_t p = 0; p < plan.panels; ++p) {

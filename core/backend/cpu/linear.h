@@ -13,8 +13,8 @@ namespace volley {
 // Which kernels multiply: chosen once, by build option and processor, for each storage type.
 enum class ProductKernels : uint8_t { kLibraryWherePossible, kOwn };
 
-// Products of rows with packed weights. A weight is cut into panels whose width depends on its shape alone, rows into
-// slices of kSliceRows; panels and slices are shared among threads.
+// Products of rows with packed weights. A weight is cut into panels whose width depends on its shape alone,
+// rows into slices of kSliceRows; panels and slices are shared among threads.
 class LinearProducts {
  public:
   explicit LinearProducts(ProductKernels kernels);

@@ -3,6 +3,8 @@
 
 namespace volley {
 
-std::unique_ptr<const PanelProducts> make_library_products(WeightType) { return nullptr; }
+std::unique_ptr<const PanelProducts> make_library_products(WeightType) {
+  return nullptr;
+}
 
 }  // namespace volley

@@ -1,5 +1,5 @@
-// Own product kernel: the sum of an output element runs over the depth from first to last in one chain of multiply-adds,
-// whatever tile of rows it is computed in.
+// Own product kernel: the sum of an output element runs over the depth from first to last in one chain of
+// multiply-adds, whatever tile of rows it is computed in.
 #include <bit>
 #include <cstring>
 
@@ -87,7 +87,8 @@ HWY_INLINE void multiply(const float* x, int64_t rows, int64_t depth, const Weig
   for (; r < rows; ++r) multiply_rows<1>(x + r * depth, depth, weights, out + r * columns, columns);
 }
 
-void multiply_f32(const float* x, int64_t rows, int64_t depth, const float* weights, float* out, int64_t columns) {
+void multiply_f32(const float* x, int64_t rows, int64_t depth, const float* weights, float* out,
+                  int64_t columns) {
   multiply(x, rows, depth, weights, out, columns);
 }
 void multiply_bf16(const float* x, int64_t rows, int64_t depth, const uint16_t* weights, float* out,
@@ -112,7 +113,9 @@ class OwnProducts : public PanelProducts {
   SourceFormat source_format(WeightType type) const override {
     return type == WeightType::kF32 ? SourceFormat::kF32 : SourceFormat::kRoundedF32;
   }
-  PanelGranularity granularity(WeightType) const override { return {.columns = kTile, .least_columns = kTile}; }
+  PanelGranularity granularity(WeightType) const override {
+    return {.columns = kTile, .least_columns = kTile};
+  }
   int64_t packed_bytes(const PanelShape& shape) const override {
     return shape.depth * shape.columns * (shape.type == WeightType::kF32 ? 4 : 2);
   }
@@ -149,7 +152,9 @@ class OwnProducts : public PanelProducts {
 
 }  // namespace
 
-std::unique_ptr<const PanelProducts> make_own_products() { return std::make_unique<OwnProducts>(); }
+std::unique_ptr<const PanelProducts> make_own_products() {
+  return std::make_unique<OwnProducts>();
+}
 
 }  // namespace volley
 #endif  // HWY_ONCE

@@ -1,6 +1,7 @@
 #pragma once
 
-// A product's weight is cut into panels of output features; this is what multiplies a few rows with one panel.
+// A product's weight is cut into panels of output features; this is what multiplies a few rows with one
+// panel.
 
 #include <cstddef>
 #include <cstdint>
@@ -44,8 +45,8 @@ struct PanelProductArgs {
   float* out = nullptr;  // [rows, columns], overwritten
 };
 
-// One family of kernels. The bits of an output row depend on the source row and the panel, never on how many rows
-// stand in the call or where the row stands among them. Const after construction and shareable.
+// One family of kernels. The bits of an output row depend on the source row and the panel, never on how many
+// rows stand in the call or where the row stands among them. Const after construction and shareable.
 class PanelProducts {
  public:
   virtual ~PanelProducts() = default;
@@ -61,8 +62,8 @@ class PanelProducts {
 // Own kernels: any processor, both weight types.
 std::unique_ptr<const PanelProducts> make_own_products();
 
-// oneDNN, or null where it has no kernel for `type` on this processor whose bits are independent of the row count
-// (or the build is without oneDNN).
+// oneDNN, or null where it has no kernel for `type` on this processor whose bits are independent of the row
+// count (or the build is without oneDNN).
 std::unique_ptr<const PanelProducts> make_library_products(WeightType type);
 
 }  // namespace volley

@@ -11,8 +11,8 @@ namespace volley {
 // Work below this many nanoseconds is done by the caller: waking a thread costs about as much.
 inline constexpr double kWorthSharing = 15000.0;
 
-// Calls body(item) for each item, on all threads if the whole is worth it. `nanoseconds`: a rough guess of one
-// thread's time for all items.
+// Calls body(item) for each item, on all threads if the whole is worth it. `nanoseconds`: a rough guess of
+// one thread's time for all items.
 template <typename Body>
 void share_items(ThreadPool& threads, int64_t items, double nanoseconds, const Body& body) {
   if (nanoseconds < kWorthSharing || threads.threads() == 1) {
@@ -31,9 +31,8 @@ void share_ranges(ThreadPool& threads, int64_t count, double nanoseconds, const 
     return;
   }
   const int64_t pieces = std::min(count, 4 * threads.threads());
-  share_items(threads, pieces, nanoseconds, [&](int64_t piece) {
-    body(count * piece / pieces, count * (piece + 1) / pieces);
-  });
+  share_items(threads, pieces, nanoseconds,
+              [&](int64_t piece) { body(count * piece / pieces, count * (piece + 1) / pieces); });
 }
 
 }  // namespace volley

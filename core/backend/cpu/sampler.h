@@ -8,8 +8,8 @@
 
 namespace volley {
 
-// The sampling rule of core/backend/sampling.h: penalties and filters are its own code, noise, choice and softmax
-// are vector kernels. Tokens equal the scalar rule's, always; probabilities agree to rounding.
+// The sampling rule of core/backend/sampling.h: penalties and filters are its own code, noise, choice and
+// softmax are vector kernels. Tokens equal the scalar rule's, always; probabilities agree to rounding.
 class Sampler {
  public:
   void run(const SampleArgs& args, ThreadPool& threads);

@@ -42,16 +42,15 @@ HWY_INLINE hn::Vec<D> vector_noise_log(D d, hn::Vec<D> x) {
   return hn::MulAdd(exponent, set(0.693359375f), hn::Add(f, y));
 }
 
-// Philox for as many blocks at once as there are 64-bit lanes: a lane's low half holds the number, its high half is
-// whatever the products left, which the next product does not read.
+// Philox for as many blocks at once as there are 64-bit lanes: a lane's low half holds the number, its high
+// half is whatever the products left, which the next product does not read.
 void gumbel_row(const NoiseKey& key, int64_t count, float* HWY_RESTRICT out) {
   const hn::ScalableTag<uint64_t> d64;
   const hn::Repartition<uint32_t, decltype(d64)> d32;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d64));
   const auto word = [&](uint32_t value) HWY_ATTR { return hn::Set(d64, uint64_t{value}); };
-  const auto multiply = [&](hn::Vec<decltype(d64)> a, hn::Vec<decltype(d64)> b) HWY_ATTR {
-    return hn::MulEven(hn::BitCast(d32, a), hn::BitCast(d32, b));
-  };
+  const auto multiply = [&](hn::Vec<decltype(d64)> a, hn::Vec<decltype(d64)> b)
+                            HWY_ATTR { return hn::MulEven(hn::BitCast(d32, a), hn::BitCast(d32, b)); };
   const auto low = hn::Set(d64, uint64_t{0xffffffffu});
   for (int64_t block = 0; block * 4 < count; block += lanes) {
     auto c0 = hn::Iota(d64, static_cast<uint64_t>(block));
@@ -169,7 +168,9 @@ HWY_EXPORT(gumbel_row);
 HWY_EXPORT(choose_token);
 HWY_EXPORT(softmax_row);
 
-void gumbel_row(const NoiseKey& key, int64_t count, float* out) { HWY_DYNAMIC_DISPATCH(gumbel_row)(key, count, out); }
+void gumbel_row(const NoiseKey& key, int64_t count, float* out) {
+  HWY_DYNAMIC_DISPATCH(gumbel_row)(key, count, out);
+}
 int32_t choose_token(std::span<const float> logits, const float* noise) {
   return HWY_DYNAMIC_DISPATCH(choose_token)(logits.data(), noise, static_cast<int64_t>(logits.size()));
 }

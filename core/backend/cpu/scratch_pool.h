@@ -9,13 +9,14 @@
 
 namespace volley {
 
-// Work memory that the items of a loop borrow: there are never more pieces than threads, each grows to the largest
-// need and stays, so a steady state allocates nothing.
+// Work memory that the items of a loop borrow: there are never more pieces than threads, each grows to the
+// largest need and stays, so a steady state allocates nothing.
 class ScratchPool {
  public:
   explicit ScratchPool(const HostMemory& memory) : memory_(memory) {}
 
-  // A piece of at least the asked size, aligned to 64 bytes, given back on destruction. Contents are undefined.
+  // A piece of at least the asked size, aligned to 64 bytes, given back on destruction. Contents are
+  // undefined.
   class Lease {
    public:
     Lease(ScratchPool& pool, Buffer buffer) : pool_(pool), buffer_(std::move(buffer)) {}

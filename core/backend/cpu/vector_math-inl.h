@@ -7,6 +7,8 @@
 #define VOLLEY_VECTOR_MATH_INL_H_
 #endif
 
+#include <limits>
+
 #include "hwy/contrib/math/math-inl.h"
 #include "hwy/highway.h"
 
@@ -14,8 +16,8 @@ HWY_BEFORE_NAMESPACE();
 namespace volley::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Calls op(tag, index) for vectors of elements from `begin` on, then for single ones. A lane's result does not depend on
-// its place, so an element has the same bits in a vector and alone.
+// Calls op(tag, index) for vectors of elements from `begin` on, then for single ones. A lane's result does
+// not depend on its place, so an element has the same bits in a vector and alone.
 template <class Op>
 HWY_INLINE void for_each_vector(int64_t begin, int64_t end, const Op& op) {
   const hn::ScalableTag<float> d;
@@ -26,10 +28,12 @@ HWY_INLINE void for_each_vector(int64_t begin, int64_t end, const Op& op) {
   for (; i < end; ++i) op(d1, i);
 }
 
-// e^x, arguments above the largest finite result clamped to it.
+// e^x, infinite where the result is too large (Highway's own is undefined there).
 template <class D>
 HWY_INLINE hn::Vec<D> exponential(D d, hn::Vec<D> x) {
-  return hn::Exp(d, hn::Min(x, hn::Set(d, 88.0f)));
+  const auto most = hn::Set(d, 88.72f);
+  const auto infinity = hn::Set(d, std::numeric_limits<float>::infinity());
+  return hn::IfThenElse(hn::Gt(x, most), infinity, hn::Exp(d, hn::Min(x, most)));
 }
 
 template <class D>

@@ -1,0 +1,174 @@
+#include <cmath>
+#include <limits>
+#include <map>
+
+#include "tests/unit/backend/backend_testing.h"
+
+namespace volley::testing {
+namespace {
+
+struct Product {
+  int64_t in = 0, out = 0;
+  WeightType type = WeightType::kF32;
+};
+
+std::string name_of(const Product& p) {
+  return std::string(p.type == WeightType::kF32 ? "f32" : "bf16") + " in " + std::to_string(p.in) + " out " +
+         std::to_string(p.out);
+}
+
+class LinearTest : public ::testing::Test {
+ protected:
+  static std::vector<float> multiply(const Backend& backend, const LinearWeight& weight,
+                                     std::span<const float> x) {
+    const int64_t rows = static_cast<int64_t>(x.size()) / weight.in_features;
+    const Guarded<float> source(backend, {rows, weight.in_features}, x);
+    const Guarded<float> out(backend, {rows, weight.out_features});
+    auto queue = backend.make_queue();
+    queue->linear({.x = source.read(), .weight = weight, .bias = {}, .out = out.view()});
+    queue->finish();
+    return out.values();
+  }
+
+  std::map<std::string, std::vector<float>> alone_;  // by product: each row computed alone
+};
+
+// Both sides sum in_features rounded products, in different orders: each errs by at most in * unit * sum |x
+// w|.
+TEST_F(LinearTest, AgreesWithTheReference) {
+  const auto reference = make_reference_backend();
+  const auto tested = cpu();
+  uint64_t seed = 1;
+  for (const WeightType type : {WeightType::kF32, WeightType::kBF16}) {
+    for (const int64_t in : {1, 3, 17, 33, 64, 100, 513}) {
+      for (const int64_t out : {1, 5, 16, 65, 300}) {
+        for (const int64_t rows : {1, 2, 19, 70}) {
+          SCOPED_TRACE(name_of({in, out, type}) + " rows " + std::to_string(rows));
+          const auto w = normal_numbers(out * in, ++seed), x = normal_numbers(rows * in, ++seed);
+          const auto bias = normal_numbers(out, ++seed), before = normal_numbers(rows * out, ++seed);
+          const bool with_bias = seed % 3 != 0;
+          const Accumulate accumulate = seed % 2 == 0 ? Accumulate::kAdd : Accumulate::kAssign;
+          std::vector<std::vector<float>> results;
+          for (const Backend* backend : {reference.get(), tested.get()}) {
+            const LinearWeight weight = backend->pack_linear(host_view(w, {out, in}), type);
+            const Guarded<float> source(*backend, {rows, in}, x), b(*backend, {out}, bias);
+            const Guarded<float> y(*backend, {rows, out}, before);
+            auto queue = backend->make_queue();
+            queue->linear({.x = source.read(),
+                           .weight = weight,
+                           .bias = with_bias ? b.read() : ConstTensor{},
+                           .accumulate = accumulate,
+                           .out = y.view()});
+            queue->finish();
+            results.push_back(y.values());
+          }
+          for (int64_t r = 0; r < rows; ++r) {
+            for (int64_t n = 0; n < out; ++n) {
+              double magnitude = std::abs(bias[n]) + std::abs(before[r * out + n]);
+              for (int64_t k = 0; k < in; ++k) magnitude += std::abs(double{x[r * in + k]} * w[n * in + k]);
+              // bf16 factors are up to 2^-8 larger than what they were rounded from.
+              const double bound = 1.01 * static_cast<double>(2 * in + 6) * kUnit * magnitude;
+              ASSERT_NEAR(results[0][r * out + n], results[1][r * out + n], bound)
+                  << "row " << r << " output " << n;
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+// A row's bits, whatever stands beside it, wherever it stands, on however many threads.
+TEST_F(LinearTest, RowsKeepTheirBitsInEveryCompany) {
+  constexpr int64_t kMost = 1024;
+  std::vector<Product> products;
+  for (const WeightType type : {WeightType::kF32, WeightType::kBF16}) {
+    for (const auto& [in, out] : std::initializer_list<std::pair<int64_t, int64_t>>{{512, 512},
+                                                                                    {1408, 512},
+                                                                                    {768, 1408},
+                                                                                    {256, 768},
+                                                                                    {1, 5},
+                                                                                    {3, 300},
+                                                                                    {17, 33},
+                                                                                    {33, 17},
+                                                                                    {100, 65}}) {
+      products.push_back({in, out, type});
+    }
+  }
+  std::vector<int64_t> counts;
+  for (int64_t rows = 1; rows <= 70; ++rows) counts.push_back(rows);
+  counts.insert(counts.end(), {96, 127, 128, 129, 200, 255, 256, 511, 1000, kMost});
+
+  for (const int64_t threads : {2, 1, 3, 8}) {
+    const auto backend = cpu(threads);
+    for (const Product& product : products) {
+      SCOPED_TRACE(name_of(product) + " threads " + std::to_string(threads));
+      const auto w = normal_numbers(product.out * product.in, 7);
+      const auto x = normal_numbers(kMost * product.in, 8);
+      const LinearWeight weight = backend->pack_linear(host_view(w, {product.out, product.in}), product.type);
+      // Oracle: every row alone, computed once with the first thread count.
+      auto& alone = alone_[name_of(product)];
+      if (alone.empty()) {
+        for (int64_t r = 0; r < kMost; ++r) {
+          const auto row = multiply(*backend, weight, std::span(x).subspan(r * product.in, product.in));
+          alone.insert(alone.end(), row.begin(), row.end());
+        }
+      }
+      for (const int64_t rows : counts) {
+        if (threads != 2 && rows > 4 && rows % 13 != 0 && rows < 127)
+          continue;  // all counts with two threads
+        const int64_t first = (rows * 37) % (kMost - rows + 1);
+        const auto together =
+            multiply(*backend, weight, std::span(x).subspan(first * product.in, rows * product.in));
+        const auto expected = std::span<const float>(alone).subspan(first * product.out, rows * product.out);
+        ASSERT_EQ(first_difference(std::span<const float>(together), expected), -1) << rows << " rows";
+      }
+    }
+  }
+}
+
+// Zero weights and rows, infinities and NaN go where they should and nowhere else.
+TEST_F(LinearTest, OddValuesStayInTheirRow) {
+  const auto backend = cpu();
+  for (const WeightType type : {WeightType::kF32, WeightType::kBF16}) {
+    const int64_t in = 65, out = 37, rows = 21;
+    const auto w = normal_numbers(out * in, 3);
+    auto x = normal_numbers(rows * in, 4);
+    const LinearWeight weight = backend->pack_linear(host_view(w, {out, in}), type);
+    const auto clean = multiply(*backend, weight, x);
+    x[5 * in + 2] = std::nanf("");
+    x[9 * in + 64] = std::numeric_limits<float>::infinity();
+    const auto odd = multiply(*backend, weight, x);
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t n = 0; n < out; ++n) {
+        const float value = odd[r * out + n];
+        if (r == 5) {
+          ASSERT_TRUE(std::isnan(value));
+        } else if (r == 9) {
+          ASSERT_TRUE(std::isinf(value) || std::isnan(value));
+        } else {
+          ASSERT_EQ(value, clean[r * out + n]);
+        }
+      }
+    }
+  }
+}
+
+TEST_F(LinearTest, SteadyStateAllocatesNothing) {
+  const auto backend = cpu();
+  const auto w = normal_numbers(512 * 256, 3);
+  for (const WeightType type : {WeightType::kF32, WeightType::kBF16}) {
+    const LinearWeight weight = backend->pack_linear(host_view(w, {512, 256}), type);
+    const auto values = normal_numbers(100 * 256, 4);
+    const Guarded<float> x(*backend, {100, 256}, values), out(*backend, {100, 512});
+    auto queue = backend->make_queue();
+    const auto run = [&] { queue->linear({.x = x.read(), .weight = weight, .bias = {}, .out = out.view()}); };
+    for (int i = 0; i < 50; ++i) run();
+    const int64_t before = backend->allocated_bytes();
+    for (int i = 0; i < 50; ++i) run();
+    EXPECT_LE(backend->allocated_bytes() - before, 256 * 1024);  // at most a thread that came late
+  }
+}
+
+}  // namespace
+}  // namespace volley::testing

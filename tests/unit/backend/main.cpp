@@ -1,0 +1,29 @@
+// GoogleTest's main with the choice of kernels: --simd=avx512|avx2|sse4|scalar caps the vector instructions,
+// --products=own leaves the library out.
+#include <cstdio>
+#include <string_view>
+
+#include "hwy/targets.h"
+#include "tests/unit/backend/backend_testing.h"
+
+int main(int argc, char** argv) {
+  ::testing::InitGoogleTest(&argc, argv);
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view flag = argv[i];
+    if (flag == "--products=own") {
+      volley::testing::tested_products = volley::ProductKernels::kOwn;
+    } else if (flag == "--simd=avx512") {
+      hwy::SetSupportedTargetsForTest(HWY_AVX3 | HWY_AVX2 | HWY_SSE4 | HWY_SCALAR);
+    } else if (flag == "--simd=avx2") {
+      hwy::SetSupportedTargetsForTest(HWY_AVX2 | HWY_SSE4 | HWY_SCALAR);
+    } else if (flag == "--simd=sse4") {
+      hwy::SetSupportedTargetsForTest(HWY_SSE4 | HWY_SCALAR);
+    } else if (flag == "--simd=scalar") {
+      hwy::SetSupportedTargetsForTest(HWY_SCALAR);
+    } else {
+      std::fprintf(stderr, "unknown flag %s\n", argv[i]);
+      return 2;
+    }
+  }
+  return RUN_ALL_TESTS();
+}

@@ -1,0 +1,246 @@
+#include <algorithm>
+#include <cmath>
+
+#include "tests/unit/backend/backend_testing.h"
+
+namespace volley::testing {
+namespace {
+
+struct Convolution {
+  int64_t channels = 1, out_channels = 1;
+  int64_t height = 1, width = 1;
+  int64_t kernel_h = 3, kernel_w = 3;
+  int64_t stride_h = 1, stride_w = 1;
+  int64_t top = 1, left = 1, bottom = 1, right = 1;
+
+  int64_t out_h() const { return (height + top + bottom - kernel_h) / stride_h + 1; }
+  int64_t out_w() const { return (width + left + right - kernel_w) / stride_w + 1; }
+};
+
+const Convolution kConvolutions[] = {
+    {.channels = 1, .out_channels = 1, .height = 5, .width = 7},
+    {.channels = 3, .out_channels = 32, .height = 20, .width = 33},
+    {.channels = 33, .out_channels = 3, .height = 17, .width = 16},
+    {.channels = 40,
+     .out_channels = 24,
+     .height = 8,
+     .width = 8,
+     .kernel_h = 1,
+     .kernel_w = 1,
+     .top = 0,
+     .left = 0,
+     .bottom = 0,
+     .right = 0},
+    {.channels = 5, .out_channels = 9, .height = 19, .width = 23, .stride_h = 2, .stride_w = 2},
+    // Stride 2 with padding on one side, as VQ encoders have it.
+    {.channels = 6,
+     .out_channels = 10,
+     .height = 16,
+     .width = 16,
+     .stride_h = 2,
+     .stride_w = 2,
+     .top = 0,
+     .left = 0},
+    {.channels = 4,
+     .out_channels = 6,
+     .height = 11,
+     .width = 13,
+     .kernel_h = 4,
+     .kernel_w = 5,
+     .stride_h = 3,
+     .stride_w = 2,
+     .top = 2,
+     .left = 0,
+     .bottom = 1,
+     .right = 3},
+    // Stride beyond the kernel.
+    {.channels = 3,
+     .out_channels = 5,
+     .height = 9,
+     .width = 14,
+     .kernel_h = 1,
+     .kernel_w = 2,
+     .stride_h = 2,
+     .stride_w = 3,
+     .top = 0,
+     .left = 0,
+     .bottom = 0,
+     .right = 1},
+    // Signals.
+    {.channels = 80, .out_channels = 48, .height = 1, .width = 301, .kernel_h = 1, .top = 0, .bottom = 0},
+    {.channels = 48,
+     .out_channels = 48,
+     .height = 1,
+     .width = 301,
+     .kernel_h = 1,
+     .stride_w = 2,
+     .top = 0,
+     .bottom = 0},
+    // Wide enough for several bands.
+    {.channels = 96, .out_channels = 5, .height = 40, .width = 128},
+};
+
+std::vector<float> convolve(const Backend& backend, const Convolution& c, int64_t pictures,
+                            std::span<const float> x, std::span<const float> before, Accumulate accumulate) {
+  const auto w = normal_numbers(c.out_channels * c.channels * c.kernel_h * c.kernel_w, 11);
+  const auto b = normal_numbers(c.out_channels, 12);
+  const ConvWeight weight = backend.pack_conv(
+      host_view(w, {c.out_channels, c.channels, c.kernel_h, c.kernel_w}), host_view(b, {c.out_channels}));
+  const Guarded<float> source(backend, {pictures, c.channels, c.height, c.width}, x);
+  const Guarded<float> out(backend, {pictures, c.out_channels, c.out_h(), c.out_w()}, before);
+  auto queue = backend.make_queue();
+  queue->conv2d({.x = source.read(),
+                 .weight = weight,
+                 .stride_h = c.stride_h,
+                 .stride_w = c.stride_w,
+                 .pad_top = c.top,
+                 .pad_left = c.left,
+                 .pad_bottom = c.bottom,
+                 .pad_right = c.right,
+                 .accumulate = accumulate,
+                 .out = out.view()});
+  queue->finish();
+  return out.values();
+}
+
+// Both sides sum `taps` rounded products in different orders: each errs by at most taps * unit * sum |x w|.
+TEST(ConvolutionTest, AgreesWithTheReference) {
+  const auto reference = make_reference_backend();
+  const auto tested = cpu();
+  for (const Convolution& c : kConvolutions) {
+    const int64_t pictures = 3;
+    const auto x = normal_numbers(pictures * c.channels * c.height * c.width, 1);
+    const auto before = normal_numbers(pictures * c.out_channels * c.out_h() * c.out_w(), 2);
+    const auto w = normal_numbers(c.out_channels * c.channels * c.kernel_h * c.kernel_w, 11);
+    const int64_t taps = c.channels * c.kernel_h * c.kernel_w;
+    for (const Accumulate accumulate : {Accumulate::kAssign, Accumulate::kAdd}) {
+      const auto expected = convolve(*reference, c, pictures, x, before, accumulate);
+      const auto result = convolve(*tested, c, pictures, x, before, accumulate);
+      for (size_t i = 0; i < result.size(); ++i) {
+        const int64_t o = static_cast<int64_t>(i) / (c.out_h() * c.out_w()) % c.out_channels;
+        // Cauchy: sum |x w| <= |w of the channel| * |x of the window|, and a window of `taps` normal numbers
+        // is never longer than three times its expected length.
+        double norm = 0.0;
+        for (int64_t k = 0; k < taps; ++k) norm += double{w[o * taps + k]} * w[o * taps + k];
+        const double window = 3.0 * std::sqrt(static_cast<double>(taps)) + 6.0;
+        const double bound = static_cast<double>(2 * taps + 6) * kUnit * (std::sqrt(norm) * window + 10.0);
+        ASSERT_NEAR(result[i], expected[i], bound)
+            << "element " << i << " of " << c.channels << " to " << c.out_channels;
+      }
+    }
+  }
+}
+
+TEST(ConvolutionTest, APictureKeepsItsBitsInEveryBatch) {
+  for (const Convolution& c : kConvolutions) {
+    const int64_t pictures = 7, size = c.channels * c.height * c.width,
+                  out_size = c.out_channels * c.out_h() * c.out_w();
+    const auto x = normal_numbers(pictures * size, 1);
+    const auto before = normal_numbers(pictures * out_size, 2);
+    for (const int64_t threads : {1, 2, 3, 8}) {
+      const auto backend = cpu(threads);
+      const auto batch = convolve(*backend, c, pictures, x, before, Accumulate::kAdd);
+      const auto lone = cpu(9 - threads);
+      for (int64_t n = 0; n < pictures; ++n) {
+        const auto single = convolve(*lone, c, 1, std::span(x).subspan(n * size, size),
+                                     std::span(before).subspan(n * out_size, out_size), Accumulate::kAdd);
+        ASSERT_EQ(first_difference(std::span<const float>(single),
+                                   std::span(batch).subspan(n * out_size, out_size).first(out_size)),
+                  -1)
+            << "picture " << n << " threads " << threads;
+      }
+    }
+  }
+}
+
+TEST(GroupNormTest, AgreesWithTheReferenceAndIgnoresTheBatch) {
+  const auto reference = make_reference_backend();
+  for (const auto& [channels, groups, height, width] : {std::array<int64_t, 4>{32, 32, 5, 7},
+                                                        {64, 32, 16, 16},
+                                                        {6, 2, 1, 1},
+                                                        {96, 8, 33, 31},
+                                                        {8, 1, 128, 128}}) {
+    const int64_t pictures = 4, size = channels * height * width;
+    auto x = normal_numbers(pictures * size, 1);
+    for (float& value : x) value = value * 3.0f + 1.0f;
+    const auto weight = normal_numbers(channels, 2), bias = normal_numbers(channels, 3);
+    for (const Swish swish : {Swish::kNone, Swish::kAfter}) {
+      const auto run = [&](const Backend& backend, int64_t count, std::span<const float> values) {
+        const Guarded<float> out(backend, {count, channels, height, width}, values);
+        const Guarded<float> w(backend, {channels}, weight), b(backend, {channels}, bias);
+        backend.make_queue()->group_norm({.x = out.read(),
+                                          .groups = groups,
+                                          .eps = 1e-6f,
+                                          .weight = w.read(),
+                                          .bias = b.read(),
+                                          .swish = swish,
+                                          .out = out.view()});
+        return out.values();
+      };
+      const auto expected = run(*reference, pictures, x), result = run(*cpu(3), pictures, x);
+      const double area = static_cast<double>(height * width);
+      for (size_t i = 0; i < result.size(); ++i) {
+        const int64_t c = static_cast<int64_t>(i) / (height * width) % channels;
+        // The reference sums in f64; ours errs by the roundings of a plane's sums, relative to a mean of
+        // magnitude about 3 and a deviation of about 3 (1 for a group of one pixel times a huge scale: those
+        // have two channels and more here). Swish has a slope of at most 1.1 and adds its own few roundings.
+        const double spread =
+            std::abs(expected[i]) + 8.0 * std::abs(weight[c]) + 2.0 * std::abs(bias[c]) + 1.0;
+        ASSERT_NEAR(result[i], expected[i], (2.0 * area + 40.0) * kUnit * spread * 1.1) << i;
+      }
+      for (int64_t n = 0; n < pictures; ++n) {
+        const auto single = run(*cpu(1), 1, std::span<const float>(x).subspan(n * size, size));
+        ASSERT_EQ(first_difference(std::span<const float>(single),
+                                   std::span<const float>(result).subspan(n * size, size)),
+                  -1);
+      }
+    }
+  }
+}
+
+TEST(PictureTest, UpsamplingAndTransposingAreExact) {
+  const auto reference = make_reference_backend();
+  const auto tested = cpu(3);
+  for (const auto& [pictures, channels, height, width] :
+       {std::array<int64_t, 4>{1, 1, 1, 1}, {2, 3, 5, 7}, {3, 16, 33, 65}, {1, 64, 64, 64}}) {
+    const auto x = normal_numbers(pictures * channels * height * width, 1);
+    std::vector<std::vector<float>> up, turned;
+    for (const Backend* backend : {reference.get(), tested.get()}) {
+      const Guarded<float> in(*backend, {pictures, channels, height, width}, x);
+      const Guarded<float> doubled(*backend, {pictures, channels, 2 * height, 2 * width});
+      const Guarded<float> across(*backend, {pictures, height * width, channels});
+      auto queue = backend->make_queue();
+      queue->upsample2x({.x = in.read(), .out = doubled.view()});
+      queue->transpose({.x = in.read().reshape({pictures, channels, height * width}), .out = across.view()});
+      queue->finish();
+      up.push_back(doubled.values());
+      turned.push_back(across.values());
+    }
+    EXPECT_EQ(first_difference(up[0], up[1]), -1);
+    EXPECT_EQ(first_difference(turned[0], turned[1]), -1);
+  }
+}
+
+TEST(PictureTest, NearestRowsEqualTheReferenceTiesIncluded) {
+  const auto reference = make_reference_backend();
+  const auto tested = cpu(3);
+  for (const int64_t width : {1, 4, 8, 33}) {
+    const int64_t rows = 300, entries = 500;
+    auto table = normal_numbers(entries * width, 1);
+    std::copy(table.begin(), table.begin() + 100 * width, table.begin() + 200 * width);  // repeated entries
+    auto x = normal_numbers(rows * width, 2);
+    std::copy(table.begin() + 50 * width, table.begin() + 120 * width, x.begin());
+    std::vector<std::vector<int32_t>> found;
+    for (const Backend* backend : {reference.get(), tested.get()}) {
+      const Guarded<float> gx(*backend, {rows, width}, x), gt(*backend, {entries, width}, table);
+      const Guarded<int32_t> ids(*backend, {rows});
+      backend->make_queue()->nearest_rows({.x = gx.read(), .table = gt.read(), .ids = ids.view()});
+      found.push_back(ids.values());
+    }
+    EXPECT_EQ(found[0], found[1]);
+    EXPECT_EQ(found[1][3], 53);
+  }
+}
+
+}  // namespace
+}  // namespace volley::testing

@@ -43,27 +43,8 @@ std::unique_ptr<WeightSource> finish(Result<std::unique_ptr<Source>> source, con
   return std::move(source).value_or_throw(path);
 }
 
-std::unique_ptr<WeightSource> open_folder(const std::string& path) {
-  for (const char* name : {"model.safetensors", "model.safetensors.index.json"}) {
-    const fs::path inside = fs::path(path) / name;
-    std::error_code code;
-    if (fs::exists(fs::symlink_status(inside, code))) return open_weights(inside.string());
-  }
-  throw Error(path + ": folder holds neither model.safetensors nor model.safetensors.index.json",
-              ErrorKind::kModelMissing);
-}
-
-}  // namespace
-
-std::unique_ptr<WeightSource> open_weights(const std::string& path) {
-  std::error_code code;
-  const fs::file_status status = fs::status(path, code);
-  if (status.type() == fs::file_type::not_found) {
-    throw Error(path + ": no such file or folder", ErrorKind::kModelMissing);
-  }
-  if (fs::is_directory(status)) return open_folder(path);
+std::unique_ptr<WeightSource> open_file(const std::string& path) {
   if (path.ends_with(".index.json")) return finish(ShardedSafetensors::open(path), path);
-
   MappedFile file = MappedFile::open(path).value_or_throw(path);
   const std::string_view bytes = as_text(file.bytes());
   if (bytes.empty()) throw Error(path + ": file is empty");
@@ -77,6 +58,27 @@ std::unique_ptr<WeightSource> open_weights(const std::string& path) {
       break;
   }
   throw Error(path + ": neither a safetensors file nor a PyTorch zip file");
+}
+
+std::unique_ptr<WeightSource> open_folder(const std::string& path) {
+  for (const char* name : {"model.safetensors", "model.safetensors.index.json"}) {
+    const fs::path inside = fs::path(path) / name;
+    std::error_code code;
+    if (fs::exists(fs::symlink_status(inside, code))) return open_file(inside.string());
+  }
+  throw Error(path + ": folder holds neither model.safetensors nor model.safetensors.index.json",
+              ErrorKind::kModelMissing);
+}
+
+}  // namespace
+
+std::unique_ptr<WeightSource> open_weights(const std::string& path) {
+  std::error_code code;
+  const fs::file_status status = fs::status(path, code);
+  if (status.type() == fs::file_type::not_found) {
+    throw Error(path + ": no such file or folder", ErrorKind::kModelMissing);
+  }
+  return fs::is_directory(status) ? open_folder(path) : open_file(path);
 }
 
 }  // namespace volley

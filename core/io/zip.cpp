@@ -175,19 +175,18 @@ Result<ZipMember> read_member(ByteReader& directory, std::span<const std::byte> 
   }
   const auto bytes = locate(before_directory, as_text(name), sizes);
   if (!bytes) return Fault{subject + bytes.fault().message};
-  return ZipMember{as_text(name), bytes.value(), crc};
+  return ZipMember{as_text(name), bytes.value(), sizes.offset, crc};
 }
 
 // Members that share bytes would make the total larger than the file.
-std::optional<Fault> check_overlaps(std::vector<ZipMember> members) {
-  std::ranges::sort(members, {},
-                    [](const ZipMember& m) { return std::pair(m.bytes.data(), m.bytes.size()); });
-  for (size_t i = 1; i < members.size(); ++i) {
-    const std::span<const std::byte> before = members[i - 1].bytes;
-    if (members[i].bytes.data() < before.data() + before.size()) {
-      return Fault{"zip: members " + quote(members[i - 1].name) + " and " + quote(members[i].name) +
-                   " overlap"};
+std::optional<Fault> check_overlaps(std::span<const std::byte> file, std::vector<ZipMember> members) {
+  std::ranges::sort(members, {}, &ZipMember::header_offset);
+  uint64_t end = 0;
+  for (const ZipMember& member : members) {
+    if (member.header_offset < end) {
+      return Fault{"zip: member " + quote(member.name) + " overlaps the one before it"};
     }
+    end = static_cast<uint64_t>(member.bytes.data() - file.data()) + member.bytes.size();
   }
   return std::nullopt;
 }
@@ -212,7 +211,7 @@ Result<ZipIndex> parse_zip(std::span<const std::byte> file) {
     index.members_.push_back(member.value());
   }
   if (reader.remaining() != 0) return Fault{"zip: directory holds more members than its end record says"};
-  if (const auto fault = check_overlaps(index.members_)) return *fault;
+  if (const auto fault = check_overlaps(file, index.members_)) return *fault;
   std::ranges::sort(index.members_, {}, &ZipMember::name);
   const auto twin = std::ranges::adjacent_find(index.members_, {}, &ZipMember::name);
   if (twin != index.members_.end()) return Fault{"zip: member " + quote(twin->name) + " occurs twice"};

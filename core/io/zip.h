@@ -13,6 +13,7 @@ namespace volley {
 struct ZipMember {
   std::string_view name;  // points into the archive
   std::span<const std::byte> bytes;
+  uint64_t header_offset = 0;
   uint32_t crc = 0;  // as the directory states it; compare with crc32(bytes)
 };
 

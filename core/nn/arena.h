@@ -7,16 +7,34 @@
 
 namespace volley {
 
-// Scratch memory of one step: tensors are handed out one after the other and all given back by `reset`. The same
+// Scratch memory of one step: tensors are handed out one after the other and given back by `reset` or a Scope. The same
 // sequence of requests gets the same addresses every time, and after the first time nothing is allocated: what a
 // captured step needs.
 class Arena {
  public:
   explicit Arena(const Backend& backend) : backend_(backend) {}
 
-  // Uninitialised f32 elements, valid until `reset`.
+  // Uninitialised f32 elements, valid until `reset` or the end of the scope.
   Tensor tensor(Shape shape) { return {reinterpret_cast<float*>(take(shape.size() * 4)), shape}; }
   View<int32_t> indices(Shape shape) { return {reinterpret_cast<int32_t*>(take(shape.size() * 4)), shape}; }
+
+  // Gives back what was handed out since it was made: temporaries of a layer. Operations run in order, so memory may
+  // be handed out again while earlier operations on it are still to run.
+  class Scope {
+   public:
+    explicit Scope(Arena& arena) : arena_(arena), block_(arena.block_), offset_(arena.offset_) {}
+    ~Scope() {
+      arena_.block_ = block_;
+      arena_.offset_ = offset_;
+    }
+    Scope(const Scope&) = delete;
+    Scope& operator=(const Scope&) = delete;
+
+   private:
+    Arena& arena_;
+    size_t block_;
+    int64_t offset_;
+  };
 
   // Gives everything back. If the last step outgrew the memory, the blocks become one that holds it all.
   void reset();

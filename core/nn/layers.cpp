@@ -7,56 +7,89 @@ namespace {
 
 float attention_scale(const AttentionShape& shape) { return 1.0f / std::sqrt(static_cast<float>(shape.head_width)); }
 
-void tap_attention(Queue& queue, const AttentionArgs& attention, int32_t layer,
+void tap_attention(const AttentionCall& call, const AttentionArgs& attention,
                    std::span<const AttentionTapOutput> taps) {
   for (const AttentionTapOutput& wanted : taps) {
-    if (wanted.tap.layer != layer) continue;
-    queue.attention_weights({.attention = attention,
-                             .head = wanted.tap.head,
-                             .out = wanted.out.rows(0, attention.q.shape[0])});
+    if (wanted.tap.layer != call.layer) continue;
+    call.in.queue.attention_weights({.attention = attention,
+                                     .head = wanted.tap.head,
+                                     .out = wanted.out.rows(call.first_row, attention.q.shape[0])});
   }
 }
 
+void write_keys_values(const AttentionCall& call, const Rope& rope, const Linear& k, const Linear& v,
+                       const RmsNorm& k_norm) {
+  const StepInputs& in = call.in;
+  const int64_t rows = call.x.shape[0];
+  const Tensor keys = in.arena.tensor({rows, call.shape.kv_heads, call.shape.head_width});  // [R, G, D]
+  const Tensor values = in.arena.tensor(keys.shape);                                        // [R, G, D]
+  k.apply(in.queue, in.phase, call.x, keys);
+  v.apply(in.queue, in.phase, call.x, values);
+  if (k_norm.weight.shape.rank() > 0) k_norm.apply(in.queue, keys, keys);
+  rope.apply(in.queue, in.positions.rows(call.first_row, rows), keys);
+  in.queue.write_cache({.keys = keys,
+                        .values = values,
+                        .plane = in.cache.plane(call.plane),
+                        .cache = in.cache.tables(),
+                        .step = in.tables,
+                        .first_row = call.first_row});
+}
+
+void attend(const AttentionCall& call, const Rope& rope, const Linear& q, const RmsNorm& q_norm, const Linear& out) {
+  const StepInputs& in = call.in;
+  const int64_t rows = call.x.shape[0];
+  const Tensor queries = in.arena.tensor({rows, call.shape.heads, call.shape.head_width});  // [R, H, D]
+  q.apply(in.queue, in.phase, call.x, queries);
+  if (q_norm.weight.shape.rank() > 0) q_norm.apply(in.queue, queries, queries);
+  rope.apply(in.queue, in.positions.rows(call.first_row, rows), queries);
+  const Tensor mixed = in.arena.tensor(queries.shape);  // [R, H, D]
+  const AttentionArgs attention{.q = queries,
+                                .plane = in.cache.plane(call.plane),
+                                .cache = in.cache.tables(),
+                                .step = in.tables,
+                                .first_row = call.first_row,
+                                .scale = attention_scale(call.shape),
+                                .out = mixed};
+  in.queue.attention(attention);
+  tap_attention(call, attention, call.out.attention);
+  out.apply(in.queue, in.phase, mixed, call.residual, Accumulate::kAdd);
+}
+
 }  // namespace
+
+RmsNorm load_rms_norm(WeightLoader& loader, const std::string& name, int64_t width, float eps) {
+  return {.weight = loader.tensor(name + ".weight", {width}), .eps = eps};
+}
 
 LayerNorm load_layer_norm(WeightLoader& loader, const std::string& name, int64_t width, float eps) {
   return {.weight = loader.tensor(name + ".weight", {width}), .bias = loader.tensor(name + ".bias", {width}), .eps = eps};
 }
 
+Linear load_linear(WeightLoader& loader, const std::string& name, int64_t out, int64_t in, Bias bias) {
+  Linear linear{.weight = loader.linear(name + ".weight", out, in)};
+  if (bias == Bias::kLoaded) linear.bias = loader.tensor(name + ".bias", {out});
+  return linear;
+}
+
 void SelfAttention::apply(const AttentionCall& call, const Rope& rope) const {
-  const StepInputs& in = call.in;
-  const int64_t rows = call.x.shape[0];
-  const auto [heads, kv_heads, width] = call.shape;
-  const Tensor queries = in.arena.tensor({rows, heads, width});    // [R, H, D]
-  const Tensor keys = in.arena.tensor({rows, kv_heads, width});    // [R, G, D]
-  const Tensor values = in.arena.tensor({rows, kv_heads, width});  // [R, G, D]
-  q.apply(in.queue, in.phase, call.x, queries);
-  k.apply(in.queue, in.phase, call.x, keys);
-  v.apply(in.queue, in.phase, call.x, values);
-  if (q_norm.weight.shape.rank() > 0) {
-    q_norm.apply(in.queue, queries, queries);
-    k_norm.apply(in.queue, keys, keys);
-  }
-  const Indices positions = in.positions.rows(0, rows);
-  rope.apply(in.queue, positions, queries);
-  rope.apply(in.queue, positions, keys);
-  const CachePlane& plane = in.cache.plane(call.plane);
-  in.queue.write_cache(
-      {.keys = keys, .values = values, .plane = plane, .cache = in.cache.tables(), .step = in.tables});
-  const Tensor mixed = in.arena.tensor(queries.shape);  // [R, H, D]
-  const AttentionArgs attention{.q = queries,
-                                .plane = plane,
-                                .cache = in.cache.tables(),
-                                .step = in.tables,
-                                .scale = attention_scale(call.shape),
-                                .out = mixed};
-  in.queue.attention(attention);
-  tap_attention(in.queue, attention, call.layer, call.out.attention);
-  out.apply(in.queue, in.phase, mixed, call.residual, Accumulate::kAdd);
+  const Arena::Scope scope(call.in.arena);
+  write_keys_values(call, rope, k, v, k_norm);
+  attend(call, rope, q, q_norm, out);
+}
+
+void SharedKeysValues::write(const AttentionCall& call, const Rope& rope) const {
+  const Arena::Scope scope(call.in.arena);
+  write_keys_values(call, rope, k, v, {});
+}
+
+void QueryAttention::apply(const AttentionCall& call, const Rope& rope) const {
+  const Arena::Scope scope(call.in.arena);
+  attend(call, rope, q, {}, out);
 }
 
 void CrossAttention::apply(const AttentionCall& call) const {
   const StepInputs& in = call.in;
+  const Arena::Scope scope(in.arena);
   const Tensor queries = in.arena.tensor({call.x.shape[0], call.shape.heads, call.shape.head_width});  // [R, H, D]
   q.apply(in.queue, in.phase, call.x, queries);
   const Tensor mixed = in.arena.tensor(queries.shape);  // [R, H, D]
@@ -65,15 +98,17 @@ void CrossAttention::apply(const AttentionCall& call) const {
                                 .cache = in.memory->tables(),
                                 .step = in.tables,
                                 .source = KeySource::kMemory,
+                                .first_row = call.first_row,
                                 .scale = attention_scale(call.shape),
                                 .out = mixed};
   in.queue.attention(attention);
-  tap_attention(in.queue, attention, call.layer, call.out.cross_attention);
+  tap_attention(call, attention, call.out.cross_attention);
   out.apply(in.queue, in.phase, mixed, call.residual, Accumulate::kAdd);
 }
 
 void CrossAttention::project(Queue& queue, Arena& arena, const AttentionShape& shape, ConstTensor memory,
                              const KvCache& cache, const StepTables& tables, int64_t plane) const {
+  const Arena::Scope scope(arena);
   const Tensor keys = arena.tensor({memory.shape[0], shape.kv_heads, shape.head_width});  // [T, G, D]
   const Tensor values = arena.tensor(keys.shape);                                         // [T, G, D]
   k.apply(queue, Phase::kEncoder, memory, keys);
@@ -82,6 +117,7 @@ void CrossAttention::project(Queue& queue, Arena& arena, const AttentionShape& s
 }
 
 void SwiGlu::apply(Queue& queue, Arena& arena, Phase phase, ConstTensor x, Tensor residual) const {
+  const Arena::Scope scope(arena);
   const Tensor gated = arena.tensor({x.shape[0], gate.weight.out_features});  // [R, F]
   const Tensor raised = arena.tensor(gated.shape);                            // [R, F]
   gate.apply(queue, phase, x, gated);
@@ -91,6 +127,7 @@ void SwiGlu::apply(Queue& queue, Arena& arena, Phase phase, ConstTensor x, Tenso
 }
 
 void GeluFeedForward::apply(Queue& queue, Arena& arena, Phase phase, ConstTensor x, Tensor residual) const {
+  const Arena::Scope scope(arena);
   const Tensor hidden = arena.tensor({x.shape[0], fc1.weight.out_features});  // [R, F]
   fc1.apply(queue, phase, x, hidden);
   queue.activate({.activation = Activation::kGeluErf, .x = hidden});

@@ -22,6 +22,8 @@ struct RmsNorm {
   }
 };
 
+RmsNorm load_rms_norm(WeightLoader& loader, const std::string& name, int64_t width, float eps);
+
 struct LayerNorm {
   Weight weight;  // [W]
   Weight bias;    // [W]
@@ -43,6 +45,10 @@ struct Linear {
     queue.linear({.x = x, .weight = weight, .bias = bias.view(), .phase = phase, .accumulate = accumulate, .out = out});
   }
 };
+
+enum class Bias : uint8_t { kNone, kLoaded };
+// NAME.weight [out, in] and, if wanted, NAME.bias [out].
+Linear load_linear(WeightLoader& loader, const std::string& name, int64_t out, int64_t in, Bias bias = Bias::kNone);
 
 struct AttentionShape {
   int64_t heads = 0;       // H
@@ -68,8 +74,9 @@ struct AttentionCall {
   AttentionShape shape;
   int32_t layer = 0;
   int64_t plane = 0;
-  ConstTensor x;    // [R, dim] normed rows, from row 0 of the step
-  Tensor residual;  // [R, dim], added to
+  int64_t first_row = 0;  // row of the step that row 0 of `x` is
+  ConstTensor x;          // [R, dim] normed rows
+  Tensor residual;        // [R, dim], added to
 };
 
 // Attention of a step's rows over their sequence's cache.
@@ -81,6 +88,24 @@ struct SelfAttention {
   RmsNorm q_norm, k_norm;  // per head, [D]; empty: none
 
   // residual += out(attention(x)); writes the rows' keys and values to cached layer `plane`.
+  void apply(const AttentionCall& call, const Rope& rope) const;
+};
+
+// Keys and values that several layers read.
+struct SharedKeysValues {
+  Linear k;  // [G D, dim]
+  Linear v;  // [G D, dim]
+
+  // Writes the rows' keys and values to cached layer `plane`; `residual` is not used.
+  void write(const AttentionCall& call, const Rope& rope) const;
+};
+
+// Attention of a step's rows over their sequence's cache, whose keys and values somebody else wrote.
+struct QueryAttention {
+  Linear q;    // [H D, dim]
+  Linear out;  // [dim, H D]
+
+  // residual += out(attention(x)) over cached layer `plane`.
   void apply(const AttentionCall& call, const Rope& rope) const;
 };
 

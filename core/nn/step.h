@@ -99,7 +99,9 @@ struct ModelTraits {
   int64_t position_components = 1;  // 1 to 3
   int64_t max_position = 0;         // every component is below this
   int64_t logit_shift = 1;          // row at position p predicts position p + shift
+  int32_t query_token = -1;         // whose embedding a query row starts from; -1: the model decides
   std::vector<RowKind> row_kinds;
+  std::vector<RowKind> logit_kinds;  // kinds of rows that have logits; empty: all
   std::vector<MaskKind> masks;
 };
 
@@ -125,7 +127,7 @@ struct StepInputs {
   Phase phase = Phase::kDecode;
   int64_t rows = 0;        // R
   int64_t query_rows = 0;  // of them, at the end
-  Indices tokens;          // [R], negative where there is no token
+  Indices tokens;          // [R], query_token for query rows, negative where there is no token
   ConstTensor embeddings;  // [R, dim] for embedding rows, or data == nullptr
   Indices positions;       // [R, components]
   StepTables tables;

@@ -114,6 +114,9 @@ class StepCheck {
     for (int32_t row : step.wanted.logits) {
       require(row >= 0 && row < static_cast<int64_t>(step.rows.size()), "wanted",
               "logits of row " + std::to_string(row) + " of " + std::to_string(step.rows.size()));
+      const RowKind kind = step.rows[row].kind;
+      require(traits_.logit_kinds.empty() || std::ranges::count(traits_.logit_kinds, kind) > 0, "wanted",
+              "logits of row " + std::to_string(row) + ": a " + std::string(name(kind)) + " row has none");
     }
     for (int32_t layer : step.wanted.hidden_layers) layer_index(layer, "wanted");
     for (const auto* taps : {&step.wanted.attention, &step.wanted.cross_attention}) {
@@ -181,7 +184,9 @@ bool sees(const SequenceStep& step, const std::vector<std::vector<int32_t>>& anc
 
 void append_row(HostTables& tables, const ModelTraits& traits, const SequenceStep& step, int32_t sequence,
                 const StepRow& row, int32_t entry) {
-  tables.tokens.push_back(row.kind == RowKind::kToken ? row.token : -1);
+  tables.tokens.push_back(row.kind == RowKind::kToken   ? row.token
+                          : row.kind == RowKind::kQuery ? traits.query_token
+                                                        : -1);
   for (int64_t c = 0; c < traits.position_components; ++c) tables.positions.push_back(row.position[c]);
   tables.row_sequence.push_back(sequence);
   tables.row_entry.push_back(entry);

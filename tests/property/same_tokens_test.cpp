@@ -173,7 +173,7 @@ TEST_P(SameTokens, StopTokensEndTheOutput) {
 // A method that keeps the wrong rows must be caught by the equality tests above.
 TEST_P(SameTokens, WrongCommitIsCaught) {
   int64_t caught_extra = 0, caught_swap = 0;
-  for (uint64_t seed = 0; seed < 12; ++seed) {
+  for (uint64_t seed = 0; seed < 60; ++seed) {
     const Generation one = generation(seed, 1.0f);
     const auto truth = run("sequential", {&one, 1});
     const QualityProposer::Options options{.right = 0.6, .length = 4, .siblings = 3, .seed = seed};
@@ -188,8 +188,8 @@ TEST_P(SameTokens, WrongCommitIsCaught) {
                      if (kept.size() == 2) kept[1] = kept[1] == 1 ? 2 : 1;
                    }) != truth;
   }
-  EXPECT_GE(caught_extra, 10);
-  EXPECT_GE(caught_swap, 10);
+  EXPECT_GT(caught_extra, 30);
+  EXPECT_GT(caught_swap, 30);
 }
 
 INSTANTIATE_TEST_SUITE_P(Backends, SameTokens, testing::Values("cpu-reference", "cpu"),

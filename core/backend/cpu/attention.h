@@ -1,0 +1,15 @@
+#pragma once
+
+#include "core/backend/cpu/scratch_pool.h"
+#include "core/backend/operations.h"
+#include "core/base/thread_pool.h"
+
+namespace volley {
+
+// Rows and blocks of heads are shared among threads; a head of a row is one thread's work from its first key to its
+// last, so the number of threads changes nothing.
+void run_attention(const AttentionArgs& args, ThreadPool& threads, ScratchPool& scratch);
+void run_attention_weights(const AttentionWeightsArgs& args, ThreadPool& threads);
+void run_dense_attention(const DenseAttentionArgs& args, ThreadPool& threads, ScratchPool& scratch);
+
+}  // namespace volley

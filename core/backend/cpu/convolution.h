@@ -1,0 +1,15 @@
+#pragma once
+
+#include "core/backend/cpu/scratch_pool.h"
+#include "core/backend/operations.h"
+#include "core/base/thread_pool.h"
+
+namespace volley {
+
+ConvWeight pack_convolution(const HostView& weight, const HostView& bias, const HostMemory& memory);
+
+// Every output element is one chain of multiply-adds over (input channel, kernel row, kernel column), so its bits
+// depend neither on the other pictures nor on how the work is cut.
+void run_convolution(const Conv2dArgs& args, ThreadPool& threads, ScratchPool& scratch);
+
+}  // namespace volley

@@ -1,0 +1,57 @@
+#include "core/backend/cpu/cpu_backend.h"
+
+#include <fstream>
+#include <string>
+
+#include "core/backend/cpu/convolution.h"
+#include "core/backend/cpu/cpu_queue.h"
+
+namespace volley {
+namespace {
+
+std::string processor_name() {
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);) {
+    const auto colon = line.find(": ");
+    if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
+  }
+  return "unknown processor";
+}
+
+class CpuBackend : public Backend {
+ public:
+  CpuBackend(int64_t threads, ProductKernels kernels)
+      : device_(std::make_shared<const CpuDevice>(threads, kernels)),
+        info_{.name = "cpu",
+              .description = processor_name() + ", " + std::to_string(threads) + (threads == 1 ? " thread" : " threads"),
+              .has_bf16 = device_->products.has_native_bf16()} {}
+
+  const DeviceInfo& info() const override { return info_; }
+  std::unique_ptr<Queue> make_queue() const override { return std::make_unique<CpuQueue>(device_); }
+  Buffer allocate(int64_t bytes) const override { return device_->memory.allocate(bytes); }
+  int64_t allocated_bytes() const override { return device_->memory.allocated_bytes(); }
+  int64_t peak_bytes() const override { return device_->memory.peak_bytes(); }
+  LinearWeight pack_linear(const HostView& weight, WeightType type) const override {
+    return device_->products.pack(weight, type, device_->memory);
+  }
+  ConvWeight pack_conv(const HostView& weight, const HostView& bias) const override {
+    return pack_convolution(weight, bias, device_->memory);
+  }
+
+ private:
+  std::shared_ptr<const CpuDevice> device_;
+  DeviceInfo info_;
+};
+
+}  // namespace
+
+std::shared_ptr<const Backend> make_cpu_backend(int64_t threads) {
+  return make_cpu_backend(threads, ProductKernels::kLibraryWherePossible);
+}
+
+std::shared_ptr<const Backend> make_cpu_backend(int64_t threads, ProductKernels kernels) {
+  VOLLEY_ASSERT(threads >= 0);
+  return std::make_shared<CpuBackend>(threads > 0 ? threads : physical_cores(), kernels);
+}
+
+}  // namespace volley

@@ -1,0 +1,68 @@
+#pragma once
+
+// Vector kernels over plain arrays; each works on what one thread is given.
+
+#include <cstdint>
+
+#include "core/backend/operations.h"
+
+namespace volley {
+
+// Nearest bf16, ties to even, NaN stays NaN: as f32_to_bf16.
+void convert_to_bf16(const float* x, int64_t count, uint16_t* out);
+void round_to_bf16(const float* x, int64_t count, float* out);
+
+// out (+)= tile + bias, for the corner [rows, columns] of a tile.
+struct StoreTileArgs {
+  const float* tile = nullptr;
+  int64_t tile_stride = 0;
+  int64_t rows = 0;
+  int64_t columns = 0;
+  const float* bias = nullptr;  // [columns] or null
+  Accumulate accumulate = Accumulate::kAssign;
+  float* out = nullptr;
+  int64_t out_stride = 0;
+};
+void store_tile(const StoreTileArgs& args);
+
+void activate(Activation activation, float* x, int64_t count);
+void silu_mul(const float* gate, const float* up, int64_t count, float* out);
+void add(const float* a, const float* b, int64_t count, float* out);
+
+// One row of a norm; `out` may be `x`.
+struct NormRowArgs {
+  const float* x = nullptr;
+  const float* weight = nullptr;
+  const float* bias = nullptr;  // layer norm
+  int64_t width = 0;
+  float eps = 0.0f;
+  float* out = nullptr;
+};
+void rms_norm_row(const NormRowArgs& args);
+void layer_norm_row(const NormRowArgs& args);
+void l2_normalize_row(const NormRowArgs& args);  // eps is the least norm
+
+// One group of one picture: `channels` planes of `area` pixels that lie together.
+struct NormGroupArgs {
+  const float* x = nullptr;
+  const float* weight = nullptr;  // [channels]
+  const float* bias = nullptr;    // [channels]
+  int64_t channels = 0;
+  int64_t area = 0;
+  float eps = 0.0f;
+  Swish swish = Swish::kNone;
+  float* out = nullptr;
+};
+void group_norm_group(const NormGroupArgs& args);
+
+// One head of a row: pair i turns by (cosines[i], sines[i]).
+struct RotateArgs {
+  float* x = nullptr;
+  const float* cosines = nullptr;  // [width / 2]
+  const float* sines = nullptr;    // [width / 2]
+  int64_t width = 0;
+  RopeLayout layout = RopeLayout::kSplitHalf;
+};
+void rotate_head(const RotateArgs& args);
+
+}  // namespace volley

@@ -1,0 +1,8 @@
+// Builds without oneDNN.
+#include "core/backend/cpu/panel_products.h"
+
+namespace volley {
+
+std::unique_ptr<const PanelProducts> make_library_products(WeightType) { return nullptr; }
+
+}  // namespace volley

@@ -1,0 +1,63 @@
+// Functions of vectors, included once for each target (no `#pragma once` on purpose).
+
+#if defined(VOLLEY_VECTOR_MATH_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef VOLLEY_VECTOR_MATH_INL_H_
+#undef VOLLEY_VECTOR_MATH_INL_H_
+#else
+#define VOLLEY_VECTOR_MATH_INL_H_
+#endif
+
+#include "hwy/contrib/math/math-inl.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace volley::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// Calls op(tag, index) for vectors of elements from `begin` on, then for single ones. A lane's result does not depend on
+// its place, so an element has the same bits in a vector and alone.
+template <class Op>
+HWY_INLINE void for_each_vector(int64_t begin, int64_t end, const Op& op) {
+  const hn::ScalableTag<float> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = begin;
+  for (; i + lanes <= end; i += lanes) op(d, i);
+  const hn::CappedTag<float, 1> d1;
+  for (; i < end; ++i) op(d1, i);
+}
+
+// e^x, arguments above the largest finite result clamped to it.
+template <class D>
+HWY_INLINE hn::Vec<D> exponential(D d, hn::Vec<D> x) {
+  return hn::Exp(d, hn::Min(x, hn::Set(d, 88.0f)));
+}
+
+template <class D>
+HWY_INLINE hn::Vec<D> silu(D d, hn::Vec<D> x) {
+  return hn::Div(x, hn::Add(hn::Set(d, 1.0f), exponential(d, hn::Neg(x))));
+}
+
+// erf by the rational approximation of Eigen (odd 13th over even 8th degree on [-4, 4], a few ulp).
+template <class D>
+HWY_INLINE hn::Vec<D> error_function(D d, hn::Vec<D> value) {
+  const auto x = hn::Max(hn::Set(d, -4.0f), hn::Min(value, hn::Set(d, 4.0f)));
+  const auto x2 = hn::Mul(x, x);
+  auto p = hn::Set(d, -2.72614225801306e-10f);
+  p = hn::MulAdd(p, x2, hn::Set(d, 2.77068142495902e-08f));
+  p = hn::MulAdd(p, x2, hn::Set(d, -2.10102402082508e-06f));
+  p = hn::MulAdd(p, x2, hn::Set(d, -5.69250639462346e-05f));
+  p = hn::MulAdd(p, x2, hn::Set(d, -7.34990630326855e-04f));
+  p = hn::MulAdd(p, x2, hn::Set(d, -2.95459980854025e-03f));
+  p = hn::MulAdd(p, x2, hn::Set(d, -1.60960333262415e-02f));
+  auto q = hn::Set(d, -1.45660718464996e-05f);
+  q = hn::MulAdd(q, x2, hn::Set(d, -2.13374055278905e-04f));
+  q = hn::MulAdd(q, x2, hn::Set(d, -1.68282697438203e-03f));
+  q = hn::MulAdd(q, x2, hn::Set(d, -7.37332916720468e-03f));
+  q = hn::MulAdd(q, x2, hn::Set(d, -1.42647390514189e-02f));
+  return hn::Div(hn::Mul(x, p), q);
+}
+
+}  // namespace volley::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // include guard for each target

@@ -1,0 +1,123 @@
+// LlamaGen: a Llama-2 transformer over the codes of a VQ tokenizer, in raster order, conditioned on a class token or
+// on projected text features; 2-D rotary embedding on adjacent pairs.
+// Ref: Sun et al., "Autoregressive Model Beats Diffusion: Llama for Scalable Image Generation";
+// FoundationVision/LlamaGen, autoregressive/models/gpt.py.
+// The authors mask padded caption rows; here they are not fed at all, which is the same.
+#include "image/llamagen.h"
+
+#include "core/base/error.h"
+#include "image/grid_transformer.h"
+
+namespace volley::image {
+
+void LlamaGen::step(const StepInputs& in, const StepOutputs& out) const {
+  const Rope rope{.table = &rope_, .layout = RopeLayout::kAdjacent};
+  const Tensor x = embed_rows(in, tok_embeddings_.view(), in.rows);  // [R, dim]
+  const Tensor normed = in.arena.tensor(x.shape);                    // [R, dim]
+  for (int32_t l : in.layers) {
+    const Layer& layer = layers_[l];
+    layer.attention_norm.apply(in.queue, x, normed);
+    layer.attention.apply(
+        {.in = in, .out = out, .shape = attention_, .layer = l, .plane = l, .x = normed, .residual = x}, rope);
+    layer.ffn_norm.apply(in.queue, x, normed);
+    layer.feed_forward.apply(in.queue, in.arena, in.phase, normed, x);
+    tap_hidden(in, out, l, x);
+  }
+  write_logits(in, out, norm_, output_, x);
+}
+
+std::array<int32_t, 3> LlamaGen::position(int64_t index) const {
+  if (index < config_.cls_token_num) return {};
+  return cell_position(index - config_.cls_token_num, config_.grid_side);
+}
+
+std::vector<float> LlamaGen::project_caption(Queue& queue, Arena& arena, std::span<const float> features) const {
+  VOLLEY_ASSERT(config_.condition == Condition::kCaption);
+  VOLLEY_ASSERT(static_cast<int64_t>(features.size()) % config_.caption_dim == 0);
+  const int64_t rows = static_cast<int64_t>(features.size()) / config_.caption_dim;
+  const Arena::Scope scope(arena);
+  const Tensor x = arena.tensor({rows, config_.caption_dim});  // [L, caption_dim]
+  const Tensor hidden = arena.tensor({rows, config_.dim});     // [L, dim]
+  const Tensor projected = arena.tensor(hidden.shape);         // [L, dim]
+  queue.upload(features.data(), x.data, x.size() * 4);
+  cap_proj_fc1_.apply(queue, Phase::kEncoder, x, hidden);
+  queue.activate({.activation = Activation::kGeluTanh, .x = hidden});
+  cap_proj_fc2_.apply(queue, Phase::kEncoder, hidden, projected);
+  std::vector<float> result(static_cast<size_t>(projected.size()));
+  queue.download(projected.data, result.data(), projected.size() * 4);
+  return result;
+}
+
+LlamaGen::Layer LlamaGen::load_layer(WeightLoader& loader, const std::string& prefix) const {
+  const auto [heads, kv_heads, width] = attention_;
+  const int64_t dim = config_.dim, q_rows = heads * width, kv_rows = kv_heads * width;
+  // Rows of wqkv: all of q, all of k, all of v.
+  const std::vector<float> wqkv = loader.values(prefix + "attention.wqkv.weight", {q_rows + 2 * kv_rows, dim});
+  const auto rows = [&](int64_t begin, int64_t count) {
+    const auto part = std::span(wqkv).subspan(static_cast<size_t>(begin * dim), static_cast<size_t>(count * dim));
+    return Linear{.weight = loader.linear(part, count, dim)};
+  };
+  const int64_t ffn = loader.shape(prefix + "feed_forward.w1.weight")[0];
+  return {.attention_norm = load_rms_norm(loader, prefix + "attention_norm", dim, config_.norm_eps),
+          .attention = {.q = rows(0, q_rows),
+                        .k = rows(q_rows, kv_rows),
+                        .v = rows(q_rows + kv_rows, kv_rows),
+                        .out = load_linear(loader, prefix + "attention.wo", dim, q_rows)},
+          .ffn_norm = load_rms_norm(loader, prefix + "ffn_norm", dim, config_.norm_eps),
+          .feed_forward = {.gate = load_linear(loader, prefix + "feed_forward.w1", ffn, dim),
+                           .up = load_linear(loader, prefix + "feed_forward.w3", ffn, dim),
+                           .down = load_linear(loader, prefix + "feed_forward.w2", dim, ffn)}};
+}
+
+// Codes and classes become one table, so that a class is an ordinary token.
+void LlamaGen::load_condition(WeightLoader& loader) {
+  const int64_t dim = config_.dim;
+  std::vector<float> table = loader.values("tok_embeddings.weight", {config_.vocab_size, dim});
+  int64_t table_rows = config_.vocab_size;
+  if (config_.condition == Condition::kClass) {
+    const std::string name = "cls_embedding.embedding_table.weight";
+    // Trained with class dropout, the table ends with a null class.
+    const bool has_null = loader.has(name) && loader.shape(name)[0] != config_.num_classes;
+    const int64_t classes = config_.num_classes + (has_null ? 1 : 0);
+    const std::vector<float> class_table = loader.values(name, {classes, dim});
+    table.insert(table.end(), class_table.begin(), class_table.end());
+    table_rows += classes;
+  } else {
+    cap_proj_fc1_ = load_linear(loader, "cls_embedding.cap_proj.fc1", dim, config_.caption_dim);
+    cap_proj_fc2_ = load_linear(loader, "cls_embedding.cap_proj.fc2", dim, dim);
+    uncond_embedding_ =
+        loader.values("cls_embedding.uncond_embedding", {config_.cls_token_num, config_.caption_dim});
+  }
+  tok_embeddings_ = loader.tensor(table, {table_rows, dim});
+}
+
+LlamaGen::LlamaGen(LlamaGenConfig config, WeightLoader loader)
+    : config_(config),
+      attention_{.heads = config.n_head, .kv_heads = config.n_kv_head, .head_width = config.dim / config.n_head} {
+  load_condition(loader);
+  for (int64_t l = 0; l < config_.n_layer; ++l) {
+    layers_.push_back(load_layer(loader, "layers." + std::to_string(l) + "."));
+  }
+  norm_ = load_rms_norm(loader, "norm", config_.dim, config_.norm_eps);
+  output_ = load_linear(loader, "output", config_.vocab_size, config_.dim);
+  loader.ignore("freqs_cis");  // a table that some exports keep
+  loader.finish();
+  rope_ = make_grid_rope(loader, {.head_width = attention_.head_width,
+                                  .side = config_.grid_side,
+                                  .theta = config_.rope_base});
+  traits_ = {.family = "llamagen",
+             .vocab_size = config_.vocab_size,
+             .token_rows = tok_embeddings_.shape[0],
+             .dim = config_.dim,
+             .layers = config_.n_layer,
+             .cached_layers = config_.n_layer,
+             .heads = attention_.heads,
+             .kv_heads = attention_.kv_heads,
+             .head_width = attention_.head_width,
+             .position_components = 2,
+             .max_position = config_.grid_side + 1,
+             .row_kinds = {RowKind::kToken, RowKind::kEmbedding},
+             .masks = {MaskKind::kCausal, MaskKind::kTree, MaskKind::kBits}};
+}
+
+}  // namespace volley::image

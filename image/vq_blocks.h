@@ -1,0 +1,78 @@
+#pragma once
+
+// Convolutional blocks of VQ-GAN encoders and decoders. Every tensor is one picture, [1, C, h, w]; temporaries come
+// from the arena and go back at the end of a call.
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/nn/arena.h"
+#include "core/nn/weights.h"
+
+namespace volley::image {
+
+struct GroupNorm {
+  Weight weight;  // [C]
+  Weight bias;    // [C]
+
+  void apply(Queue& queue, ConstTensor x, Swish swish, Tensor out) const;
+};
+GroupNorm load_group_norm(WeightLoader& loader, const std::string& name, int64_t channels);
+
+// x + conv2(swish(norm2(conv1(swish(norm1 x))))), with a 1x1 convolution of x where the channels change.
+struct ResnetBlock {
+  GroupNorm norm1;
+  ConvWeight conv1;
+  GroupNorm norm2;
+  ConvWeight conv2;
+  std::optional<ConvWeight> nin_shortcut;
+
+  // Changes x in place where the channels stay, else returns a new tensor.
+  Tensor apply(Queue& queue, Arena& arena, Tensor x) const;
+};
+
+// x += proj_out(attention(norm x)) between all pixels, one head as wide as the channels.
+struct AttnBlock {
+  GroupNorm norm;
+  ConvWeight q, k, v, proj_out;  // 1x1
+
+  void apply(Queue& queue, Arena& arena, Tensor x) const;
+};
+
+// [ResnetBlock, AttnBlock, ResnetBlock] at the deepest level.
+struct MidBlock {
+  ResnetBlock first;
+  AttnBlock attn;
+  ResnetBlock last;
+
+  Tensor apply(Queue& queue, Arena& arena, Tensor x) const;
+};
+MidBlock load_mid_block(WeightLoader& loader, const std::string& prefix, int64_t channels);
+
+// The blocks of one resolution and the convolution that leads to the next.
+struct ConvBlock {
+  std::vector<ResnetBlock> res;
+  std::vector<AttnBlock> attn;  // one behind each of `res`, or none
+  std::optional<ConvWeight> downsample;
+  std::optional<ConvWeight> upsample;
+
+  Tensor apply(Queue& queue, Arena& arena, Tensor x) const;
+};
+enum class Resample : uint8_t { kNone, kDown, kUp };
+struct ConvBlockSize {
+  int64_t in = 0;
+  int64_t out = 0;
+  int64_t blocks = 0;
+  int64_t attention_blocks = 0;
+  Resample resample = Resample::kNone;
+};
+ConvBlock load_conv_block(WeightLoader& loader, const std::string& prefix, const ConvBlockSize& size);
+
+// 3x3 convolution that keeps the size, into a new tensor.
+Tensor conv3x3(Queue& queue, Arena& arena, ConstTensor x, const ConvWeight& weight);
+// out (+)= 1x1 convolution.
+void conv1x1(Queue& queue, ConstTensor x, const ConvWeight& weight, Tensor out,
+             Accumulate accumulate = Accumulate::kAssign);
+
+}  // namespace volley::image

@@ -1,0 +1,117 @@
+// VQ-GAN with a small codebook of unit vectors: the image tokenizer of LlamaGen and ARPG.
+// Ref: Esser et al., "Taming Transformers"; Yu et al., "Vector-quantized Image Modeling with Improved VQGAN";
+// FoundationVision/LlamaGen, tokenizer/tokenizer_image/vq_model.py.
+// Letters: N pictures, e code width, z latent channels, C channels, h x w codes, H x W pixels.
+#include "image/vq_model.h"
+
+#include "core/base/error.h"
+
+namespace volley::image {
+
+void VqModel::decode(Queue& queue, Arena& arena, const DecodeArgs& args) const {
+  const int64_t height = args.codes.shape[1], width = args.codes.shape[2], embed = config_.codebook_embed_dim;
+  VOLLEY_ASSERT(args.pixels.shape == Shape({args.codes.shape[0], 3, height * config_.factor(), width * config_.factor()}));
+  for (int64_t n = 0; n < args.codes.shape[0]; ++n) {
+    const Arena::Scope scope(arena);
+    const Tensor rows = arena.tensor({1, height * width, embed});  // [1, hw, e]
+    queue.gather_rows({.table = codebook_.view(),
+                       .ids = args.codes.rows(n, 1).reshape({height * width}),
+                       .out = rows.reshape({height * width, embed})});
+    const Tensor planes = arena.tensor({1, embed, height, width});  // [1, e, h, w]
+    queue.transpose({.x = rows, .out = planes.reshape({1, embed, height * width})});
+    const Tensor latent = arena.tensor({1, config_.z_channels, height, width});  // [1, z, h, w]
+    conv1x1(queue, planes, post_quant_conv_, latent);
+    Tensor x = conv3x3(queue, arena, latent, decoder_.conv_in);  // [1, C, h, w]
+    x = decoder_.mid.apply(queue, arena, x);                     // [1, C, h, w]
+    for (const ConvBlock& block : decoder_.conv_blocks) x = block.apply(queue, arena, x);  // [1, C, H, W]
+    decoder_.norm_out.apply(queue, x, Swish::kAfter, x);
+    queue.conv2d({.x = x,
+                  .weight = decoder_.conv_out,
+                  .pad_top = 1,
+                  .pad_left = 1,
+                  .pad_bottom = 1,
+                  .pad_right = 1,
+                  .out = args.pixels.rows(n, 1)});
+  }
+}
+
+void VqModel::encode(Queue& queue, Arena& arena, const EncodeArgs& args) const {
+  const int64_t height = args.codes.shape[1], width = args.codes.shape[2], embed = config_.codebook_embed_dim;
+  VOLLEY_ASSERT(args.pixels.shape == Shape({args.codes.shape[0], 3, height * config_.factor(), width * config_.factor()}));
+  VOLLEY_ASSERT(args.latents.shape == Shape({args.codes.shape[0], embed, height, width}));
+  for (int64_t n = 0; n < args.codes.shape[0]; ++n) {
+    const Arena::Scope scope(arena);
+    Tensor x = conv3x3(queue, arena, args.pixels.rows(n, 1), encoder_.conv_in);            // [1, C, H, W]
+    for (const ConvBlock& block : encoder_.conv_blocks) x = block.apply(queue, arena, x);  // [1, C, h, w]
+    x = encoder_.mid.apply(queue, arena, x);                                               // [1, C, h, w]
+    encoder_.norm_out.apply(queue, x, Swish::kAfter, x);
+    const Tensor latent = conv3x3(queue, arena, x, encoder_.conv_out);  // [1, z, h, w]
+    const Tensor planes = args.latents.rows(n, 1);                      // [1, e, h, w]
+    conv1x1(queue, latent, quant_conv_, planes);
+    const Tensor rows = arena.tensor({1, height * width, embed});  // [1, hw, e]
+    queue.transpose({.x = planes.reshape({1, embed, height * width}), .out = rows});
+    const Tensor units = rows.reshape({height * width, embed});  // [hw, e]
+    queue.l2_normalize({.x = units, .out = units});
+    queue.nearest_rows(
+        {.x = units, .table = codebook_.view(), .ids = args.codes.rows(n, 1).reshape({height * width})});
+  }
+}
+
+void VqModel::load_encoder(WeightLoader& loader) {
+  const auto levels = static_cast<int64_t>(config_.ch_mult.size());
+  int64_t channels = config_.ch;
+  encoder_.conv_in = loader.conv("encoder.conv_in", channels, 3, 3);
+  for (int64_t level = 0; level < levels; ++level) {
+    const bool is_deepest = level == levels - 1;
+    const int64_t out = config_.ch * config_.ch_mult[level];
+    encoder_.conv_blocks.push_back(load_conv_block(loader, "encoder.conv_blocks." + std::to_string(level) + ".",
+                                                   {.in = channels,
+                                                    .out = out,
+                                                    .blocks = config_.num_res_blocks,
+                                                    .attention_blocks = is_deepest ? config_.num_res_blocks : 0,
+                                                    .resample = is_deepest ? Resample::kNone : Resample::kDown}));
+    channels = out;
+  }
+  encoder_.mid = load_mid_block(loader, "encoder.mid.", channels);
+  encoder_.norm_out = load_group_norm(loader, "encoder.norm_out", channels);
+  encoder_.conv_out = loader.conv("encoder.conv_out", config_.z_channels, channels, 3);
+}
+
+void VqModel::load_decoder(WeightLoader& loader) {
+  const auto levels = static_cast<int64_t>(config_.ch_mult.size());
+  int64_t channels = config_.ch * config_.ch_mult.back();
+  decoder_.conv_in = loader.conv("decoder.conv_in", channels, config_.z_channels, 3);
+  decoder_.mid = load_mid_block(loader, "decoder.mid.", channels);
+  const int64_t blocks = config_.num_res_blocks + 1;
+  for (int64_t i = 0; i < levels; ++i) {  // the decoder counts its blocks from the deepest level
+    const int64_t level = levels - 1 - i;
+    const int64_t out = config_.ch * config_.ch_mult[level];
+    decoder_.conv_blocks.push_back(load_conv_block(loader, "decoder.conv_blocks." + std::to_string(i) + ".",
+                                                   {.in = channels,
+                                                    .out = out,
+                                                    .blocks = blocks,
+                                                    .attention_blocks = i == 0 ? blocks : 0,
+                                                    .resample = level == 0 ? Resample::kNone : Resample::kUp}));
+    channels = out;
+  }
+  decoder_.norm_out = load_group_norm(loader, "decoder.norm_out", channels);
+  decoder_.conv_out = loader.conv("decoder.conv_out", 3, channels, 3);
+}
+
+VqModel::VqModel(VqConfig config, WeightLoader loader) : config_(std::move(config)) {
+  const int64_t embed = config_.codebook_embed_dim;
+  codebook_ = loader.tensor("quantize.embedding.weight", {config_.codebook_size, embed});
+  // Lookups and distances are both by the normalised rows (codebook_l2_norm).
+  const Tensor rows = codebook_.buffer.view<float>(codebook_.shape);  // [codebook_size, e]
+  const std::unique_ptr<Queue> queue = loader.backend().make_queue();
+  queue->l2_normalize({.x = rows, .out = rows});
+  queue->finish();
+  load_encoder(loader);
+  quant_conv_ = loader.conv("quant_conv", embed, config_.z_channels, 1);
+  post_quant_conv_ = loader.conv("post_quant_conv", config_.z_channels, embed, 1);
+  load_decoder(loader);
+  loader.ignore("quantize.codebook_used");
+  loader.finish();
+}
+
+}  // namespace volley::image

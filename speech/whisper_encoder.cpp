@@ -1,0 +1,97 @@
+// The audio encoder of Whisper: two convolutions over time, then a pre-norm transformer over all rows at once.
+// Ref: Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision"; openai/whisper, model.py;
+// names of huggingface/transformers. openai scales q and k by d^-1/4 each, transformers q by d^-1/2: so do we.
+// Letters: M mel bands, F frames, T = F / 2 rows, d model width, H heads, D head width.
+#include "speech/whisper_encoder.h"
+
+#include <cmath>
+
+#include "core/base/error.h"
+
+namespace volley::speech {
+
+int64_t WhisperEncoder::rows(int64_t frames) const {
+  const int64_t count = (frames + 1) / 2;
+  if (frames < 1 || count > config_.max_source_positions) {
+    throw Error("whisper: a mel of " + std::to_string(frames) + " frames, expected 1 to " +
+                std::to_string(2 * config_.max_source_positions));
+  }
+  return count;
+}
+
+void WhisperEncoder::encode(Queue& queue, Arena& arena, const EncodeArgs& args) const {
+  const int64_t frames = args.mel.shape[1], count = rows(frames), width = config_.d_model;
+  VOLLEY_ASSERT(args.mel.shape[0] == config_.num_mel_bins && args.out.shape == Shape({count, width}));
+  const Arena::Scope scope(arena);
+  const Tensor wide = arena.tensor({1, width, 1, frames});  // [1, d, 1, F]
+  queue.conv2d({.x = args.mel.reshape({1, config_.num_mel_bins, 1, frames}),
+                .weight = conv1_,
+                .pad_left = 1,
+                .pad_right = 1,
+                .out = wide});
+  queue.activate({.activation = Activation::kGeluErf, .x = wide});
+  const Tensor half = arena.tensor({1, width, 1, count});  // [1, d, 1, T]
+  queue.conv2d({.x = wide, .weight = conv2_, .stride_w = 2, .pad_left = 1, .pad_right = 1, .out = half});
+  queue.activate({.activation = Activation::kGeluErf, .x = half});
+
+  const Tensor x = args.out;  // [T, d]
+  queue.transpose({.x = half.reshape({1, width, count}), .out = x.reshape({1, count, width})});
+  queue.add({.a = x, .b = embed_positions_.view().rows(0, count), .out = x});
+  const Tensor normed = arena.tensor(x.shape);  // [T, d]
+  for (const Layer& layer : layers_) {
+    layer.self_attn_layer_norm.apply(queue, x, normed);
+    attend(queue, arena, layer.self_attn, normed, x);
+    layer.final_layer_norm.apply(queue, x, normed);
+    layer.fc.apply(queue, arena, Phase::kEncoder, normed, x);
+  }
+  layer_norm_.apply(queue, x, x);
+}
+
+void WhisperEncoder::attend(Queue& queue, Arena& arena, const Attention& attention, ConstTensor normed,
+                            Tensor x) const {
+  const Arena::Scope scope(arena);
+  const int64_t heads = config_.encoder_attention_heads, width = config_.d_model / heads;
+  const Tensor queries = arena.tensor({1, x.shape[0], heads, width});  // [1, T, H, D]
+  const Tensor keys = arena.tensor(queries.shape);                     // [1, T, H, D]
+  const Tensor values = arena.tensor(queries.shape);                   // [1, T, H, D]
+  const Tensor mixed = arena.tensor(queries.shape);                    // [1, T, H, D]
+  attention.q_proj.apply(queue, Phase::kEncoder, normed, queries);
+  attention.k_proj.apply(queue, Phase::kEncoder, normed, keys);
+  attention.v_proj.apply(queue, Phase::kEncoder, normed, values);
+  queue.dense_attention({.q = queries,
+                         .k = keys,
+                         .v = values,
+                         .scale = 1.0f / std::sqrt(static_cast<float>(width)),
+                         .out = mixed});
+  attention.out_proj.apply(queue, Phase::kEncoder, mixed, x, Accumulate::kAdd);
+}
+
+WhisperEncoder::WhisperEncoder(WhisperConfig config, WeightLoader loader) : config_(config) {
+  const int64_t width = config_.d_model, ffn = config_.encoder_ffn_dim;
+  const std::string root = "model.encoder.";
+  const auto norm = [&](const std::string& name) {
+    return load_layer_norm(loader, name, width, config_.layer_norm_eps);
+  };
+  conv1_ = loader.conv1d(root + "conv1", width, config_.num_mel_bins, 3);
+  conv2_ = loader.conv1d(root + "conv2", width, width, 3);
+  embed_positions_ = loader.tensor(root + "embed_positions.weight", {config_.max_source_positions, width});
+  for (int64_t l = 0; l < config_.encoder_layers; ++l) {
+    const std::string prefix = root + "layers." + std::to_string(l) + ".";
+    const std::string attention = prefix + "self_attn.";
+    layers_.push_back(
+        {.self_attn_layer_norm = norm(prefix + "self_attn_layer_norm"),
+         .self_attn = {.q_proj = load_linear(loader, attention + "q_proj", width, width, Bias::kLoaded),
+                       .k_proj = load_linear(loader, attention + "k_proj", width, width),
+                       .v_proj = load_linear(loader, attention + "v_proj", width, width, Bias::kLoaded),
+                       .out_proj = load_linear(loader, attention + "out_proj", width, width, Bias::kLoaded)},
+         .final_layer_norm = norm(prefix + "final_layer_norm"),
+         .fc = {.fc1 = load_linear(loader, prefix + "fc1", ffn, width, Bias::kLoaded),
+                .fc2 = load_linear(loader, prefix + "fc2", width, ffn, Bias::kLoaded)}});
+  }
+  layer_norm_ = norm(root + "layer_norm");
+  loader.ignore("model.decoder.");
+  loader.ignore("proj_out.weight");
+  loader.finish();
+}
+
+}  // namespace volley::speech

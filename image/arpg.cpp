@@ -1,7 +1,7 @@
-// ARPG: random-order parallel generation in two passes. Pass 1 turns known codes into one set of keys and values;
-// pass 2 turns queries, which start as the mask embedding and carry their target cell in the rotary embedding, into
-// codes.
-// Ref: Li et al., "Autoregressive Image Generation with Randomized Parallel Decoding"; hp-l33/ARPG, models/arpg.py.
+// ARPG: random-order parallel generation in two passes. Pass 1 turns known codes into one set of keys and
+// values; pass 2 turns queries, which start as the mask embedding and carry their target cell in the rotary
+// embedding, into codes. Ref: Li et al., "Autoregressive Image Generation with Randomized Parallel Decoding";
+// hp-l33/ARPG, models/arpg.py.
 #include "image/arpg.h"
 
 #include "core/base/error.h"
@@ -75,9 +75,12 @@ SwiGlu Arpg::load_ffn(WeightLoader& loader, const std::string& prefix) const {
 
 Arpg::Arpg(ArpgConfig config, WeightLoader loader)
     : config_(config),
-      attention_{.heads = config.n_head, .kv_heads = config.n_head, .head_width = config.dim / config.n_head} {
+      attention_{
+          .heads = config.n_head, .kv_heads = config.n_head, .head_width = config.dim / config.n_head} {
   const int64_t dim = config_.dim;
-  const auto norm = [&](const std::string& name) { return load_rms_norm(loader, name, dim, config_.norm_eps); };
+  const auto norm = [&](const std::string& name) {
+    return load_rms_norm(loader, name, dim, config_.norm_eps);
+  };
   const auto square = [&](const std::string& name) { return load_linear(loader, name, dim, dim); };
 
   // Codes, mask, classes, null class, and a row for another kind of guidance that is not used.
@@ -103,9 +106,8 @@ Arpg::Arpg(ArpgConfig config, WeightLoader loader)
   head_ = load_linear(loader, "head", config_.vocab_size, dim);
   loader.ignore("freqs_cis");  // a table that some exports keep
   loader.finish();
-  rope_ = make_grid_rope(loader, {.head_width = attention_.head_width,
-                                  .side = config_.grid_side,
-                                  .theta = config_.rope_base});
+  rope_ = make_grid_rope(
+      loader, {.head_width = attention_.head_width, .side = config_.grid_side, .theta = config_.rope_base});
   traits_ = {.family = "arpg",
              .vocab_size = config_.vocab_size,
              .token_rows = embeddings_.shape[0],

@@ -23,13 +23,13 @@ struct ArpgConfig {
 
 // Reads config.json's object; `path` is for messages. Throws Error on missing or impossible values.
 ArpgConfig parse_arpg_config(const nlohmann::json& config, const std::string& path);
-// Sizes of a published checkpoint, which has no config.json: from its tensors, except for the grid. Throws Error for
-// sizes that were not published.
+// Sizes of a published checkpoint, which has no config.json: from its tensors, except for the grid. Throws
+// Error for sizes that were not published.
 ArpgConfig infer_arpg_config(const WeightSource& weights, int64_t block_size);
 
-// ARPG: predicts the codes of an image grid in any order, many at once. Content rows (class token, known codes) run
-// the first half of the layers and leave keys and values; query rows ask for the code of their cell in the second
-// half, see all content and not each other. Only query rows have logits.
+// ARPG: predicts the codes of an image grid in any order, many at once. Content rows (class token, known
+// codes) run the first half of the layers and leave keys and values; query rows ask for the code of their
+// cell in the second half, see all content and not each other. Only query rows have logits.
 //
 // Token ids: codes, the mask, classes, the null class. Positions are grid cells, see grid_transformer.h.
 class Arpg : public StepModel {

@@ -10,7 +10,8 @@ constexpr int64_t kMaxSize = int64_t{1} << 24;
 
 void check(ArpgConfig& config, const std::string& path) {
   if (config.n_layer % 2 != 0) {
-    throw Error(path + ": n_layer " + std::to_string(config.n_layer) + " is odd: two passes share the layers");
+    throw Error(path + ": n_layer " + std::to_string(config.n_layer) +
+                " is odd: two passes share the layers");
   }
   if (config.dim % (4 * config.n_head) != 0) {
     throw Error(path + ": dim " + std::to_string(config.dim) + " is no multiple of 4 times " +

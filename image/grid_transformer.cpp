@@ -18,7 +18,9 @@ const HostView* find_stored(const WeightSource& source, const std::string& name)
 int64_t grid_side(int64_t cells, const std::string& path) {
   int64_t side = 0;
   while (side * side < cells) ++side;
-  if (cells < 1 || side * side != cells) throw Error(path + ": a grid of " + std::to_string(cells) + " cells is no square");
+  if (cells < 1 || side * side != cells) {
+    throw Error(path + ": a grid of " + std::to_string(cells) + " cells is no square");
+  }
   return side;
 }
 
@@ -64,8 +66,8 @@ Shape require_shape(const WeightSource& source, const std::string& name, int64_t
   const HostView* view = find_stored(source, name);
   if (view == nullptr) throw Error(source.path() + ": tensor " + name + ": missing");
   if (view->shape.rank() != rank) {
-    throw Error(source.path() + ": tensor " + name + ": expected " + std::to_string(rank) + " dimensions, found " +
-                view->shape.to_string());
+    throw Error(source.path() + ": tensor " + name + ": expected " + std::to_string(rank) +
+                " dimensions, found " + view->shape.to_string());
   }
   return view->shape;
 }

@@ -14,12 +14,13 @@ namespace volley::image {
 // Side of a grid of `cells` cells. Throws Error "<path>: ..." if it is no square.
 int64_t grid_side(int64_t cells, const std::string& path);
 
-// Position of a grid cell (row-major) in both components of a table made by `make_grid_rope`. Conditions stand at
-// (0, 0), whose row of zeros makes their queries and keys zero: every row sees them with equal weight.
+// Position of a grid cell (row-major) in both components of a table made by `make_grid_rope`. Conditions
+// stand at (0, 0), whose row of zeros makes their queries and keys zero: every row sees them with equal
+// weight.
 std::array<int32_t, 3> cell_position(int64_t cell, int64_t side);
 
-// Table for a 2-D rotary embedding: one half of a head's pairs turns by the cell's row, the other by its column.
-// Row 0 is zeros. Throws Error "<path>: ..." if the head width is no multiple of 4.
+// Table for a 2-D rotary embedding: one half of a head's pairs turns by the cell's row, the other by its
+// column. Row 0 is zeros. Throws Error "<path>: ..." if the head width is no multiple of 4.
 struct GridRopeOptions {
   int64_t head_width = 0;
   int64_t side = 0;

@@ -1,8 +1,8 @@
-// LlamaGen: a Llama-2 transformer over the codes of a VQ tokenizer, in raster order, conditioned on a class token or
-// on projected text features; 2-D rotary embedding on adjacent pairs.
-// Ref: Sun et al., "Autoregressive Model Beats Diffusion: Llama for Scalable Image Generation";
-// FoundationVision/LlamaGen, autoregressive/models/gpt.py.
-// The authors mask padded caption rows; here they are not fed at all, which is the same.
+// LlamaGen: a Llama-2 transformer over the codes of a VQ tokenizer, in raster order, conditioned on a class
+// token or on projected text features; 2-D rotary embedding on adjacent pairs. Ref: Sun et al.,
+// "Autoregressive Model Beats Diffusion: Llama for Scalable Image Generation"; FoundationVision/LlamaGen,
+// autoregressive/models/gpt.py. The authors mask padded caption rows; here they are not fed at all, which is
+// the same.
 #include "image/llamagen.h"
 
 #include "core/base/error.h"
@@ -18,7 +18,8 @@ void LlamaGen::step(const StepInputs& in, const StepOutputs& out) const {
     const Layer& layer = layers_[l];
     layer.attention_norm.apply(in.queue, x, normed);
     layer.attention.apply(
-        {.in = in, .out = out, .shape = attention_, .layer = l, .plane = l, .x = normed, .residual = x}, rope);
+        {.in = in, .out = out, .shape = attention_, .layer = l, .plane = l, .x = normed, .residual = x},
+        rope);
     layer.ffn_norm.apply(in.queue, x, normed);
     layer.feed_forward.apply(in.queue, in.arena, in.phase, normed, x);
     tap_hidden(in, out, l, x);
@@ -31,7 +32,8 @@ std::array<int32_t, 3> LlamaGen::position(int64_t index) const {
   return cell_position(index - config_.cls_token_num, config_.grid_side);
 }
 
-std::vector<float> LlamaGen::project_caption(Queue& queue, Arena& arena, std::span<const float> features) const {
+std::vector<float> LlamaGen::project_caption(Queue& queue, Arena& arena,
+                                             std::span<const float> features) const {
   VOLLEY_ASSERT(config_.condition == Condition::kCaption);
   VOLLEY_ASSERT(static_cast<int64_t>(features.size()) % config_.caption_dim == 0);
   const int64_t rows = static_cast<int64_t>(features.size()) / config_.caption_dim;
@@ -52,9 +54,11 @@ LlamaGen::Layer LlamaGen::load_layer(WeightLoader& loader, const std::string& pr
   const auto [heads, kv_heads, width] = attention_;
   const int64_t dim = config_.dim, q_rows = heads * width, kv_rows = kv_heads * width;
   // Rows of wqkv: all of q, all of k, all of v.
-  const std::vector<float> wqkv = loader.values(prefix + "attention.wqkv.weight", {q_rows + 2 * kv_rows, dim});
+  const std::vector<float> wqkv =
+      loader.values(prefix + "attention.wqkv.weight", {q_rows + 2 * kv_rows, dim});
   const auto rows = [&](int64_t begin, int64_t count) {
-    const auto part = std::span(wqkv).subspan(static_cast<size_t>(begin * dim), static_cast<size_t>(count * dim));
+    const auto part =
+        std::span(wqkv).subspan(static_cast<size_t>(begin * dim), static_cast<size_t>(count * dim));
     return Linear{.weight = loader.linear(part, count, dim)};
   };
   const int64_t ffn = loader.shape(prefix + "feed_forward.w1.weight")[0];
@@ -93,7 +97,8 @@ void LlamaGen::load_condition(WeightLoader& loader) {
 
 LlamaGen::LlamaGen(LlamaGenConfig config, WeightLoader loader)
     : config_(config),
-      attention_{.heads = config.n_head, .kv_heads = config.n_kv_head, .head_width = config.dim / config.n_head} {
+      attention_{
+          .heads = config.n_head, .kv_heads = config.n_kv_head, .head_width = config.dim / config.n_head} {
   load_condition(loader);
   for (int64_t l = 0; l < config_.n_layer; ++l) {
     layers_.push_back(load_layer(loader, "layers." + std::to_string(l) + "."));
@@ -102,9 +107,8 @@ LlamaGen::LlamaGen(LlamaGenConfig config, WeightLoader loader)
   output_ = load_linear(loader, "output", config_.vocab_size, config_.dim);
   loader.ignore("freqs_cis");  // a table that some exports keep
   loader.finish();
-  rope_ = make_grid_rope(loader, {.head_width = attention_.head_width,
-                                  .side = config_.grid_side,
-                                  .theta = config_.rope_base});
+  rope_ = make_grid_rope(
+      loader, {.head_width = attention_.head_width, .side = config_.grid_side, .theta = config_.rope_base});
   traits_ = {.family = "llamagen",
              .vocab_size = config_.vocab_size,
              .token_rows = tok_embeddings_.shape[0],

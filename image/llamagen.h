@@ -33,12 +33,12 @@ struct LlamaGenConfig {
 
 // Reads config.json's object; `path` is for messages. Throws Error on missing or impossible values.
 LlamaGenConfig parse_llamagen_config(const nlohmann::json& config, const std::string& path);
-// Sizes of a published checkpoint, which has no config.json: from its tensors, except for the grid. Throws Error for
-// sizes that were not published.
+// Sizes of a published checkpoint, which has no config.json: from its tensors, except for the grid. Throws
+// Error for sizes that were not published.
 LlamaGenConfig infer_llamagen_config(const WeightSource& weights, int64_t block_size);
 
-// LlamaGen: predicts the codes of an image grid in raster order, given a class or a caption. Token ids: codes, then
-// (c2i) classes, then the null class. Positions are grid cells, see grid_transformer.h.
+// LlamaGen: predicts the codes of an image grid in raster order, given a class or a caption. Token ids:
+// codes, then (c2i) classes, then the null class. Positions are grid cells, see grid_transformer.h.
 class LlamaGen : public StepModel {
  public:
   // Throws Error when a tensor is missing, unexpected or of another shape.
@@ -54,8 +54,8 @@ class LlamaGen : public StepModel {
   int32_t class_token(int64_t label) const { return static_cast<int32_t>(config_.vocab_size + label); }
   int32_t null_class_token() const { return class_token(config_.num_classes); }
 
-  // Embedding rows [L, dim] of a caption's text features [L, caption_dim] (t2i). Rows that are padding need no row
-  // in a step: nobody sees them. Uses `arena`'s memory for the time of the call.
+  // Embedding rows [L, dim] of a caption's text features [L, caption_dim] (t2i). Rows that are padding need
+  // no row in a step: nobody sees them. Uses `arena`'s memory for the time of the call.
   std::vector<float> project_caption(Queue& queue, Arena& arena, std::span<const float> features) const;
   // Text features of no caption, [cls_token_num, caption_dim], for guidance (t2i).
   std::span<const float> uncond_embedding() const { return uncond_embedding_; }
@@ -78,9 +78,9 @@ class LlamaGen : public StepModel {
   Weight tok_embeddings_;  // [vocab + classes, dim]
   std::vector<Layer> layers_;
   RmsNorm norm_;
-  Linear output_;         // [vocab, dim]
-  Linear cap_proj_fc1_;   // [dim, caption_dim]
-  Linear cap_proj_fc2_;   // [dim, dim]
+  Linear output_;        // [vocab, dim]
+  Linear cap_proj_fc1_;  // [dim, caption_dim]
+  Linear cap_proj_fc2_;  // [dim, dim]
   std::vector<float> uncond_embedding_;
 };
 

@@ -1,5 +1,5 @@
-// Ref: CompVis/taming-transformers, modules/diffusionmodules/model.py, in the layout of FoundationVision/LlamaGen,
-// tokenizer/tokenizer_image/vq_model.py. Letters: C channels, h x w pixels.
+// Ref: CompVis/taming-transformers, modules/diffusionmodules/model.py, in the layout of
+// FoundationVision/LlamaGen, tokenizer/tokenizer_image/vq_model.py. Letters: C channels, h x w pixels.
 #include "image/vq_blocks.h"
 
 #include <cmath>
@@ -32,7 +32,8 @@ AttnBlock load_attn_block(WeightLoader& loader, const std::string& prefix, int64
 
 GroupNorm load_group_norm(WeightLoader& loader, const std::string& name, int64_t channels) {
   VOLLEY_ASSERT(channels % kGroups == 0);
-  return {.weight = loader.tensor(name + ".weight", {channels}), .bias = loader.tensor(name + ".bias", {channels})};
+  return {.weight = loader.tensor(name + ".weight", {channels}),
+          .bias = loader.tensor(name + ".bias", {channels})};
 }
 
 MidBlock load_mid_block(WeightLoader& loader, const std::string& prefix, int64_t channels) {
@@ -53,7 +54,8 @@ ConvBlock load_conv_block(WeightLoader& loader, const std::string& prefix, const
   if (size.resample == Resample::kDown) {
     block.downsample = loader.conv(prefix + "downsample.conv", size.out, size.out, 3);
   }
-  if (size.resample == Resample::kUp) block.upsample = loader.conv(prefix + "upsample.conv", size.out, size.out, 3);
+  if (size.resample == Resample::kUp)
+    block.upsample = loader.conv(prefix + "upsample.conv", size.out, size.out, 3);
   return block;
 }
 
@@ -64,7 +66,8 @@ void GroupNorm::apply(Queue& queue, ConstTensor x, Swish swish, Tensor out) cons
 
 Tensor ResnetBlock::apply(Queue& queue, Arena& arena, Tensor x) const {
   Tensor out = x;  // [1, C, h, w]
-  if (nin_shortcut) out = arena.tensor({1, nin_shortcut->out_channels, x.shape[2], x.shape[3]});  // [1, C', h, w]
+  if (nin_shortcut)
+    out = arena.tensor({1, nin_shortcut->out_channels, x.shape[2], x.shape[3]});  // [1, C', h, w]
   const Arena::Scope scope(arena);
   const Tensor normed = arena.tensor(x.shape);  // [1, C, h, w]
   norm1.apply(queue, x, Swish::kAfter, normed);
@@ -95,7 +98,7 @@ void AttnBlock::apply(Queue& queue, Arena& arena, Tensor x) const {
     return rows;
   };
   const Tensor queries = project(q), keys = project(k), values = project(v);  // [1, hw, 1, C]
-  const Tensor mixed = arena.tensor(queries.shape);                          // [1, hw, 1, C]
+  const Tensor mixed = arena.tensor(queries.shape);                           // [1, hw, 1, C]
   queue.dense_attention({.q = queries,
                          .k = keys,
                          .v = values,
@@ -119,7 +122,8 @@ Tensor ConvBlock::apply(Queue& queue, Arena& arena, Tensor x) const {
   const int64_t height = x.shape[2], width = x.shape[3];
   if (downsample) {
     // Padded on the right and below only, as the authors do.
-    const Tensor half = arena.tensor({1, x.shape[1], (height - 2) / 2 + 1, (width - 2) / 2 + 1});  // [1, C, h/2, w/2]
+    const Tensor half =
+        arena.tensor({1, x.shape[1], (height - 2) / 2 + 1, (width - 2) / 2 + 1});  // [1, C, h/2, w/2]
     queue.conv2d({.x = x,
                   .weight = *downsample,
                   .stride_h = 2,
@@ -148,13 +152,8 @@ Tensor ConvBlock::apply(Queue& queue, Arena& arena, Tensor x) const {
 
 Tensor conv3x3(Queue& queue, Arena& arena, ConstTensor x, const ConvWeight& weight) {
   const Tensor out = arena.tensor({1, weight.out_channels, x.shape[2], x.shape[3]});  // [1, C', h, w]
-  queue.conv2d({.x = x,
-                .weight = weight,
-                .pad_top = 1,
-                .pad_left = 1,
-                .pad_bottom = 1,
-                .pad_right = 1,
-                .out = out});
+  queue.conv2d(
+      {.x = x, .weight = weight, .pad_top = 1, .pad_left = 1, .pad_bottom = 1, .pad_right = 1, .out = out});
   return out;
 }
 

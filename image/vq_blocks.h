@@ -1,7 +1,7 @@
 #pragma once
 
-// Convolutional blocks of VQ-GAN encoders and decoders. Every tensor is one picture, [1, C, h, w]; temporaries come
-// from the arena and go back at the end of a call.
+// Convolutional blocks of VQ-GAN encoders and decoders. Every tensor is one picture, [1, C, h, w];
+// temporaries come from the arena and go back at the end of a call.
 
 #include <optional>
 #include <string>

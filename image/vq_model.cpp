@@ -8,9 +8,13 @@
 
 namespace volley::image {
 
+Shape VqModel::pixels_shape(const Shape& codes) const {
+  return {codes[0], 3, codes[1] * config_.factor(), codes[2] * config_.factor()};
+}
+
 void VqModel::decode(Queue& queue, Arena& arena, const DecodeArgs& args) const {
   const int64_t height = args.codes.shape[1], width = args.codes.shape[2], embed = config_.codebook_embed_dim;
-  VOLLEY_ASSERT(args.pixels.shape == Shape({args.codes.shape[0], 3, height * config_.factor(), width * config_.factor()}));
+  VOLLEY_ASSERT(args.pixels.shape == pixels_shape(args.codes.shape));
   for (int64_t n = 0; n < args.codes.shape[0]; ++n) {
     const Arena::Scope scope(arena);
     const Tensor rows = arena.tensor({1, height * width, embed});  // [1, hw, e]
@@ -21,8 +25,8 @@ void VqModel::decode(Queue& queue, Arena& arena, const DecodeArgs& args) const {
     queue.transpose({.x = rows, .out = planes.reshape({1, embed, height * width})});
     const Tensor latent = arena.tensor({1, config_.z_channels, height, width});  // [1, z, h, w]
     conv1x1(queue, planes, post_quant_conv_, latent);
-    Tensor x = conv3x3(queue, arena, latent, decoder_.conv_in);  // [1, C, h, w]
-    x = decoder_.mid.apply(queue, arena, x);                     // [1, C, h, w]
+    Tensor x = conv3x3(queue, arena, latent, decoder_.conv_in);                            // [1, C, h, w]
+    x = decoder_.mid.apply(queue, arena, x);                                               // [1, C, h, w]
     for (const ConvBlock& block : decoder_.conv_blocks) x = block.apply(queue, arena, x);  // [1, C, H, W]
     decoder_.norm_out.apply(queue, x, Swish::kAfter, x);
     queue.conv2d({.x = x,
@@ -37,7 +41,7 @@ void VqModel::decode(Queue& queue, Arena& arena, const DecodeArgs& args) const {
 
 void VqModel::encode(Queue& queue, Arena& arena, const EncodeArgs& args) const {
   const int64_t height = args.codes.shape[1], width = args.codes.shape[2], embed = config_.codebook_embed_dim;
-  VOLLEY_ASSERT(args.pixels.shape == Shape({args.codes.shape[0], 3, height * config_.factor(), width * config_.factor()}));
+  VOLLEY_ASSERT(args.pixels.shape == pixels_shape(args.codes.shape));
   VOLLEY_ASSERT(args.latents.shape == Shape({args.codes.shape[0], embed, height, width}));
   for (int64_t n = 0; n < args.codes.shape[0]; ++n) {
     const Arena::Scope scope(arena);
@@ -64,12 +68,13 @@ void VqModel::load_encoder(WeightLoader& loader) {
   for (int64_t level = 0; level < levels; ++level) {
     const bool is_deepest = level == levels - 1;
     const int64_t out = config_.ch * config_.ch_mult[level];
-    encoder_.conv_blocks.push_back(load_conv_block(loader, "encoder.conv_blocks." + std::to_string(level) + ".",
-                                                   {.in = channels,
-                                                    .out = out,
-                                                    .blocks = config_.num_res_blocks,
-                                                    .attention_blocks = is_deepest ? config_.num_res_blocks : 0,
-                                                    .resample = is_deepest ? Resample::kNone : Resample::kDown}));
+    encoder_.conv_blocks.push_back(
+        load_conv_block(loader, "encoder.conv_blocks." + std::to_string(level) + ".",
+                        {.in = channels,
+                         .out = out,
+                         .blocks = config_.num_res_blocks,
+                         .attention_blocks = is_deepest ? config_.num_res_blocks : 0,
+                         .resample = is_deepest ? Resample::kNone : Resample::kDown}));
     channels = out;
   }
   encoder_.mid = load_mid_block(loader, "encoder.mid.", channels);
@@ -86,12 +91,13 @@ void VqModel::load_decoder(WeightLoader& loader) {
   for (int64_t i = 0; i < levels; ++i) {  // the decoder counts its blocks from the deepest level
     const int64_t level = levels - 1 - i;
     const int64_t out = config_.ch * config_.ch_mult[level];
-    decoder_.conv_blocks.push_back(load_conv_block(loader, "decoder.conv_blocks." + std::to_string(i) + ".",
-                                                   {.in = channels,
-                                                    .out = out,
-                                                    .blocks = blocks,
-                                                    .attention_blocks = i == 0 ? blocks : 0,
-                                                    .resample = level == 0 ? Resample::kNone : Resample::kUp}));
+    decoder_.conv_blocks.push_back(
+        load_conv_block(loader, "decoder.conv_blocks." + std::to_string(i) + ".",
+                        {.in = channels,
+                         .out = out,
+                         .blocks = blocks,
+                         .attention_blocks = i == 0 ? blocks : 0,
+                         .resample = level == 0 ? Resample::kNone : Resample::kUp}));
     channels = out;
   }
   decoder_.norm_out = load_group_norm(loader, "decoder.norm_out", channels);

@@ -26,8 +26,9 @@ VqConfig parse_vq_config(const nlohmann::json& config, const std::string& path);
 // The same from the tensors of a checkpoint, which tell everything.
 VqConfig infer_vq_config(const WeightSource& weights);
 
-// LlamaGen's image tokenizer: pictures to codes and back. Const and shareable. Pictures are worked on one after the
-// other, so that the result for one does not depend on its company and scratch memory stays that of one.
+// LlamaGen's image tokenizer: pictures to codes and back. Const and shareable. Pictures are worked on one
+// after the other, so that the result for one does not depend on its company and scratch memory stays that of
+// one.
 class VqModel {
  public:
   // Throws Error when a tensor is missing, unexpected or of another shape.
@@ -56,6 +57,7 @@ class VqModel {
     GroupNorm norm_out;
     ConvWeight conv_out;
   };
+  Shape pixels_shape(const Shape& codes) const;
   void load_encoder(WeightLoader& loader);
   void load_decoder(WeightLoader& loader);
 

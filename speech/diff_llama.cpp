@@ -1,8 +1,8 @@
 // A Llama without a causal mask that fills in masked places, and the same with cross-attention to audio.
 // Ref: Nie et al., "Scaling up Masked Diffusion Models on Text"; ML-GSAI/SMDM, lit_gpt/diffmodel.py;
 // Kwon et al., "Whisfusion: Parallel ASR Decoding via a Diffusion Transformer".
-// The reference rounds its rotary tables to bfloat16, whatever the model's type: so do we. Audio rows are not normed
-// again before cross-attention, and pads are seen like any token.
+// The reference rounds its rotary tables to bfloat16, whatever the model's type: so do we. Audio rows are not
+// normed again before cross-attention, and pads are seen like any token.
 #include "speech/diff_llama.h"
 
 #include <algorithm>
@@ -80,7 +80,9 @@ DiffLlama::DiffLlama(DiffLlamaConfig config, WeightLoader loader)
                  .kv_heads = config.n_query_groups,
                  .head_width = config.n_embd / config.n_head} {
   const int64_t dim = config_.n_embd, ffn = config_.intermediate_size;
-  const auto norm = [&](const std::string& name) { return load_rms_norm(loader, name, dim, config_.norm_eps); };
+  const auto norm = [&](const std::string& name) {
+    return load_rms_norm(loader, name, dim, config_.norm_eps);
+  };
   const int64_t token_rows = std::max(config_.padded_vocab_size, config_.mask_token_id + 1);
   wte_ = loader.tensor("transformer.wte.weight", {token_rows, dim});
   for (int64_t l = 0; l < config_.n_layer; ++l) {

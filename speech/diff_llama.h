@@ -22,16 +22,16 @@ struct DiffLlamaConfig {
   float norm_eps = 1e-5f;
 };
 
-// Reads config.json's object, and from the checkpoint whether there is cross-attention. Throws Error on missing or
-// impossible values; `path` is for messages.
+// Reads config.json's object, and from the checkpoint whether there is cross-attention. Throws Error on
+// missing or impossible values; `path` is for messages.
 DiffLlamaConfig parse_diff_llama_config(const nlohmann::json& config, const WeightSource& weights,
                                         const std::string& path);
-// Sizes of a published checkpoint, which has no config.json, from its tensors. Throws Error for sizes that were not
-// published.
+// Sizes of a published checkpoint, which has no config.json, from its tensors. Throws Error for sizes that
+// were not published.
 DiffLlamaConfig infer_diff_llama_config(const WeightSource& weights);
 
-// SMDM's bidirectional language model and, with cross-attention to an audio encoder's rows in every layer, the
-// decoder of Whisfusion. A row that holds the mask token predicts the token of its own place.
+// SMDM's bidirectional language model and, with cross-attention to an audio encoder's rows in every layer,
+// the decoder of Whisfusion. A row that holds the mask token predicts the token of its own place.
 class DiffLlama : public StepModel {
  public:
   // Throws Error when a tensor is missing, unexpected or of another shape.

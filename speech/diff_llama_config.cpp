@@ -1,4 +1,7 @@
 // config.json, or the tensors of a published checkpoint -> DiffLlamaConfig.
+#include <algorithm>
+#include <array>
+
 #include "core/base/error.h"
 #include "speech/diff_llama.h"
 
@@ -18,7 +21,8 @@ Shape matrix_shape(const WeightSource& weights, const std::string& name) {
   const HostView* view = find_stored(weights, name);
   if (view == nullptr) throw Error(weights.path() + ": tensor " + name + ": missing");
   if (view->shape.rank() != 2) {
-    throw Error(weights.path() + ": tensor " + name + ": expected 2 dimensions, found " + view->shape.to_string());
+    throw Error(weights.path() + ": tensor " + name + ": expected 2 dimensions, found " +
+                view->shape.to_string());
   }
   return view->shape;
 }
@@ -69,21 +73,29 @@ DiffLlamaConfig parse_diff_llama_config(const nlohmann::json& config, const Weig
 
 DiffLlamaConfig infer_diff_llama_config(const WeightSource& weights) {
   const Shape head = matrix_shape(weights, "lm_head.weight");
-  DiffLlamaConfig config{.n_embd = head[1],
-                         .intermediate_size = matrix_shape(weights, "transformer.h.0.mlp.swiglu.w1.weight")[0],
-                         .padded_vocab_size = head[0],
-                         .mask_token_id = head[0],
-                         .block_size = kPublishedBlockSize,
-                         .memory_width = memory_width(weights)};
+  DiffLlamaConfig config{
+      .n_embd = head[1],
+      .intermediate_size = matrix_shape(weights, "transformer.h.0.mlp.swiglu.w1.weight")[0],
+      .padded_vocab_size = head[0],
+      .mask_token_id = head[0],
+      .block_size = kPublishedBlockSize,
+      .memory_width = memory_width(weights)};
   while (weights.find("transformer.h." + std::to_string(config.n_layer) + ".norm_1.weight") != nullptr) {
     ++config.n_layer;
   }
-  // Diff_LLaMA_170M, the size of Whisfusion.
-  if (config.n_embd != 768 || config.n_layer != 18) {
+  struct Published {
+    int64_t width, layers, heads;
+  };
+  // Diff_LLaMA_170M (Whisfusion's decoder) and Diff_LLaMA_1028M.
+  static constexpr std::array<Published, 2> kSizes{{{768, 18, 12}, {1792, 20, 14}}};
+  const auto found = std::ranges::find_if(kSizes, [&](const Published& known) {
+    return known.width == config.n_embd && known.layers == config.n_layer;
+  });
+  if (found == kSizes.end()) {
     throw Error(weights.path() + ": " + std::to_string(config.n_layer) + " layers of width " +
-                std::to_string(config.n_embd) + " are no published size; a config.json must state n_head");
+                std::to_string(config.n_embd) + " are no known size; a config.json must state n_head");
   }
-  config.n_head = config.n_query_groups = 12;
+  config.n_head = config.n_query_groups = found->heads;
   check(config, weights.path());
   return config;
 }

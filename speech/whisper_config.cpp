@@ -24,7 +24,8 @@ WhisperConfig parse_whisper_config(const nlohmann::json& config, const std::stri
     throw Error(path + ": activation_function " + fields.text("activation_function") + ": expected gelu");
   }
   if (fields.boolean_or("scale_embedding", false)) throw Error(path + ": scale_embedding is not supported");
-  if (!fields.boolean_or("tie_word_embeddings", true)) throw Error(path + ": an untied head is not supported");
+  if (!fields.boolean_or("tie_word_embeddings", true))
+    throw Error(path + ": an untied head is not supported");
   const IntRange size{1, kMaxSize}, layers{1, 4096}, heads{1, 4096};
   WhisperConfig parsed{.d_model = fields.integer("d_model", size),
                        .encoder_layers = fields.integer("encoder_layers", layers),

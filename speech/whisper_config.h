@@ -22,8 +22,8 @@ struct WhisperConfig {
   float layer_norm_eps = 1e-5f;
 };
 
-// Reads config.json's object; `path` is for messages. Throws Error on missing or impossible values and on variants
-// that are not supported.
+// Reads config.json's object; `path` is for messages. Throws Error on missing or impossible values and on
+// variants that are not supported.
 WhisperConfig parse_whisper_config(const nlohmann::json& config, const std::string& path);
 
 }  // namespace volley::speech

@@ -1,6 +1,6 @@
-// The text decoder of Whisper: learned positions, pre-norm self- and cross-attention, a head tied to the embedding.
-// Ref: Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision"; openai/whisper, model.py;
-// names of huggingface/transformers. k projections have no bias.
+// The text decoder of Whisper: learned positions, pre-norm self- and cross-attention, a head tied to the
+// embedding. Ref: Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision";
+// openai/whisper, model.py; names of huggingface/transformers. k projections have no bias.
 #include "speech/whisper_decoder.h"
 
 namespace volley::speech {

@@ -1,7 +1,7 @@
-// The audio encoder of Whisper: two convolutions over time, then a pre-norm transformer over all rows at once.
-// Ref: Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision"; openai/whisper, model.py;
-// names of huggingface/transformers. openai scales q and k by d^-1/4 each, transformers q by d^-1/2: so do we.
-// Letters: M mel bands, F frames, T = F / 2 rows, d model width, H heads, D head width.
+// The audio encoder of Whisper: two convolutions over time, then a pre-norm transformer over all rows at
+// once. Ref: Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision"; openai/whisper,
+// model.py; names of huggingface/transformers. openai scales q and k by d^-1/4 each, transformers q by
+// d^-1/2: so do we. Letters: M mel bands, F frames, T = F / 2 rows, d model width, H heads, D head width.
 #include "speech/whisper_encoder.h"
 
 #include <cmath>

@@ -28,6 +28,11 @@ int64_t TestRandom::below(int64_t limit) {
 void MemoryWeights::add(const std::string& name, Shape shape, TestRandom& random, float spread, float mean) {
   std::vector<float> values(static_cast<size_t>(shape.size()));
   for (float& value : values) value = mean + spread * random.normal();
+  add(name, shape, std::move(values));
+}
+
+void MemoryWeights::add(const std::string& name, Shape shape, std::vector<float> values) {
+  VOLLEY_ASSERT(shape.size() == static_cast<int64_t>(values.size()));
   values_.push_back(std::move(values));
   tensors_.push_back({name, {nullptr, DType::kF32, shape}});
 }

@@ -34,6 +34,7 @@ class MemoryWeights : public WeightSource {
   const std::string& path() const override { return path_; }
   // Gaussian values of the given spread, around `mean`.
   void add(const std::string& name, Shape shape, TestRandom& random, float spread, float mean = 0.0f);
+  void add(const std::string& name, Shape shape, std::vector<float> values);
   // Must be called after the last `add`.
   void finish();
 

@@ -44,7 +44,8 @@ std::vector<std::string> Case::weight_files() const {
 std::vector<std::string> Case::names_before(std::string_view suffix) const {
   std::vector<std::string> names;
   for (const NamedTensor& tensor : io_->tensors()) {
-    if (tensor.name.ends_with(suffix)) names.push_back(tensor.name.substr(0, tensor.name.size() - suffix.size()));
+    if (tensor.name.ends_with(suffix))
+      names.push_back(tensor.name.substr(0, tensor.name.size() - suffix.size()));
   }
   return names;
 }
@@ -55,7 +56,9 @@ const HostView& Case::tensor(std::string_view name) const {
   return *view;
 }
 
-Shape Case::shape(std::string_view name) const { return tensor(name).shape; }
+Shape Case::shape(std::string_view name) const {
+  return tensor(name).shape;
+}
 
 Shape Case::shape(std::string_view name, int64_t rank) const {
   const Shape found = shape(name);
@@ -66,7 +69,9 @@ Shape Case::shape(std::string_view name, int64_t rank) const {
   return found;
 }
 
-std::vector<float> Case::floats(std::string_view name) const { return to_f32(tensor(name)); }
+std::vector<float> Case::floats(std::string_view name) const {
+  return to_f32(tensor(name));
+}
 
 std::vector<int32_t> Case::ids(std::string_view name) const {
   std::vector<int32_t> ids;
@@ -93,8 +98,9 @@ void Check::close(const std::string& name, std::span<const float> actual, std::s
   for (size_t i = 0; i < actual.size(); ++i) {
     const double difference = std::abs(static_cast<double>(actual[i]) - expected[i]);
     const double share = difference / (kTolerance + kTolerance * std::abs(static_cast<double>(expected[i])));
-    if (!(difference <= worst)) worst = difference;
-    if (!(share <= worst_share)) {
+    // A NaN is beyond any tolerance and stays the worst.
+    if (!std::isnan(worst) && !(difference <= worst)) worst = difference;
+    if (!std::isnan(worst_share) && !(share <= worst_share)) {
       worst_share = share;
       worst_at = i;
     }
@@ -106,15 +112,16 @@ void Check::close(const std::string& name, std::span<const float> actual, std::s
     std::printf("  %-44s %s\n", (prefix_ + name).c_str(), text);
     return;
   }
-  fail(name, std::string(text) + "; value " + std::to_string(worst_at) + " is " + std::to_string(actual[worst_at]) +
-                 ", expected " + std::to_string(expected[worst_at]));
+  fail(name, std::string(text) + "; value " + std::to_string(worst_at) + " is " +
+                 std::to_string(actual[worst_at]) + ", expected " + std::to_string(expected[worst_at]));
 }
 
 void Check::equal(const std::string& name, std::span<const int32_t> actual) {
   equal(name, actual, golden_.ids(name));
 }
 
-void Check::equal(const std::string& name, std::span<const int32_t> actual, std::span<const int32_t> expected) {
+void Check::equal(const std::string& name, std::span<const int32_t> actual,
+                  std::span<const int32_t> expected) {
   ids_[name].assign(actual.begin(), actual.end());
   const auto [left, right] = std::ranges::mismatch(actual, expected);
   if (left == actual.end() && right == expected.end()) {
@@ -122,8 +129,8 @@ void Check::equal(const std::string& name, std::span<const int32_t> actual, std:
   } else if (left == actual.end() || right == expected.end()) {
     fail(name, std::to_string(actual.size()) + " values, expected " + std::to_string(expected.size()));
   } else {
-    fail(name, "value " + std::to_string(left - actual.begin()) + " is " + std::to_string(*left) + ", expected " +
-                   std::to_string(*right));
+    fail(name, "value " + std::to_string(left - actual.begin()) + " is " + std::to_string(*left) +
+                   ", expected " + std::to_string(*right));
   }
 }
 

@@ -14,8 +14,8 @@
 
 namespace volley::goldens {
 
-// A folder with config.json, weights and io.safetensors: inputs and what the authors' code made of them. Everything
-// throws Error naming the file and the tensor that does not fit.
+// A folder with config.json, weights and io.safetensors: inputs and what the authors' code made of them.
+// Everything throws Error naming the file and the tensor that does not fit.
 class Case {
  public:
   explicit Case(const std::string& folder);
@@ -83,8 +83,8 @@ struct Run {
   Check& check;
 };
 
-// Runs every method that must give sequential decoding's tokens, each in a session of its own, and demands `expected`:
-// the outputs one after the other.
+// Runs every method that must give sequential decoding's tokens, each in a session of its own, and demands
+// `expected`: the outputs one after the other.
 struct MethodsCheck {
   const StepModel& model;
   std::vector<Generation> generations;

@@ -13,21 +13,24 @@
 namespace volley::goldens {
 namespace {
 
-WeightLoader loader(const Run& run) { return {run.weights, *run.backend, WeightType::kF32}; }
+WeightLoader loader(const Run& run) {
+  return {run.weights, *run.backend, WeightType::kF32};
+}
 
 template <typename T>
 void append(std::vector<T>& to, std::span<const T> from) {
   to.insert(to.end(), from.begin(), from.end());
 }
 
-// ---- LlamaGen ------------------------------------------------------------------------------------------------
+// ---- LlamaGen
+// ------------------------------------------------------------------------------------------------
 
 // What stands before the image tokens of one output, and of its guidance partner.
 struct Conditions {
   PromptRows given;
   PromptRows null;
-  // The last caption row is padding. The authors force it to see itself, so it gives the first logits; nobody else
-  // sees it.
+  // The last caption row is padding. The authors force it to see itself, so it gives the first logits; nobody
+  // else sees it.
   bool ends_with_padding = false;
 };
 
@@ -57,21 +60,23 @@ std::vector<Conditions> all_conditions(const Run& run, const image::LlamaGen& mo
     return conditions;
   }
   const Shape shape = golden.shape("cond", 3);
-  if (shape[1] != model.config().cls_token_num || shape[2] != model.config().caption_dim ||
-      golden.shape("mask") != Shape({shape[0], shape[1]})) {
-    throw Error(golden.folder() + ": cond " + shape.to_string() + " and mask " + golden.shape("mask").to_string() +
-                " do not fit the model");
-  }
   const std::vector<float> features = golden.floats("cond");
-  const std::vector<int32_t> masks = golden.ids("mask");
+  std::vector<int32_t> masks(static_cast<size_t>(shape[0] * shape[1]), 1);
+  if (golden.has("mask")) masks = golden.ids("mask");
+  if (shape[1] != model.config().cls_token_num || shape[2] != model.config().caption_dim ||
+      static_cast<int64_t>(masks.size()) != shape[0] * shape[1]) {
+    throw Error(golden.folder() + ": cond " + shape.to_string() + " and a mask of " +
+                std::to_string(masks.size()) + " do not fit the model");
+  }
   const std::unique_ptr<Queue> queue = run.backend->make_queue();
   Arena arena(*run.backend);
   const std::vector<float> null = model.project_caption(*queue, arena, model.uncond_embedding());
   for (int64_t b = 0; b < shape[0]; ++b) {
     const auto size = static_cast<size_t>(shape[1] * shape[2]);
-    const auto mask = std::span(masks).subspan(static_cast<size_t>(b * shape[1]), static_cast<size_t>(shape[1]));
-    const std::vector<float> given =
-        model.project_caption(*queue, arena, std::span(features).subspan(static_cast<size_t>(b) * size, size));
+    const auto mask =
+        std::span(masks).subspan(static_cast<size_t>(b * shape[1]), static_cast<size_t>(shape[1]));
+    const std::vector<float> given = model.project_caption(
+        *queue, arena, std::span(features).subspan(static_cast<size_t>(b) * size, size));
     conditions.push_back({.given = caption_rows(model, given, mask),
                           .null = caption_rows(model, null, mask),
                           .ends_with_padding = mask.back() == 0});
@@ -84,7 +89,8 @@ class HandFed {
  public:
   HandFed(Session& session, const PromptRows& prompt, bool ends_with_padding)
       : session_(session), sequence_(session.cache().create()) {
-    SequenceStep step{.sequence = sequence_, .phase = Phase::kPrompt, .rows = prompt.rows, .embeddings = prompt.embeddings};
+    SequenceStep step{
+        .sequence = sequence_, .phase = Phase::kPrompt, .rows = prompt.rows, .embeddings = prompt.embeddings};
     if (ends_with_padding) {
       const auto kept = static_cast<int64_t>(step.embeddings.size()) - session.model().traits().dim;
       SequenceStep last = step;
@@ -115,8 +121,8 @@ class HandFed {
     step.wanted.logits = {static_cast<int32_t>(step.rows.size()) - 1};
     session_.step({&step, 1});
     logits_ = session_.logits_on_host(session_.logits_row(0, 0));
-    session_.cache().commit_prefix(sequence_,
-                                   step.write == CacheWrite::kNone ? 0 : static_cast<int64_t>(step.rows.size()));
+    session_.cache().commit_prefix(
+        sequence_, step.write == CacheWrite::kNone ? 0 : static_cast<int64_t>(step.rows.size()));
   }
 
   Session& session_;
@@ -185,10 +191,12 @@ void check_by_hand(const Run& run, const image::LlamaGen& model, const std::vect
 
 void check_llamagen(const Run& run) {
   const Case& golden = run.golden;
-  const image::LlamaGen model(image::parse_llamagen_config(golden.config(), golden.config_path()), loader(run));
+  const image::LlamaGen model(image::parse_llamagen_config(golden.config(), golden.config_path()),
+                              loader(run));
   const std::vector<Conditions> conditions = all_conditions(run, model);
   for (const std::string& setting : golden.names_before(".tokens")) {
-    if (!setting.starts_with("cfg")) throw Error(golden.folder() + ": tensor " + setting + ".tokens: unknown setting");
+    if (!setting.starts_with("cfg"))
+      throw Error(golden.folder() + ": tensor " + setting + ".tokens: unknown setting");
     const LogitsChain chain{.guidance = parse_setting(setting), .temperature = 0.0f};
     check_by_hand(run, model, conditions, setting, chain);
     // Methods write every prompt row to the cache.
@@ -206,12 +214,13 @@ void check_llamagen(const Run& run) {
   }
 }
 
-// ---- ARPG ----------------------------------------------------------------------------------------------------
+// ---- ARPG
+// ----------------------------------------------------------------------------------------------------
 
 namespace {
 
-// Keeps the logits of the first and the last step of a batch, conditional rows of all outputs before the others, and
-// the sizes of its steps.
+// Keeps the logits of the first and the last step of a batch, conditional rows of all outputs before the
+// others, and the sizes of its steps.
 class StepLogits : public Observer {
  public:
   StepLogits(const Session& session, int64_t outputs) : session_(session), outputs_(outputs) {}
@@ -260,7 +269,8 @@ ArpgSetting parse_arpg_setting(const std::string& setting, float scale, const st
 void check_arpg(const Run& run) {
   const Case& golden = run.golden;
   const image::Arpg model(image::parse_arpg_config(golden.config(), golden.config_path()), loader(run));
-  const auto scale = static_cast<float>(JsonFields(golden.config(), golden.config_path()).number("guidance_scale"));
+  const auto scale =
+      static_cast<float>(JsonFields(golden.config(), golden.config_path()).number("guidance_scale"));
   std::vector<int32_t> order = golden.ids("order");
   for (int32_t& position : order) position -= 1;  // row 0 of the authors' sequence is the class
   const std::vector<int32_t> classes = golden.ids("classes");
@@ -277,7 +287,8 @@ void check_arpg(const Run& run) {
     }
     const std::unique_ptr<Decoder> decoder = make_decoder(parse_decoder_spec(setting.decoder));
     const auto outputs = static_cast<int64_t>(classes.size());
-    Session session(model, run.backend, {.sequences = 2 * outputs, .entries = decoder->entries(generations[0])});
+    Session session(model, run.backend,
+                    {.sequences = 2 * outputs, .entries = decoder->entries(generations[0])});
     StepLogits steps(session, outputs);
     std::vector<int32_t> tokens;
     for (const GenerationOutput& output : decoder->decode(session, generations, {.observer = &steps})) {
@@ -290,7 +301,8 @@ void check_arpg(const Run& run) {
   }
 }
 
-// ---- VQ tokenizer --------------------------------------------------------------------------------------------
+// ---- VQ tokenizer
+// --------------------------------------------------------------------------------------------
 
 void check_vq(const Run& run) {
   const Case& golden = run.golden;
@@ -304,7 +316,8 @@ void check_vq(const Run& run) {
   const std::vector<int32_t> codes = golden.ids("codes");
   const Shape grid{pixels_shape[0], pixels_shape[2] / factor, pixels_shape[3] / factor};
   if (grid.size() != static_cast<int64_t>(codes.size())) {
-    throw Error(golden.folder() + ": " + std::to_string(codes.size()) + " codes for pixels " + pixels_shape.to_string());
+    throw Error(golden.folder() + ": " + std::to_string(codes.size()) + " codes for pixels " +
+                pixels_shape.to_string());
   }
   const View<int32_t> code_view = arena.indices(grid);  // [N, h, w]
   const Tensor pixels = arena.tensor(pixels_shape);     // [N, 3, H, W]
@@ -316,9 +329,10 @@ void check_vq(const Run& run) {
 
   // Pixels to latents and codes.
   const std::vector<float> image = golden.floats("image");
-  const Tensor picture = arena.tensor(image_shape);                         // [N, 3, H, W]
-  const Tensor latents = arena.tensor(golden.shape("encoder_out", 4));      // [N, e, h, w]
-  const View<int32_t> encoded = arena.indices({latents.shape[0], latents.shape[2], latents.shape[3]});  // [N, h, w]
+  const Tensor picture = arena.tensor(image_shape);                     // [N, 3, H, W]
+  const Tensor latents = arena.tensor(golden.shape("encoder_out", 4));  // [N, e, h, w]
+  const View<int32_t> encoded =
+      arena.indices({latents.shape[0], latents.shape[2], latents.shape[3]});  // [N, h, w]
   queue->upload(image.data(), picture.data, picture.size() * 4);
   model.encode(*queue, arena, {.pixels = picture, .latents = latents, .codes = encoded});
   std::vector<float> latent_values(static_cast<size_t>(latents.size()));

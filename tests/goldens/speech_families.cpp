@@ -12,7 +12,9 @@
 namespace volley::goldens {
 namespace {
 
-WeightLoader loader(const Run& run) { return {run.weights, *run.backend, WeightType::kF32}; }
+WeightLoader loader(const Run& run) {
+  return {run.weights, *run.backend, WeightType::kF32};
+}
 
 // All rows at once under the model's first mask; logits of each.
 SequenceStep whole_step(const StepModel& model, SequenceId sequence, std::span<const int32_t> ids) {
@@ -35,7 +37,8 @@ std::span<const int32_t> row_of(std::span<const int32_t> ids, int64_t row, int64
 
 }  // namespace
 
-// ---- Whisper -------------------------------------------------------------------------------------------------
+// ---- Whisper
+// -------------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -50,8 +53,8 @@ std::vector<float> encode(const Run& run, const speech::WhisperConfig& config) {
   const std::vector<float> values = run.golden.floats("mel");
   const std::unique_ptr<Queue> queue = run.backend->make_queue();
   Arena arena(*run.backend);
-  const Tensor mel = arena.tensor(mel_shape);                                          // [n_mels, F]
-  const Tensor rows = arena.tensor({encoder.rows(mel_shape[1]), config.d_model});      // [T, d]
+  const Tensor mel = arena.tensor(mel_shape);                                      // [n_mels, F]
+  const Tensor rows = arena.tensor({encoder.rows(mel_shape[1]), config.d_model});  // [T, d]
   queue->upload(values.data(), mel.data, mel.size() * 4);
   encoder.encode(*queue, arena, {.mel = mel, .out = rows});
   std::vector<float> result(static_cast<size_t>(rows.size()));
@@ -112,7 +115,8 @@ void check_whisper(const Run& run) {
                       .memory = rows});
 }
 
-// ---- SMDM ----------------------------------------------------------------------------------------------------
+// ---- SMDM
+// ----------------------------------------------------------------------------------------------------
 
 void check_smdm(const Run& run) {
   const Case& golden = run.golden;
@@ -131,11 +135,14 @@ void check_smdm(const Run& run) {
   run.check.close("logits", logits);
 }
 
-// ---- Whisfusion ----------------------------------------------------------------------------------------------
+// ---- Whisfusion
+// ----------------------------------------------------------------------------------------------
 
 namespace {
 
-std::string step_name(int64_t step, const char* what) { return "step" + std::to_string(step) + "." + what; }
+std::string step_name(int64_t step, const char* what) {
+  return "step" + std::to_string(step) + "." + what;
+}
 
 // The case's recorded numbers, [candidates, length] a step.
 class RecordedUniforms : public MaskUniforms {
@@ -144,7 +151,8 @@ class RecordedUniforms : public MaskUniforms {
     for (int64_t s = 0; s < steps; ++s) numbers_.push_back(golden.floats(step_name(s, "u")));
   }
   float at(const Generation&, const Place& place) override {
-    return numbers_[static_cast<size_t>(place.step)][static_cast<size_t>(place.candidate * length_ + place.position)];
+    return numbers_[static_cast<size_t>(place.step)]
+                   [static_cast<size_t>(place.candidate * length_ + place.position)];
   }
 
  private:
@@ -152,8 +160,8 @@ class RecordedUniforms : public MaskUniforms {
   int64_t length_;
 };
 
-// Tokens of all candidates after each step, and logits where the case has them. A step whose candidates are the same
-// runs one row of them.
+// Tokens of all candidates after each step, and logits where the case has them. A step whose candidates are
+// the same runs one row of them.
 class CandidateSteps : public Observer {
  public:
   CandidateSteps(const Session& session, int64_t candidates, std::vector<int32_t> start)
@@ -204,7 +212,8 @@ void check_whisfusion(const Run& run) {
   const JsonFields fields(golden.config(), golden.config_path());
   const speech::DiffLlama model(
       speech::parse_diff_llama_config(golden.config(), run.weights, golden.config_path()), loader(run));
-  const int64_t length = fields.integer("length", {2, 1 << 20}), candidates = fields.integer("candidates", {1, 4096});
+  const int64_t length = fields.integer("length", {2, 1 << 20}),
+                candidates = fields.integer("candidates", {1, 4096});
   const int64_t steps = fields.integer("steps", {1, 4096});
   for (int64_t s = 0; s < steps; ++s) {
     if (golden.shape(step_name(s, "u")) != Shape({candidates, length})) {

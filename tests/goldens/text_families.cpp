@@ -1,4 +1,5 @@
-// text_llama, text_llama3, text_qwen2, text_qwen3: logits of the last 16 rows of `ids`; greedy continuation of its head.
+// text_llama, text_llama3, text_qwen2, text_qwen3: logits of the last 16 rows of `ids`; greedy continuation
+// of its head.
 #include <algorithm>
 
 #include "core/base/error.h"
@@ -12,7 +13,8 @@ namespace {
 constexpr int64_t kPromptChunk = 256;
 
 // Logits of the last `wanted` of the rows, run on the prompt path.
-std::vector<float> last_logits(const Run& run, const StepModel& model, std::span<const int32_t> ids, int64_t wanted) {
+std::vector<float> last_logits(const Run& run, const StepModel& model, std::span<const int32_t> ids,
+                               int64_t wanted) {
   const auto count = static_cast<int64_t>(ids.size());
   Session session(model, run.backend, {.entries = count});
   const SequenceId sequence = session.cache().create();
@@ -47,14 +49,17 @@ void check_text_llama(const Run& run) {
   std::vector<int32_t> expected;
   std::vector<Generation> generations;
   for (int64_t b = 0; b < ids_shape[0]; ++b) {
-    const auto row = std::span(ids).subspan(static_cast<size_t>(b * ids_shape[1]), static_cast<size_t>(ids_shape[1]));
+    const auto row =
+        std::span(ids).subspan(static_cast<size_t>(b * ids_shape[1]), static_cast<size_t>(ids_shape[1]));
     const std::vector<float> last = last_logits(run, model, row, wanted);
     logits.insert(logits.end(), last.begin(), last.end());
-    // `greedy` starts with the prompt, which is the head of `ids`. Tokens that both share by chance change nothing.
+    // `greedy` starts with the prompt, which is the head of `ids`. Tokens that both share by chance change
+    // nothing.
     const auto made = std::span(greedy).subspan(static_cast<size_t>(b * greedy_shape[1]),
                                                 static_cast<size_t>(greedy_shape[1]));
     const auto prompt = std::ranges::mismatch(made, row).in1 - made.begin();
-    if (prompt == 0 || prompt == greedy_shape[1]) throw Error(golden.folder() + ": greedy does not continue ids");
+    if (prompt == 0 || prompt == greedy_shape[1])
+      throw Error(golden.folder() + ": greedy does not continue ids");
     generations.push_back({.prompt = token_prompt(model, made.first(static_cast<size_t>(prompt))),
                            .chain = {.temperature = 0.0f},
                            .max_tokens = greedy_shape[1] - prompt});

@@ -5,6 +5,15 @@
 #include "core/base/error.h"
 
 namespace volley::image {
+namespace {
+
+// A weight's tensor, or the quants that stand for it: both have its shape.
+const HostView* find_stored(const WeightSource& source, const std::string& name) {
+  const HostView* view = source.find(name);
+  return view != nullptr ? view : source.find(name + ".quants");
+}
+
+}  // namespace
 
 int64_t grid_side(int64_t cells, const std::string& path) {
   int64_t side = 0;
@@ -47,12 +56,12 @@ int64_t published_head_count(const TransformerSize& size, const std::string& pat
 
 int64_t count_blocks(const WeightSource& source, const std::string& prefix, const std::string& suffix) {
   int64_t count = 0;
-  while (source.find(prefix + std::to_string(count) + suffix) != nullptr) ++count;
+  while (find_stored(source, prefix + std::to_string(count) + suffix) != nullptr) ++count;
   return count;
 }
 
 Shape require_shape(const WeightSource& source, const std::string& name, int64_t rank) {
-  const HostView* view = source.find(name);
+  const HostView* view = find_stored(source, name);
   if (view == nullptr) throw Error(source.path() + ": tensor " + name + ": missing");
   if (view->shape.rank() != rank) {
     throw Error(source.path() + ": tensor " + name + ": expected " + std::to_string(rank) + " dimensions, found " +

@@ -8,24 +8,25 @@ namespace {
 constexpr int64_t kMaxSize = int64_t{1} << 24;
 constexpr int64_t kPublishedBlockSize = 2048;
 
-// Width of the rows that cross-attention reads, or 0.
-int64_t memory_width(const WeightSource& weights) {
-  const HostView* view = weights.find("transformer.h.0.cross_attn.kv_proj.weight");
-  if (view == nullptr) return 0;
-  if (view->shape.rank() != 2 || view->shape[1] < 1) {
-    throw Error(weights.path() + ": tensor transformer.h.0.cross_attn.kv_proj.weight: expected 2 dimensions, found " +
-                view->shape.to_string());
-  }
-  return view->shape[1];
+// A weight's tensor, or the quants that stand for it: both have its shape.
+const HostView* find_stored(const WeightSource& weights, const std::string& name) {
+  const HostView* view = weights.find(name);
+  return view != nullptr ? view : weights.find(name + ".quants");
 }
 
 Shape matrix_shape(const WeightSource& weights, const std::string& name) {
-  const HostView* view = weights.find(name);
+  const HostView* view = find_stored(weights, name);
   if (view == nullptr) throw Error(weights.path() + ": tensor " + name + ": missing");
   if (view->shape.rank() != 2) {
     throw Error(weights.path() + ": tensor " + name + ": expected 2 dimensions, found " + view->shape.to_string());
   }
   return view->shape;
+}
+
+// Width of the rows that cross-attention reads; 0 if there is none.
+int64_t memory_width(const WeightSource& weights) {
+  const std::string name = "transformer.h.0.cross_attn.kv_proj.weight";
+  return find_stored(weights, name) == nullptr ? 0 : matrix_shape(weights, name)[1];
 }
 
 void check(const DiffLlamaConfig& config, const std::string& path) {

@@ -9,7 +9,8 @@ namespace volley {
 
 // Writes a file so that its name only ever shows the old or the whole new contents: the bytes go to a
 // temporary name in the same folder, `commit` renames it. Without `commit` the temporary file is removed.
-// A target that exists and is no regular file (/dev/null, a pipe) is written directly.
+// A target that exists and is no regular file (/dev/null, a pipe) is written directly; a link is replaced,
+// not followed.
 // All members throw Error naming the path. The bytes reach the disk when the system writes them back.
 class AtomicFile {
  public:

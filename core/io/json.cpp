@@ -16,7 +16,7 @@ using nlohmann::json;
 // which that one cannot without throwing.
 class ValueBuilder : public nlohmann::json_sax<json> {
  public:
-  explicit ValueBuilder(int64_t max_depth) : max_depth_(max_depth) {}
+  explicit ValueBuilder(const JsonLimits& limits) : limits_(limits) {}
 
   bool null() override { return put(nullptr) != nullptr; }
   bool boolean(bool value) override { return put(value) != nullptr; }
@@ -46,8 +46,12 @@ class ValueBuilder : public nlohmann::json_sax<json> {
   const std::optional<Fault>& fault() const { return fault_; }
 
  private:
-  // Puts a value where the innermost open container, or the root, wants it.
+  // Puts a value where the innermost open container, or the root, wants it. Null at the limit of values.
   json* put(json value) {
+    if (++count_ > limits_.max_values) {
+      fail("more than " + std::to_string(limits_.max_values) + " values");
+      return nullptr;
+    }
     if (open_.empty()) return &(root_ = std::move(value));
     json& parent = *open_.back();
     if (parent.is_object()) return &(parent[key_] = std::move(value));
@@ -56,10 +60,12 @@ class ValueBuilder : public nlohmann::json_sax<json> {
   }
 
   bool open(json container) {
-    if (std::ssize(open_) >= max_depth_) {
-      return fail("nested deeper than " + std::to_string(max_depth_) + " levels");
+    if (std::ssize(open_) >= limits_.max_depth) {
+      return fail("nested deeper than " + std::to_string(limits_.max_depth) + " levels");
     }
-    open_.push_back(put(std::move(container)));
+    json* placed = put(std::move(container));
+    if (placed == nullptr) return false;
+    open_.push_back(placed);
     return true;
   }
 
@@ -73,7 +79,8 @@ class ValueBuilder : public nlohmann::json_sax<json> {
     return false;
   }
 
-  int64_t max_depth_;
+  JsonLimits limits_;
+  int64_t count_ = 0;
   json root_;
   // Pointers stay valid: a container grows only while it is the innermost one.
   std::vector<json*> open_;
@@ -117,7 +124,7 @@ Result<json> parse_json(std::string_view text, const JsonLimits& limits) {
     return Fault{"JSON: text of " + std::to_string(text.size()) + " bytes, the limit is " +
                  std::to_string(limits.max_bytes)};
   }
-  ValueBuilder builder(limits.max_depth);
+  ValueBuilder builder(limits);
   if (!json::sax_parse(text, &builder)) {
     return builder.fault() ? *builder.fault() : Fault{"JSON: not well-formed"};
   }

@@ -15,6 +15,7 @@ namespace volley {
 struct JsonLimits {
   int64_t max_bytes = int64_t{64} << 20;
   int64_t max_depth = 64;
+  int64_t max_values = 10'000'000;  // a value of two bytes of text takes some 60 bytes of memory
 };
 
 // Parses untrusted JSON text; never throws on its contents. Faults: bad syntax or UTF-8, a duplicate key,

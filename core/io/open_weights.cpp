@@ -23,7 +23,8 @@ Container container_of(std::string_view bytes, std::string_view path) {
   if (bytes.size() > 8 && bytes[8] == '{') return Container::kSafetensors;
   const std::string extension = fs::path(path).extension().string();
   if (extension == ".safetensors") return Container::kSafetensors;
-  if (extension == ".pt" || extension == ".pth" || extension == ".bin") return Container::kTorchZip;
+  if (extension == ".pt" || extension == ".pth" || extension == ".bin" || extension == ".ckpt")
+    return Container::kTorchZip;
   return Container::kUnknown;
 }
 

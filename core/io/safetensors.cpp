@@ -37,7 +37,11 @@ struct Extent {
 };
 
 std::string to_string(const Extent& extent) {
-  return "[" + std::to_string(extent.begin) + ", " + std::to_string(extent.end) + "]";
+  std::string text = "[";
+  return text.append(std::to_string(extent.begin))
+      .append(", ")
+      .append(std::to_string(extent.end))
+      .append("]");
 }
 
 Result<DType> read_dtype(const json& entry) {

@@ -145,6 +145,7 @@ void configs(Collector& c) {
   c.config("control_character", "{\"a\": \"line\nbreak\"}", "JSON: parse error");
   c.config("nul", std::string("{\0}", 3), "JSON: parse error");
   c.config("utf16", std::string("\xff\xfe{\0}\0", 6), "JSON: parse error");
+  c.config("bomb_values", "[" + repeat("[],", 10'000'001), "more than 10000000 values");
   c.config("huge", std::string((size_t{64} << 20) + 1, ' '), "text of 67108865 bytes, the limit is 67108864");
   c.add("config_missing", "cannot open: No such file",
         [](const fs::path& f) { return (f / "config.json").string(); });

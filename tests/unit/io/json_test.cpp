@@ -21,6 +21,9 @@ TEST(Json, BuildsWhatTheLibraryBuilds) {
 TEST(Json, LimitsAreTheCallers) {
   EXPECT_TRUE(parse_json("[[1]]", {.max_depth = 2}).ok());
   EXPECT_EQ(parse_json("[[1]]", {.max_depth = 1}).fault().message, "JSON: nested deeper than 1 levels");
+  EXPECT_TRUE(parse_json("[1,2]", {.max_values = 3}).ok());
+  EXPECT_EQ(parse_json("[1,2]", {.max_values = 2}).fault().message, "JSON: more than 2 values");
+  EXPECT_EQ(parse_json("[1,[]]", {.max_values = 2}).fault().message, "JSON: more than 2 values");
   EXPECT_TRUE(parse_json("[1]", {.max_bytes = 3}).ok());
   EXPECT_EQ(parse_json("[12]", {.max_bytes = 3}).fault().message, "JSON: text of 4 bytes, the limit is 3");
   EXPECT_TRUE(parse_json(std::string(64, '[') + std::string(64, ']')).ok());

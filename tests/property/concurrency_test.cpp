@@ -1,0 +1,49 @@
+// Two sessions on one model and one backend, used at the same time from two threads, return the tokens of a session
+// alone. Run under the thread sanitizer too.
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "core/decode/decoder.h"
+#include "tests/support/toy_models.h"
+
+namespace volley::test {
+namespace {
+
+class Concurrency : public testing::TestWithParam<const char*> {};
+
+TEST_P(Concurrency, SessionsDoNotDisturbEachOther) {
+  const std::shared_ptr<const Backend> backend = make_backend(GetParam(), 3);
+  const auto model = make_toy_llama(*backend, 31, {.dim = 32, .heads = 4, .kv_heads = 2});
+  const auto run = [&](uint64_t seed, const char* decoder) {
+    std::vector<Generation> generations;
+    for (uint32_t stream = 0; stream < 3; ++stream) {
+      generations.push_back({.prompt = token_prompt(*model, std::vector<int32_t>{1, 2, 3, 4}),
+                             .seed = seed,
+                             .stream = stream,
+                             .max_tokens = 40});
+    }
+    Session session(*model, backend, {.sequences = 3, .entries = 128});
+    std::vector<std::vector<int32_t>> tokens;
+    for (auto& output : make_decoder(parse_decoder_spec(decoder))->decode(session, generations, {})) {
+      tokens.push_back(output.tokens);
+    }
+    return tokens;
+  };
+  for (uint64_t round = 0; round < 5; ++round) {
+    const auto alone_a = run(round, "jacobi"), alone_b = run(round + 50, "lookup:ngram=1");
+    std::vector<std::vector<int32_t>> a, b;
+    std::thread first([&] { a = run(round, "jacobi"); });
+    std::thread second([&] { b = run(round + 50, "lookup:ngram=1"); });
+    first.join();
+    second.join();
+    EXPECT_EQ(a, alone_a);
+    EXPECT_EQ(b, alone_b);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, Concurrency, testing::Values("cpu-reference", "cpu"),
+                         [](const auto& test) { return std::string(test.param) == "cpu" ? "Cpu" : "CpuReference"; });
+
+}  // namespace
+}  // namespace volley::test

@@ -1,0 +1,153 @@
+// Methods whose steps are part of the model: parallel (random order) and masked. An output does not depend on what is
+// made beside it.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+
+#include "core/decode/decoder.h"
+#include "core/decode/masked.h"
+#include "core/decode/schedule.h"
+#include "tests/support/toy_image_models.h"
+
+namespace volley::test {
+namespace {
+
+class ParallelMethods : public testing::TestWithParam<const char*> {
+ protected:
+  std::shared_ptr<const Backend> backend_ = make_backend(GetParam(), 2);
+  std::unique_ptr<image::Arpg> arpg_ = make_toy_arpg(*backend_, 11, 5);
+
+  Generation picture(uint64_t seed) const {
+    Generation made{.prompt = token_prompt(*arpg_, std::vector<int32_t>{arpg_->class_token(static_cast<int64_t>(seed % 3))}),
+                    .chain = {.temperature = 1.0f, .top_k = 9},
+                    .seed = seed,
+                    .max_tokens = 25};
+    if (seed % 2 == 1) {
+      made.unconditional = token_prompt(*arpg_, std::vector<int32_t>{arpg_->null_class_token()});
+      made.chain.guidance = {.kind = GuidanceSchedule::Kind::kLinear, .scale = 3.0f};
+    }
+    return made;
+  }
+
+  std::vector<GenerationOutput> run(const std::string& decoder, std::span<const Generation> generations,
+                                    Observer* observer = nullptr) const {
+    Session session(*arpg_, backend_, {.sequences = 2 * static_cast<int64_t>(generations.size()), .entries = 64});
+    return make_decoder(parse_decoder_spec(decoder))->decode(session, generations, {.observer = observer});
+  }
+};
+
+TEST_P(ParallelMethods, BatchEqualsSingles) {
+  for (const char* decoder : {"parallel:steps=8", "parallel:steps=25,schedule=cosine", "parallel:steps=1"}) {
+    std::vector<Generation> generations;
+    for (uint64_t seed = 0; seed < 6; ++seed) generations.push_back(picture(seed));
+    const auto together = run(decoder, generations);
+    for (size_t i = 0; i < generations.size(); ++i) {
+      EXPECT_EQ(run(decoder, {&generations[i], 1})[0].tokens, together[i].tokens) << decoder << ", picture " << i;
+      EXPECT_TRUE(together[i].finished);
+    }
+  }
+}
+
+TEST_P(ParallelMethods, EveryPositionIsDecidedOnce) {
+  class Counter : public Observer {
+   public:
+    void on_step(const StepEvent& event) override {
+      for (int32_t position : event.positions) ++decided[position];
+      ++steps;
+      last_done = event.done;
+    }
+    std::map<int32_t, int> decided;
+    int steps = 0;
+    int64_t last_done = 0;
+  };
+  Counter counter;
+  const Generation one = picture(3);
+  const auto output = run("parallel:steps=8", {&one, 1}, &counter);
+  EXPECT_EQ(counter.decided.size(), 25u);
+  EXPECT_TRUE(std::ranges::all_of(counter.decided, [](const auto& entry) { return entry.second == 1; }));
+  EXPECT_EQ(counter.steps, output[0].forwards);
+  EXPECT_EQ(counter.last_done, 25);
+}
+
+TEST_P(ParallelMethods, OrderIsTheSeedsOwnUnlessGiven) {
+  Generation one = picture(2);
+  const auto own = run("parallel:steps=8", {&one, 1})[0].tokens;
+  one.order = random_order(one.seed, one.stream, 25);
+  EXPECT_EQ(run("parallel:steps=8", {&one, 1})[0].tokens, own);
+  std::ranges::reverse(one.order);
+  EXPECT_NE(run("parallel:steps=8", {&one, 1})[0].tokens, own);
+}
+
+TEST_P(ParallelMethods, MaskedCandidatesDoNotDependOnCompany) {
+  for (const int64_t memory_width : {0, 12}) {
+    const auto model = make_toy_masked(*backend_, 21, memory_width);
+    Session session(*model, backend_,
+                    {.sequences = 60, .entries = 64, .memory_sequences = 4, .memory_entries = 300});
+    std::vector<Generation> generations;
+    for (uint64_t seed = 0; seed < 4; ++seed) {
+      generations.push_back({.prompt = token_prompt(*model, std::vector<int32_t>{1}),
+                             .seed = seed,
+                             .max_tokens = 11 + static_cast<int64_t>(seed),
+                             .mask_token = 16,
+                             .pad_token = 2});
+      if (memory_width == 0) continue;
+      TestRandom random(seed);
+      std::vector<float> rows(static_cast<size_t>(memory_width) * (270 + seed));
+      for (float& value : rows) value = random.normal();
+      generations.back().memory = session.add_memory(rows);
+    }
+    const MaskedLoop loop{.candidates = 5, .mask_ratios = {1.0, 0.9, 0.85, 0.8}};
+    const auto together = loop.run(session, generations, {});
+    for (size_t i = 0; i < generations.size(); ++i) {
+      const auto alone = loop.run(session, {&generations[i], 1}, {});
+      EXPECT_EQ(alone[0].tokens, together[i].tokens);
+      EXPECT_EQ(alone[0].scores, together[i].scores);
+      EXPECT_EQ(alone[0].tokens[0][0], 1) << "the prompt was hidden";
+    }
+    // Candidates do differ, and no place keeps the mask.
+    EXPECT_NE(together[0].tokens[0], together[0].tokens[1]);
+    for (const auto& tokens : together[0].tokens) EXPECT_EQ(std::ranges::count(tokens, 16), 0);
+    // The registered method returns the best candidate.
+    const auto outputs = make_decoder(parse_decoder_spec("masked:candidates=5"))->decode(session, generations, {});
+    for (size_t i = 0; i < generations.size(); ++i) {
+      const auto& best = together[i].tokens[static_cast<size_t>(together[i].best)];
+      EXPECT_TRUE(std::ranges::equal(outputs[i].tokens, std::span(best).subspan(1)));
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, ParallelMethods, testing::Values("cpu-reference", "cpu"),
+                         [](const auto& test) { return std::string(test.param) == "cpu" ? "Cpu" : "CpuReference"; });
+
+TEST(Schedule, MatchesThePublishedSizes) {
+  // The sizes that ARPG's loop gives for 256 cells.
+  const auto arccos = schedule_steps(StepSchedule::kArccos, 256, 64);
+  ASSERT_EQ(arccos.size(), 64u);
+  EXPECT_EQ(std::vector<int64_t>(arccos.begin(), arccos.begin() + 3), (std::vector<int64_t>{3, 3, 2}));
+  EXPECT_EQ(std::vector<int64_t>(arccos.end() - 3, arccos.end()), (std::vector<int64_t>{10, 12, 28}));
+  const auto half = schedule_steps(StepSchedule::kArccos, 256, 32);
+  EXPECT_EQ(half.front(), 6);
+  EXPECT_EQ(half.back(), 40);
+  const auto cosine = schedule_steps(StepSchedule::kCosine, 256, 64);
+  EXPECT_EQ(cosine.front(), 1);
+  EXPECT_EQ(*std::ranges::max_element(cosine), 7);
+  EXPECT_EQ(cosine.back(), 6);  // floor(256 cos(63/64 pi/2))
+  for (int64_t total : {1, 2, 16, 36, 255}) {
+    for (int64_t steps : {1, 2, 7, 256, 1000}) {
+      for (auto schedule : {StepSchedule::kArccos, StepSchedule::kCosine}) {
+        const auto sizes = schedule_steps(schedule, total, steps);
+        int64_t sum = 0;
+        for (int64_t size : sizes) {
+          EXPECT_GE(size, 1);
+          sum += size;
+        }
+        EXPECT_EQ(sum, total);
+        EXPECT_LE(static_cast<int64_t>(sizes.size()), steps);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace volley::test

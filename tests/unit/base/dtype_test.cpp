@@ -1,0 +1,96 @@
+#include "core/tensor/dtype.h"
+
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+namespace volley {
+namespace {
+
+// The value of a binary format with `mantissa_bits` and `exponent_bits`, by its definition.
+double value_of(uint32_t bits, int exponent_bits, int mantissa_bits) {
+  const int bias = (1 << (exponent_bits - 1)) - 1;
+  const auto mantissa = static_cast<double>(bits & ((1u << mantissa_bits) - 1));
+  const int exponent = static_cast<int>((bits >> mantissa_bits) & ((1u << exponent_bits) - 1));
+  const double sign = (bits >> (mantissa_bits + exponent_bits)) & 1u ? -1.0 : 1.0;
+  if (exponent == (1 << exponent_bits) - 1) {
+    return mantissa != 0 ? std::numeric_limits<double>::quiet_NaN()
+                         : sign * std::numeric_limits<double>::infinity();
+  }
+  if (exponent == 0) return sign * std::ldexp(mantissa, 1 - bias - mantissa_bits);
+  return sign * std::ldexp(mantissa + std::ldexp(1.0, mantissa_bits), exponent - bias - mantissa_bits);
+}
+
+TEST(DTypeTest, EveryHalfBecomesItsFloat) {
+  for (uint32_t bits = 0; bits < 0x10000u; ++bits) {
+    const float got = f16_to_f32(static_cast<uint16_t>(bits));
+    const double expected = value_of(bits, 5, 10);
+    if (std::isnan(expected)) {
+      ASSERT_TRUE(std::isnan(got)) << std::hex << bits;
+      ASSERT_EQ(std::bit_cast<uint32_t>(got) >> 31, bits >> 15) << std::hex << bits;
+    } else {
+      ASSERT_EQ(static_cast<double>(got), expected) << std::hex << bits;
+      ASSERT_EQ(std::signbit(got), std::signbit(expected)) << std::hex << bits;
+    }
+  }
+}
+
+TEST(DTypeTest, EveryBFloatBecomesItsFloatAndComesBack) {
+  for (uint32_t bits = 0; bits < 0x10000u; ++bits) {
+    const float got = bf16_to_f32(static_cast<uint16_t>(bits));
+    const double expected = value_of(bits, 8, 7);
+    if (std::isnan(expected)) {
+      ASSERT_TRUE(std::isnan(got)) << std::hex << bits;
+      ASSERT_TRUE(std::isnan(bf16_to_f32(f32_to_bf16(got)))) << std::hex << bits;
+    } else {
+      ASSERT_EQ(static_cast<double>(got), expected) << std::hex << bits;
+      ASSERT_EQ(f32_to_bf16(got), bits);
+    }
+  }
+}
+
+// Between each two neighbours: just below the middle, the middle (to the even one), just above it.
+TEST(DTypeTest, FloatsRoundToTheNearestBFloatTiesToEven) {
+  for (uint32_t upper = 0; upper < 0x10000u; ++upper) {
+    if ((upper & 0x7fffu) >= 0x7f80u) continue;  // infinities and NaNs
+    const auto rounded = [upper](uint32_t lower) {
+      return uint32_t{f32_to_bf16(std::bit_cast<float>((upper << 16) | lower))};
+    };
+    ASSERT_EQ(rounded(0x0001), upper);
+    ASSERT_EQ(rounded(0x7fff), upper);
+    ASSERT_EQ(rounded(0x8000), upper + (upper & 1u));
+    ASSERT_EQ(rounded(0x8001), upper + 1);  // the largest finite values become infinite
+    ASSERT_EQ(rounded(0xffff), upper + 1);
+  }
+}
+
+TEST(DTypeTest, NaNsStayNaNs) {
+  for (uint32_t mantissa = 1; mantissa < 0x00800000u; mantissa = mantissa * 3 / 2 + 1) {
+    for (const uint32_t sign : {0u, 0x80000000u}) {
+      const uint16_t bits = f32_to_bf16(std::bit_cast<float>(sign | 0x7f800000u | mantissa));
+      ASSERT_TRUE(std::isnan(bf16_to_f32(bits))) << std::hex << mantissa;
+      ASSERT_EQ(bits >> 15, sign >> 31);
+    }
+  }
+}
+
+TEST(DTypeTest, SizesAndNames) {
+  struct Row {
+    DType type;
+    int64_t size;
+    std::string_view name;
+  };
+  for (const Row& row : {Row{DType::kF32, 4, "f32"}, Row{DType::kF16, 2, "f16"}, Row{DType::kBF16, 2, "bf16"},
+                         Row{DType::kF64, 8, "f64"}, Row{DType::kI64, 8, "i64"}, Row{DType::kI32, 4, "i32"},
+                         Row{DType::kI16, 2, "i16"}, Row{DType::kI8, 1, "i8"}, Row{DType::kU8, 1, "u8"},
+                         Row{DType::kBool, 1, "bool"}}) {
+    EXPECT_EQ(dtype_size(row.type), row.size);
+    EXPECT_EQ(dtype_name(row.type), row.name);
+  }
+}
+
+}  // namespace
+}  // namespace volley

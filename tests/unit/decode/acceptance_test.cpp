@@ -1,0 +1,78 @@
+#include "core/decode/acceptance.h"
+
+#include <gtest/gtest.h>
+
+namespace volley::test {
+namespace {
+
+// Hands out recorded numbers.
+class Replay : public UniformSource {
+ public:
+  explicit Replay(std::vector<float> numbers) : numbers_(std::move(numbers)) {}
+  float next(const OutputPlace&, int64_t, int64_t) override { return numbers_.at(used++); }
+  size_t used = 0;
+
+ private:
+  std::vector<float> numbers_;
+};
+
+TEST(Acceptance, CoupledWalksToTheTargetsOwnTokens) {
+  // root -> 5 (node 0) -> 7 (node 2); root -> 6 (node 1) -> 7 (node 3)
+  DraftTree draft;
+  draft.add(-1, 5);
+  draft.add(-1, 6);
+  draft.add(0, 7);
+  draft.add(1, 7);
+  const std::vector<int32_t> sampled{6, 1, 7, 2, 3};  // root, nodes 0..3
+  const Decision decision = accept_coupled(draft, {.sampled = sampled});
+  EXPECT_EQ(decision.accepted, (std::vector<int32_t>{1, 3}));
+  EXPECT_EQ(decision.next_token, 3);
+  const std::vector<int32_t> other{4, 1, 7, 2, 3};
+  EXPECT_TRUE(accept_coupled(draft, {.sampled = other}).accepted.empty());
+  EXPECT_EQ(accept_coupled(draft, {.sampled = other}).next_token, 4);
+}
+
+TEST(Acceptance, RejectionFollowsTheRatio) {
+  const DraftTree draft = DraftTree::chain(std::vector<int32_t>{1, 2});
+  const std::vector<float> p{0.2f, 0.5f, 0.3f, /**/ 0.1f, 0.1f, 0.8f, /**/ 1.0f, 0.0f, 0.0f};
+  const std::vector<int32_t> sampled{0, 0, 0};
+  const TargetView target{.sampled = sampled, .distribution = p, .vocab_size = 3};
+  Replay both({0.49f, 0.79f});
+  EXPECT_EQ(accept_rejection(draft, target, {}, both).accepted, (std::vector<int32_t>{0, 1}));
+  Replay second_fails({0.49f, 0.81f});
+  const Decision decision = accept_rejection(draft, target, {}, second_fails);
+  EXPECT_EQ(decision.accepted, (std::vector<int32_t>{0}));
+  EXPECT_NE(decision.next_token, 2) << "a refused token was drawn from the residual";
+  Replay first_fails({0.51f});
+  EXPECT_TRUE(accept_rejection(draft, target, {}, first_fails).accepted.empty());
+  EXPECT_EQ(first_fails.used, 1u);
+}
+
+TEST(Acceptance, SiblingsAreTriedAgainstTheReducedTarget) {
+  DraftTree draft;
+  draft.add(-1, 0);
+  draft.add(-1, 1);
+  const std::vector<float> p{0.5f, 0.25f, 0.25f, /**/ 1.0f, 0.0f, 0.0f, /**/ 0.0f, 0.0f, 1.0f};
+  const std::vector<int32_t> sampled{0, 0, 2};
+  // After token 0 is refused token 1 has probability 1/2.
+  Replay accepted({0.6f, 0.49f}), refused({0.6f, 0.51f});
+  const TargetView target{.sampled = sampled, .distribution = p, .vocab_size = 3};
+  EXPECT_EQ(accept_rejection(draft, target, {}, accepted).accepted, (std::vector<int32_t>{1}));
+  const Decision decision = accept_rejection(draft, target, {}, refused);
+  EXPECT_TRUE(decision.accepted.empty());
+  EXPECT_EQ(decision.next_token, 2);
+}
+
+TEST(Acceptance, NoiseUniformsBelongToSeedPositionAndAttempt) {
+  NoiseUniforms uniforms;
+  const OutputPlace place{.seed = 3, .stream = 1};
+  const float number = uniforms.next(place, 7, 0);
+  EXPECT_EQ(uniforms.next(place, 7, 0), number);
+  EXPECT_NE(uniforms.next(place, 8, 0), number);
+  EXPECT_NE(uniforms.next(place, 7, 1), number);
+  EXPECT_NE(uniforms.next({.seed = 4, .stream = 1}, 7, 0), number);
+  EXPECT_NE(uniforms.next({.seed = 3, .stream = 2}, 7, 0), number);
+}
+
+}  // namespace
+}  // namespace volley::test

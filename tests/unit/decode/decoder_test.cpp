@@ -1,0 +1,139 @@
+#include "core/decode/decoder.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "core/decode/draft_tree.h"
+#include "core/decode/ngram.h"
+#include "core/decode/options.h"
+#include "tests/support/toy_models.h"
+
+namespace volley::test {
+namespace {
+
+std::string error_of(auto&& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(DecoderSpec, ReadsNameAndOptions) {
+  const DecoderSpec spec = parse_decoder_spec("lookup:draft=4,accept=rejection");
+  EXPECT_EQ(spec.name, "lookup");
+  EXPECT_EQ(spec.options, (std::map<std::string, std::string>{{"draft", "4"}, {"accept", "rejection"}}));
+  EXPECT_EQ(decoder_class(spec), DecoderClass::kSameDistribution);
+  EXPECT_EQ(decoder_class({.name = "lookup"}), DecoderClass::kSameTokens);
+}
+
+TEST(DecoderSpec, NamesWhatIsWrong) {
+  const auto make = [](const char* text) { return error_of([&] { make_decoder(parse_decoder_spec(text)); }); };
+  EXPECT_EQ(make("jacobo"), "--decoder jacobo: no such method; nearest is jacobi");
+  EXPECT_EQ(make("jacobi:windo=3"), "--decoder jacobi: no option 'windo'; known are window, init");
+  EXPECT_EQ(make("sequential:x=1"), "--decoder sequential: no option 'x'; it has none");
+  EXPECT_EQ(make("jacobi:window=0"), "--decoder jacobi: window=0: expected a whole number from 1 to 255");
+  EXPECT_EQ(make("jacobi:window=3x"), "--decoder jacobi: window=3x: expected a whole number from 1 to 255");
+  EXPECT_EQ(make("jacobi:window"), "--decoder jacobi:window: 'window' is not key=value");
+  EXPECT_EQ(make("lookup:accept=maybe"), "--decoder lookup: accept=maybe: expected coupled or rejection");
+  EXPECT_EQ(make("tree:widths=4xx2"), "--decoder tree: widths=4xx2: expected numbers joined by 'x'");
+  EXPECT_EQ(make("tree:widths=16x16x16"), "--decoder tree: widths: 4368 nodes, at most 256");
+}
+
+TEST(DecoderRegistry, EveryMethodCanBeMadeWithItsDefaults) {
+  for (const DecoderInfo& info : decoder_registry()) {
+    DecoderSpec spec{.name = info.name};
+    EXPECT_NE(make_decoder(spec), nullptr);
+    for (const DecoderOption& option : info.options) spec.options[option.name] = option.fallback;
+    EXPECT_NE(make_decoder(spec), nullptr) << info.name;
+  }
+}
+
+TEST(Decoder, ModelsThatCannotRunAMethodSaySo) {
+  const auto backend = make_backend("cpu-reference", 1);
+  const auto model = make_toy_llama(*backend, 1);
+  Session session(*model, backend, {.sequences = 2, .entries = 64});
+  const Generation one{.prompt = token_prompt(*model, std::vector<int32_t>{1}), .max_tokens = 4};
+  EXPECT_EQ(error_of([&] { make_decoder({.name = "parallel"})->decode(session, {&one, 1}, {}); }),
+            "--decoder parallel: model llama takes no query rows");
+  EXPECT_EQ(error_of([&] { make_decoder({.name = "masked"})->decode(session, {&one, 1}, {}); }),
+            "--decoder masked: model llama predicts the next place, not its own");
+}
+
+// Records events and may ask for a stop.
+class Recorder : public Observer {
+ public:
+  void on_step(const StepEvent& event) override {
+    tokens.insert(tokens.end(), event.tokens.begin(), event.tokens.end());
+    positions.insert(positions.end(), event.positions.begin(), event.positions.end());
+    proposed += event.proposed;
+    accepted += event.accepted;
+    ++events;
+    if (event.done >= stop_at) stop.request_stop();
+  }
+  std::stop_source stop;
+  int64_t stop_at = INT64_MAX;
+  std::vector<int32_t> tokens, positions;
+  int64_t proposed = 0, accepted = 0, events = 0;
+};
+
+TEST(Decoder, ObserverSeesEveryTokenAndAStopKeepsWhatIsThere) {
+  const auto backend = make_backend("cpu-reference", 1);
+  const auto model = make_toy_llama(*backend, 1);
+  const Generation one{.prompt = token_prompt(*model, std::vector<int32_t>{1, 2, 1, 2}), .seed = 5, .max_tokens = 30};
+  for (const char* decoder : {"sequential", "lookup:ngram=1", "tree:ngram=1", "jacobi"}) {
+    Session session(*model, backend, {.sequences = 1, .entries = 128});
+    Recorder recorder;
+    const auto whole = make_decoder(parse_decoder_spec(decoder))
+                           ->decode(session, {&one, 1}, {.observer = &recorder, .stop = recorder.stop.get_token()})[0];
+    EXPECT_TRUE(whole.finished);
+    EXPECT_EQ(recorder.tokens, whole.tokens);
+    for (size_t i = 0; i < recorder.positions.size(); ++i) EXPECT_EQ(recorder.positions[i], static_cast<int32_t>(i));
+    EXPECT_EQ(recorder.events, whole.forwards + 1) << decoder;
+    EXPECT_EQ(session.statistics().tokens, 30);
+    EXPECT_EQ(session.statistics().forwards, whole.forwards);
+    EXPECT_EQ(session.statistics().rows, whole.rows);
+
+    Recorder stopper;
+    stopper.stop_at = 10;
+    const auto part = make_decoder(parse_decoder_spec(decoder))
+                          ->decode(session, {&one, 1}, {.observer = &stopper, .stop = stopper.stop.get_token()})[0];
+    EXPECT_FALSE(part.finished);
+    EXPECT_GE(part.tokens.size(), 10u);
+    EXPECT_LT(part.tokens.size(), 30u);
+    EXPECT_TRUE(std::equal(part.tokens.begin(), part.tokens.end(), whole.tokens.begin()));
+  }
+}
+
+TEST(NGramSource, PrefersLongThenLateMatches) {
+  NGramSource source({.longest = 2, .shortest = 1});
+  const std::vector<int32_t> path{1, 2, 7, 5, 2, 8, 9, 2, 6, 1, 2};
+  // "1 2" was followed by 7; "2" by 6 (latest), 8, 7.
+  EXPECT_EQ(source.candidates(path, 4), (std::vector<int32_t>{7, 6, 8}));
+  EXPECT_EQ(source.candidates(path, 2), (std::vector<int32_t>{7, 6}));
+  EXPECT_TRUE(source.candidates(std::vector<int32_t>{1, 2, 3}, 4).empty());
+  EXPECT_TRUE(source.candidates(std::vector<int32_t>{3}, 4).empty());
+}
+
+TEST(DraftTree, KnowsDepthsAndChildren) {
+  DraftTree tree;
+  tree.add(-1, 4);
+  tree.add(-1, 5);
+  tree.add(0, 6);
+  tree.add(2, 7);
+  EXPECT_EQ(tree.depth(3), 3);
+  EXPECT_EQ(tree.children(-1), (std::vector<int32_t>{0, 1}));
+  EXPECT_EQ(tree.children(0), (std::vector<int32_t>{2}));
+  tree.limit_depth(2);
+  EXPECT_EQ(tree.tokens, (std::vector<int32_t>{4, 5, 6}));
+}
+
+TEST(NearestNames, OrdersByEditDistance) {
+  EXPECT_EQ(nearest_names("jacbi", {"sequential", "jacobi", "lookup"}, 1), (std::vector<std::string>{"jacobi"}));
+  EXPECT_EQ(nearest_names("x", {"a"}, 5).size(), 1u);
+}
+
+}  // namespace
+}  // namespace volley::test

@@ -311,6 +311,8 @@ struct SampleArgs {
   Tensor probability;              // [m] the token's probability in the filtered distribution (greedy: unfiltered, T 1)
   Tensor entropy;                  // [m] of that distribution, in nats
   Tensor distribution;             // [m, V] that distribution, or data == nullptr
+  View<int32_t> top_tokens;        // [m, n] its n likeliest tokens, likeliest first, or data == nullptr
+  Tensor top_probability;          // [m, n] and their probabilities
 };
 
 }  // namespace volley

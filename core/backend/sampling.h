@@ -128,4 +128,20 @@ inline float softmax(std::span<const float> logits, std::span<float> distributio
   return static_cast<float>(entropy);
 }
 
+// The likeliest tokens by (probability descending, id ascending), when they are wanted.
+inline void write_top(const SampleArgs& args, int64_t row, std::span<const float> distribution,
+                      std::vector<int32_t>& order) {
+  if (args.top_tokens.data == nullptr) return;
+  const int64_t count = args.top_tokens.shape[1];
+  order.resize(distribution.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::partial_sort(order.begin(), order.begin() + count, order.end(), [&](int32_t a, int32_t b) {
+    return distribution[a] != distribution[b] ? distribution[a] > distribution[b] : a < b;
+  });
+  for (int64_t i = 0; i < count; ++i) {
+    args.top_tokens.data[row * count + i] = order[i];
+    args.top_probability.data[row * count + i] = distribution[order[i]];
+  }
+}
+
 }  // namespace volley::sampling

@@ -284,7 +284,8 @@ Session::AttentionRows Session::download_attention(int64_t sequence, std::span<c
   return result;
 }
 
-Samples Session::sample(std::span<const SampleRow> rows, std::span<const int32_t> path, WantDistribution want) {
+Samples Session::sample(std::span<const SampleRow> rows, std::span<const int32_t> path,
+                        const SampleWants& wants) {
   const StopWatch watch(statistics_.sample_seconds);
   const auto count = static_cast<int64_t>(rows.size());
   const int64_t vocab = logits_.shape[1];
@@ -296,24 +297,38 @@ Samples Session::sample(std::span<const SampleRow> rows, std::span<const int32_t
   const View<int32_t> tokens = arena_.indices({count});
   const Tensor probability = arena_.tensor({count});
   const Tensor entropy = arena_.tensor({count});
-  Tensor distribution;
-  if (want == WantDistribution::kYes) distribution = arena_.tensor({count, vocab});  // [m, vocab]
+  Tensor distribution, top_probability;
+  View<int32_t> top_tokens;
+  if (wants.distribution) distribution = arena_.tensor({count, vocab});  // [m, vocab]
+  if (wants.top > 0) {
+    VOLLEY_ASSERT(wants.top <= vocab);
+    top_tokens = arena_.indices({count, wants.top});     // [m, top]
+    top_probability = arena_.tensor({count, wants.top});  // [m, top]
+  }
   queue_->sample({.logits = logits_,
                   .rows = {reinterpret_cast<const SampleRow*>(table.data), {count}},
                   .path = upload(sample_buffers_, 1, path, {static_cast<int64_t>(path.size())}),
                   .tokens = tokens,
                   .probability = probability,
                   .entropy = entropy,
-                  .distribution = distribution});
+                  .distribution = distribution,
+                  .top_tokens = top_tokens,
+                  .top_probability = top_probability});
   Samples samples{.tokens = std::vector<int32_t>(rows.size()),
                   .probability = std::vector<float>(rows.size()),
                   .entropy = std::vector<float>(rows.size())};
   queue_->download(tokens.data, samples.tokens.data(), count * 4);
   queue_->download(probability.data, samples.probability.data(), count * 4);
   queue_->download(entropy.data, samples.entropy.data(), count * 4);
-  if (want == WantDistribution::kYes) {
+  if (wants.distribution) {
     samples.distribution.resize(rows.size() * static_cast<size_t>(vocab));
     queue_->download(distribution.data, samples.distribution.data(), count * vocab * 4);
+  }
+  if (wants.top > 0) {
+    samples.top_tokens.resize(rows.size() * static_cast<size_t>(wants.top));
+    samples.top_probability.resize(samples.top_tokens.size());
+    queue_->download(top_tokens.data, samples.top_tokens.data(), count * wants.top * 4);
+    queue_->download(top_probability.data, samples.top_probability.data(), count * wants.top * 4);
   }
   return samples;
 }

@@ -24,10 +24,16 @@ struct Samples {
   std::vector<int32_t> tokens;       // [m]
   std::vector<float> probability;    // [m]
   std::vector<float> entropy;        // [m] nats
-  std::vector<float> distribution;   // [m, vocab], or empty
+  std::vector<float> distribution;     // [m, vocab], or empty
+  std::vector<int32_t> top_tokens;     // [m, top], or empty
+  std::vector<float> top_probability;  // [m, top], or empty
 };
 enum class WantLogits : uint8_t { kNo, kYes };
-enum class WantDistribution : uint8_t { kNo, kYes };
+// What comes back beside token, probability and entropy.
+struct SampleWants {
+  bool distribution = false;
+  int64_t top = 0;  // likeliest tokens of each row
+};
 
 // A generation's working memory on one backend: queue, caches, scratch memory, statistics. Many sessions may share
 // one model and one backend; a session is used by one thread at a time.
@@ -75,7 +81,7 @@ class Session {
 
   // Chooses a token for each row, by rows of the last step's logits.
   Samples sample(std::span<const SampleRow> rows, std::span<const int32_t> path = {},
-                 WantDistribution want = WantDistribution::kNo);
+                 const SampleWants& wants = {});
 
   // Projects an encoder's output [T, width] for the model's cross-attention. Shared by all sequences that name it.
   // Outputs of the last step are gone afterwards when the rows come from the host.

@@ -167,7 +167,7 @@ std::vector<GenerationOutput> VerifyLoop::run(Session& session, std::span<const 
       add_sample_rows(all[i], sample_rows, paths);
       wants_distribution |= acceptance == AcceptanceKind::kRejection && !all[i].draft.empty();
     }
-    samples = session.sample(sample_rows, paths, wants_distribution ? WantDistribution::kYes : WantDistribution::kNo);
+    samples = session.sample(sample_rows, paths, {.distribution = wants_distribution});
 
     for (size_t i : active) {
       Progress& progress = all[i];

@@ -43,6 +43,7 @@ void Sampler::sample_row(const SampleArgs& args, int64_t row, Work& work) {
   args.tokens.data[row] = token;
   args.entropy.data[row] = softmax_row(work.logits, distribution);
   args.probability.data[row] = distribution[token];
+  sampling::write_top(args, row, {distribution, static_cast<size_t>(vocab)}, work.order);
 }
 
 }  // namespace volley

@@ -80,7 +80,7 @@ TEST_F(LinearTest, AgreesWithTheReference) {
 
 // A row's bits, whatever stands beside it, wherever it stands, on however many threads.
 TEST_F(LinearTest, RowsKeepTheirBitsInEveryCompany) {
-  constexpr int64_t kMost = 1024;
+  constexpr int64_t kMost = kSanitized ? 140 : 1024;
   std::vector<Product> products;
   for (const WeightType type : {WeightType::kF32, WeightType::kBF16}) {
     for (const auto& [in, out] : std::initializer_list<std::pair<int64_t, int64_t>>{{512, 512},
@@ -97,7 +97,9 @@ TEST_F(LinearTest, RowsKeepTheirBitsInEveryCompany) {
   }
   std::vector<int64_t> counts;
   for (int64_t rows = 1; rows <= 70; ++rows) counts.push_back(rows);
-  counts.insert(counts.end(), {96, 127, 128, 129, 200, 255, 256, 511, 1000, kMost});
+  for (const int64_t rows : {96, 127, 128, 129, 200, 255, 256, 511, 1000, 1024}) {
+    if (rows <= kMost) counts.push_back(rows);
+  }
 
   for (const int64_t threads : {2, 1, 3, 8}) {
     const auto backend = cpu(threads);
@@ -115,7 +117,7 @@ TEST_F(LinearTest, RowsKeepTheirBitsInEveryCompany) {
         }
       }
       for (const int64_t rows : counts) {
-        if (threads != 2 && rows > 4 && rows % 13 != 0 && rows < 127)
+        if ((threads != 2 || kSanitized) && rows > 4 && rows % 13 != 0 && rows < 127)
           continue;  // all counts with two threads
         const int64_t first = (rows * 37) % (kMost - rows + 1);
         const auto together =

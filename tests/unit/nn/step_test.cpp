@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "core/decode/generation.h"
@@ -53,6 +54,10 @@ class Step : public testing::TestWithParam<const char*> {
 // cache bit-equal to one-token decoding.
 TEST_P(Step, ChainHiddenInATreeEqualsOneTokenDecoding) {
   for (uint64_t seed = 0; seed < 12; ++seed) {
+    if (seed == 8) {  // bf16 weights, wide enough for every product kernel
+      model_ = make_toy_llama(*backend_, 4, {.dim = 64, .layers = 2, .heads = 4, .kv_heads = 2, .spread = 0.2f},
+                              WeightType::kBF16);
+    }
     TestRandom random(seed);
     const int64_t before = 240 + random.below(20);  // the chain crosses the border at 256
     const std::vector<int32_t> context = random_tokens(seed, before);
@@ -295,6 +300,26 @@ TEST_P(Step, RepeatedStepsAllocateNothing) {
   const int64_t bytes = backend_->allocated_bytes();
   feed(session, id, random_tokens(14, 200));
   EXPECT_EQ(backend_->allocated_bytes(), bytes);
+}
+
+TEST_P(Step, SamplesComeBackReduced) {
+  Session session(*model_, backend_, {.sequences = 1, .entries = 64});
+  feed(session, session.cache().create(), random_tokens(15, 6));
+  const SampleRow row{.temperature = 0.7f, .top_k = 6, .seed = 4};
+  const Samples samples = session.sample({&row, 1}, {}, {.distribution = true, .top = 5});
+  EXPECT_NEAR(std::accumulate(samples.distribution.begin(), samples.distribution.end(), 0.0), 1.0, 1e-5);
+  EXPECT_EQ(samples.probability[0], samples.distribution[static_cast<size_t>(samples.tokens[0])]);
+  EXPECT_EQ(std::count(samples.distribution.begin(), samples.distribution.end(), 0.0f), kVocab - 6);
+  double entropy = 0.0;
+  for (float p : samples.distribution) entropy -= p > 0.0f ? p * std::log(p) : 0.0;
+  EXPECT_NEAR(samples.entropy[0], entropy, 1e-4);
+  std::vector<float> sorted = samples.distribution;
+  std::sort(sorted.rbegin(), sorted.rend());
+  ASSERT_EQ(samples.top_probability.size(), 5u);
+  for (size_t i = 0; i < 5; ++i) {
+    EXPECT_EQ(samples.top_probability[i], sorted[i]);
+    EXPECT_EQ(samples.distribution[static_cast<size_t>(samples.top_tokens[i])], sorted[i]);
+  }
 }
 
 TEST_P(Step, RefusedStepsNameTheField) {

@@ -19,6 +19,7 @@ void ReferenceQueue::sample(const SampleArgs& args) {
     args.tokens.data[i] = token;
     args.entropy.data[i] = sampling::softmax(logits, distribution);
     args.probability.data[i] = distribution[token];
+    sampling::write_top(args, i, distribution, order);
     if (args.distribution.data != nullptr) {
       std::copy(distribution.begin(), distribution.end(), args.distribution.data + i * vocab);
     }

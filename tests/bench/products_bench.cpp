@@ -1,0 +1,116 @@
+// What batch invariance costs: products as the cpu backend computes them (fixed panels and slices, own threads) against
+// oneDNN's free choice (one call for all rows, weights packed as that call likes them, its own threads).
+//   products_bench --benchmark_repetitions=9 --benchmark_report_aggregates_only=true
+#include <benchmark/benchmark.h>
+
+#include <array>
+#include <random>
+#include <vector>
+
+#include "core/backend/cpu/cpu_backend.h"
+#include "dnnl.hpp"
+
+// From libgomp, which oneDNN runs on.
+extern "C" void omp_set_num_threads(int threads);
+
+namespace volley {
+namespace {
+
+constexpr int kThreads = 2;
+
+struct Case {
+  int64_t in = 0, out = 0, rows = 0;
+  WeightType type = WeightType::kF32;
+};
+
+Case case_of(const benchmark::State& state) {
+  return {.in = state.range(0),
+          .out = state.range(1),
+          .rows = state.range(2),
+          .type = state.range(3) == 0 ? WeightType::kF32 : WeightType::kBF16};
+}
+
+std::vector<float> numbers(int64_t count) {
+  std::mt19937 generator(1);
+  std::normal_distribution<float> normal;
+  std::vector<float> values(static_cast<size_t>(count));
+  for (float& value : values) value = normal(generator);
+  return values;
+}
+
+void report(benchmark::State& state, const Case& c) {
+  state.SetLabel(c.type == WeightType::kF32 ? "f32" : "bf16");
+  state.counters["flops"] = benchmark::Counter(2.0 * static_cast<double>(c.in * c.out * c.rows),
+                                               benchmark::Counter::kIsIterationInvariantRate);
+}
+
+void invariant(benchmark::State& state, ProductKernels kernels) {
+  const Case c = case_of(state);
+  const auto backend = make_cpu_backend(kThreads, kernels);
+  const std::vector<float> w = numbers(c.in * c.out), values = numbers(c.rows * c.in);
+  const LinearWeight weight = backend->pack_linear(
+      {.data = reinterpret_cast<const std::byte*>(w.data()), .shape = {c.out, c.in}}, c.type);
+  const Buffer x = backend->allocate(c.rows * c.in * 4), out = backend->allocate(c.rows * c.out * 4);
+  auto queue = backend->make_queue();
+  queue->upload(values.data(), x.data(), c.rows * c.in * 4);
+  for (auto _ : state) {
+    queue->linear({.x = x.view<const float>({c.rows, c.in}),
+                   .weight = weight,
+                   .bias = {},
+                   .out = out.view<float>({c.rows, c.out})});
+    queue->finish();
+    benchmark::ClobberMemory();
+  }
+  report(state, c);
+}
+
+void row_invariant(benchmark::State& state) { invariant(state, ProductKernels::kLibraryWherePossible); }
+void own_kernels(benchmark::State& state) { invariant(state, ProductKernels::kOwn); }
+
+// bf16: the sources are converted in the timed loop, as the backend's are.
+void free_choice(benchmark::State& state) {
+  using Tag = dnnl::memory::format_tag;
+  const Case c = case_of(state);
+  omp_set_num_threads(kThreads);
+  const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  dnnl::stream stream(engine);
+  const auto f32 = dnnl::memory::data_type::f32;
+  const auto type = c.type == WeightType::kF32 ? f32 : dnnl::memory::data_type::bf16;
+  const dnnl::matmul::primitive_desc description(
+      {{{c.rows, c.in}, type, Tag::ab}, {{c.in, c.out}, type, Tag::any}, {{c.rows, c.out}, f32, Tag::ab}}, engine);
+  std::vector<float> w = numbers(c.in * c.out), values = numbers(c.rows * c.in);
+  dnnl::memory plain({{c.in, c.out}, f32, Tag::ba}, engine, w.data()), packed(description.weights_desc(), engine);
+  dnnl::reorder(plain, packed).execute(stream, plain, packed);
+  dnnl::memory source({{c.rows, c.in}, f32, Tag::ab}, engine, values.data());
+  dnnl::memory x(description.src_desc(), engine), out(description.dst_desc(), engine);
+  dnnl::reorder convert(source, x);
+  convert.execute(stream, source, x);
+  const dnnl::matmul matmul(description);
+  stream.wait();
+  for (auto _ : state) {
+    if (c.type == WeightType::kBF16) convert.execute(stream, source, x);
+    matmul.execute(stream, {{DNNL_ARG_SRC, x}, {DNNL_ARG_WEIGHTS, packed}, {DNNL_ARG_DST, out}});
+    stream.wait();
+    benchmark::ClobberMemory();
+  }
+  report(state, c);
+}
+
+void cases(benchmark::internal::Benchmark* bench) {
+  constexpr std::array<std::array<int64_t, 2>, 3> kShapes{{{1024, 1024}, {1024, 2816}, {256, 768}}};
+  for (const int64_t type : {0, 1}) {
+    for (const auto& [in, out] : kShapes) {
+      for (const int64_t rows : {1, 4, 16, 64, 256, 1024}) bench->Args({in, out, rows, type});
+    }
+  }
+  bench->ArgNames({"in", "out", "rows", "bf16"})->UseRealTime()->Unit(benchmark::kMicrosecond)->MinTime(0.02);
+}
+
+BENCHMARK(row_invariant)->Apply(cases);
+BENCHMARK(free_choice)->Apply(cases);
+BENCHMARK(own_kernels)->Apply(cases);
+
+}  // namespace
+}  // namespace volley
+
+BENCHMARK_MAIN();

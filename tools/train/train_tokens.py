@@ -18,8 +18,6 @@ from quant import dequantize_state, quantize_state
 from training import SHOWN, Trainer, compiled_on, count_parameters, save_checkpoint, save_grid
 from vq_model import load_vq
 
-BATCH = 128
-AS_DRAWN = 0.75  # share of pictures that are not mirrored, shrunk or shifted
 WRONG_CODES = 0.15  # largest share of wrong codes in a picture; half of the pictures have none
 KINDS = {"llamagen": (LlamaGen, LlamaGenConfig), "arpg": (ARPG, ARPGConfig)}
 
@@ -99,6 +97,8 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--seconds", type=float, default=560)
     parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--as-drawn", type=float, default=0.75, help="share of pictures not mirrored, shrunk or shifted")
     parser.add_argument("--copies", type=int, default=24)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", default="cuda")
@@ -124,9 +124,9 @@ def main():
     near = nearest_codes(vq)
     report = 0.125
     while trainer.running():
-        index = data.draw(BATCH)
-        plane = torch.randint(1, bank.shape[0], (BATCH,), device=device)
-        plane = torch.where(torch.rand(BATCH, device=device) < AS_DRAWN, 0, plane)
+        index = data.draw(args.batch)
+        plane = torch.randint(1, bank.shape[0], (args.batch,), device=device)
+        plane = torch.where(torch.rand(args.batch, device=device) < args.as_drawn, 0, plane)
         tokens = bank[plane, index].long()
         with torch.autocast(device, torch.bfloat16):
             loss = losses_of(data.class_id[index], tokens, seen=with_wrong_codes(tokens, near))

@@ -1,1 +1,51 @@
-# Filled in with the first installed header set.
+# What `cmake --install` lays down: the command, the libraries with their headers and CMake package, the models in the
+# box; and the archive that CPack makes of it. Nothing of another project is bundled: oneDNN and the like stay dynamic.
+
+include(CMakePackageConfigHelpers)
+set(VOLLEY_INSTALL_CMAKEDIR ${CMAKE_INSTALL_LIBDIR}/cmake/volley)
+set(VOLLEY_INSTALL_INCLUDEDIR ${CMAKE_INSTALL_INCLUDEDIR}/volley)
+set(VOLLEY_INSTALL_MODELSDIR ${CMAKE_INSTALL_DATADIR}/volley/models)
+
+set(libraries volley_options volley_base volley_io volley_backend volley_backend_cpu volley_nn volley_decode volley_core)
+set(header_folders core)
+foreach(modality text image speech)
+  if(TARGET volley_${modality})
+    list(APPEND libraries volley_${modality})
+    list(APPEND header_folders ${modality})
+  endif()
+endforeach()
+set_target_properties(volley_options PROPERTIES EXPORT_NAME options)
+
+install(TARGETS ${libraries} EXPORT volley-targets
+  ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT development)
+install(EXPORT volley-targets NAMESPACE volley:: DESTINATION ${VOLLEY_INSTALL_CMAKEDIR} COMPONENT development)
+# An implementation of the backend keeps its headers to itself.
+install(DIRECTORY ${header_folders} DESTINATION ${VOLLEY_INSTALL_INCLUDEDIR} COMPONENT development
+  FILES_MATCHING PATTERN "*.h" PATTERN "core/backend/cpu" EXCLUDE PATTERN "core/backend/cuda" EXCLUDE)
+
+configure_package_config_file(cmake/volley-config.cmake.in ${PROJECT_BINARY_DIR}/volley-config.cmake
+  INSTALL_DESTINATION ${VOLLEY_INSTALL_CMAKEDIR}
+  PATH_VARS VOLLEY_INSTALL_INCLUDEDIR VOLLEY_INSTALL_MODELSDIR)
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/volley-config-version.cmake COMPATIBILITY SameMinorVersion)
+install(FILES
+  ${PROJECT_BINARY_DIR}/volley-config.cmake
+  ${PROJECT_BINARY_DIR}/volley-config-version.cmake
+  cmake/FindOneDNN.cmake
+  DESTINATION ${VOLLEY_INSTALL_CMAKEDIR} COMPONENT development)
+
+if(TARGET volley)
+  install(TARGETS volley RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT command)
+endif()
+if(EXISTS ${PROJECT_SOURCE_DIR}/assets/models)
+  install(DIRECTORY assets/models/ DESTINATION ${VOLLEY_INSTALL_MODELSDIR} COMPONENT command)
+endif()
+install(FILES LICENSE README.md DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT command)
+
+set(CPACK_GENERATOR TGZ)
+set(CPACK_PACKAGE_VENDOR "the volley authors")
+set(CPACK_PACKAGE_DESCRIPTION_SUMMARY ${PROJECT_DESCRIPTION})
+set(CPACK_RESOURCE_FILE_LICENSE ${PROJECT_SOURCE_DIR}/LICENSE)
+set(CPACK_PACKAGE_FILE_NAME volley-${PROJECT_VERSION}-${CMAKE_SYSTEM_NAME}-${CMAKE_SYSTEM_PROCESSOR})
+set(CPACK_STRIP_FILES ON)
+set(CPACK_VERBATIM_VARIABLES ON)
+include(CPack)

@@ -79,6 +79,46 @@ TEST_P(ParallelMethods, OrderIsTheSeedsOwnUnlessGiven) {
   EXPECT_NE(run("parallel:steps=8", {&one, 1})[0].tokens, own);
 }
 
+// Content in blocks: one step under a block-causal mask gives the bits of one step for each block under a full mask.
+TEST_P(ParallelMethods, BlockCausalStepEqualsBlocksInTurn) {
+  const std::vector<int32_t> tokens{arpg_->class_token(1), 3, 9, 2, 7, 12, 5};
+  const auto content = [&](size_t i) {
+    return StepRow{.token = tokens[i], .position = arpg_->position(static_cast<int64_t>(i))};
+  };
+  const auto ask = [&](Session& session, SequenceId id) {
+    SequenceStep step{.sequence = id, .visibility = {.kind = MaskKind::kFull}};
+    step.rows.push_back({.kind = RowKind::kQuery, .position = arpg_->position(20)});
+    step.wanted.logits = {0};
+    session.step({&step, 1});
+    return session.logits_on_host(0);
+  };
+  for (const size_t block : {size_t{1}, size_t{2}, size_t{3}, size_t{7}}) {
+    Session session(*arpg_, backend_, {.sequences = 3, .entries = 64});
+    const SequenceId at_once = session.cache().create(), in_turn = session.cache().create();
+    SequenceStep whole{.sequence = at_once,
+                       .visibility = {.kind = MaskKind::kBlockCausal, .block = static_cast<int64_t>(block)}};
+    for (size_t i = 0; i < tokens.size(); ++i) whole.rows.push_back(content(i));
+    session.step({&whole, 1});
+    session.cache().commit_prefix(at_once, static_cast<int64_t>(tokens.size()));
+    for (size_t begin = 0; begin < tokens.size(); begin += block) {
+      SequenceStep part{.sequence = in_turn, .visibility = {.kind = MaskKind::kFull}};
+      for (size_t i = begin; i < std::min(tokens.size(), begin + block); ++i) part.rows.push_back(content(i));
+      session.step({&part, 1});
+      session.cache().commit_prefix(in_turn, static_cast<int64_t>(part.rows.size()));
+    }
+    const std::vector<float> expected = ask(session, in_turn);
+    EXPECT_EQ(ask(session, at_once), expected) << "blocks of " << block;
+    if (block == 7) continue;
+    // The mask matters: without blocks the same rows give other numbers.
+    const SequenceId full = session.cache().create();
+    whole.sequence = full;
+    whole.visibility = {.kind = MaskKind::kFull};
+    session.step({&whole, 1});
+    session.cache().commit_prefix(full, static_cast<int64_t>(tokens.size()));
+    EXPECT_NE(ask(session, full), expected);
+  }
+}
+
 TEST_P(ParallelMethods, MaskedCandidatesDoNotDependOnCompany) {
   for (const int64_t memory_width : {0, 12}) {
     const auto model = make_toy_masked(*backend_, 21, memory_width);

@@ -48,12 +48,12 @@ struct Band {
   void copy_input(int64_t n, int64_t first, float* planes) const {
     const int64_t channels = args.x.shape[1], height = args.x.shape[2], width = args.x.shape[3];
     for (int64_t c = 0; c < channels; ++c) {
-      const float* picture = args.x.data + (n * channels + c) * height * width;
+      const float* map = args.x.data + (n * channels + c) * height * width;
       for (int64_t py = 0; py < phases_h; ++py) {
         for (int64_t px = 0; px < phases_w; ++px) {
           for (int64_t r = 0; r < plane_rows; ++r, planes += plane_width) {
             const int64_t y = (first + r) * args.stride_h + py - args.pad_top;
-            copy_row(y < 0 || y >= height ? nullptr : picture + y * width, width, px - args.pad_left, planes);
+            copy_row(y < 0 || y >= height ? nullptr : map + y * width, width, px - args.pad_left, planes);
           }
         }
       }
@@ -129,19 +129,19 @@ ConvWeight pack_convolution(const HostView& weight, const HostView& bias, const 
 
 void run_convolution(const Conv2dArgs& args, ThreadPool& threads, ScratchPool& scratch) {
   const ConvWeight& w = args.weight;
-  const int64_t pictures = args.x.shape[0], out_h = args.out.shape[2], out_w = args.out.shape[3];
+  const int64_t batch = args.x.shape[0], out_h = args.out.shape[2], out_w = args.out.shape[3];
   VOLLEY_ASSERT(args.x.shape[1] == w.in_channels && args.out.shape[1] == w.out_channels);
   VOLLEY_ASSERT(out_h == (args.x.shape[2] + args.pad_top + args.pad_bottom - w.kernel_h) / args.stride_h + 1);
   VOLLEY_ASSERT(out_w == (args.x.shape[3] + args.pad_left + args.pad_right - w.kernel_w) / args.stride_w + 1);
-  if (pictures == 0 || out_h <= 0 || out_w <= 0) return;
+  if (batch == 0 || out_h <= 0 || out_w <= 0) return;
 
   const int64_t taps = w.in_channels * w.kernel_h * w.kernel_w;
   const int64_t rows = band_rows(args);
   const int64_t bands = divide_up(out_h, rows);
   const int64_t tiles = divide_up(w.out_channels, kChannelTile);
-  const int64_t shares = std::clamp<int64_t>(divide_up(2 * threads.threads(), pictures * bands), 1, tiles);
-  const double guess = static_cast<double>(pictures * out_h * out_w * w.out_channels * taps) / 30.0;
-  share_items(threads, pictures * bands * shares, guess, [&](int64_t item) {
+  const int64_t shares = std::clamp<int64_t>(divide_up(2 * threads.threads(), batch * bands), 1, tiles);
+  const double guess = static_cast<double>(batch * out_h * out_w * w.out_channels * taps) / 30.0;
+  share_items(threads, batch * bands * shares, guess, [&](int64_t item) {
     const int64_t share = item % shares, n = item / shares / bands;
     const int64_t first = item / shares % bands * rows;
     const Band band(args, std::min(rows, out_h - first));

@@ -22,11 +22,11 @@ HWY_INLINE void convolve_vectors(const ConvolveTileArgs& args, int64_t at) {
   const float* weight = args.weight;
   for (int64_t k = 0; k < args.taps; ++k, weight += kChannelTile) {
     const float* x = args.x + args.offsets[k] + at;
-    hn::Vec<decltype(d)> pixels[kVectors];
-    for (int v = 0; v < kVectors; ++v) pixels[v] = hn::LoadU(d, x + v * kLanes);
+    hn::Vec<decltype(d)> inputs[kVectors];
+    for (int v = 0; v < kVectors; ++v) inputs[v] = hn::LoadU(d, x + v * kLanes);
     for (int o = 0; o < kChannelTile; ++o) {
       const auto w = hn::Set(d, weight[o]);
-      for (int v = 0; v < kVectors; ++v) sums[o][v] = hn::MulAdd(w, pixels[v], sums[o][v]);
+      for (int v = 0; v < kVectors; ++v) sums[o][v] = hn::MulAdd(w, inputs[v], sums[o][v]);
     }
   }
   for (int o = 0; o < kChannelTile; ++o) {

@@ -183,11 +183,11 @@ void CpuQueue::conv2d(const Conv2dArgs& args) {
 }
 
 void CpuQueue::group_norm(const GroupNormArgs& args) {
-  const int64_t pictures = args.x.shape[0], area = args.x.shape[2] * args.x.shape[3];
+  const int64_t batch = args.x.shape[0], area = args.x.shape[2] * args.x.shape[3];
   const int64_t channels = args.x.shape[1] / args.groups;
   const double guess =
       static_cast<double>(args.x.size()) * (args.swish == Swish::kAfter ? kExponential : kSimple);
-  share_items(threads_, pictures * args.groups, guess, [&](int64_t item) {
+  share_items(threads_, batch * args.groups, guess, [&](int64_t item) {
     const int64_t channel = item % args.groups * channels;
     group_norm_group({.x = args.x.data + item * channels * area,
                       .weight = args.weight.data + channel,

@@ -7,12 +7,12 @@ namespace volley {
 
 void ReferenceQueue::conv2d(const Conv2dArgs& args) {
   const ConvWeight& w = args.weight;
-  const int64_t pictures = args.x.shape[0], height = args.x.shape[2], width = args.x.shape[3];
+  const int64_t batch = args.x.shape[0], height = args.x.shape[2], width = args.x.shape[3];
   const int64_t out_h = args.out.shape[2], out_w = args.out.shape[3];
   VOLLEY_ASSERT(args.x.shape[1] == w.in_channels && args.out.shape[1] == w.out_channels);
   const auto* weight = reinterpret_cast<const float*>(w.data.data());
   const auto* bias = reinterpret_cast<const float*>(w.bias.data());
-  for (int64_t n = 0; n < pictures; ++n) {
+  for (int64_t n = 0; n < batch; ++n) {
     for (int64_t o = 0; o < w.out_channels; ++o) {
       for (int64_t y = 0; y < out_h; ++y) {
         for (int64_t x = 0; x < out_w; ++x) {
@@ -38,11 +38,11 @@ void ReferenceQueue::conv2d(const Conv2dArgs& args) {
 }
 
 void ReferenceQueue::group_norm(const GroupNormArgs& args) {
-  const int64_t pictures = args.x.shape[0], channels = args.x.shape[1];
+  const int64_t batch = args.x.shape[0], channels = args.x.shape[1];
   const int64_t area = args.x.shape[2] * args.x.shape[3];
   const int64_t group_channels = channels / args.groups;
   const int64_t size = group_channels * area;
-  for (int64_t n = 0; n < pictures; ++n) {
+  for (int64_t n = 0; n < batch; ++n) {
     for (int64_t g = 0; g < args.groups; ++g) {
       const int64_t offset = (n * channels + g * group_channels) * area;
       const float* x = args.x.data + offset;

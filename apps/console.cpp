@@ -1,0 +1,127 @@
+#include "apps/console.h"
+
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <cstdio>
+#include <cstdlib>
+#include <system_error>
+
+#include "core/base/error.h"
+
+namespace volley::apps {
+namespace {
+
+// Bytes of `text` that take at most `columns` places, not cut within a character.
+size_t prefix_of_columns(std::string_view text, size_t columns) {
+  size_t used = 0, i = 0;
+  while (i < text.size()) {
+    const bool is_start = (static_cast<unsigned char>(text[i]) & 0xc0) != 0x80;
+    if (is_start && used++ == columns) break;
+    ++i;
+  }
+  return i;
+}
+
+size_t terminal_columns() {
+  winsize size{};
+  if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
+  return 80;
+}
+
+}  // namespace
+
+Console::Console() : is_terminal_(::isatty(STDERR_FILENO) == 1) {
+  set_color(When::kAuto);
+  set_progress(When::kAuto);
+}
+
+void Console::set_color(When when) {
+  const char* no_color = std::getenv("NO_COLOR");
+  const char* terminal = std::getenv("TERM");
+  const bool wanted = is_terminal_ && (no_color == nullptr || *no_color == '\0') &&
+                      (terminal == nullptr || std::string_view(terminal) != "dumb");
+  has_color_ = when == When::kAlways || (when == When::kAuto && wanted);
+}
+
+void Console::set_progress(When when) { shows_progress_ = is_terminal_ && when != When::kNever; }
+
+std::string Console::colored(std::string_view text, std::string_view code) const {
+  if (!has_color_) return std::string(text);
+  return "\x1b[" + std::string(code) + "m" + std::string(text) + "\x1b[0m";
+}
+
+void Console::print(std::string_view text) {
+  progress({});
+  while (!text.empty()) {
+    const ssize_t count = ::write(STDOUT_FILENO, text.data(), text.size());
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) throw Error("standard output: cannot write: " + std::generic_category().message(errno));
+    text.remove_prefix(static_cast<size_t>(count));
+  }
+}
+
+void Console::print_line(std::string_view line) { print(std::string(line) + "\n"); }
+
+void Console::write_error_stream(std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t count = ::write(STDERR_FILENO, text.data(), text.size());
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return;
+    text.remove_prefix(static_cast<size_t>(count));
+  }
+}
+
+void Console::note(std::string_view line) {
+  if (verbosity_ == Verbosity::kQuiet) return;
+  progress({});
+  write_error_stream(std::string(line) + "\n");
+}
+
+void Console::detail(std::string_view line) {
+  if (verbosity_ == Verbosity::kVerbose) note(line);
+}
+
+void Console::error(std::string_view line) {
+  progress({});
+  write_error_stream(bad("volley:") + " " + std::string(line) + "\n");
+}
+
+void Console::progress(std::string_view line) {
+  if (!shows_progress_ || (line.empty() && !has_progress_line_)) return;
+  // One column stays free: a full line would wrap and stay.
+  const size_t length = prefix_of_columns(line, terminal_columns() - 1);
+  write_error_stream("\r" + std::string(line.substr(0, length)) + "\x1b[K" + (line.empty() ? "\r" : ""));
+  has_progress_line_ = !line.empty();
+}
+
+std::string fixed(double value, int decimals) {
+  std::array<char, 64> text;
+  const int length = std::snprintf(text.data(), text.size(), "%.*f", decimals, value);
+  return {text.data(), static_cast<size_t>(std::clamp(length, 0, 63))};
+}
+
+std::string shortest(double value) {
+  std::array<char, 64> text;
+  const auto end = std::to_chars(text.data(), text.data() + text.size(), value).ptr;
+  return {text.data(), end};
+}
+
+std::string byte_count(int64_t bytes) {
+  constexpr std::array<const char*, 5> kUnits{"bytes", "KiB", "MiB", "GiB", "TiB"};
+  if (bytes < 1024) return std::to_string(bytes) + " bytes";
+  double value = static_cast<double>(bytes);
+  size_t unit = 0;
+  for (; value >= 1024.0 && unit + 1 < kUnits.size(); ++unit) value /= 1024.0;
+  return fixed(value, 1) + " " + kUnits[unit];
+}
+
+std::string plural(int64_t count, std::string_view noun) {
+  return std::to_string(count) + " " + std::string(noun) + (count == 1 ? "" : "s");
+}
+
+}  // namespace volley::apps

@@ -1,0 +1,213 @@
+// The flags of the command line that several verbs share: names, defaults and meanings in one place.
+#include "apps/flags.h"
+
+#include <charconv>
+#include <map>
+#include <utility>
+
+#include "core/base/error.h"
+#include "core/base/thread_pool.h"
+
+namespace volley::apps {
+namespace {
+
+constexpr int64_t kMaxThreads = 1024;
+
+std::string long_name(const std::string& names) { return names.substr(names.rfind(',') + 1); }
+
+template <typename T>
+void add_parsed(CLI::App& verb, const NumberFlag& flag, const char* kind, std::function<void(T)> store) {
+  const auto parse = [flag, kind, store = std::move(store)](const std::string& text) {
+    T value{};
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error != std::errc() || end != text.data() + text.size() || !(static_cast<double>(value) >= flag.low) ||
+        !(static_cast<double>(value) <= flag.high)) {
+      throw Error(long_name(flag.names) + " " + text + ": expected " + kind + " from " + shortest(flag.low) + " to " +
+                      (flag.high >= 9e18 ? "9223372036854775807" : shortest(flag.high)),
+                  ErrorKind::kUsage);
+    }
+    store(value);
+  };
+  verb.add_option_function<std::string>(flag.names, parse, flag.meaning)->type_name(std::is_integral_v<T> ? "N" : "X");
+}
+
+void add_text(CLI::App& verb, const std::string& names, std::string& target, const std::string& type,
+              const std::string& meaning) {
+  verb.add_option_function<std::string>(
+          names,
+          [names, &target](const std::string& text) {
+            if (text.empty()) throw Error(long_name(names) + ": is empty", ErrorKind::kUsage);
+            target = text;
+          },
+          meaning)
+      ->type_name(type);
+}
+
+// One of a few words.
+template <typename Store>
+void add_choice(CLI::App& verb, const std::string& name, std::vector<std::string> choices, const std::string& meaning,
+                Store store) {
+  std::string type;
+  for (const std::string& choice : choices) type += (type.empty() ? "" : "|") + choice;
+  const auto parse = [name, choices, type, store](const std::string& text) {
+    for (size_t i = 0; i < choices.size(); ++i) {
+      if (text == choices[i]) return store(i);
+    }
+    throw Error(name + " " + text + ": expected " + type, ErrorKind::kUsage);
+  };
+  verb.add_option_function<std::string>(name, parse, meaning)->type_name(type);
+}
+
+using Adder = void (*)(CLI::App&, SharedFlags&);
+
+const std::map<std::string_view, Adder>& adders() {
+  static const std::map<std::string_view, Adder> table{
+      {"model",
+       [](CLI::App& verb, SharedFlags& flags) {
+         add_text(verb, "-m,--model", flags.model, "NAME|PATH",
+                  "model in the box or model folder [" + flags.model + "]");
+       }},
+      {"out",
+       [](CLI::App& verb, SharedFlags& flags) {
+         add_text(verb, "-o,--out", flags.out, "PATH|-",
+                  "file to write; several need a pattern such as %03d; - is standard output");
+       }},
+      {"out-dir",
+       [](CLI::App& verb, SharedFlags& flags) {
+         add_text(verb, "--out-dir", flags.out_dir, "DIR", "folder for files without a place of their own [out]");
+       }},
+      {"format",
+       [](CLI::App& verb, SharedFlags& flags) {
+         add_choice(verb, "--format", {"png"}, "file format, whatever the name's ending [the ending's]",
+                    [&flags](size_t) { flags.format = "png"; });
+       }},
+      {"overwrite",
+       [](CLI::App& verb, SharedFlags& flags) {
+         verb.add_flag("--overwrite", flags.overwrite, "replace files that exist [refuse]");
+       }},
+      {"device",
+       [](CLI::App& verb, SharedFlags& flags) {
+         add_text(verb, "-d,--device", flags.device, "NAME", "auto, cpu or cpu-reference [auto, printed]");
+       }},
+      {"dtype",
+       [](CLI::App& verb, SharedFlags& flags) {
+         add_choice(verb, "--dtype", {"auto", "f32", "bf16"},
+                    "storage of weights in products [auto: bf16 where the device has it, printed]",
+                    [&flags](size_t i) { flags.dtype = i == 0 ? "auto" : i == 1 ? "f32" : "bf16"; });
+       }},
+      {"threads",
+       [](CLI::App& verb, SharedFlags& flags) {
+         add_integer(verb,
+                     {.names = "-t,--threads",
+                      .meaning = "threads; never change results [physical cores]",
+                      .low = 1,
+                      .high = kMaxThreads},
+                     [&flags](int64_t value) { flags.threads = value; });
+       }},
+      {"decoder",
+       [](CLI::App& verb, SharedFlags& flags) {
+         add_text(verb, "--decoder", flags.method.decoder, "NAME[:k=v,..]",
+                  "decoding method, see volley decoders [auto, printed; never lossy]");
+       }},
+      {"seed",
+       [](CLI::App& verb, SharedFlags& flags) {
+         add_integer(verb,
+                     {.names = "-s,--seed",
+                      .meaning = "item i uses seed + i; -1: random, printed [0]",
+                      .low = -1,
+                      .high = 9.3e18},
+                     [&flags](int64_t value) { flags.seed = value; });
+       }},
+      {"temperature",
+       [](CLI::App& verb, SharedFlags& flags) {
+         add_number(verb,
+                    {.names = "--temperature", .meaning = "0: greedy [the model's card]", .low = 0.0, .high = 1000.0},
+                    [&flags](double value) { flags.method.temperature = value; });
+       }},
+      {"top-k",
+       [](CLI::App& verb, SharedFlags& flags) {
+         add_integer(verb,
+                     {.names = "--top-k",
+                      .meaning = "choose among the k likeliest tokens; 0: all [the model's card]",
+                      .low = 0,
+                      .high = 1 << 24},
+                     [&flags](int64_t value) { flags.method.top_k = value; });
+       }},
+      {"top-p",
+       [](CLI::App& verb, SharedFlags& flags) {
+         add_number(verb,
+                    {.names = "--top-p",
+                     .meaning = "choose among the likeliest tokens of this mass; 1: all [the model's card]",
+                     .low = 0.0,
+                     .high = 1.0},
+                    [&flags](double value) { flags.method.top_p = value; });
+       }},
+      {"cfg",
+       [](CLI::App& verb, SharedFlags& flags) {
+         add_number(
+             verb,
+             {.names = "--cfg", .meaning = "guidance scale; 1: none [the model's card]", .low = 0.0, .high = 1000.0},
+             [&flags](double value) { flags.method.cfg = value; });
+       }},
+      {"json",
+       [](CLI::App& verb, SharedFlags& flags) {
+         verb.add_flag("--json", flags.json, "one JSON object on standard output, errors too");
+       }},
+      {"events",
+       [](CLI::App& verb, SharedFlags& flags) {
+         add_text(verb, "--events", flags.events, "FILE", "write what happens as JSON Lines");
+       }},
+      {"check",
+       [](CLI::App& verb, SharedFlags& flags) {
+         verb.add_flag("--check", flags.check, "decode again sequentially and report the first differing token");
+       }},
+      {"dry-run",
+       [](CLI::App& verb, SharedFlags& flags) {
+         verb.add_flag("--dry-run", flags.dry_run, "say what would be done and do nothing");
+       }},
+      {"no-progress",
+       [](CLI::App& verb, SharedFlags& flags) {
+         verb.add_flag("--no-progress", flags.no_progress, "no line of progress on a terminal");
+       }},
+  };
+  return table;
+}
+
+}  // namespace
+
+void SharedFlags::apply_to(Console& console) const {
+  if (quiet && verbose) throw Error("--quiet: does not go with --verbose", ErrorKind::kUsage);
+  console.set_verbosity(quiet ? Verbosity::kQuiet : verbose ? Verbosity::kVerbose : Verbosity::kNormal);
+  console.set_color(color);
+  console.set_progress(quiet || no_progress ? When::kNever : When::kAuto);
+}
+
+void add_integer(CLI::App& verb, const NumberFlag& flag, std::function<void(int64_t)> store) {
+  add_parsed<int64_t>(verb, flag, "a whole number", std::move(store));
+}
+
+void add_number(CLI::App& verb, const NumberFlag& flag, std::function<void(double)> store) {
+  add_parsed<double>(verb, flag, "a number", std::move(store));
+}
+
+void add_shared_flags(CLI::App& verb, SharedFlags& flags, std::initializer_list<std::string_view> names) {
+  for (std::string_view name : names) adders().at(name)(verb, flags);
+  verb.add_flag("-q,--quiet", flags.quiet, "only errors on standard error");
+  verb.add_flag("-v,--verbose", flags.verbose, "more on standard error: times, counts, memory");
+  add_choice(verb, "--color", {"auto", "always", "never"}, "colours on standard error [auto; NO_COLOR is honoured]",
+             [&flags](size_t i) { flags.color = static_cast<When>(i); });
+}
+
+int64_t threads_for(const SharedFlags& flags) { return flags.threads > 0 ? flags.threads : physical_cores(); }
+
+std::shared_ptr<const Backend> backend_for(const SharedFlags& flags) {
+  return make_backend(flags.device, threads_for(flags));
+}
+
+WeightType weight_type_for(const std::string& dtype, const Backend& backend) {
+  if (dtype == "bf16") return WeightType::kBF16;
+  if (dtype == "f32") return WeightType::kF32;
+  return backend.info().has_bf16 ? WeightType::kBF16 : WeightType::kF32;
+}
+
+}  // namespace volley::apps

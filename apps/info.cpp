@@ -1,0 +1,74 @@
+// volley info: the run record of a picture.
+#include <memory>
+
+#include "apps/png_record.h"
+#include "apps/verbs.h"
+#include "core/io/untrusted_text.h"
+
+namespace volley::apps {
+namespace {
+
+constexpr std::string_view kSchema = "volley.info/1";
+
+struct InfoFlags {
+  SharedFlags shared;
+  std::string file;
+};
+
+int run(const InfoFlags& flags, Console& console) {
+  const RecordedPng png = read_recorded_png(flags.file);
+  if (flags.shared.json) {
+    console.print_line(nlohmann::json{{"schema", kSchema},
+                                      {"file", flags.file},
+                                      {"width", png.picture.width},
+                                      {"height", png.picture.height},
+                                      {"record", image::to_json(png.record)}}
+                           .dump());
+    return kExitDone;
+  }
+  const image::RunRecord& record = png.record;
+  const image::ImageRequest& request = record.request;
+  std::string text;
+  // Whatever the record says is shown as text fit for a terminal.
+  const auto line = [&](std::string name, const std::string& value) {
+    name.resize(13, ' ');
+    text += name + printable(value, 400) + "\n";
+  };
+  line("file", flags.file);
+  line("picture", std::to_string(png.picture.width) + "x" + std::to_string(png.picture.height) + " pixels, " +
+                      std::to_string(record.layout.columns) + "x" + std::to_string(record.layout.rows) + " grid of " +
+                      plural(static_cast<int64_t>(record.pictures.size()), "picture"));
+  line("made by", "volley " + record.volley + " on " + record.device + " in " + record.dtype);
+  line("model", request.model);
+  for (const auto& [role, hash] : record.weights) line("  " + role, hash);
+  if (!request.prompt.empty()) line("prompt", request.prompt);
+  line("class", request.class_name + " (" + std::to_string(request.class_id) + ")");
+  line("decoder", image::decoder_text(request.decoder));
+  line("  class", std::string(decoder_class_name(decoder_class(request.decoder))));
+  line("cfg", shortest(request.cfg) + " " + std::string(image::guidance_name(request.guidance)));
+  line("temperature", shortest(request.temperature));
+  line("top-k", std::to_string(request.top_k));
+  line("top-p", shortest(request.top_p));
+  line("seed", std::to_string(request.seed) + ", " + plural(request.count, "picture") + " in the run");
+  for (const image::RecordedPicture& picture : record.pictures) {
+    line("  picture " + std::to_string(picture.index),
+         "seed " + std::to_string(picture.seed) + ", tokens " + picture.token_hash);
+  }
+  console.print(text);
+  return kExitDone;
+}
+
+}  // namespace
+
+Verb add_info(CLI::App& program) {
+  const auto flags = std::make_shared<InfoFlags>();
+  CLI::App& verb = *program.add_subcommand("info", "print the run record of a picture");
+  verb.add_option("file", flags->file, "PNG file that volley made")->type_name("FILE")->required();
+  add_shared_flags(verb, flags->shared, {"json"});
+  return {.parser = &verb,
+          .schema = std::string(kSchema),
+          .flags = &flags->shared,
+          .run = [flags](Program& p) { return run(*flags, p.console); }};
+}
+
+}  // namespace volley::apps

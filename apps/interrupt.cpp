@@ -1,0 +1,68 @@
+#include "apps/interrupt.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+
+#include "core/base/error.h"
+
+namespace volley::apps {
+namespace {
+
+// A handler has no argument of ours: this is how it finds the guard that lives.
+std::atomic<int> pipe_write_end{-1};
+static_assert(std::atomic<int>::is_always_lock_free);
+
+extern "C" void handle_interrupt(int number) {
+  const int saved = errno;
+  const char byte = 's';
+  if (::write(pipe_write_end.load(), &byte, 1) < 0) {
+    // Nobody to tell: the next signal ends the program in any case.
+  }
+  std::signal(number, SIG_DFL);
+  errno = saved;
+}
+
+}  // namespace
+
+InterruptGuard::InterruptGuard() {
+  std::array<int, 2> ends{};
+  if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw Error("cannot make a pipe");
+  read_end_ = ends[0];
+  pipe_write_end = ends[1];
+  relay_ = std::thread([this] {
+    char byte = 0;
+    while (::read(read_end_, &byte, 1) < 0 && errno == EINTR) {
+    }
+    if (byte == 's') source_.request_stop();
+  });
+  struct sigaction action {};
+  action.sa_handler = handle_interrupt;
+  action.sa_flags = SA_RESTART;
+  ::sigaction(SIGINT, &action, nullptr);
+  ::sigaction(SIGTERM, &action, nullptr);
+}
+
+InterruptGuard::~InterruptGuard() {
+  std::signal(SIGINT, SIG_DFL);
+  std::signal(SIGTERM, SIG_DFL);
+  ::close(pipe_write_end.exchange(-1));
+  relay_.join();
+  ::close(read_end_);
+}
+
+void prepare_process() {
+  std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);
+  for (int descriptor : {0, 1, 2}) {
+    if (::fcntl(descriptor, F_GETFD) >= 0 || errno != EBADF) continue;
+    // Opened the wrong way round, so that using it is an error as before.
+    ::open("/dev/null", (descriptor == 0 ? O_WRONLY : O_RDONLY));
+  }
+}
+
+}  // namespace volley::apps

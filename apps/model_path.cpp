@@ -1,0 +1,75 @@
+// Where models are: the only place that reads VOLLEY_MODEL_PATH.
+#include "apps/model_path.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <set>
+#include <system_error>
+
+#include "core/base/error.h"
+#include "core/decode/options.h"
+#include "core/io/untrusted_text.h"
+
+namespace volley::apps {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool is_model(const fs::path& folder) {
+  std::error_code code;
+  return fs::exists(folder / "config.json", code);
+}
+
+}  // namespace
+
+std::vector<std::string> model_folders() {
+  std::vector<std::string> folders;
+  if (const char* path = std::getenv("VOLLEY_MODEL_PATH")) {
+    const std::string list = path;
+    for (size_t begin = 0; begin <= list.size();) {
+      const size_t end = std::min(list.find(':', begin), list.size());
+      if (end > begin) folders.push_back(list.substr(begin, end - begin));
+      begin = end + 1;
+    }
+  }
+  std::error_code code;
+  const fs::path program = fs::read_symlink("/proc/self/exe", code);
+  if (!code) folders.push_back((program.parent_path().parent_path() / "share/volley/models").string());
+  folders.emplace_back(VOLLEY_SOURCE_MODELS);
+  return folders;
+}
+
+std::vector<BoxedModel> boxed_models() {
+  std::vector<BoxedModel> models;
+  std::set<std::string> names;
+  for (const std::string& folder : model_folders()) {
+    std::error_code code;
+    for (fs::directory_iterator entry(folder, code), end; !code && entry != end; entry.increment(code)) {
+      const std::string name = entry->path().filename().string();
+      if (is_model(entry->path()) && names.insert(name).second) {
+        models.push_back({.name = name, .path = entry->path().string()});
+      }
+    }
+  }
+  std::ranges::sort(models, {}, &BoxedModel::name);
+  return models;
+}
+
+std::string find_model(const std::string& name_or_path) {
+  if (name_or_path.find('/') != std::string::npos || name_or_path == "." || name_or_path == "..") return name_or_path;
+  const std::vector<BoxedModel> models = boxed_models();
+  std::vector<std::string> names;
+  for (const BoxedModel& model : models) {
+    if (model.name == name_or_path) return model.path;
+    names.push_back(model.name);
+  }
+  std::error_code code;
+  if (fs::exists(name_or_path, code)) return name_or_path;
+  const std::vector<std::string> nearest = nearest_names(name_or_path, names, 1);
+  throw Error("--model " + quote(name_or_path) + ": no such model in the box" +
+                  (nearest.empty() ? "" : "; nearest is " + nearest.front()) + " (a path holds a slash)",
+              ErrorKind::kModelMissing);
+}
+
+}  // namespace volley::apps

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <stop_token>
+#include <string>
+
+#include "apps/console.h"
+#include "apps/flags.h"
+
+namespace volley::apps {
+
+// What a verb may use of the program around it.
+struct Program {
+  Console& console;
+  std::stop_token stop;
+};
+
+// A verb of the command line: its parser, the schema of its --json, what it does. Returns the exit code.
+struct Verb {
+  CLI::App* parser = nullptr;
+  std::string schema;
+  const SharedFlags* flags = nullptr;
+  std::function<int(Program&)> run;
+};
+
+inline constexpr int kExitDone = 0;
+inline constexpr int kExitFailed = 1;
+inline constexpr int kExitUsage = 2;
+inline constexpr int kExitModelMissing = 4;
+inline constexpr int kExitInterrupted = 130;
+
+// Each adds its parser to the program's. One file each.
+Verb add_image(CLI::App& program);
+Verb add_info(CLI::App& program);
+Verb add_verify(CLI::App& program);
+Verb add_decoders(CLI::App& program);
+Verb add_devices(CLI::App& program);
+std::vector<Verb> add_models(CLI::App& program);
+
+}  // namespace volley::apps

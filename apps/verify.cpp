@@ -1,0 +1,199 @@
+// volley verify: makes a picture again from its run record and compares.
+#include <memory>
+#include <optional>
+
+#include "apps/model_path.h"
+#include "apps/png_record.h"
+#include "apps/progress.h"
+#include "apps/verbs.h"
+#include "core/base/error.h"
+#include "core/io/untrusted_text.h"
+#include "image/image_job.h"
+
+namespace volley::apps {
+namespace {
+
+constexpr std::string_view kSchema = "volley.verify/1";
+
+struct VerifyFlags {
+  SharedFlags shared;
+  std::string file;
+};
+
+// The first thing that is not as recorded.
+struct Difference {
+  std::string what;  // "weights", "record", "tokens", "pixels"
+  std::string message;
+};
+using Verdict = std::optional<Difference>;
+
+class Remade : public image::ImageObserver {
+ public:
+  Remade(Console& console, int64_t count, int64_t tokens) : progress_(console, count, tokens) {}
+  void on_step(const StepEvent& event) override { progress_.on_step(event, "verify"); }
+  void on_picture(const image::ImagePicture& picture) override { pictures.push_back(picture); }
+  void clear() { progress_.clear(); }
+
+  std::vector<image::ImagePicture> pictures;
+
+ private:
+  Progress progress_;
+};
+
+Verdict differs(std::string what, const std::string& name, const std::string& recorded, const std::string& found) {
+  return Difference{.what = std::move(what),
+                    .message = name + ": recorded " + printable(recorded, 100) + ", found " + printable(found, 100)};
+}
+
+Verdict compare_weights(const image::ImageCard& card, const image::RunRecord& record) {
+  const image::Transformer transformer = image::transformer_for(record.request.decoder);
+  std::map<std::string, std::string> found{{"vq", image::hash_file(card.vq.file)}};
+  if (transformer == image::Transformer::kLlamaGen && card.llamagen) {
+    found["llamagen"] = image::hash_file(card.llamagen->file);
+  } else if (transformer == image::Transformer::kArpg && card.arpg) {
+    found["arpg"] = image::hash_file(card.arpg->file);
+  }
+  for (const auto& [role, hash] : found) {
+    const auto recorded = record.weights.find(role);
+    if (recorded == record.weights.end()) return differs("weights", role, "none", hash);
+    if (recorded->second != hash) return differs("weights", role, recorded->second, hash);
+  }
+  for (const auto& [role, hash] : record.weights) {
+    if (!found.contains(role)) return differs("weights", role, hash, "none");
+  }
+  return std::nullopt;
+}
+
+// What the record says of the file and the model, before anything is made from it.
+Verdict compare_frame(const image::ImageCard& card, const RecordedPng& png) {
+  const image::RunRecord& record = png.record;
+  const auto size = [](int64_t width, int64_t height) { return std::to_string(width) + "x" + std::to_string(height); };
+  const std::string recorded = size(record.width, record.height);
+  const std::string actual = size(png.picture.width, png.picture.height);
+  if (recorded != actual) return differs("record", "size", recorded, actual);
+  const std::string expected = size(record.layout.columns * card.image_size, record.layout.rows * card.image_size);
+  if (recorded != expected) return differs("record", "size", recorded, expected + " by the grid and the model");
+  if (record.request.class_id >= static_cast<int64_t>(card.classes.size())) {
+    return differs("record", "class_id", std::to_string(record.request.class_id),
+                   std::to_string(card.classes.size()) + " classes");
+  }
+  const std::string& name = card.classes[static_cast<size_t>(record.request.class_id)];
+  if (record.request.class_name != name) return differs("record", "class", record.request.class_name, name);
+  return std::nullopt;
+}
+
+Verdict compare_pixels(const image::Picture& recorded, const image::Picture& found) {
+  for (size_t i = 0; i < recorded.rgb.size(); ++i) {
+    if (recorded.rgb[i] == found.rgb[i]) continue;
+    const auto pixel = static_cast<int64_t>(i / 3);
+    const auto rgb = [pixel](const image::Picture& picture) {
+      std::string text;
+      for (int64_t c = 0; c < 3; ++c) {
+        text += (c > 0 ? "," : "") + std::to_string(picture.rgb[static_cast<size_t>(3 * pixel + c)]);
+      }
+      return "rgb " + text;
+    };
+    return differs("pixels",
+                   "pixel at column " + std::to_string(pixel % recorded.width) + ", row " +
+                       std::to_string(pixel / recorded.width),
+                   rgb(recorded), rgb(found));
+  }
+  return std::nullopt;
+}
+
+Verdict compare_remade(const RecordedPng& png, const image::RunRecord& again,
+                       std::span<const image::ImagePicture> pictures, bool device_is_recorded) {
+  const image::RunRecord& record = png.record;
+  const int64_t first = record.pictures.front().index;
+  std::vector<const image::Picture*> cells(static_cast<size_t>(record.pictures.back().index - first + 1), nullptr);
+  for (size_t i = 0; i < pictures.size(); ++i) {
+    const std::string name = "picture " + std::to_string(pictures[i].index);
+    const auto& recorded = record.pictures[i];
+    if (recorded.seed != pictures[i].seed) {
+      return differs("record", name + ": seed", std::to_string(recorded.seed), std::to_string(pictures[i].seed));
+    }
+    if (recorded.token_hash != pictures[i].token_hash) {
+      return differs("tokens", name + ": hash of its tokens", recorded.token_hash, pictures[i].token_hash);
+    }
+    cells[static_cast<size_t>(pictures[i].index - first)] = &pictures[i].picture;
+  }
+  const image::Picture picture = image::make_grid(cells, record.layout);
+  if (auto verdict = compare_pixels(png.picture, picture)) return verdict;
+  // The rest of the record, except for what may differ between two makings.
+  const nlohmann::json found = image::to_json(again);
+  for (const auto& [key, value] : png.json.items()) {
+    if (key == "volley" || (key == "device" && !device_is_recorded)) continue;
+    const auto other = found.find(key);
+    if (other == found.end()) return differs("record", key, value.dump(), "nothing");
+    if (*other != value) return differs("record", key, value.dump(), other->dump());
+  }
+  return std::nullopt;
+}
+
+Verdict verify(const VerifyFlags& flags, const RecordedPng& png, Program& program) {
+  const image::RunRecord& record = png.record;
+  const image::ImageCard card =
+      image::read_image_card(find_model(flags.shared.model.empty() ? record.request.model : flags.shared.model));
+  if (auto verdict = compare_weights(card, record)) return verdict;
+  if (auto verdict = compare_frame(card, png)) return verdict;
+  if (record.dtype != "f32" && record.dtype != "bf16") return differs("record", "dtype", record.dtype, "f32 or bf16");
+
+  SharedFlags shared = flags.shared;
+  const bool device_is_recorded = shared.device == "auto";
+  if (device_is_recorded) shared.device = record.device;
+  const auto backend = backend_for(shared);
+  const image::ImageModel model(card, {.backend = backend,
+                                       .weight_type = weight_type_for(record.dtype, *backend),
+                                       .transformer = image::transformer_for(record.request.decoder)});
+  image::ImageRequest request = record.request;
+  request.check = image::Check::kNo;
+  for (const image::RecordedPicture& picture : record.pictures) request.only.push_back(picture.index);
+  Remade remade(program.console, static_cast<int64_t>(record.pictures.size()), card.tokens());
+  const image::ImageResult result = run_image(model, request, {.observer = &remade, .stop = program.stop});
+  remade.clear();
+  if (result.interrupted) throw Error("interrupted");
+  std::ranges::sort(remade.pictures, {}, &image::ImagePicture::index);
+  request.model = card.name;
+  return compare_remade(png, make_run_record(model, request, remade.pictures, record.layout), remade.pictures,
+                        device_is_recorded);
+}
+
+int run(const VerifyFlags& flags, Program& program) {
+  Console& console = program.console;
+  const RecordedPng png = read_recorded_png(flags.file);
+  Verdict verdict;
+  try {
+    verdict = verify(flags, png, program);
+  } catch (const Error&) {
+    if (program.stop.stop_requested()) return kExitInterrupted;
+    throw;
+  }
+  const auto count = static_cast<int64_t>(png.record.pictures.size());
+  if (flags.shared.json) {
+    nlohmann::json json{{"schema", kSchema}, {"file", flags.file}, {"pictures", count}, {"identical", !verdict}};
+    if (verdict) json["difference"] = {{"what", verdict->what}, {"message", verdict->message}};
+    console.print_line(json.dump());
+  } else if (verdict) {
+    console.print_line(flags.file + ": differs: " + verdict->what + ": " + verdict->message);
+  } else {
+    console.print_line(flags.file + ": identical: " + plural(count, "picture") + " made again, tokens and pixels equal");
+  }
+  return verdict ? kExitFailed : kExitDone;
+}
+
+}  // namespace
+
+Verb add_verify(CLI::App& program) {
+  const auto flags = std::make_shared<VerifyFlags>();
+  CLI::App& verb = *program.add_subcommand("verify", "make a picture again from its run record and compare");
+  flags->shared.model = "the recorded one";
+  verb.add_option("file", flags->file, "PNG file that volley made")->type_name("FILE")->required();
+  add_shared_flags(verb, flags->shared, {"model", "device", "threads", "json", "no-progress"});
+  flags->shared.model.clear();
+  return {.parser = &verb,
+          .schema = std::string(kSchema),
+          .flags = &flags->shared,
+          .run = [flags](Program& p) { return run(*flags, p); }};
+}
+
+}  // namespace volley::apps

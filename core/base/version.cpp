@@ -1,0 +1,7 @@
+#include "core/base/version.h"
+
+namespace volley {
+
+std::string_view version() { return VOLLEY_VERSION; }
+
+}  // namespace volley

@@ -1,0 +1,81 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/decode/logits_chain.h"
+#include "image/arpg.h"
+#include "image/llamagen.h"
+#include "image/vq_model.h"
+
+namespace volley::image {
+
+// How a transformer's tokens are chosen unless the request says otherwise: the model's card.
+struct SamplingDefaults {
+  double cfg = 1.0;
+  GuidanceSchedule::Kind guidance = GuidanceSchedule::Kind::kConstant;
+  int64_t cfg_interval = -1;
+  double temperature = 1.0;
+  int64_t top_k = 0;
+  double top_p = 1.0;
+  int64_t steps = 0;     // of parallel decoding; 0: the method's own default
+  std::string schedule;  // of parallel decoding; empty: the method's own default
+};
+
+template <typename Config>
+struct CardPart {
+  std::string file;  // path of the weights
+  Config config;
+  SamplingDefaults defaults;
+};
+
+struct EmojiName {
+  std::string name;
+  int64_t class_id = 0;
+};
+
+// What a model folder says of itself in config.json and names.json, checked; no weights are read.
+struct ImageCard {
+  std::string folder;
+  std::string name;
+  int64_t image_size = 0;            // pixels of a side
+  int64_t grid = 0;                  // codes of a side
+  std::vector<std::string> classes;  // by id
+  std::vector<EmojiName> names;      // things a class holds, sorted by name
+  CardPart<VqConfig> vq;
+  std::optional<CardPart<LlamaGenConfig>> llamagen;
+  std::optional<CardPart<ArpgConfig>> arpg;
+
+  int64_t tokens() const { return grid * grid; }
+};
+
+inline constexpr std::string_view kImageModelFormat = "volley.image_model/1";
+
+// Throws Error "<file>: <fault>"; kModelMissing if the folder or its config.json is not there.
+ImageCard read_image_card(const std::string& folder);
+
+// A class as a person asked for it.
+struct ClassChoice {
+  int64_t id = 0;
+  std::string name;
+  bool is_exact = true;  // false: the text names something that the class holds
+};
+
+// The class of that name. Throws Error kUsage offering the five nearest.
+ClassChoice find_class(const ImageCard& card, std::string_view name);
+// The class of that name, or the one that holds the longest name among the prompt's words ("a red apple, please" names
+// "red apple"). Letter case counts for nothing. Throws Error kUsage offering the five nearest classes or names.
+ClassChoice find_prompt(const ImageCard& card, std::string_view prompt);
+
+// The candidates nearest to `text`: those that contain it first, then by edit distance; each once.
+std::vector<std::string> nearest_choices(std::string_view text, const std::vector<std::string>& candidates,
+                                         int64_t count);
+
+std::string_view guidance_name(GuidanceSchedule::Kind kind);
+// Empty if there is no such schedule.
+std::optional<GuidanceSchedule::Kind> guidance_of(std::string_view name);
+
+}  // namespace volley::image

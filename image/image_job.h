@@ -1,0 +1,111 @@
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "core/decode/observer.h"
+#include "core/decode/statistics.h"
+#include "image/image_request.h"
+#include "image/picture.h"
+#include "image/run_record.h"
+
+namespace volley::image {
+
+// A finished picture.
+struct ImagePicture {
+  int64_t index = 0;  // item of the run
+  uint64_t seed = 0;
+  std::vector<int32_t> tokens;
+  std::string token_hash;
+  Picture picture;
+};
+
+// How an item's tokens compare with those of sequential decoding.
+struct CheckOutcome {
+  int64_t index = 0;
+  int64_t tokens = 0;
+  int64_t equal = 0;
+  int64_t forwards = 0;             // of the method
+  int64_t sequential_forwards = 0;
+  // First difference, if any.
+  int64_t position = -1;
+  int32_t token = -1;
+  int32_t sequential_token = -1;
+
+  bool is_equal() const { return position < 0; }
+  bool operator==(const CheckOutcome&) const = default;
+};
+
+// Receives what a run makes, on the thread that runs it.
+class ImageObserver {
+ public:
+  virtual ~ImageObserver() = default;
+  // A decoding step; `generation` is the item.
+  virtual void on_step(const StepEvent& event) { (void)event; }
+  // A picture is whole. What has been delivered stays delivered, even if the run is stopped later.
+  virtual void on_picture(const ImagePicture& picture) { (void)picture; }
+  // Steps of the sequential decoding that a check compares with.
+  virtual void on_check_step(const StepEvent& event) { (void)event; }
+  virtual void on_check(const CheckOutcome& outcome) { (void)outcome; }
+};
+
+struct ImageControl {
+  ImageObserver* observer = nullptr;
+  std::stop_token stop;
+};
+
+// What is reported of an item.
+struct PictureInfo {
+  int64_t index = 0;
+  uint64_t seed = 0;
+  std::string token_hash;
+  int64_t tokens = 0;
+  int64_t forwards = 0;  // decode passes it took part in, the prompt's not counted
+  int64_t rows = 0;      // rows it had in them, of one of a guidance pair
+  std::string file;      // where the caller put it, or empty
+
+  bool operator==(const PictureInfo&) const = default;
+};
+
+struct ImageResult {
+  std::string volley;
+  ImageRequest request;
+  std::map<std::string, std::string> weights;
+  std::string device;
+  std::string dtype;
+  int64_t threads = 0;  // 0: not known
+  std::vector<PictureInfo> pictures;  // that were finished
+  std::vector<CheckOutcome> checks;
+  Statistics statistics;
+  double load_seconds = 0.0;    // the caller's to fill in
+  double pixels_seconds = 0.0;  // codes to pixels
+  double check_seconds = 0.0;
+  double total_seconds = 0.0;   // of the run, loading left out
+  bool interrupted = false;
+
+  bool is_check_equal() const;
+};
+
+// Pictures that are decoded together; results do not depend on it.
+inline constexpr int64_t kImageBatch = 16;
+
+// Makes the pictures of a request whose method was chosen (choose_method) for the model's transformer. Pictures are
+// decoded in true batches of at most `batch` and delivered as soon as each is whole. Throws Error.
+ImageResult run_image(const ImageModel& model, const ImageRequest& request, const ImageControl& control,
+                      int64_t batch = kImageBatch);
+
+// The record of a file that holds these pictures in a grid.
+RunRecord make_run_record(const ImageModel& model, const ImageRequest& request, std::span<const ImagePicture> pictures,
+                          GridLayout layout);
+
+inline constexpr std::string_view kImageSchema = "volley.image/1";
+nlohmann::json to_json(const ImageResult& result);
+// Throws Error "<subject>: key ...".
+ImageResult read_image_result(const nlohmann::json& json, const std::string& subject);
+
+}  // namespace volley::image

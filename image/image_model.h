@@ -1,0 +1,57 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "image/image_card.h"
+
+namespace volley::image {
+
+enum class Transformer : uint8_t { kLlamaGen, kArpg };
+// "llamagen", "arpg": keys of the card and of a run record's weights.
+std::string_view transformer_name(Transformer transformer);
+
+// The networks that make pictures, loaded on one backend: a transformer that chooses the codes and a tokenizer that
+// turns them into pixels. Const and shareable.
+class ImageModel {
+ public:
+  struct Options {
+    std::shared_ptr<const Backend> backend;
+    WeightType weight_type = WeightType::kF32;
+    Transformer transformer = Transformer::kLlamaGen;
+  };
+  // Throws Error naming file and fault; kModelMissing if a file of the card, or the transformer, is not there.
+  ImageModel(ImageCard card, const Options& options);
+
+  const ImageCard& card() const { return card_; }
+  const std::shared_ptr<const Backend>& backend() const { return backend_; }
+  WeightType weight_type() const { return weight_type_; }
+  Transformer transformer() const { return transformer_; }
+  const SamplingDefaults& defaults() const;
+  // SHA-256 of the files used, by role: "vq", and the transformer's.
+  const std::map<std::string, std::string>& weights() const { return weights_; }
+
+  const VqModel& vq() const { return *vq_; }
+  const StepModel& step_model() const;
+  int32_t class_token(int64_t class_id) const;
+  // Prompt of the guidance partner. Throws Error if the model was trained without one.
+  int32_t null_class_token() const;
+
+ private:
+  ImageCard card_;
+  std::shared_ptr<const Backend> backend_;
+  WeightType weight_type_;
+  Transformer transformer_;
+  std::map<std::string, std::string> weights_;
+  std::unique_ptr<const VqModel> vq_;
+  std::unique_ptr<const LlamaGen> llamagen_;
+  std::unique_ptr<const Arpg> arpg_;
+};
+
+// The card's defaults for a transformer that it has.
+const SamplingDefaults& defaults_of(const ImageCard& card, Transformer transformer);
+// SHA-256 of a file. Throws Error; kModelMissing if it is not there.
+std::string hash_file(const std::string& path);
+
+}  // namespace volley::image

@@ -1,0 +1,142 @@
+#include "image/image_request.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "core/base/error.h"
+#include "core/io/untrusted_text.h"
+
+namespace volley::image {
+
+std::vector<int64_t> ImageRequest::items() const {
+  if (!only.empty()) return only;
+  std::vector<int64_t> all(static_cast<size_t>(count));
+  std::iota(all.begin(), all.end(), 0);
+  return all;
+}
+
+Transformer transformer_for(const DecoderSpec& decoder) {
+  decoder_class(decoder);  // throws for unknown names
+  if (decoder.name == "masked") {
+    throw Error("--decoder masked: needs a masked model; pictures come from sequential, lookup, tree, jacobi, parallel",
+                ErrorKind::kUsage);
+  }
+  return decoder.name == "parallel" ? Transformer::kArpg : Transformer::kLlamaGen;
+}
+
+std::string decoder_text(const DecoderSpec& spec) {
+  std::string text = spec.name;
+  char separator = ':';
+  for (const auto& [key, value] : spec.options) {
+    text += separator + key + "=" + value;
+    separator = ',';
+  }
+  return text;
+}
+
+void state_options(DecoderSpec& spec) {
+  make_decoder(spec);  // throws for unknown names, options and values
+  for (const DecoderInfo& info : decoder_registry()) {
+    if (info.name != spec.name) continue;
+    for (const DecoderOption& option : info.options) spec.options.emplace(option.name, option.fallback);
+  }
+}
+
+void choose_method(const ImageCard& card, const MethodChoices& choices, ImageRequest& request) {
+  if (choices.decoder == "auto") {
+    // A check compares with sequential decoding, which parallel decoding does not promise to equal.
+    const bool wants_same_tokens = request.check == Check::kYes && card.llamagen.has_value();
+    request.decoder = {.name = wants_same_tokens ? "jacobi" : card.arpg ? "parallel" : "sequential"};
+  } else {
+    request.decoder = parse_decoder_spec(choices.decoder);
+  }
+  const Transformer transformer = transformer_for(request.decoder);
+  const bool is_there = transformer == Transformer::kLlamaGen ? card.llamagen.has_value() : card.arpg.has_value();
+  if (!is_there) {
+    throw Error("--decoder " + request.decoder.name + ": model " + card.name + " has no " +
+                    std::string(transformer_name(transformer)) + " transformer",
+                ErrorKind::kModelMissing);
+  }
+  const SamplingDefaults& defaults = defaults_of(card, transformer);
+  if (choices.steps) {
+    if (request.decoder.name != "parallel") {
+      throw Error("--steps: decoder " + request.decoder.name + " has no steps; only parallel has", ErrorKind::kUsage);
+    }
+    if (request.decoder.options.contains("steps")) {
+      throw Error("--steps: --decoder states steps as well; give one of the two", ErrorKind::kUsage);
+    }
+    request.decoder.options["steps"] = std::to_string(*choices.steps);
+  }
+  if (request.decoder.name == "parallel") {
+    if (defaults.steps > 0) request.decoder.options.emplace("steps", std::to_string(defaults.steps));
+    if (!defaults.schedule.empty()) request.decoder.options.emplace("schedule", defaults.schedule);
+  }
+  state_options(request.decoder);
+  request.cfg = choices.cfg.value_or(defaults.cfg);
+  request.guidance = defaults.guidance;
+  request.cfg_interval = defaults.cfg_interval;
+  request.temperature = choices.temperature.value_or(defaults.temperature);
+  request.top_k = choices.top_k.value_or(defaults.top_k);
+  request.top_p = choices.top_p.value_or(defaults.top_p);
+  if (request.check == Check::kYes && decoder_class(request.decoder) != DecoderClass::kSameTokens) {
+    throw Error("--check: decoder " + request.decoder.name + " is of class '" +
+                    std::string(decoder_class_name(decoder_class(request.decoder))) +
+                    "' and promises no sequential tokens; sequential, lookup, tree and jacobi do",
+                ErrorKind::kUsage);
+  }
+}
+
+nlohmann::json to_json(const ImageRequest& request) {
+  nlohmann::json json{{"model", request.model},
+                      {"class", request.class_name},
+                      {"class_id", request.class_id},
+                      {"count", request.count},
+                      {"seed", request.seed},
+                      {"decoder", decoder_text(request.decoder)},
+                      {"decoder_class", decoder_class_name(decoder_class(request.decoder))},
+                      {"cfg", request.cfg},
+                      {"guidance", guidance_name(request.guidance)},
+                      {"temperature", request.temperature},
+                      {"top_k", request.top_k},
+                      {"top_p", request.top_p}};
+  if (!request.prompt.empty()) json["prompt"] = request.prompt;
+  if (!request.only.empty()) json["only"] = request.only;
+  if (request.guidance == GuidanceSchedule::Kind::kInterval) json["cfg_interval"] = request.cfg_interval;
+  if (request.check == Check::kYes) json["check"] = true;
+  return json;
+}
+
+// Seeds use all 64 bits, which JsonFields' integers do not reach.
+uint64_t read_seed(const JsonFields& fields) {
+  const auto& value = fields.value();
+  const auto seed = value.find("seed");
+  if (seed != value.end() && seed->is_number_unsigned()) return seed->get<uint64_t>();
+  return static_cast<uint64_t>(fields.integer("seed", {.low = 0}));
+}
+
+ImageRequest read_request(const JsonFields& fields) {
+  ImageRequest request{.model = fields.text("model"),
+                       .prompt = fields.text_or("prompt", ""),
+                       .class_name = fields.text("class"),
+                       .class_id = fields.integer("class_id", {0, 1 << 24}),
+                       .count = fields.integer("count", {1, kMaxCount}),
+                       .seed = read_seed(fields),
+                       .decoder = parse_decoder_spec(fields.text("decoder")),
+                       .cfg = fields.number("cfg", {0.0, 1000.0}),
+                       .cfg_interval = fields.integer_or("cfg_interval", -1, {-1, 1 << 20}),
+                       .temperature = fields.number("temperature", {0.0, 1000.0}),
+                       .top_k = fields.integer("top_k", {0, 1 << 24}),
+                       .top_p = fields.number("top_p", {0.0, 1.0}),
+                       .check = fields.boolean_or("check", false) ? Check::kYes : Check::kNo};
+  if (fields.has("only")) request.only = fields.integers("only", {0, request.count - 1});
+  if (std::ranges::adjacent_find(request.only, std::ranges::greater_equal{}) != request.only.end()) {
+    throw Error("key 'only': expected increasing items", ErrorKind::kFailed);
+  }
+  const auto guidance = guidance_of(fields.text("guidance"));
+  if (!guidance) throw Error("key 'guidance': unknown schedule " + quote(fields.text("guidance")));
+  request.guidance = *guidance;
+  make_decoder(request.decoder);
+  return request;
+}
+
+}  // namespace volley::image

@@ -1,0 +1,69 @@
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/decode/decoder.h"
+#include "core/io/json.h"
+#include "image/image_model.h"
+
+namespace volley::image {
+
+inline constexpr int64_t kMaxCount = 1000000;  // pictures of a run
+
+enum class Check : uint8_t { kNo, kYes };
+
+// What makes a run's pixels what they are, besides the weights and the storage they are multiplied in. Item i of the
+// run uses seed + i, so each can be made alone.
+struct ImageRequest {
+  std::string model;   // its name
+  std::string prompt;  // as asked, or empty
+  std::string class_name;
+  int64_t class_id = 0;
+  int64_t count = 1;
+  std::vector<int64_t> only;  // items to make, increasing; empty: all
+  uint64_t seed = 0;
+  DecoderSpec decoder;  // every option stated
+  double cfg = 1.0;     // 1: no guidance
+  GuidanceSchedule::Kind guidance = GuidanceSchedule::Kind::kConstant;
+  int64_t cfg_interval = -1;
+  double temperature = 1.0;
+  int64_t top_k = 0;
+  double top_p = 1.0;
+  Check check = Check::kNo;  // decode again sequentially and compare the tokens
+
+  std::vector<int64_t> items() const;
+};
+
+// What a person may say about the method; the model's card and the methods' defaults say the rest.
+struct MethodChoices {
+  std::string decoder = "auto";  // as --decoder takes it
+  std::optional<int64_t> steps;
+  std::optional<double> cfg;
+  std::optional<double> temperature;
+  std::optional<int64_t> top_k;
+  std::optional<double> top_p;
+};
+
+// Fills the method's fields of `request`. "auto" is parallel where the model has a random-order transformer, else
+// sequential. Throws Error kUsage for what does not go together, kModelMissing for a transformer the model lacks.
+void choose_method(const ImageCard& card, const MethodChoices& choices, ImageRequest& request);
+
+// The transformer a method runs. Throws Error kUsage for methods that make no pictures.
+Transformer transformer_for(const DecoderSpec& decoder);
+
+// "NAME:key=value,key=value", as parse_decoder_spec takes it.
+std::string decoder_text(const DecoderSpec& spec);
+// States every option of the method. Throws Error kUsage.
+void state_options(DecoderSpec& spec);
+
+// The fields of the `--json` schema. `read_request` throws Error naming `fields`' subject and the key.
+nlohmann::json to_json(const ImageRequest& request);
+ImageRequest read_request(const JsonFields& fields);
+// Key 'seed', all 64 bits.
+uint64_t read_seed(const JsonFields& fields);
+
+}  // namespace volley::image

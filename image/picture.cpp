@@ -1,0 +1,52 @@
+#include "image/picture.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/base/error.h"
+
+namespace volley::image {
+
+Picture picture_from_planes(std::span<const float> planes, int64_t width, int64_t height) {
+  const int64_t area = width * height;
+  VOLLEY_ASSERT(static_cast<int64_t>(planes.size()) == 3 * area);
+  Picture picture{.width = width, .height = height, .rgb = std::vector<uint8_t>(planes.size())};
+  for (int64_t i = 0; i < area; ++i) {
+    for (int64_t c = 0; c < 3; ++c) {
+      const float value = 127.5f * planes[static_cast<size_t>(c * area + i)] + 128.0f;
+      picture.rgb[static_cast<size_t>(3 * i + c)] =
+          value >= 0.0f ? static_cast<uint8_t>(std::min(value, 255.0f)) : uint8_t{0};
+    }
+  }
+  return picture;
+}
+
+GridLayout grid_layout(int64_t count) {
+  VOLLEY_ASSERT(count >= 1);
+  int64_t columns = 1;
+  while (columns * columns < count) ++columns;
+  return {.columns = columns, .rows = (count + columns - 1) / columns};
+}
+
+Picture make_grid(std::span<const Picture* const> cells, GridLayout layout) {
+  VOLLEY_ASSERT(static_cast<int64_t>(cells.size()) <= layout.columns * layout.rows);
+  const auto first = std::ranges::find_if(cells, [](const Picture* cell) { return cell != nullptr; });
+  VOLLEY_ASSERT(first != cells.end());
+  const int64_t width = (*first)->width, height = (*first)->height;
+  Picture grid{.width = width * layout.columns, .height = height * layout.rows};
+  grid.rgb.assign(static_cast<size_t>(3 * grid.width * grid.height), 255);
+  for (size_t i = 0; i < cells.size(); ++i) {
+    if (cells[i] == nullptr) continue;
+    const Picture& cell = *cells[i];
+    VOLLEY_ASSERT(cell.width == width && cell.height == height);
+    const int64_t left = static_cast<int64_t>(i) % layout.columns * width;
+    const int64_t top = static_cast<int64_t>(i) / layout.columns * height;
+    for (int64_t y = 0; y < height; ++y) {
+      std::copy_n(cell.rgb.begin() + 3 * y * width, 3 * width,
+                  grid.rgb.begin() + 3 * ((top + y) * grid.width + left));
+    }
+  }
+  return grid;
+}
+
+}  // namespace volley::image

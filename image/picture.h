@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace volley::image {
+
+// 8-bit RGB, row by row from the top.
+struct Picture {
+  int64_t width = 0;
+  int64_t height = 0;
+  std::vector<uint8_t> rgb;  // [height, width, 3]
+
+  bool operator==(const Picture&) const = default;
+};
+
+// The 8-bit rule of LlamaGen's and ARPG's demos: clamp(127.5 v + 128, 0, 255), truncated.
+// planes: [3, height, width], about -1 .. 1; NaN becomes 0.
+Picture picture_from_planes(std::span<const float> planes, int64_t width, int64_t height);
+
+// How many pictures stand side by side.
+struct GridLayout {
+  int64_t columns = 1;
+  int64_t rows = 1;
+};
+// As near to a square as it gets, wider rather than higher.
+GridLayout grid_layout(int64_t count);
+
+// Pictures of one size, left to right, then top to bottom. Cells without a picture (null) are white.
+Picture make_grid(std::span<const Picture* const> cells, GridLayout layout);
+
+}  // namespace volley::image

@@ -1,0 +1,20 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace volley::test {
+
+// Writes a model folder of the form that volley image runs, with random weights: 16x16 pixels of 8x8 codes out of 32,
+// classes food-fruit, food-drink, animal-bird and "sky & weather", names of things they hold.
+struct ToyFolderOptions {
+  uint64_t seed = 1;
+  bool has_llamagen = true;
+  bool has_arpg = true;
+};
+void write_toy_model_folder(const std::string& folder, const ToyFolderOptions& options = {});
+
+inline constexpr int64_t kToyTokens = 64;
+inline constexpr int64_t kToySide = 16;  // pixels
+
+}  // namespace volley::test

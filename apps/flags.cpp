@@ -176,6 +176,7 @@ const std::map<std::string_view, Adder>& adders() {
 }  // namespace
 
 void SharedFlags::apply_to(Console& console) const {
+  if (quiet && verbose) throw Error("--quiet: does not go with --verbose", ErrorKind::kUsage);
   console.set_verbosity(quiet ? Verbosity::kQuiet : verbose ? Verbosity::kVerbose : Verbosity::kNormal);
   console.set_color(color);
   console.set_progress(quiet || no_progress ? When::kNever : When::kAuto);
@@ -191,8 +192,8 @@ void add_number(CLI::App& verb, const NumberFlag& flag, std::function<void(doubl
 
 void add_shared_flags(CLI::App& verb, SharedFlags& flags, std::initializer_list<std::string_view> names) {
   for (std::string_view name : names) adders().at(name)(verb, flags);
-  const auto quiet = verb.add_flag("-q,--quiet", flags.quiet, "only errors on standard error");
-  verb.add_flag("-v,--verbose", flags.verbose, "more on standard error: times, counts, memory")->excludes(quiet);
+  verb.add_flag("-q,--quiet", flags.quiet, "only errors on standard error");
+  verb.add_flag("-v,--verbose", flags.verbose, "more on standard error: times, counts, memory");
   add_choice(verb, "--color", {"auto", "always", "never"}, "colours on standard error [auto; NO_COLOR is honoured]",
              [&flags](size_t i) { flags.color = static_cast<When>(i); });
 }

@@ -24,8 +24,6 @@ using image::ImagePicture;
 using image::ImageRequest;
 using image::ImageResult;
 
-constexpr int64_t kMaxGridSide = 16384;  // pixels; what the PNG reader takes
-
 struct ImageFlags {
   SharedFlags shared{.model = std::string(kDefaultModel)};
   std::vector<std::string> prompt;
@@ -44,7 +42,7 @@ void write_png(Console& console, const std::string& path, const image::Picture& 
   file.commit();
 }
 
-std::string percent_of(const ImageRequest& request) {
+std::string guidance_text(const ImageRequest& request) {
   return request.cfg == 1.0 ? "no guidance" : "cfg " + shortest(request.cfg) + " " + std::string(image::guidance_name(request.guidance));
 }
 
@@ -165,9 +163,11 @@ ImageRequest make_request(const ImageFlags& flags, const image::ImageCard& card,
   request.seed = static_cast<uint64_t>(flags.shared.seed);
   if (flags.shared.seed < 0) request.seed = std::random_device{}();
   choose_method(card, flags.shared.method, request);
-  if (flags.grid && image::grid_layout(flags.count).columns * card.image_size > kMaxGridSide) {
-    throw Error("--grid: " + plural(flags.count, "picture") + " of " + std::to_string(card.image_size) +
-                    " pixels make it wider than " + std::to_string(kMaxGridSide),
+  const image::GridLayout layout = image::grid_layout(flags.count);
+  const int64_t width = layout.columns * card.image_size, height = layout.rows * card.image_size;
+  if (flags.grid && (width > image::kMaxPngSide || width * height > image::kMaxPngPixels)) {
+    throw Error("--grid: " + plural(flags.count, "picture") + " would make " + std::to_string(width) + "x" +
+                    std::to_string(height) + " pixels, which is too large for one file",
                 ErrorKind::kUsage);
   }
   return request;
@@ -175,7 +175,7 @@ ImageRequest make_request(const ImageFlags& flags, const image::ImageCard& card,
 
 std::string method_line(const ImageRequest& request) {
   return image::decoder_text(request.decoder) + " (" + std::string(decoder_class_name(decoder_class(request.decoder))) +
-         "), " + percent_of(request) + ", temperature " + shortest(request.temperature) + ", top-k " +
+         "), " + guidance_text(request) + ", temperature " + shortest(request.temperature) + ", top-k " +
          std::to_string(request.top_k) + ", top-p " + shortest(request.top_p) + ", seed " +
          std::to_string(request.seed);
 }
@@ -195,6 +195,8 @@ int plan(const ImageFlags& flags, const ImageRequest& request, const OutputNames
   return kExitDone;
 }
 
+std::string seconds_text(double seconds) { return fixed(seconds, seconds < 1.0 ? 3 : 2) + " s"; }
+
 void summarize(const ImageResult& result, Console& console) {
   int64_t tokens = 0, forwards = 0, rows = 0;
   for (const image::PictureInfo& picture : result.pictures) {
@@ -208,7 +210,7 @@ void summarize(const ImageResult& result, Console& console) {
       return fixed(static_cast<double>(sum) / static_cast<double>(std::max<int64_t>(of, 1)), 1);
     };
     console.note(plural(made, "picture") + " of " + printable(result.request.class_name, 100) + " in " +
-                 fixed(result.total_seconds, 2) + " s: " + average(tokens, made) + " tokens in " +
+                 seconds_text(result.total_seconds - result.check_seconds) + ": " + average(tokens, made) + " tokens in " +
                  average(forwards, made) + " forwards a picture, " + average(tokens, forwards) + " tokens and " +
                  average(rows, forwards) + " rows a forward");
   }
@@ -273,6 +275,13 @@ int run(const ImageFlags& flags, Program& program) {
 Verb add_image(CLI::App& program) {
   const auto flags = std::make_shared<ImageFlags>();
   CLI::App& verb = *program.add_subcommand("image", "make pictures of a class, many tokens a step");
+  verb.footer(
+      "Examples:\n"
+      "  volley image red apple\n"
+      "  volley image --class food-fruit --count 16 --grid\n"
+      "  volley image --class food-fruit --decoder jacobi --check\n"
+      "  volley image --class food-fruit --decoder parallel --steps 32 -o fruit-%03d.png -n 4\n"
+      "Exit codes: 0 done, 1 failed, 2 usage, 4 model missing, 130 interrupted with finished pictures kept.");
   verb.add_option("prompt", flags->prompt, "what to draw: a class, or words that name an emoji of one")
       ->type_name("WORDS");
   verb.add_option("--class", flags->class_name, "what to draw: the exact name of a class")->type_name("NAME");

@@ -98,7 +98,11 @@ class CommandLine {
     try {
       parser_.parse(std::move(words));
     } catch (const CLI::CallForHelp&) {
-      console_.print(reached(parser_).help());
+      const CLI::App& app = reached(parser_);
+      const CLI::App* parent = app.get_parent();
+      std::string before;
+      for (; parent != nullptr; parent = parent->get_parent()) before = parent->get_name() + " " + before;
+      console_.print(app.help(before.substr(0, before.size() - (before.empty() ? 0 : 1))));
       return kExitDone;
     } catch (const CLI::ParseError& error) {
       refuse_extras(parser_);  // the likelier reason
@@ -146,6 +150,9 @@ class CommandLine {
   static void set_up(CLI::App& app) {
     app.allow_extras();
     app.get_formatter()->column_width(32);
+    app.get_formatter()->label("SUBCOMMAND", "VERB");
+
+    if (app.get_parent() != nullptr) app.group("Verbs");
     app.set_help_flag("-h,--help", "print this");
     for (CLI::App* verb : app.get_subcommands([](CLI::App*) { return true; })) set_up(*verb);
   }

@@ -14,6 +14,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kEnding = ".png";
+constexpr int64_t kMaxDigits = 18;
 
 // A place of the pattern: "%", up to two digits, "d".
 struct Place {
@@ -34,7 +35,8 @@ Place find_place(const std::string& pattern) {
     const char* end = pattern.data() + pattern.size();
     const auto parsed = std::from_chars(pattern.data() + i + 1, end, digits);
     const size_t stop = static_cast<size_t>(parsed.ptr - pattern.data());
-    if (stop >= pattern.size() || pattern[stop] != 'd' || digits > 18 || digits < 0) {
+    if (stop >= pattern.size() || pattern[stop] != 'd' || parsed.ec == std::errc::result_out_of_range ||
+        digits > kMaxDigits || digits < 0) {
       throw Error("--out " + pattern + ": after % expected a number's width and d, as in %03d", ErrorKind::kUsage);
     }
     if (place.begin != std::string::npos) {

@@ -17,7 +17,7 @@ namespace {
 constexpr std::string_view kSignature("\x89PNG\r\n\x1a\n", 8);
 constexpr size_t kHeaderChunk = 4 + 4 + 13 + 4;  // IHDR, whole
 constexpr uint32_t kMaxLength = 0x7fffffff;
-constexpr int64_t kMaxPixels = int64_t{1} << 26;
+static_assert(kMaxPngSide == STBI_MAX_DIMENSIONS);
 constexpr size_t kMaxKeyword = 79;
 
 std::string big_endian(uint32_t value) {
@@ -126,7 +126,7 @@ Result<Picture> decode_png(std::span<const std::byte> file) {
   if (file.size() > kMaxLength) return Fault{"PNG of more than 2 GiB"};
   const auto header = chunks.value().front().data;
   const int64_t wide = from_big_endian(header), high = from_big_endian(header.subspan(4));
-  if (wide < 1 || high < 1 || wide > STBI_MAX_DIMENSIONS || high > STBI_MAX_DIMENSIONS || wide * high > kMaxPixels) {
+  if (wide < 1 || high < 1 || wide > kMaxPngSide || high > kMaxPngSide || wide * high > kMaxPngPixels) {
     return Fault{"PNG of " + std::to_string(wide) + "x" + std::to_string(high) + " pixels: too large or empty"};
   }
   int width = 0, height = 0, channels = 0;

@@ -37,8 +37,12 @@ Result<std::vector<PngChunk>> parse_png(std::span<const std::byte> file);
 // The uncompressed texts among the chunks. Faults: a keyword or text that is not what the specification says.
 Result<std::vector<PngText>> read_png_texts(std::span<const PngChunk> chunks);
 
-// The pixels of a PNG file as 8-bit RGB. Faults: those of parse_png, more than 16384 pixels a side or 2^26 in all,
-// and whatever the decoder refuses.
+// What is taken for a picture, written or read.
+inline constexpr int64_t kMaxPngSide = 16384;
+inline constexpr int64_t kMaxPngPixels = int64_t{1} << 26;
+
+// The pixels of a PNG file as 8-bit RGB. Faults: those of parse_png, a picture beyond the limits, and whatever the
+// decoder refuses.
 Result<Picture> decode_png(std::span<const std::byte> file);
 
 }  // namespace volley::image

@@ -48,7 +48,7 @@ TEST(ClassLookup, TheLongestNameCountsAndOnlyWholeWords) {
 TEST(ClassLookup, OffersTheFiveNearest) {
   const ImageCard card = test_card();
   EXPECT_EQ(message_of([&] { find_class(card, "food-friut"); }),
-            "--class 'food-friut': no such class; nearest are food-fruit, food-drink, animal-bird, time, sky & weather");
+            "--class 'food-friut': no such class; nearest are food-fruit, food-drink, time, animal-bird, sky & weather");
   const std::string offer = message_of([&] { find_class(card, "fingers"); });
   EXPECT_NE(offer.find("nearest are hand-fingers-open, "), std::string::npos) << "what contains it comes first: " << offer;
   EXPECT_NE(message_of([&] { find_prompt(card, "rain"); }).find("nearest are cloud with rain, "), std::string::npos);

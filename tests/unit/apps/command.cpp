@@ -1,0 +1,111 @@
+#include "tests/unit/apps/command.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <sstream>
+#include <stdexcept>
+
+namespace volley::test {
+namespace {
+
+using Pipe = std::array<int, 2>;
+
+Pipe make_pipe() {
+  Pipe ends{};
+  if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw std::runtime_error("no pipe");
+  return ends;
+}
+
+void limit(int resource, const std::optional<int64_t>& bytes) {
+  if (!bytes) return;
+  const rlimit value{.rlim_cur = static_cast<rlim_t>(*bytes), .rlim_max = static_cast<rlim_t>(*bytes)};
+  ::setrlimit(static_cast<__rlimit_resource>(resource), &value);
+}
+
+[[noreturn]] void become(const Command& command, const Pipe& out, const Pipe& err) {
+  std::signal(SIGPIPE, SIG_DFL);
+  if (!command.folder.empty() && ::chdir(command.folder.c_str()) != 0) ::_exit(99);
+  for (const auto& [name, value] : command.environment) ::setenv(name.c_str(), value.c_str(), 1);
+  ::dup2(err[1], STDERR_FILENO);
+  switch (command.output) {
+    case StandardOutput::kPipe:
+      ::dup2(out[1], STDOUT_FILENO);
+      break;
+    case StandardOutput::kClosed:
+      ::close(STDOUT_FILENO);
+      break;
+    case StandardOutput::kFull:
+      ::dup2(::open("/dev/full", O_WRONLY), STDOUT_FILENO);
+      break;
+    case StandardOutput::kPipeWithoutReader:
+      ::dup2(out[1], STDOUT_FILENO);
+      ::close(out[0]);
+      break;
+  }
+  limit(RLIMIT_AS, command.memory_limit);
+  limit(RLIMIT_FSIZE, command.file_limit);
+  std::vector<char*> words{const_cast<char*>("volley")};
+  for (const std::string& argument : command.arguments) words.push_back(const_cast<char*>(argument.c_str()));
+  words.push_back(nullptr);
+  ::execv(VOLLEY_PROGRAM, words.data());
+  ::_exit(98);
+}
+
+}  // namespace
+
+std::vector<std::string> CommandResult::error_lines() const {
+  std::vector<std::string> lines;
+  std::istringstream stream(err);
+  for (std::string line; std::getline(stream, line);) lines.push_back(line);
+  return lines;
+}
+
+CommandResult run_command(const Command& command) {
+  const Pipe out = make_pipe(), err = make_pipe();
+  const pid_t child = ::fork();
+  if (child < 0) throw std::runtime_error("no process");
+  if (child == 0) become(command, out, err);
+  ::close(out[1]);
+  ::close(err[1]);
+  if (command.output == StandardOutput::kPipeWithoutReader) ::close(out[0]);
+
+  CommandResult result;
+  bool told = false;
+  std::array<pollfd, 2> ends{pollfd{.fd = out[0], .events = POLLIN}, pollfd{.fd = err[0], .events = POLLIN}};
+  if (command.output == StandardOutput::kPipeWithoutReader) ends[0].fd = -1;
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::minutes(2);
+  while (ends[0].fd >= 0 || ends[1].fd >= 0) {
+    if (std::chrono::steady_clock::now() > deadline) ::kill(child, SIGKILL);
+    ::poll(ends.data(), ends.size(), 1000);
+    for (size_t i = 0; i < ends.size(); ++i) {
+      if (ends[i].fd < 0 || ends[i].revents == 0) continue;
+      std::array<char, 65536> bytes;
+      const ssize_t count = ::read(ends[i].fd, bytes.data(), bytes.size());
+      if (count <= 0) {
+        ::close(ends[i].fd);
+        ends[i].fd = -1;
+        continue;
+      }
+      (i == 0 ? result.out : result.err).append(bytes.data(), static_cast<size_t>(count));
+      if (i == 0 && !told && command.on_output) {
+        told = true;
+        command.on_output(child);
+      }
+    }
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  if (WIFEXITED(status)) result.exit_code = WEXITSTATUS(status);
+  if (WIFSIGNALED(status)) result.signal = WTERMSIG(status);
+  return result;
+}
+
+}  // namespace volley::test

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace volley::test {
+
+enum class StandardOutput : uint8_t { kPipe, kClosed, kFull, kPipeWithoutReader };
+
+// One run of the volley command.
+struct Command {
+  std::vector<std::string> arguments;
+  std::string folder;                              // to run in
+  std::map<std::string, std::string> environment;  // on top of this process's
+  StandardOutput output = StandardOutput::kPipe;
+  std::optional<int64_t> memory_limit;    // bytes of address space
+  std::optional<int64_t> file_limit;      // bytes of a file
+  std::function<void(pid_t)> on_output;   // called once, when the first output came
+};
+
+struct CommandResult {
+  int exit_code = -1;
+  int signal = 0;  // that ended it
+  std::string out;
+  std::string err;
+
+  // The whole of standard error, which must be this many lines.
+  std::vector<std::string> error_lines() const;
+};
+
+// Runs it to its end; after two minutes it is killed.
+CommandResult run_command(const Command& command);
+
+}  // namespace volley::test

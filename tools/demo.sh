@@ -55,7 +55,7 @@ printf '\n$ volley verify %s\n' "$out/jacobi.png"
 "$volley" verify "$out/jacobi.png" || fail "volley verify stopped with status $?"
 
 checked="$(field jacobi equal) of $(field jacobi tokens) tokens equal"
-forwards="$(field jacobi forwards) forwards instead of $(field jacobi sequential_forwards)"
+fewer="$(field jacobi forwards) forwards instead of $(field jacobi sequential_forwards)"
 [[ $(field sequential token_hash) == "$(field jacobi token_hash)" ]] ||
   fail "jacobi's tokens are not those that sequential decoding gave for the same seed"
 
@@ -117,6 +117,7 @@ h2 { margin: 2.5rem 0 0; font-size: 1.2rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: .35rem .6rem; border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child, th:nth-child(2), td:nth-child(2), td:last-child { text-align: left; }
+td { white-space: nowrap; }
 .run { display: flex; flex-wrap: wrap; gap: 1.5rem; align-items: flex-start; }
 .run > div { flex: 1 1 24rem; min-width: 0; }
 img { max-width: 100%; border: 1px solid var(--line); border-radius: 6px; }
@@ -128,14 +129,14 @@ pre.command { margin-top: 0; white-space: pre-wrap; }
 </style>
 <h1>volley: a first picture</h1>
 <p>Class $class, seed $seed, made on this machine by a model in the repository. One core decodes all of it: token by
-token, or several at a time. Jacobi iteration is exact: with the same seed as sequential decoding, $checked, in $forwards.
+token, or several at a time. Jacobi iteration is exact: with the same seed as sequential decoding, $checked, in $fewer.
 Parallel decoding is another model of the picture, with its own tokens.</p>
 <div class="scroll"><table>
 <tr><th>run<th>decoder<th>pictures<th>forwards<th>tokens a forward<th>rows a forward<th>seconds<th>check
 HTML
   while IFS='|' read -r text decoder count forwards tokens rows seconds check; do
     printf '<tr><td>%s<td><code>%s</code><td>%s<td>%s<td>%s<td>%s<td>%s<td>%s\n' \
-      "$text" "$decoder" "$count" "$forwards" "$tokens" "$rows" "$seconds" "$check"
+      "$text" "${decoder%%:*}" "$count" "$forwards" "$tokens" "$rows" "$seconds" "$check"
   done <"$data/rows"
   cat <<HTML
 </table></div>
@@ -145,7 +146,7 @@ check.</p>
 HTML
   figure grid "A grid of sixteen" "Sixteen seeds, decoded as one batch."
   figure sequential "One picture, token by token" "What the exact methods must equal."
-  figure jacobi "The same picture by Jacobi iteration" "A window of guesses is verified in each forward: $checked, $forwards."
+  figure jacobi "The same picture by Jacobi iteration" "A window of guesses is verified in each forward: $checked, $fewer."
   figure parallel "Sixteen in 32 forwards" "A random-order model decides several grid cells in each forward."
   echo "</html>"
 } >"$data/index.html"

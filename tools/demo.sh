@@ -70,7 +70,7 @@ row() {
 {
   row grid "a grid"
   row sequential "one, sequentially"
-  row jacobi "the same one, by Jacobi iteration" "$checked"
+  row jacobi "the same by Jacobi iteration" "${checked/ tokens/}"
   row parallel "a grid in 32 forwards"
 } >"$data/rows"
 
@@ -115,8 +115,8 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto
 h1 { margin-bottom: 0; }
 h2 { margin: 2.5rem 0 0; font-size: 1.2rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: .35rem .6rem; border-bottom: 1px solid var(--line); }
-th:first-child, td:first-child, th:nth-child(2), td:nth-child(2), td:last-child { text-align: left; }
+th, td { text-align: right; padding: .35rem .5rem; border-bottom: 1px solid var(--line); }
+th:first-child, td:first-child, th:nth-child(2), td:nth-child(2), td:last-child, th:last-child { text-align: left; }
 td { white-space: nowrap; }
 .run { display: flex; flex-wrap: wrap; gap: 1.5rem; align-items: flex-start; }
 .run > div { flex: 1 1 24rem; min-width: 0; }
@@ -132,7 +132,7 @@ pre.command { margin-top: 0; white-space: pre-wrap; }
 token, or several at a time. Jacobi iteration is exact: with the same seed as sequential decoding, $checked, in $fewer.
 Parallel decoding is another model of the picture, with its own tokens.</p>
 <div class="scroll"><table>
-<tr><th>run<th>decoder<th>pictures<th>forwards<th>tokens a forward<th>rows a forward<th>seconds<th>check
+<tr><th>run<th>decoder<th>pictures<th>forwards<th>tokens/forward<th>rows/forward<th>seconds<th>check
 HTML
   while IFS='|' read -r text decoder count forwards tokens rows seconds check; do
     printf '<tr><td>%s<td><code>%s</code><td>%s<td>%s<td>%s<td>%s<td>%s<td>%s\n' \

@@ -1,9 +1,9 @@
 // volley image: pictures of a class.
-#include <chrono>
-#include <filesystem>
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <random>
+#include <set>
 
 #include "apps/event_file.h"
 #include "apps/model_path.h"
@@ -75,7 +75,8 @@ class Renderer : public image::ImageObserver {
       kept_.push_back(picture);
     } else {
       write_png(console_, file, picture.picture, make_run_record(model_, request_, {&picture, 1}, {}));
-      announce(file);
+      finished_.insert(picture.index);
+      announce_in_order();
     }
     if (events_) events_->picture(picture, file);
   }
@@ -105,6 +106,7 @@ class Renderer : public image::ImageObserver {
   void finish(ImageResult& result) {
     progress_.clear();
     if (!kept_.empty()) write_grid();
+    for (int64_t index : finished_) announce(names_.paths[static_cast<size_t>(index)]);
     for (image::PictureInfo& info : result.pictures) {
       info.file = flags_.grid ? names_.paths.front() : names_.paths[static_cast<size_t>(info.index)];
     }
@@ -114,6 +116,14 @@ class Renderer : public image::ImageObserver {
  private:
   void announce(const std::string& file) {
     if (file != "-" && !flags_.shared.json) console_.print_line(file);
+  }
+
+  // Pictures are finished in any order; their names are printed in the run's.
+  void announce_in_order() {
+    while (!finished_.empty() && *finished_.begin() == next_) {
+      finished_.erase(finished_.begin());
+      announce(names_.paths[static_cast<size_t>(next_++)]);
+    }
   }
 
   // After an interruption the places of pictures that are missing stay white.
@@ -137,6 +147,8 @@ class Renderer : public image::ImageObserver {
   std::string label_;
   std::optional<EventFile> events_;
   std::vector<ImagePicture> kept_;  // for the grid
+  std::set<int64_t> finished_;      // whose names are not printed yet
+  int64_t next_ = 0;                // item whose name comes next
   bool is_checking_ = false;
 };
 

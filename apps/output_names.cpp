@@ -1,5 +1,7 @@
 #include "apps/output_names.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
@@ -112,6 +114,7 @@ OutputNames name_outputs(const SharedFlags& flags, const std::string& prefix, in
     if (count > 1) throw Error("--out -: standard output takes one file, not " + std::to_string(count), ErrorKind::kUsage);
     if (flags.json) throw Error("--out -: standard output is taken by --json", ErrorKind::kUsage);
     if (!flags.out_dir.empty()) throw Error("--out -: does not go with --out-dir", ErrorKind::kUsage);
+    if (::isatty(STDOUT_FILENO) == 1) throw Error("--out -: standard output is a terminal", ErrorKind::kUsage);
     names.paths = {"-"};
     return names;
   }

@@ -44,9 +44,8 @@ void state_options(DecoderSpec& spec) {
 
 void choose_method(const ImageCard& card, const MethodChoices& choices, ImageRequest& request) {
   if (choices.decoder == "auto") {
-    // A check compares with sequential decoding, which parallel decoding does not promise to equal.
-    const bool wants_same_tokens = request.check == Check::kYes && card.llamagen.has_value();
-    request.decoder = {.name = wants_same_tokens ? "jacobi" : card.arpg ? "parallel" : "sequential"};
+    const bool wants_parallel = !card.llamagen || (choices.steps && card.arpg);
+    request.decoder = {.name = wants_parallel ? "parallel" : "jacobi"};
   } else {
     request.decoder = parse_decoder_spec(choices.decoder);
   }

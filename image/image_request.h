@@ -48,8 +48,8 @@ struct MethodChoices {
   std::optional<double> top_p;
 };
 
-// Fills the method's fields of `request`. "auto" is parallel where the model has a random-order transformer, else
-// sequential. Throws Error kUsage for what does not go together, kModelMissing for a transformer the model lacks.
+// Fills the method's fields of `request`. "auto" is jacobi where the model has a raster-order transformer, parallel
+// where it has only the other or steps are asked for. Throws Error kUsage for what does not go together, kModelMissing for a transformer the model lacks.
 void choose_method(const ImageCard& card, const MethodChoices& choices, ImageRequest& request);
 
 // The transformer a method runs. Throws Error kUsage for methods that make no pictures.

@@ -35,7 +35,7 @@ class ChooseMethod : public testing::Test {
 };
 
 TEST_F(ChooseMethod, TheCardFillsWhatIsNotSaid) {
-  const ImageRequest request = choose({});
+  const ImageRequest request = choose({.decoder = "parallel"});
   EXPECT_EQ(decoder_text(request.decoder), "parallel:schedule=arccos,steps=16");
   EXPECT_EQ(request.cfg, 3.0);
   EXPECT_EQ(request.guidance, GuidanceSchedule::Kind::kLinear);
@@ -48,9 +48,14 @@ TEST_F(ChooseMethod, TheCardFillsWhatIsNotSaid) {
 }
 
 TEST_F(ChooseMethod, AutoIsNeverOneThatCannotBeHad) {
+  EXPECT_EQ(choose({}).decoder.name, "jacobi");
   EXPECT_EQ(choose({}, Check::kYes).decoder.name, "jacobi");
+  EXPECT_EQ(choose({.steps = 4}).decoder.name, "parallel");
+  card_.llamagen.reset();
+  EXPECT_EQ(choose({}).decoder.name, "parallel");
+  card_ = read_image_card(folder_.path().string());
   card_.arpg.reset();
-  EXPECT_EQ(choose({}).decoder.name, "sequential");
+  EXPECT_EQ(choose({}).decoder.name, "jacobi");
   EXPECT_EQ(message({.decoder = "parallel"}), "--decoder parallel: model toy has no arpg transformer");
 }
 

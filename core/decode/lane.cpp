@@ -13,35 +13,23 @@ PromptRows token_prompt(const StepModel& model, std::span<const int32_t> tokens,
   return prompt;
 }
 
-Lane::Lane(Session& session, const Generation& generation) : session_(&session), generation_(&generation) {
-  conditional_ = session.cache().create();
-  if (generation.unconditional) unconditional_ = session.cache().create();
-}
-
-Lane::Lane(Lane&& other) noexcept
-    : session_(other.session_),
-      generation_(other.generation_),
-      conditional_(std::exchange(other.conditional_, SequenceId::kNone)),
-      unconditional_(std::exchange(other.unconditional_, SequenceId::kNone)),
-      step_index_(other.step_index_) {}
-
-Lane::~Lane() {
-  if (conditional_ != SequenceId::kNone) session_->cache().release(conditional_);
-  if (unconditional_ != SequenceId::kNone) session_->cache().release(unconditional_);
+Lane::Lane(Session& session, const Generation& generation)
+    : session_(&session), generation_(&generation), conditional_(session.cache()) {
+  if (generation.unconditional) unconditional_.emplace(session.cache());
 }
 
 void Lane::add_to(std::vector<SequenceStep>& steps, SequenceStep step) {
   step_index_ = static_cast<int64_t>(steps.size());
-  step.sequence = conditional_;
+  step.sequence = conditional_.id();
   step.memory = generation_->memory;
-  if (unconditional_ == SequenceId::kNone) {
+  if (!unconditional_) {
     steps.push_back(std::move(step));
     return;
   }
   step.guidance = static_cast<int32_t>(step_index_) + 1;
   steps.push_back(step);
   step.guidance = -1;
-  step.sequence = unconditional_;
+  step.sequence = unconditional_->id();
   steps.push_back(std::move(step));
 }
 
@@ -51,19 +39,19 @@ void Lane::add_prompts(std::vector<Prompt>& prompts) {
     prompts.push_back(
         {.sequence = sequence, .rows = rows.rows, .embeddings = rows.embeddings, .memory = generation_->memory});
   };
-  add(conditional_, generation_->prompt);
-  if (unconditional_ != SequenceId::kNone) add(unconditional_, *generation_->unconditional);
+  add(conditional_.id(), generation_->prompt);
+  if (unconditional_) add(unconditional_->id(), *generation_->unconditional);
 }
 
 LogitsRows Lane::logits_rows(int64_t wanted) const {
   LogitsRows rows{.conditional = session_->logits_row(step_index_, wanted)};
-  if (unconditional_ != SequenceId::kNone) rows.unconditional = session_->logits_row(step_index_ + 1, wanted);
+  if (unconditional_) rows.unconditional = session_->logits_row(step_index_ + 1, wanted);
   return rows;
 }
 
 void Lane::commit(std::span<const int32_t> rows) {
-  session_->cache().commit(conditional_, rows);
-  if (unconditional_ != SequenceId::kNone) session_->cache().commit(unconditional_, rows);
+  session_->cache().commit(conditional_.id(), rows);
+  if (unconditional_) session_->cache().commit(unconditional_->id(), rows);
 }
 
 OutputPlace Lane::place(int64_t position, int64_t index) const {

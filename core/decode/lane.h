@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -10,13 +11,10 @@
 namespace volley {
 
 // A generation in progress: its one or two cached sequences (the second is the guidance partner, which gets the same
-// rows). Methods see one lane and never the pair. Releases its sequences when destroyed.
+// rows). Methods see one lane and never the pair.
 class Lane {
  public:
   Lane(Session& session, const Generation& generation);
-  ~Lane();
-  Lane(Lane&& other) noexcept;
-  Lane& operator=(Lane&&) = delete;
 
   const Generation& generation() const { return *generation_; }
 
@@ -35,8 +33,8 @@ class Lane {
  private:
   Session* session_;
   const Generation* generation_;
-  SequenceId conditional_ = SequenceId::kNone;
-  SequenceId unconditional_ = SequenceId::kNone;
+  SequenceLease conditional_;
+  std::optional<SequenceLease> unconditional_;
   int64_t step_index_ = 0;  // of the conditional sequence in the step being built
 };
 

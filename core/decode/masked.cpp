@@ -25,7 +25,7 @@ class NoiseMasks : public MaskUniforms {
 
 struct Progress {
   const Generation* generation = nullptr;
-  std::vector<SequenceId> sequences;  // one a candidate; nothing is ever committed to them
+  std::vector<SequenceLease> sequences;  // one a candidate; nothing is ever committed to them
   MaskedCandidates result;
   std::vector<std::vector<uint8_t>> hidden;  // of the step in flight
   int64_t running = 0;                       // candidates in the step in flight
@@ -35,7 +35,7 @@ struct Progress {
 SequenceStep make_step(const StepModel& model, const Progress& progress, int64_t candidate) {
   const auto c = static_cast<size_t>(candidate);
   const std::vector<int32_t>& tokens = progress.result.tokens[c];
-  SequenceStep step{.sequence = progress.sequences[c],
+  SequenceStep step{.sequence = progress.sequences[c].id(),
                     .phase = Phase::kDecode,
                     .visibility = {.kind = MaskKind::kFull},
                     .write = CacheWrite::kNone,
@@ -75,7 +75,7 @@ std::vector<MaskedCandidates> MaskedLoop::run(Session& session, std::span<const 
     std::vector<int32_t> tokens;
     for (const StepRow& row : generation.prompt.rows) tokens.push_back(row.token);
     tokens.resize(tokens.size() + static_cast<size_t>(generation.max_tokens), generation.mask_token);
-    for (int64_t c = 0; c < candidates; ++c) progress.sequences.push_back(session.cache().create());
+    for (int64_t c = 0; c < candidates; ++c) progress.sequences.emplace_back(session.cache());
     progress.result.tokens.assign(static_cast<size_t>(candidates), tokens);
     progress.result.scores.assign(static_cast<size_t>(candidates), 0.0f);
     progress.hidden.assign(static_cast<size_t>(candidates), std::vector<uint8_t>(tokens.size(), 0));
@@ -149,7 +149,6 @@ std::vector<MaskedCandidates> MaskedLoop::run(Session& session, std::span<const 
   }
   std::vector<MaskedCandidates> results;
   for (Progress& progress : all) {
-    for (SequenceId sequence : progress.sequences) session.cache().release(sequence);
     MaskedCandidates& result = progress.result;
     result.finished = step == step_count;
     result.best = std::ranges::max_element(result.scores) - result.scores.begin();

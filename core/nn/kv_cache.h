@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "core/backend/backend.h"
@@ -89,6 +90,24 @@ class KvCache {
   std::vector<Sequence> sequences_;
   std::vector<int32_t> free_pages_;
   std::vector<int32_t> page_users_;
+};
+
+// A cached sequence that is released with its owner.
+class SequenceLease {
+ public:
+  explicit SequenceLease(KvCache& cache) : cache_(&cache), id_(cache.create()) {}
+  ~SequenceLease() {
+    if (id_ != SequenceId::kNone) cache_->release(id_);
+  }
+  SequenceLease(SequenceLease&& other) noexcept
+      : cache_(other.cache_), id_(std::exchange(other.id_, SequenceId::kNone)) {}
+  SequenceLease& operator=(SequenceLease&&) = delete;
+
+  SequenceId id() const { return id_; }
+
+ private:
+  KvCache* cache_;
+  SequenceId id_;
 };
 
 }  // namespace volley

@@ -107,6 +107,19 @@ TEST(Decoder, ObserverSeesEveryTokenAndAStopKeepsWhatIsThere) {
   }
 }
 
+TEST(Decoder, AFailedRunGivesItsSequencesBack) {
+  const auto backend = make_backend("cpu-reference", 1);
+  const auto model = make_toy_llama(*backend, 1);
+  Session session(*model, backend, {.sequences = 1, .entries = 16});
+  Generation one{.prompt = token_prompt(*model, std::vector<int32_t>{1, 2}), .max_tokens = 40};
+  for (const char* decoder : {"sequential", "jacobi"}) {
+    EXPECT_NE(error_of([&] { make_decoder({.name = decoder})->decode(session, {&one, 1}, {}); }).find("its limit is 16"),
+              std::string::npos);
+  }
+  one.max_tokens = 8;
+  EXPECT_TRUE(make_decoder({.name = "sequential"})->decode(session, {&one, 1}, {})[0].finished);
+}
+
 TEST(NGramSource, PrefersLongThenLateMatches) {
   NGramSource source({.longest = 2, .shortest = 1});
   const std::vector<int32_t> path{1, 2, 7, 5, 2, 8, 9, 2, 6, 1, 2};

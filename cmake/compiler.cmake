@@ -10,6 +10,8 @@ target_compile_features(volley_options INTERFACE cxx_std_20)
 target_compile_options(volley_options INTERFACE
   $<BUILD_INTERFACE:$<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off>>
   $<BUILD_INTERFACE:$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wshadow;-Wconversion;-Wno-sign-conversion;-Wno-missing-field-initializers>>)
+# GCC 12 warns of overlapping copies in std::string's own operator+ (GCC bug 105651).
+target_compile_options(volley_options INTERFACE $<BUILD_INTERFACE:$<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>>)
 if(VOLLEY_SANITIZE)
   target_compile_options(volley_options INTERFACE
     $<BUILD_INTERFACE:-fsanitize=${VOLLEY_SANITIZE};-fno-omit-frame-pointer;-fno-sanitize-recover=all>)

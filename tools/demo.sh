@@ -43,7 +43,8 @@ field() {
   printf '%s' "${value#\"}"
 }
 
-round() { LC_ALL=C printf '%.*f' "$2" "$1"; }
+# calculate DECIMALS EXPRESSION
+calculate() { LC_ALL=C awk "BEGIN { printf \"%.$1f\", $2 }"; }
 
 make grid --count 16 --grid
 make sequential --decoder sequential
@@ -54,27 +55,28 @@ printf '\n$ volley verify %s\n' "$out/jacobi.png"
 "$volley" verify "$out/jacobi.png" || fail "volley verify stopped with status $?"
 
 checked="$(field jacobi equal) of $(field jacobi tokens) tokens equal"
+fewer="$(field jacobi forwards) forwards instead of $(field jacobi sequential_forwards)"
 [[ $(field sequential token_hash) == "$(field jacobi token_hash)" ]] ||
   fail "jacobi's tokens are not those that sequential decoding gave for the same seed"
 
-# runs WHAT NAME: forwards and the like of one picture, the batch left out.
+# row NAME TEXT [CHECK]: forwards and the like of one picture, the batch left out; seconds without the check.
 row() {
-  local name=$1 text=$2 decoder
-  decoder=$(grep -m 1 '^decoder ' "$data/$name.record" | sed 's/^decoder *//')
-  printf '%s|%s|%s|%s|%s|%s|%s|%s\n' "$text" "$decoder" "$(field "$name" count)" "$(field "$name" forwards)" \
-    "$(round "$(field "$name" tokens_per_forward)" 2)" "$(round "$(field "$name" rows_per_forward)" 2)" \
-    "$(round "$(field "$name" total)" 1)" "${3:-}"
+  local name=$1 decoder
+  decoder=$(sed -n 's/^decoder *//p' "$data/$name.record")
+  printf '%s|%s|%s|%s|%s|%s|%s|%s\n' "$2" "$decoder" "$(field "$name" count)" "$(field "$name" forwards)" \
+    "$(calculate 2 "$(field "$name" tokens_per_forward)")" "$(calculate 2 "$(field "$name" rows_per_forward)")" \
+    "$(calculate 2 "$(field "$name" total) - $(field "$name" check)")" "${3:-}"
 }
 {
   row grid "a grid"
   row sequential "one, sequentially"
-  row jacobi "the same one, by Jacobi iteration" "$checked"
+  row jacobi "the same by Jacobi iteration" "${checked/ tokens/}"
   row parallel "a grid in 32 forwards"
 } >"$data/rows"
 
-printf '\n%-34s %-24s %8s %9s %12s %9s\n' run decoder pictures forwards tokens/fwd seconds
+printf '\n%-34s %-10s %8s %9s %12s %9s\n' run decoder pictures forwards tokens/fwd seconds
 while IFS='|' read -r text decoder count forwards tokens _ seconds check; do
-  printf '%-34s %-24s %8s %9s %12s %9s  %s\n' "$text" "${decoder:0:24}" "$count" "$forwards" "$tokens" "$seconds" "$check"
+  printf '%-34s %-10s %8s %9s %12s %9s  %s\n' "$text" "${decoder%%:*}" "$count" "$forwards" "$tokens" "$seconds" "$check"
 done <"$data/rows"
 
 # ---- The page
@@ -82,13 +84,14 @@ done <"$data/rows"
 escape() { sed 's/&/\&amp;/g; s/</\&lt;/g; s/>/\&gt;/g'; }
 
 figure() {
-  local name=$1 title=$2 note=$3
+  local name=$1 title=$2 note=$3 size=grid
+  if (($(field "$name" count) == 1)); then size=one; fi
   cat <<HTML
 <section>
 <h2>$title</h2>
 <p>$note</p>
 <div class="run">
-<img alt="$title" src="data:image/png;base64,$(base64 -w 0 "$out/$name.png")">
+<img class="$size" alt="$title" src="data:image/png;base64,$(base64 -w 0 "$out/$name.png")">
 <div>
 <pre class="command">$(escape <"$data/$name.command")</pre>
 <details><summary>run record, from <code>volley info $out/$name.png</code></summary>
@@ -112,36 +115,38 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto
 h1 { margin-bottom: 0; }
 h2 { margin: 2.5rem 0 0; font-size: 1.2rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: .35rem .6rem; border-bottom: 1px solid var(--line); }
-th:first-child, td:first-child, th:nth-child(2), td:nth-child(2), td:last-child { text-align: left; }
+th, td { text-align: right; padding: .35rem .5rem; border-bottom: 1px solid var(--line); }
+th:first-child, td:first-child, th:nth-child(2), td:nth-child(2), td:last-child, th:last-child { text-align: left; }
+td { white-space: nowrap; }
 .run { display: flex; flex-wrap: wrap; gap: 1.5rem; align-items: flex-start; }
 .run > div { flex: 1 1 24rem; min-width: 0; }
-img { width: 26rem; max-width: 100%; border: 1px solid var(--line); border-radius: 6px; image-rendering: auto; }
-img.one { width: 13rem; }
+img { max-width: 100%; border: 1px solid var(--line); border-radius: 6px; }
+img.grid { width: 32rem; }
+img.one { width: 16rem; }
 pre { background: var(--soft); padding: .7rem; border-radius: 6px; overflow-x: auto; font-size: .82rem; }
 pre.command { margin-top: 0; white-space: pre-wrap; }
 .scroll { overflow-x: auto; }
 </style>
 <h1>volley: a first picture</h1>
 <p>Class $class, seed $seed, made on this machine by a model in the repository. One core decodes all of it: token by
-token, or several at a time. Jacobi iteration is exact: with the same seed it gave $checked to sequential decoding's.
+token, or several at a time. Jacobi iteration is exact: with the same seed as sequential decoding, $checked, in $fewer.
 Parallel decoding is another model of the picture, with its own tokens.</p>
 <div class="scroll"><table>
-<tr><th>run<th>decoder<th>pictures<th>forwards<th>tokens a forward<th>rows a forward<th>seconds<th>check
+<tr><th>run<th>decoder<th>pictures<th>forwards<th>tokens/forward<th>rows/forward<th>seconds<th>check
 HTML
   while IFS='|' read -r text decoder count forwards tokens rows seconds check; do
     printf '<tr><td>%s<td><code>%s</code><td>%s<td>%s<td>%s<td>%s<td>%s<td>%s\n' \
-      "$text" "$decoder" "$count" "$forwards" "$tokens" "$rows" "$seconds" "$check"
+      "$text" "${decoder%%:*}" "$count" "$forwards" "$tokens" "$rows" "$seconds" "$check"
   done <"$data/rows"
   cat <<HTML
 </table></div>
 <p>Forwards, tokens and rows are of one picture; a grid is decoded as one batch. Seconds are of the whole run, with
-$(field grid threads) threads on the device <code>$(field grid device)</code> in $(field grid dtype), reading the model and a check
-left out.</p>
+$(field grid threads) threads on the device <code>$(field grid device)</code> in $(field grid dtype), without reading the model and without the
+check.</p>
 HTML
   figure grid "A grid of sixteen" "Sixteen seeds, decoded as one batch."
   figure sequential "One picture, token by token" "What the exact methods must equal."
-  figure jacobi "The same picture by Jacobi iteration" "A window of guesses is verified in each forward: $checked."
+  figure jacobi "The same picture by Jacobi iteration" "A window of guesses is verified in each forward: $checked, $fewer."
   figure parallel "Sixteen in 32 forwards" "A random-order model decides several grid cells in each forward."
   echo "</html>"
 } >"$data/index.html"

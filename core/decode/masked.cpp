@@ -97,7 +97,7 @@ std::vector<MaskedCandidates> MaskedLoop::run(Session& session, std::span<const 
               masks.at(*progress.generation, {.generation = static_cast<int64_t>(g),
                                               .candidate = c,
                                               .step = step,
-                                              .position = static_cast<int64_t>(j)}) < ratio;
+                                              .position = static_cast<int64_t>(j)}) < static_cast<float>(ratio);  // as torch compares
         }
       }
       // Candidates that are all hidden have the same input: one of them stands for all.

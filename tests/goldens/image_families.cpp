@@ -294,7 +294,9 @@ void check_arpg(const Run& run) {
     for (const GenerationOutput& output : decoder->decode(session, generations, {.observer = &steps})) {
       append<int32_t>(tokens, output.tokens);
     }
-    run.check.equal(name + ".step_sizes", steps.sizes);
+    std::vector<int32_t> sizes = golden.ids(name + ".step_sizes");
+    std::erase(sizes, 0);  // steps that decide nothing are not taken
+    run.check.equal(name + ".step_sizes", steps.sizes, sizes);
     run.check.close(name + ".first_logits", steps.first);
     run.check.close(name + ".last_logits", steps.last);
     run.check.equal(name + ".tokens", tokens);

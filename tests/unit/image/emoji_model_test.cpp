@@ -1,0 +1,124 @@
+// The model in the box against its training code: logits and pixels that PyTorch gave for the shipped weights, in f32.
+// The tensors are described in tools/train/export.py, write_reference.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/decode/generation.h"
+#include "core/decode/session.h"
+#include "core/io/convert.h"
+#include "core/io/open_weights.h"
+#include "image/image_model.h"
+#include "image/picture.h"
+
+namespace volley::image {
+namespace {
+
+const std::string kFolder = std::string(VOLLEY_SOURCE_DIR) + "/assets/models/emoji-128";
+constexpr int64_t kStride = 8;  // of the vocabulary entries and pixels kept
+
+class EmojiModel : public testing::TestWithParam<const char*> {
+ protected:
+  std::shared_ptr<const Backend> backend_ = make_backend(GetParam(), 2);
+  std::unique_ptr<WeightSource> reference_ = open_weights(kFolder + "/reference.safetensors");
+
+  ImageModel load(Transformer transformer) const {
+    return ImageModel(read_image_card(kFolder), {.backend = backend_, .transformer = transformer});
+  }
+  std::vector<int64_t> integers(std::string_view name) const { return to_i64(*reference_->find(name)); }
+  std::vector<float> floats(std::string_view name) const { return to_f32(*reference_->find(name)); }
+
+  // Row `row` of [.., vocab / 8] expected logits against a whole row of ours.
+  static void expect_logits(const std::vector<float>& ours, const std::vector<float>& expected, size_t row) {
+    const size_t kept = ours.size() / kStride;
+    for (size_t i = 0; i < kept; ++i) {
+      const float want = expected[row * kept + i];
+      ASSERT_NEAR(ours[i * kStride], want, 1e-4f + 1e-4f * std::abs(want)) << "row " << row << ", entry " << i * kStride;
+    }
+  }
+};
+
+TEST_P(EmojiModel, RasterTransformerEqualsItsTrainingCode) {
+  const ImageModel model = load(Transformer::kLlamaGen);
+  const std::vector<int64_t> classes = integers("class_id"), tokens = integers("tokens");
+  const std::vector<float> expected = floats("llamagen.logits");
+  for (size_t c = 0; c < classes.size(); ++c) {
+    // One causal step over the class and all tokens but the last.
+    std::vector<int32_t> sequence{model.class_token(classes[c])};
+    for (size_t i = 0; i + 1 < 256; ++i) sequence.push_back(static_cast<int32_t>(tokens[c * 256 + i]));
+    Session session(model.step_model(), backend_, {.sequences = 1, .entries = 256});
+    SequenceStep step{.sequence = session.cache().create(), .rows = token_prompt(model.step_model(), sequence).rows};
+    step.wanted.logits = {0, 100, 255};
+    session.step({&step, 1});
+    for (int64_t i = 0; i < 3; ++i) expect_logits(session.logits_on_host(i), expected, c * 3 + static_cast<size_t>(i));
+  }
+}
+
+TEST_P(EmojiModel, RandomOrderTransformerEqualsItsTrainingCode) {
+  const ImageModel model = load(Transformer::kArpg);
+  const StepModel& network = model.step_model();
+  const std::vector<int64_t> classes = integers("class_id"), tokens = integers("tokens"), order = integers("arpg.order");
+  const std::vector<float> expected = floats("arpg.logits");
+  for (size_t c = 0; c < classes.size(); ++c) {
+    for (const size_t known : {size_t{0}, size_t{40}}) {
+      Session session(network, backend_, {.sequences = 1, .entries = 64});
+      SequenceStep step{.sequence = session.cache().create(), .visibility = {.kind = MaskKind::kFull}};
+      step.rows.push_back({.token = model.class_token(classes[c]), .position = network.position(0)});
+      for (size_t i = 0; i < known; ++i) {
+        step.rows.push_back({.token = static_cast<int32_t>(tokens[c * 256 + static_cast<size_t>(order[i])]),
+                             .position = network.position(1 + order[i])});
+      }
+      for (size_t asked = known; asked < known + (known == 0 ? 1 : 2); ++asked) {
+        step.wanted.logits.push_back(static_cast<int32_t>(step.rows.size()));
+        step.rows.push_back({.kind = RowKind::kQuery, .position = network.position(1 + order[asked])});
+      }
+      session.step({&step, 1});
+      const size_t first = c * 3 + (known == 0 ? 0 : 1);
+      for (size_t i = 0; i < step.wanted.logits.size(); ++i) {
+        expect_logits(session.logits_on_host(static_cast<int64_t>(i)), expected, first + i);
+      }
+    }
+  }
+}
+
+TEST_P(EmojiModel, PixelsEqualTheTrainingCodes) {
+  const ImageModel model = load(Transformer::kLlamaGen);
+  const std::vector<int64_t> tokens = integers("tokens"), bytes = integers("pixels_u8");
+  const std::vector<float> expected = floats("pixels");
+  const auto queue = backend_->make_queue();
+  Arena arena(*backend_);
+  const size_t pictures = backend_->info().name == "cpu" ? 3 : 1;  // plain loops are slow
+  for (size_t n = 0; n < pictures; ++n) {
+    const std::vector<int32_t> codes(tokens.begin() + static_cast<int64_t>(n * 256),
+                                     tokens.begin() + static_cast<int64_t>(n * 256 + 256));
+    const View<int32_t> device = arena.indices({1, 16, 16});
+    const Tensor pixels = arena.tensor({1, 3, 128, 128});
+    queue->upload(codes.data(), device.data, 256 * 4);
+    model.vq().decode(*queue, arena, {.codes = device, .pixels = pixels});
+    std::vector<float> planes(3 * 128 * 128);
+    queue->download(pixels.data, planes.data(), pixels.size() * 4);
+    for (size_t y = 0; y < 16; ++y) {
+      for (size_t x = 0; x < 16; ++x) {
+        const float ours = std::clamp(planes[y * kStride * 128 + x * kStride], -1.0f, 1.0f);  // as theirs
+        ASSERT_NEAR(ours, expected[(n * 16 + y) * 16 + x], 1e-4f);
+      }
+    }
+    if (n > 0) continue;
+    // The 8-bit rule; a value on the border between two bytes may fall to either side.
+    const Picture picture = picture_from_planes(planes, 128, 128);
+    int64_t different = 0;
+    for (size_t i = 0; i < bytes.size(); ++i) {
+      const int64_t difference = std::abs(int64_t{picture.rgb[3 * i]} - bytes[i]);
+      ASSERT_LE(difference, 1);
+      different += difference;
+    }
+    EXPECT_LT(different, 40);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, EmojiModel, testing::Values("cpu-reference", "cpu"),
+                         [](const auto& test) { return std::string(test.param) == "cpu" ? "Cpu" : "CpuReference"; });
+
+}  // namespace
+}  // namespace volley::image

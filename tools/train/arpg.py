@@ -1,0 +1,169 @@
+"""ARPG: image codes in any order, several at a time.
+
+Pass 1 is a causal transformer over the codes known so far, each at its own position. Pass 2 holds one query per code to
+predict, placed at the target's position, that attends the keys and values of pass 1; all its layers share one K and V.
+Parameter names are the published ones.
+Ref: Li et al. 2025, "Autoregressive Image Generation with Randomized Parallel Decoding" (hp-l33/ARPG, models/arpg.py).
+"""
+
+import dataclasses
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from blocks import (Cache, FeedForward, RMSNorm, attend, guided_sample, init_weights, linear, rope_table,
+                    rotate)
+
+
+@dataclasses.dataclass
+class ARPGConfig:
+    num_classes: int
+    dim: int = 256
+    n_layer: int = 8
+    n_head: int = 8
+    ffn_dim: int = 352
+    vocab_size: int = 2048
+    block_size: int = 256
+    class_dropout: float = 0.1
+    dropout: float = 0.0  # of embeddings and of both residual branches, while training
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        self.n_head, self.dropout = c.n_head, nn.Dropout(c.dropout)
+        self.to_q, self.to_k, self.to_v, self.proj = (linear(c.dim, c.dim) for _ in range(4))
+
+    def forward(self, x, rope, cache):
+        q, k, v = (f(x).unflatten(-1, (self.n_head, -1)) for f in (self.to_q, self.to_k, self.to_v))
+        q, k = rotate(q, rope), rotate(k, rope)
+        if cache is not None:
+            k, v = cache.extend(k, v)
+        # With a cache the new codes form one block: they see the past and each other.
+        return self.dropout(self.proj(attend(q, k, v, causal=cache is None)))
+
+
+class CrossAttention(nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        self.n_head, self.dropout = c.n_head, nn.Dropout(c.dropout)
+        self.to_q, self.proj = linear(c.dim, c.dim), linear(c.dim, c.dim)
+
+    def forward(self, x, k, v, rope, causal):
+        q = rotate(self.to_q(x).unflatten(-1, (self.n_head, -1)), rope)
+        return self.dropout(self.proj(attend(q, k, v, causal)))
+
+
+class Layer(nn.Module):
+    def __init__(self, c, attention):
+        super().__init__()
+        self.attn, self.ffn = attention(c), FeedForward(c.dim, c.ffn_dim, c.dropout)
+        self.attn_norm, self.ffn_norm = RMSNorm(c.dim), RMSNorm(c.dim)
+
+    def forward(self, x, *args):
+        x = x + self.attn(self.attn_norm(x), *args)
+        return x + self.ffn(self.ffn_norm(x))
+
+
+class Layers(nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        self.n_head = c.n_head
+        self.self_dec = nn.ModuleList(Layer(c, SelfAttention) for _ in range(c.n_layer // 2))
+        self.cross_dec = nn.ModuleList(Layer(c, CrossAttention) for _ in range(c.n_layer // 2))
+        self.norm, self.to_k, self.to_v = RMSNorm(c.dim), linear(c.dim, c.dim), linear(c.dim, c.dim)
+
+    def forward(self, x, queries, content_rope, target_rope, caches=None):
+        """x: known codes [B, T, C]; queries: [B, Q, C]; caches: one per pass-1 layer and one for the shared K and V."""
+        for i, layer in enumerate(self.self_dec):
+            x = layer(x, content_rope, caches[i] if caches else None)
+        x = self.norm(x)
+        k, v = (f(x).unflatten(-1, (self.n_head, -1)) for f in (self.to_k, self.to_v))
+        k = rotate(k, content_rope)
+        if caches:
+            k, v = caches[-1].extend(k, v)
+        for layer in self.cross_dec:
+            queries = layer(queries, k, v, target_rope, caches is None)
+        return queries
+
+
+class ARPG(nn.Module):
+    kind = "arpg"
+
+    def __init__(self, config):
+        super().__init__()
+        c = self.config = config
+        # Rows: codes, mask, classes, no class, and one that the published layout keeps and nothing reads.
+        self.embeddings = nn.Embedding(c.vocab_size + c.num_classes + 3, c.dim)
+        self.mask_id, self.first_class_id = c.vocab_size, c.vocab_size + 1
+        self.no_class_id = c.vocab_size + 1 + c.num_classes
+        self.layers = Layers(c)
+        self.dropout = nn.Dropout(c.dropout)
+        self.norm, self.head = RMSNorm(c.dim), linear(c.dim, c.vocab_size)
+        self.register_buffer("rope", rope_table(int(c.block_size**0.5), c.dim // c.n_head), persistent=False)
+        init_weights(self, self.head)
+
+    def forward(self, ids, content, target, caches=None):
+        """ids: [B, T] rows of the table at positions `content`; logits [B, Q, V] for positions `target`.
+
+        Positions count from 0 for the class, so a cell is 1 + its raster index; [T] or [B, T].
+        """
+        x = self.dropout(self.embeddings(ids))
+        queries = self.embeddings.weight[self.mask_id].expand(len(ids), target.shape[-1], -1)
+        x = self.layers(x, queries, self.rope[content], self.rope[target], caches)
+        return self.head(self.norm(x)).float()
+
+    def losses(self, class_id, tokens, order=None, seen=None):
+        """Negative log-likelihood [B, N] in nats, given the codes `seen` (the tokens themselves unless said).
+
+        order: [B, N], a random one per picture unless given.
+        """
+        seen = tokens if seen is None else seen
+        if order is None:
+            order = torch.rand(tokens.shape, device=tokens.device).argsort(1)
+        condition = class_id + self.first_class_id
+        if self.training:
+            dropped = torch.rand(class_id.shape, device=class_id.device) < self.config.class_dropout
+            condition = torch.where(dropped, self.no_class_id, condition)
+        shuffled = tokens.gather(1, order)
+        target = order + 1
+        content = torch.cat([torch.zeros_like(target[:, :1]), target[:, :-1]], 1)
+        logits = self(torch.cat([condition[:, None], seen.gather(1, order)[:, :-1]], 1), content, target)
+        return F.cross_entropy(logits.flatten(0, 1), shuffled.flatten(), reduction="none").view(tokens.shape)
+
+    @torch.no_grad()
+    def generate(self, class_id, cfg, steps=32, schedule="arccos", guidance_schedule="linear", temperature=1.0, top_k=0,
+                 generator=None, order=None):
+        """One picture's tokens [B, N] for every class in class_id, in one order shared by the batch."""
+        batch, count, device = len(class_id), self.config.block_size, class_id.device
+        if order is None:
+            order = torch.rand(count, device=device, generator=generator).argsort()
+        ids = torch.cat([class_id + self.first_class_id, torch.full_like(class_id, self.no_class_id)])[:, None]
+        content = torch.zeros(1, dtype=torch.long, device=device)
+        caches = [Cache() for _ in range(len(self.layers.self_dec) + 1)]
+        out = torch.zeros(batch, count, dtype=torch.long, device=device)
+        done = 0
+        for size in step_sizes(count, steps, schedule):
+            cells = order[done:done + size]
+            done += size
+            scale = 1 + (cfg - 1) * done / count if guidance_schedule == "linear" else cfg
+            cond, uncond = self(ids, content, cells + 1, caches).split(batch)
+            out[:, cells] = guided_sample(cond, uncond, scale, temperature, top_k, generator)
+            ids, content = out[:, cells].repeat(2, 1), cells + 1
+        return out
+
+
+def step_sizes(count, steps, schedule):
+    """How many codes each step predicts; steps that would predict none are left out."""
+    sizes, done = [], 0
+    for step in range(steps):
+        x = (step + 1) / steps
+        ratio = math.acos(x) / (math.pi / 2) if schedule == "arccos" else math.cos(math.pi / 2 * x)
+        left = max(1, min(count - done - 1, int(count * ratio)))
+        size = count - done if step == steps - 1 else count - done - left
+        if size > 0:
+            sizes.append(size)
+            done += size
+    return sizes

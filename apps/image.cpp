@@ -52,8 +52,10 @@ class Renderer : public image::ImageObserver {
   Renderer(const ImageFlags& flags, Program& program, const image::ImageModel& model, const ImageRequest& request,
            const OutputNames& names)
       : flags_(flags), console_(program.console), model_(model), request_(request), names_(names),
-        progress_(program.console, request.count, model.card().tokens()),
-        label_(flags.shared.check ? "decode" : request.decoder.name) {
+        progress_(program.console,
+                  {.label = request.decoder.name, .outputs = request.count, .tokens_each = model.card().tokens()}),
+        check_progress_(program.console,
+                        {.label = "check", .outputs = request.count, .tokens_each = model.card().tokens()}) {
     if (flags.shared.events.empty()) return;
     events_.emplace(flags.shared.events,
                     flags.shared.overwrite ? EventFile::Existing::kReplace : EventFile::Existing::kRefuse);
@@ -61,12 +63,8 @@ class Renderer : public image::ImageObserver {
   }
 
   void on_step(const StepEvent& event) override {
-    if (is_checking_) {
-      is_checking_ = false;
-      progress_.restart();
-    }
     if (events_) events_->step(event);
-    progress_.on_step(event, label_);
+    progress_.on_step(event);
   }
 
   void on_picture(const ImagePicture& picture) override {
@@ -81,13 +79,7 @@ class Renderer : public image::ImageObserver {
     if (events_) events_->picture(picture, file);
   }
 
-  void on_check_step(const StepEvent& event) override {
-    if (!is_checking_) {
-      is_checking_ = true;
-      progress_.restart();
-    }
-    progress_.on_step(event, "sequential");
-  }
+  void on_check_step(const StepEvent& event) override { check_progress_.on_step(event); }
 
   void on_check(const CheckOutcome& outcome) override {
     if (events_) events_->check(outcome);
@@ -144,12 +136,11 @@ class Renderer : public image::ImageObserver {
   const ImageRequest& request_;
   const OutputNames& names_;
   Progress progress_;
-  std::string label_;
+  Progress check_progress_;
   std::optional<EventFile> events_;
   std::vector<ImagePicture> kept_;  // for the grid
   std::set<int64_t> finished_;      // whose names are not printed yet
   int64_t next_ = 0;                // item whose name comes next
-  bool is_checking_ = false;
 };
 
 ImageRequest make_request(const ImageFlags& flags, const image::ImageCard& card, Console& console) {

@@ -6,7 +6,7 @@ namespace volley::apps {
 namespace {
 
 constexpr std::chrono::milliseconds kBetweenDrawings{100};
-constexpr int64_t kBarWidth = 20;
+constexpr int64_t kBarWidth = 16;
 
 std::string bar(int64_t done, int64_t total) {
   const int64_t full = total > 0 ? kBarWidth * done / total : 0;
@@ -17,23 +17,32 @@ std::string bar(int64_t done, int64_t total) {
 
 }  // namespace
 
-void Progress::on_step(const StepEvent& event, const std::string& label) {
-  Item& item = items_[event.generation];
-  item.tokens = event.done;
-  ++item.steps;
+void Progress::on_step(const StepEvent& event) {
   const auto now = std::chrono::steady_clock::now();
-  if (!console_.shows_progress() || (now - drawn_ < kBetweenDrawings && drawn_ != decltype(drawn_){})) return;
-  drawn_ = now;
-  int64_t tokens = 0, steps = 0;
-  for (const auto& [index, each] : items_) {
-    tokens += each.tokens;
-    steps = std::max(steps, each.steps);
+  if (tokens_.empty()) start_ = now;
+  tokens_[event.generation] = event.done;
+  if (event.source != "prompt") {
+    ++output_forwards_;
+    // A batch's forward reports each output at most once.
+    if (forwards_ == 0 || !in_forward_.insert(event.generation).second) {
+      ++forwards_;
+      in_forward_ = {event.generation};
+    }
   }
-  const int64_t total = pictures_ * tokens_each_;
-  const double seconds = std::chrono::duration<double>(now - start_).count();
-  console_.progress(bar(tokens, total) + " " + label + "  " + std::to_string(tokens) + "/" + std::to_string(total) +
-                    " tokens  " + fixed(static_cast<double>(item.tokens) / static_cast<double>(item.steps), 1) +
-                    " a forward  " + std::to_string(steps) + " steps  " + fixed(seconds, 1) + " s");
+  if (!console_.shows_progress() || now - drawn_ < kBetweenDrawings) return;
+  drawn_ = now;
+  draw();
+}
+
+void Progress::draw() {
+  int64_t tokens = 0;
+  for (const auto& [index, done] : tokens_) tokens += done;
+  const int64_t total = work_.outputs * work_.tokens_each;
+  const double seconds = std::chrono::duration<double>(drawn_ - start_).count();
+  console_.progress(bar(tokens, total) + " " + work_.label + " " + std::to_string(tokens) + "/" +
+                    std::to_string(total) + " tokens, " + plural(forwards_, "forward") + ", " +
+                    fixed(static_cast<double>(tokens) / static_cast<double>(std::max<int64_t>(output_forwards_, 1)), 1) +
+                    " a forward, " + fixed(seconds, 1) + " s");
 }
 
 }  // namespace volley::apps

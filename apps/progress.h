@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 
 #include "apps/console.h"
@@ -10,30 +11,29 @@
 
 namespace volley::apps {
 
-// A line that tells how far decoding is: pictures, tokens, forwards, time.
+// A line that tells how far decoding is: tokens, forwards, tokens a forward, time.
 class Progress {
  public:
-  Progress(Console& console, int64_t pictures, int64_t tokens_each)
-      : console_(console), pictures_(pictures), tokens_each_(tokens_each) {}
+  struct Work {
+    std::string label;  // what is being done
+    int64_t outputs = 1;
+    int64_t tokens_each = 0;
+  };
+  Progress(Console& console, Work work) : console_(console), work_(std::move(work)) {}
 
-  // `label`: what is being done.
-  void on_step(const StepEvent& event, const std::string& label);
-  void on_picture() { ++finished_; }
+  void on_step(const StepEvent& event);
   void clear() { console_.progress({}); }
-  void restart() { items_.clear(); }
 
  private:
-  struct Item {
-    int64_t tokens = 0;
-    int64_t steps = 0;
-  };
+  void draw();
 
   Console& console_;
-  int64_t pictures_;
-  int64_t tokens_each_;
-  int64_t finished_ = 0;
-  std::map<int64_t, Item> items_;
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+  Work work_;
+  std::map<int64_t, int64_t> tokens_;  // of each output so far
+  std::set<int64_t> in_forward_;       // outputs that the forward going on has been reported for
+  int64_t forwards_ = 0;               // of the batches
+  int64_t output_forwards_ = 0;        // of the outputs, each for itself
+  std::chrono::steady_clock::time_point start_{};
   std::chrono::steady_clock::time_point drawn_{};
 };
 

@@ -29,8 +29,8 @@ using Verdict = std::optional<Difference>;
 
 class Remade : public image::ImageObserver {
  public:
-  Remade(Console& console, int64_t count, int64_t tokens) : progress_(console, count, tokens) {}
-  void on_step(const StepEvent& event) override { progress_.on_step(event, "verify"); }
+  Remade(Console& console, int64_t count, int64_t tokens) : progress_(console, {.label = "verify", .outputs = count, .tokens_each = tokens}) {}
+  void on_step(const StepEvent& event) override { progress_.on_step(event); }
   void on_picture(const image::ImagePicture& picture) override { pictures.push_back(picture); }
   void clear() { progress_.clear(); }
 

@@ -3,6 +3,7 @@
 #include <fstream>
 #include <set>
 #include <string>
+#include <system_error>
 #include <utility>
 
 #include "core/base/error.h"
@@ -11,10 +12,17 @@ namespace volley {
 
 ThreadPool::ThreadPool(int64_t threads) {
   VOLLEY_ASSERT(threads >= 1);
-  for (int64_t i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+  try {
+    for (int64_t i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+  } catch (const std::system_error&) {
+    stop();  // those that started
+    throw Error("cannot start " + std::to_string(threads) + " threads: out of memory or beyond the system's limit");
+  }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { stop(); }
+
+void ThreadPool::stop() {
   {
     std::lock_guard lock(mutex_);
     stopping_ = true;

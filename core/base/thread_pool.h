@@ -14,7 +14,7 @@ namespace volley {
 // with another caller's loop, the caller does all items itself: results never depend on who computes an item.
 class ThreadPool {
  public:
-  // `threads` includes the caller; at least 1.
+  // `threads` includes the caller; at least 1. Throws Error when the system starts no more.
   explicit ThreadPool(int64_t threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -28,6 +28,7 @@ class ThreadPool {
 
  private:
   void work();
+  void stop();
   void take_items(const std::function<void(int64_t)>& body, int64_t items);
 
   std::vector<std::thread> workers_;

@@ -143,6 +143,9 @@ TEST_F(Cli, TooLittleMemoryIsOneLine) {
   Command run = command({"image", "-m", "large", "bird", "-t", "1"});
   run.memory_limit = 600 << 20;
   expect_failure(run_command(run), 1, "out of memory");
+  run = command({"image", "-m", "toy", "bird", "-t", "1024"});
+  run.memory_limit = 900 << 20;  // too little for the stacks of so many threads
+  expect_failure(run_command(run), 1, "cannot start 1024 threads");
   EXPECT_TRUE(files().empty());
 }
 #endif

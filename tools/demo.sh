@@ -59,18 +59,20 @@ fewer="$(field jacobi forwards) forwards instead of $(field jacobi sequential_fo
 [[ $(field sequential token_hash) == "$(field jacobi token_hash)" ]] ||
   fail "jacobi's tokens are not those that sequential decoding gave for the same seed"
 
-# row NAME TEXT [CHECK]: forwards and the like of one picture, the batch left out; seconds without the check.
+# row NAME TEXT [CHECK]: forwards and the like of one picture, on average; seconds without the check.
 row() {
-  local name=$1 decoder
+  local name=$1 decoder decimals=1
+  if (($(field "$name" count) == 1)); then decimals=0; fi
   decoder=$(sed -n 's/^decoder *//p' "$data/$name.record")
-  printf '%s|%s|%s|%s|%s|%s|%s|%s\n' "$2" "$decoder" "$(field "$name" count)" "$(field "$name" forwards)" \
+  printf '%s|%s|%s|%s|%s|%s|%s|%s\n' "$2" "$decoder" "$(field "$name" count)" \
+    "$(calculate $decimals "$(field "$name" tokens) / $(field "$name" tokens_per_forward)")" \
     "$(calculate 2 "$(field "$name" tokens_per_forward)")" "$(calculate 2 "$(field "$name" rows_per_forward)")" \
     "$(calculate 2 "$(field "$name" total) - $(field "$name" check)")" "${3:-}"
 }
 {
   row grid "a grid"
   row sequential "one, sequentially"
-  row jacobi "the same by Jacobi iteration" "${checked/ tokens/}"
+  row jacobi "the same by Jacobi iteration" "$(field jacobi equal)/$(field jacobi tokens) equal"
   row parallel "a grid in 32 forwards"
 } >"$data/rows"
 
@@ -111,7 +113,7 @@ HTML
 <title>volley: a first picture</title>
 <style>
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 66rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { margin-bottom: 0; }
 h2 { margin: 2.5rem 0 0; font-size: 1.2rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
@@ -140,7 +142,7 @@ HTML
   done <"$data/rows"
   cat <<HTML
 </table></div>
-<p>Forwards, tokens and rows are of one picture; a grid is decoded as one batch. Seconds are of the whole run, with
+<p>Forwards, tokens and rows are of one picture, on average; a grid is decoded as one batch. Seconds are of the whole run, with
 $(field grid threads) threads on the device <code>$(field grid device)</code> in $(field grid dtype), without reading the model and without the
 check.</p>
 HTML

@@ -48,7 +48,9 @@ void Console::set_color(When when) {
   has_color_ = when == When::kAlways || (when == When::kAuto && wanted);
 }
 
-void Console::set_progress(When when) { shows_progress_ = is_terminal_ && when != When::kNever; }
+void Console::set_progress(When when) {
+  shows_progress_ = is_terminal_ && when != When::kNever;
+}
 
 std::string Console::colored(std::string_view text, std::string_view code) const {
   if (!has_color_) return std::string(text);
@@ -65,7 +67,9 @@ void Console::print(std::string_view text) {
   }
 }
 
-void Console::print_line(std::string_view line) { print(std::string(line) + "\n"); }
+void Console::print_line(std::string_view line) {
+  print(std::string(line) + "\n");
+}
 
 void Console::write_error_stream(std::string_view text) {
   while (!text.empty()) {

@@ -54,7 +54,8 @@ std::string as_text() {
     std::string name = info.name;
     name.resize(std::max<size_t>(name.size() + 1, 12), ' ');
     const std::string indent(12, ' ');
-    text += name + info.summary + "\n" + indent + "class " + class_of(info) + "; needs a " + info.needs + "\n";
+    text +=
+        name + info.summary + "\n" + indent + "class " + class_of(info) + "; needs a " + info.needs + "\n";
     for (const DecoderOption& option : info.options) {
       text += indent + option.name + "=" + option.fallback + "  " + option.meaning + "\n";
     }
@@ -79,13 +80,14 @@ int run(const DecodersFlags& flags, Console& console) {
 
 Verb add_decoders(CLI::App& program) {
   const auto flags = std::make_shared<DecodersFlags>();
-  CLI::App& verb = *program.add_subcommand("decoders", "list the decoding methods, their classes and options");
+  CLI::App& verb =
+      *program.add_subcommand("decoders", "list the decoding methods, their classes and options");
   verb.add_flag("--markdown", flags->markdown, "as a table in Markdown");
   add_shared_flags(verb, flags->shared, {"json"});
-  return {.parser = &verb,
-          .schema = std::string(kSchema),
-          .flags = &flags->shared,
-          .run = [flags](Program& p) { return run(*flags, p.console); }};
+  return {
+      .parser = &verb, .schema = std::string(kSchema), .flags = &flags->shared, .run = [flags](Program& p) {
+        return run(*flags, p.console);
+      }};
 }
 
 }  // namespace volley::apps

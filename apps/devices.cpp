@@ -14,7 +14,8 @@ constexpr std::array<const char*, 2> kDevices{"cpu", "cpu-reference"};
 
 int run(const SharedFlags& flags, Console& console) {
   const std::string automatic = make_backend("auto", 1)->info().name;
-  nlohmann::json json{{"schema", kSchema}, {"physical_cores", physical_cores()}, {"devices", nlohmann::json::array()}};
+  nlohmann::json json{
+      {"schema", kSchema}, {"physical_cores", physical_cores()}, {"devices", nlohmann::json::array()}};
   std::string text;
   for (const char* device : kDevices) {
     nlohmann::json entry{{"name", device}};
@@ -49,10 +50,9 @@ Verb add_devices(CLI::App& program) {
   const auto flags = std::make_shared<SharedFlags>();
   CLI::App& verb = *program.add_subcommand("devices", "list the devices that can compute");
   add_shared_flags(verb, *flags, {"json"});
-  return {.parser = &verb,
-          .schema = std::string(kSchema),
-          .flags = flags.get(),
-          .run = [flags](Program& p) { return run(*flags, p.console); }};
+  return {.parser = &verb, .schema = std::string(kSchema), .flags = flags.get(), .run = [flags](Program& p) {
+            return run(*flags, p.console);
+          }};
 }
 
 }  // namespace volley::apps

@@ -14,8 +14,10 @@ namespace volley::apps {
 EventFile::EventFile(std::string path, Existing existing) : path_(std::move(path)) {
   std::error_code code;
   const bool is_file = std::filesystem::is_regular_file(path_, code);
-  if (is_file && existing == Existing::kRefuse) throw Error(path_ + ": exists already; --overwrite replaces it");
-  const int descriptor = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | (is_file ? O_TRUNC : 0), 0666);
+  if (is_file && existing == Existing::kRefuse)
+    throw Error(path_ + ": exists already; --overwrite replaces it");
+  const int descriptor =
+      ::open(path_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | (is_file ? O_TRUNC : 0), 0666);
   if (descriptor >= 0) file_.reset(::fdopen(descriptor, "w"));
   if (file_ == nullptr) throw Error(path_ + ": cannot create: " + std::generic_category().message(errno));
 }
@@ -46,17 +48,17 @@ void EventFile::step(const StepEvent& event) {
 }
 
 void EventFile::picture(const image::ImagePicture& picture, const std::string& file) {
-  nlohmann::json event{
-      {"event", "picture"}, {"picture", picture.index}, {"seed", picture.seed}, {"token_hash", picture.token_hash}};
+  nlohmann::json event{{"event", "picture"},
+                       {"picture", picture.index},
+                       {"seed", picture.seed},
+                       {"token_hash", picture.token_hash}};
   if (!file.empty()) event["file"] = file;
   write(std::move(event));
 }
 
 void EventFile::check(const image::CheckOutcome& outcome) {
-  write({{"event", "check"},
-         {"picture", outcome.index},
-         {"tokens", outcome.tokens},
-         {"equal", outcome.equal}});
+  write(
+      {{"event", "check"}, {"picture", outcome.index}, {"tokens", outcome.tokens}, {"equal", outcome.equal}});
 }
 
 void EventFile::end(const image::ImageResult& result) {

@@ -9,8 +9,8 @@
 
 namespace volley::apps {
 
-// --events: what a run's observer is told, as JSON Lines of schema volley.event/1. Lines are written as they come, each
-// whole, so that another program may follow them.
+// --events: what a run's observer is told, as JSON Lines of schema volley.event/1. Lines are written as they
+// come, each whole, so that another program may follow them.
 class EventFile {
  public:
   enum class Existing : uint8_t { kRefuse, kReplace };

@@ -13,22 +13,25 @@ namespace {
 
 constexpr int64_t kMaxThreads = 1024;
 
-std::string long_name(const std::string& names) { return names.substr(names.rfind(',') + 1); }
+std::string long_name(const std::string& names) {
+  return names.substr(names.rfind(',') + 1);
+}
 
 template <typename T>
 void add_parsed(CLI::App& verb, const NumberFlag& flag, const char* kind, std::function<void(T)> store) {
   const auto parse = [flag, kind, store = std::move(store)](const std::string& text) {
     T value{};
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (error != std::errc() || end != text.data() + text.size() || !(static_cast<double>(value) >= flag.low) ||
-        !(static_cast<double>(value) <= flag.high)) {
-      throw Error(long_name(flag.names) + " " + text + ": expected " + kind + " from " + shortest(flag.low) + " to " +
-                      (flag.high >= 9e18 ? "9223372036854775807" : shortest(flag.high)),
+    if (error != std::errc() || end != text.data() + text.size() ||
+        !(static_cast<double>(value) >= flag.low) || !(static_cast<double>(value) <= flag.high)) {
+      throw Error(long_name(flag.names) + " " + text + ": expected " + kind + " from " + shortest(flag.low) +
+                      " to " + (flag.high >= 9e18 ? "9223372036854775807" : shortest(flag.high)),
                   ErrorKind::kUsage);
     }
     store(value);
   };
-  verb.add_option_function<std::string>(flag.names, parse, flag.meaning)->type_name(std::is_integral_v<T> ? "N" : "X");
+  verb.add_option_function<std::string>(flag.names, parse, flag.meaning)
+      ->type_name(std::is_integral_v<T> ? "N" : "X");
 }
 
 void add_text(CLI::App& verb, const std::string& names, std::string& target, const std::string& type,
@@ -45,8 +48,8 @@ void add_text(CLI::App& verb, const std::string& names, std::string& target, con
 
 // One of a few words.
 template <typename Store>
-void add_choice(CLI::App& verb, const std::string& name, std::vector<std::string> choices, const std::string& meaning,
-                Store store) {
+void add_choice(CLI::App& verb, const std::string& name, std::vector<std::string> choices,
+                const std::string& meaning, Store store) {
   std::string type;
   for (const std::string& choice : choices) type += (type.empty() ? "" : "|") + choice;
   const auto parse = [name, choices, type, store](const std::string& text) {
@@ -74,7 +77,8 @@ const std::map<std::string_view, Adder>& adders() {
        }},
       {"out-dir",
        [](CLI::App& verb, SharedFlags& flags) {
-         add_text(verb, "--out-dir", flags.out_dir, "DIR", "folder for files without a place of their own [out]");
+         add_text(verb, "--out-dir", flags.out_dir, "DIR",
+                  "folder for files without a place of their own [out]");
        }},
       {"format",
        [](CLI::App& verb, SharedFlags& flags) {
@@ -93,7 +97,9 @@ const std::map<std::string_view, Adder>& adders() {
        [](CLI::App& verb, SharedFlags& flags) {
          add_choice(verb, "--dtype", {"auto", "f32", "bf16"},
                     "storage of weights in products [auto: bf16 where the device has it, printed]",
-                    [&flags](size_t i) { flags.dtype = i == 0 ? "auto" : i == 1 ? "f32" : "bf16"; });
+                    [&flags](size_t i) { flags.dtype = i == 0   ? "auto"
+                                                       : i == 1 ? "f32"
+                                                                : "bf16"; });
        }},
       {"threads",
        [](CLI::App& verb, SharedFlags& flags) {
@@ -121,7 +127,10 @@ const std::map<std::string_view, Adder>& adders() {
       {"temperature",
        [](CLI::App& verb, SharedFlags& flags) {
          add_number(verb,
-                    {.names = "--temperature", .meaning = "0: greedy [the model's card]", .low = 0.0, .high = 1000.0},
+                    {.names = "--temperature",
+                     .meaning = "0: greedy [the model's card]",
+                     .low = 0.0,
+                     .high = 1000.0},
                     [&flags](double value) { flags.method.temperature = value; });
        }},
       {"top-k",
@@ -144,10 +153,12 @@ const std::map<std::string_view, Adder>& adders() {
        }},
       {"cfg",
        [](CLI::App& verb, SharedFlags& flags) {
-         add_number(
-             verb,
-             {.names = "--cfg", .meaning = "guidance scale; 1: none [the model's card]", .low = 0.0, .high = 1000.0},
-             [&flags](double value) { flags.method.cfg = value; });
+         add_number(verb,
+                    {.names = "--cfg",
+                     .meaning = "guidance scale; 1: none [the model's card]",
+                     .low = 0.0,
+                     .high = 1000.0},
+                    [&flags](double value) { flags.method.cfg = value; });
        }},
       {"json",
        [](CLI::App& verb, SharedFlags& flags) {
@@ -159,7 +170,8 @@ const std::map<std::string_view, Adder>& adders() {
        }},
       {"check",
        [](CLI::App& verb, SharedFlags& flags) {
-         verb.add_flag("--check", flags.check, "decode again sequentially and report the first differing token");
+         verb.add_flag("--check", flags.check,
+                       "decode again sequentially and report the first differing token");
        }},
       {"dry-run",
        [](CLI::App& verb, SharedFlags& flags) {
@@ -194,11 +206,14 @@ void add_shared_flags(CLI::App& verb, SharedFlags& flags, std::initializer_list<
   for (std::string_view name : names) adders().at(name)(verb, flags);
   verb.add_flag("-q,--quiet", flags.quiet, "only errors on standard error");
   verb.add_flag("-v,--verbose", flags.verbose, "more on standard error: times, counts, memory");
-  add_choice(verb, "--color", {"auto", "always", "never"}, "colours on standard error [auto; NO_COLOR is honoured]",
+  add_choice(verb, "--color", {"auto", "always", "never"},
+             "colours on standard error [auto; NO_COLOR is honoured]",
              [&flags](size_t i) { flags.color = static_cast<When>(i); });
 }
 
-int64_t threads_for(const SharedFlags& flags) { return flags.threads > 0 ? flags.threads : physical_cores(); }
+int64_t threads_for(const SharedFlags& flags) {
+  return flags.threads > 0 ? flags.threads : physical_cores();
+}
 
 std::shared_ptr<const Backend> backend_for(const SharedFlags& flags) {
   return make_backend(flags.device, threads_for(flags));

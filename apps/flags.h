@@ -39,13 +39,14 @@ struct SharedFlags {
   void apply_to(Console& console) const;
 };
 
-// Adds the flags of these names (long, without dashes) to a verb, and those every verb has: --quiet, --verbose,
+// Adds the flags of these names (long, without dashes) to a verb, and those every verb has: --quiet,
+// --verbose,
 // --color.
 void add_shared_flags(CLI::App& verb, SharedFlags& flags, std::initializer_list<std::string_view> names);
 
 // A flag that takes a number. Values outside the range are Error kUsage.
 struct NumberFlag {
-  std::string names;    // "-s,--seed"
+  std::string names;  // "-s,--seed"
   std::string meaning;
   double low = 0.0;
   double high = 0.0;

@@ -43,17 +43,24 @@ void write_png(Console& console, const std::string& path, const image::Picture& 
 }
 
 std::string guidance_text(const ImageRequest& request) {
-  return request.cfg == 1.0 ? "no guidance" : "cfg " + shortest(request.cfg) + " " + std::string(image::guidance_name(request.guidance));
+  return request.cfg == 1.0
+             ? "no guidance"
+             : "cfg " + shortest(request.cfg) + " " + std::string(image::guidance_name(request.guidance));
 }
 
 // Renders a run: files as pictures are finished, progress, events.
 class Renderer : public image::ImageObserver {
  public:
-  Renderer(const ImageFlags& flags, Program& program, const image::ImageModel& model, const ImageRequest& request,
-           const OutputNames& names)
-      : flags_(flags), console_(program.console), model_(model), request_(request), names_(names),
-        progress_(program.console,
-                  {.label = request.decoder.name, .outputs = request.count, .tokens_each = model.card().tokens()}),
+  Renderer(const ImageFlags& flags, Program& program, const image::ImageModel& model,
+           const ImageRequest& request, const OutputNames& names)
+      : flags_(flags),
+        console_(program.console),
+        model_(model),
+        request_(request),
+        names_(names),
+        progress_(
+            program.console,
+            {.label = request.decoder.name, .outputs = request.count, .tokens_each = model.card().tokens()}),
         check_progress_(program.console,
                         {.label = "check", .outputs = request.count, .tokens_each = model.card().tokens()}) {
     if (flags.shared.events.empty()) return;
@@ -68,7 +75,8 @@ class Renderer : public image::ImageObserver {
   }
 
   void on_picture(const ImagePicture& picture) override {
-    const std::string file = flags_.grid ? names_.paths.front() : names_.paths[static_cast<size_t>(picture.index)];
+    const std::string file =
+        flags_.grid ? names_.paths.front() : names_.paths[static_cast<size_t>(picture.index)];
     if (flags_.grid) {
       kept_.push_back(picture);
     } else {
@@ -85,12 +93,13 @@ class Renderer : public image::ImageObserver {
     if (events_) events_->check(outcome);
     const std::string name = "picture " + std::to_string(outcome.index) + " (seed " +
                              std::to_string(request_.seed + static_cast<uint64_t>(outcome.index)) + "): ";
-    const std::string counts = std::to_string(outcome.equal) + " of " + std::to_string(outcome.tokens) + " tokens equal";
+    const std::string counts =
+        std::to_string(outcome.equal) + " of " + std::to_string(outcome.tokens) + " tokens equal";
     const std::string forwards = "; " + request_.decoder.name + " " + std::to_string(outcome.forwards) +
                                  " forwards, sequential " + std::to_string(outcome.sequential_forwards);
     if (outcome.is_equal()) return console_.note(name + console_.good(counts) + forwards);
-    console_.note(name + console_.bad("first difference at position " + std::to_string(outcome.position)) + ": " +
-                  request_.decoder.name + " chose " + std::to_string(outcome.token) + ", sequential " +
+    console_.note(name + console_.bad("first difference at position " + std::to_string(outcome.position)) +
+                  ": " + request_.decoder.name + " chose " + std::to_string(outcome.token) + ", sequential " +
                   std::to_string(outcome.sequential_token) + "; " + counts + forwards);
   }
 
@@ -123,7 +132,8 @@ class Renderer : public image::ImageObserver {
     std::ranges::sort(kept_, {}, &ImagePicture::index);
     const int64_t first = kept_.front().index, count = kept_.back().index - first + 1;
     std::vector<const image::Picture*> cells(static_cast<size_t>(count), nullptr);
-    for (const ImagePicture& picture : kept_) cells[static_cast<size_t>(picture.index - first)] = &picture.picture;
+    for (const ImagePicture& picture : kept_)
+      cells[static_cast<size_t>(picture.index - first)] = &picture.picture;
     const image::GridLayout layout = image::grid_layout(count);
     write_png(console_, names_.paths.front(), image::make_grid(cells, layout),
               make_run_record(model_, request_, kept_, layout));
@@ -148,7 +158,8 @@ ImageRequest make_request(const ImageFlags& flags, const image::ImageCard& card,
   request.check = flags.shared.check ? image::Check::kYes : image::Check::kNo;
   for (const std::string& word : flags.prompt) request.prompt += (request.prompt.empty() ? "" : " ") + word;
   if (!request.prompt.empty() && !flags.class_name.empty()) {
-    throw Error("--class " + flags.class_name + ": does not go with a prompt; give one of the two", ErrorKind::kUsage);
+    throw Error("--class " + flags.class_name + ": does not go with a prompt; give one of the two",
+                ErrorKind::kUsage);
   }
   if (request.prompt.empty() && flags.class_name.empty()) {
     throw Error("image: name what to draw: a prompt such as 'red apple', or --class; volley models info " +
@@ -177,10 +188,10 @@ ImageRequest make_request(const ImageFlags& flags, const image::ImageCard& card,
 }
 
 std::string method_line(const ImageRequest& request) {
-  return image::decoder_text(request.decoder) + " (" + std::string(decoder_class_name(decoder_class(request.decoder))) +
-         "), " + guidance_text(request) + ", temperature " + shortest(request.temperature) + ", top-k " +
-         std::to_string(request.top_k) + ", top-p " + shortest(request.top_p) + ", seed " +
-         std::to_string(request.seed);
+  return image::decoder_text(request.decoder) + " (" +
+         std::string(decoder_class_name(decoder_class(request.decoder))) + "), " + guidance_text(request) +
+         ", temperature " + shortest(request.temperature) + ", top-k " + std::to_string(request.top_k) +
+         ", top-p " + shortest(request.top_p) + ", seed " + std::to_string(request.seed);
 }
 
 int plan(const ImageFlags& flags, const ImageRequest& request, const OutputNames& names, Console& console) {
@@ -192,13 +203,16 @@ int plan(const ImageFlags& flags, const ImageRequest& request, const OutputNames
     console.print_line(json.dump());
     return kExitDone;
   }
-  console.print_line("would make " + plural(request.count, "picture") + " of " + printable(request.class_name, 100) +
-                     " with " + request.model + " by " + method_line(request));
+  console.print_line("would make " + plural(request.count, "picture") + " of " +
+                     printable(request.class_name, 100) + " with " + request.model + " by " +
+                     method_line(request));
   for (const std::string& path : names.paths) console.print_line(path);
   return kExitDone;
 }
 
-std::string seconds_text(double seconds) { return fixed(seconds, seconds < 1.0 ? 3 : 2) + " s"; }
+std::string seconds_text(double seconds) {
+  return fixed(seconds, seconds < 1.0 ? 3 : 2) + " s";
+}
 
 void summarize(const ImageResult& result, Console& console) {
   int64_t tokens = 0, forwards = 0, rows = 0;
@@ -213,18 +227,19 @@ void summarize(const ImageResult& result, Console& console) {
       return fixed(static_cast<double>(sum) / static_cast<double>(std::max<int64_t>(of, 1)), 1);
     };
     console.note(plural(made, "picture") + " of " + printable(result.request.class_name, 100) + " in " +
-                 seconds_text(result.total_seconds - result.check_seconds) + ": " + average(tokens, made) + " tokens in " +
-                 average(forwards, made) + " forwards a picture, " + average(tokens, forwards) + " tokens and " +
-                 average(rows, forwards) + " rows a forward");
+                 seconds_text(result.total_seconds - result.check_seconds) + ": " + average(tokens, made) +
+                 " tokens in " + average(forwards, made) + " forwards a picture, " +
+                 average(tokens, forwards) + " tokens and " + average(rows, forwards) + " rows a forward");
   }
   const Statistics& statistics = result.statistics;
-  console.detail("seconds: load " + fixed(result.load_seconds, 2) + ", prompt " + fixed(statistics.prompt_seconds, 2) +
-                 ", decode " + fixed(statistics.decode_seconds, 2) + ", sample " +
-                 fixed(statistics.sample_seconds, 2) + ", pixels " + fixed(result.pixels_seconds, 2) + ", check " +
-                 fixed(result.check_seconds, 2));
-  console.detail("batch: " + plural(statistics.forwards, "forward") + " of " + plural(statistics.rows, "row") +
-                 ", prompt " + std::to_string(statistics.prompt_forwards) + " of " +
-                 std::to_string(statistics.prompt_rows) + "; peak memory " + byte_count(statistics.peak_bytes));
+  console.detail("seconds: load " + fixed(result.load_seconds, 2) + ", prompt " +
+                 fixed(statistics.prompt_seconds, 2) + ", decode " + fixed(statistics.decode_seconds, 2) +
+                 ", sample " + fixed(statistics.sample_seconds, 2) + ", pixels " +
+                 fixed(result.pixels_seconds, 2) + ", check " + fixed(result.check_seconds, 2));
+  console.detail("batch: " + plural(statistics.forwards, "forward") + " of " +
+                 plural(statistics.rows, "row") + ", prompt " + std::to_string(statistics.prompt_forwards) +
+                 " of " + std::to_string(statistics.prompt_rows) + "; peak memory " +
+                 byte_count(statistics.peak_bytes));
   std::string histogram;
   for (const auto& [length, times] : statistics.accepted) {
     histogram += " " + std::to_string(length) + ":" + std::to_string(times);
@@ -237,8 +252,7 @@ int run(const ImageFlags& flags, Program& program) {
   const SharedFlags& shared = flags.shared;
   const image::ImageCard card = image::read_image_card(find_model(shared.model));
   const ImageRequest request = make_request(flags, card, console);
-  const OutputNames names =
-      name_outputs(shared, flags.grid ? "grid-" : "", flags.grid ? 1 : request.count);
+  const OutputNames names = name_outputs(shared, flags.grid ? "grid-" : "", flags.grid ? 1 : request.count);
   if (shared.dry_run) return plan(flags, request, names, console);
 
   double load_seconds = 0.0;
@@ -268,8 +282,8 @@ int run(const ImageFlags& flags, Program& program) {
     return kExitFailed;
   }
   if (!result.interrupted) return kExitDone;
-  console.error("interrupted: " + std::to_string(result.pictures.size()) + " of " + plural(request.count, "picture") +
-                " finished and kept");
+  console.error("interrupted: " + std::to_string(result.pictures.size()) + " of " +
+                plural(request.count, "picture") + " finished and kept");
   return kExitInterrupted;
 }
 
@@ -289,14 +303,22 @@ Verb add_image(CLI::App& program) {
       ->type_name("WORDS");
   verb.add_option("--class", flags->class_name, "what to draw: the exact name of a class")->type_name("NAME");
   add_integer(verb,
-              {.names = "-n,--count", .meaning = "pictures, made as one batch [1]", .low = 1, .high = image::kMaxCount},
+              {.names = "-n,--count",
+               .meaning = "pictures, made as one batch [1]",
+               .low = 1,
+               .high = image::kMaxCount},
               [flags = flags.get()](int64_t value) { flags->count = value; });
   verb.add_flag("--grid", flags->grid, "one file with all pictures side by side, instead of one each");
-  add_integer(verb, {.names = "--steps", .meaning = "forwards of decoder parallel [the model's card]", .low = 1, .high = 65536},
+  add_integer(verb,
+              {.names = "--steps",
+               .meaning = "forwards of decoder parallel [the model's card]",
+               .low = 1,
+               .high = 65536},
               [flags = flags.get()](int64_t value) { flags->shared.method.steps = value; });
-  add_shared_flags(verb, flags->shared,
-                   {"model", "out", "out-dir", "format", "overwrite", "device", "dtype", "threads", "decoder", "seed",
-                    "temperature", "top-k", "top-p", "cfg", "json", "events", "check", "dry-run", "no-progress"});
+  add_shared_flags(
+      verb, flags->shared,
+      {"model", "out", "out-dir", "format", "overwrite", "device", "dtype", "threads", "decoder", "seed",
+       "temperature", "top-k", "top-p", "cfg", "json", "events", "check", "dry-run", "no-progress"});
   return {.parser = &verb,
           .schema = std::string(image::kImageSchema),
           .flags = &flags->shared,

@@ -36,8 +36,8 @@ int run(const InfoFlags& flags, Console& console) {
   };
   line("file", flags.file);
   line("picture", std::to_string(png.picture.width) + "x" + std::to_string(png.picture.height) + " pixels, " +
-                      std::to_string(record.layout.columns) + "x" + std::to_string(record.layout.rows) + " grid of " +
-                      plural(static_cast<int64_t>(record.pictures.size()), "picture"));
+                      std::to_string(record.layout.columns) + "x" + std::to_string(record.layout.rows) +
+                      " grid of " + plural(static_cast<int64_t>(record.pictures.size()), "picture"));
   line("made by", "volley " + record.volley + " on " + record.device + " in " + record.dtype);
   line("model", request.model);
   for (const auto& [role, hash] : record.weights) line("  " + role, hash);
@@ -65,10 +65,10 @@ Verb add_info(CLI::App& program) {
   CLI::App& verb = *program.add_subcommand("info", "print the run record of a picture");
   verb.add_option("file", flags->file, "PNG file that volley made")->type_name("FILE")->required();
   add_shared_flags(verb, flags->shared, {"json"});
-  return {.parser = &verb,
-          .schema = std::string(kSchema),
-          .flags = &flags->shared,
-          .run = [flags](Program& p) { return run(*flags, p.console); }};
+  return {
+      .parser = &verb, .schema = std::string(kSchema), .flags = &flags->shared, .run = [flags](Program& p) {
+        return run(*flags, p.console);
+      }};
 }
 
 }  // namespace volley::apps

@@ -5,8 +5,8 @@
 
 namespace volley::apps {
 
-// While it lives, the first SIGINT or SIGTERM requests a stop, so that finished results are kept; the second ends the
-// program. One at a time.
+// While it lives, the first SIGINT or SIGTERM requests a stop, so that finished results are kept; the second
+// ends the program. One at a time.
 class InterruptGuard {
  public:
   InterruptGuard();
@@ -22,8 +22,8 @@ class InterruptGuard {
   std::thread relay_;  // from the handler, which may do next to nothing, to the stop source
 };
 
-// Failures to write come back as errors, not as signals; descriptors 0 to 2 are taken, so that no file that is opened
-// later is mistaken for a standard stream.
+// Failures to write come back as errors, not as signals; descriptors 0 to 2 are taken, so that no file that
+// is opened later is mistaken for a standard stream.
 void prepare_process();
 
 }  // namespace volley::apps

@@ -39,7 +39,8 @@ Failure failure_of(const Error& error) {
 
 std::vector<std::string> subcommand_names(const CLI::App& app) {
   std::vector<std::string> names;
-  for (const CLI::App* verb : app.get_subcommands([](const CLI::App*) { return true; })) names.push_back(verb->get_name());
+  for (const CLI::App* verb : app.get_subcommands([](const CLI::App*) { return true; }))
+    names.push_back(verb->get_name());
   return names;
 }
 
@@ -61,12 +62,15 @@ void refuse_extras(const CLI::App& app) {
     if (extra.starts_with("-")) {
       const std::string flag = extra.substr(0, extra.find('='));
       const auto nearest = nearest_names(flag, flag_names(app), 1);
-      throw Error(quote(flag) + ": no such flag" + where + (nearest.empty() ? "" : "; nearest is " + nearest.front()),
-                  ErrorKind::kUsage);
+      throw Error(
+          quote(flag) + ": no such flag" + where + (nearest.empty() ? "" : "; nearest is " + nearest.front()),
+          ErrorKind::kUsage);
     }
     const auto nearest = nearest_names(extra, subcommand_names(app), 1);
-    if (nearest.empty()) throw Error(quote(extra) + ": one word too many for " + app.get_name(), ErrorKind::kUsage);
-    throw Error(quote(extra) + ": no such verb" + where + "; nearest is " + nearest.front(), ErrorKind::kUsage);
+    if (nearest.empty())
+      throw Error(quote(extra) + ": one word too many for " + app.get_name(), ErrorKind::kUsage);
+    throw Error(quote(extra) + ": no such verb" + where + "; nearest is " + nearest.front(),
+                ErrorKind::kUsage);
   }
   for (const CLI::App* verb : app.get_subcommands()) refuse_extras(*verb);
 }
@@ -77,7 +81,9 @@ const CLI::App& reached(const CLI::App& app) {
   return verbs.empty() ? app : reached(*verbs.front());
 }
 
-std::string one_line(std::string_view text) { return printable(text, kLongestMessage); }
+std::string one_line(std::string_view text) {
+  return printable(text, kLongestMessage);
+}
 
 class CommandLine {
  public:
@@ -123,7 +129,8 @@ class CommandLine {
     }
     std::string known;
     for (const std::string& name : subcommand_names(app)) known += (known.empty() ? "" : ", ") + name;
-    throw Error("what to do? " + app.get_name() + " knows " + known + "; --help tells more", ErrorKind::kUsage);
+    throw Error("what to do? " + app.get_name() + " knows " + known + "; --help tells more",
+                ErrorKind::kUsage);
   }
 
   // One line on standard error and, if asked for, an object on standard output.
@@ -182,4 +189,6 @@ int run(int count, char** words) {
 }  // namespace
 }  // namespace volley::apps
 
-int main(int count, char** words) { return volley::apps::run(count, words); }
+int main(int count, char** words) {
+  return volley::apps::run(count, words);
+}

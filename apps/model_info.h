@@ -14,8 +14,8 @@ struct WeightsInfo {
   std::string path;
   std::string family;  // empty: not recognised
   int64_t tensors = 0;
-  int64_t parameters = 0;  // scales of quantised blocks left out
-  int64_t bytes = 0;       // of the tensors
+  int64_t parameters = 0;                 // scales of quantised blocks left out
+  int64_t bytes = 0;                      // of the tensors
   std::map<std::string, int64_t> dtypes;  // parameters and scales by type
 };
 

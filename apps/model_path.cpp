@@ -57,7 +57,8 @@ std::vector<BoxedModel> boxed_models() {
 }
 
 std::string find_model(const std::string& name_or_path) {
-  if (name_or_path.find('/') != std::string::npos || name_or_path == "." || name_or_path == "..") return name_or_path;
+  if (name_or_path.find('/') != std::string::npos || name_or_path == "." || name_or_path == "..")
+    return name_or_path;
   const std::vector<BoxedModel> models = boxed_models();
   std::vector<std::string> names;
   for (const BoxedModel& model : models) {

@@ -5,8 +5,8 @@
 
 namespace volley::apps {
 
-// Folders that may hold model folders, in the order in which they are searched: those of VOLLEY_MODEL_PATH, the
-// installed one beside the program, that of the source tree the program was built from.
+// Folders that may hold model folders, in the order in which they are searched: those of VOLLEY_MODEL_PATH,
+// the installed one beside the program, that of the source tree the program was built from.
 std::vector<std::string> model_folders();
 
 struct BoxedModel {
@@ -16,8 +16,8 @@ struct BoxedModel {
 // Models in those folders, each name once, sorted.
 std::vector<BoxedModel> boxed_models();
 
-// The path of a model: a path as it is (anything with a slash, and "."), else the model of that name in the box. Throws
-// Error kModelMissing naming the nearest.
+// The path of a model: a path as it is (anything with a slash, and "."), else the model of that name in the
+// box. Throws Error kModelMissing naming the nearest.
 std::string find_model(const std::string& name_or_path);
 
 }  // namespace volley::apps

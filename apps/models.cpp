@@ -96,10 +96,8 @@ int show(const InfoFlags& flags, Console& console) {
   const auto weights = open_weights(path);
   const WeightsInfo info = describe_weights(*weights);
   if (flags.shared.json) {
-    console.print_line(nlohmann::json{{"schema", kSchema},
-                                      {"path", path},
-                                      {"weights", {{"model", to_json(info)}}}}
-                           .dump());
+    console.print_line(
+        nlohmann::json{{"schema", kSchema}, {"path", path}, {"weights", {{"model", to_json(info)}}}}.dump());
   } else {
     console.print(padded("weights", 13) + printable(path, 1000) + "\n" + weights_text(info));
   }

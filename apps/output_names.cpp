@@ -39,7 +39,8 @@ Place find_place(const std::string& pattern) {
     const size_t stop = static_cast<size_t>(parsed.ptr - pattern.data());
     if (stop >= pattern.size() || pattern[stop] != 'd' || parsed.ec == std::errc::result_out_of_range ||
         digits > kMaxDigits || digits < 0) {
-      throw Error("--out " + pattern + ": after % expected a number's width and d, as in %03d", ErrorKind::kUsage);
+      throw Error("--out " + pattern + ": after % expected a number's width and d, as in %03d",
+                  ErrorKind::kUsage);
     }
     if (place.begin != std::string::npos) {
       throw Error("--out " + pattern + ": holds two numbers, expected one", ErrorKind::kUsage);
@@ -57,7 +58,8 @@ std::string unescape(std::string text) {
 
 std::string padded(int64_t number, int64_t digits) {
   std::string text = std::to_string(number);
-  if (static_cast<int64_t>(text.size()) < digits) text.insert(0, static_cast<size_t>(digits) - text.size(), '0');
+  if (static_cast<int64_t>(text.size()) < digits)
+    text.insert(0, static_cast<size_t>(digits) - text.size(), '0');
   return text;
 }
 
@@ -74,7 +76,8 @@ int64_t next_number(const std::string& folder, const std::string& prefix) {
   for (fs::directory_iterator entry(folder, code), end; !code && entry != end; entry.increment(code)) {
     std::string name = entry->path().filename().string();
     if (!name.starts_with(prefix) || !name.ends_with(kEnding)) continue;
-    name = name.substr(prefix.size(), name.size() - prefix.size() - std::min(name.size() - prefix.size(), kEnding.size()));
+    name = name.substr(prefix.size(),
+                       name.size() - prefix.size() - std::min(name.size() - prefix.size(), kEnding.size()));
     int64_t number = -1;
     const auto [stop, error] = std::from_chars(name.data(), name.data() + name.size(), number);
     if (error == std::errc() && stop == name.data() + name.size() && number >= 0 && number < INT32_MAX) {
@@ -91,12 +94,15 @@ std::string lower(std::string text) {
 
 }  // namespace
 
-bool has_number(const std::string& pattern) { return find_place(pattern).begin != std::string::npos; }
+bool has_number(const std::string& pattern) {
+  return find_place(pattern).begin != std::string::npos;
+}
 
 std::string with_number(const std::string& pattern, int64_t number) {
   const Place place = find_place(pattern);
   if (place.begin == std::string::npos) return unescape(pattern);
-  return unescape(pattern.substr(0, place.begin)) + padded(number, place.digits) + unescape(pattern.substr(place.end));
+  return unescape(pattern.substr(0, place.begin)) + padded(number, place.digits) +
+         unescape(pattern.substr(place.end));
 }
 
 OutputNames name_outputs(const SharedFlags& flags, const std::string& prefix, int64_t count) {
@@ -111,10 +117,12 @@ OutputNames name_outputs(const SharedFlags& flags, const std::string& prefix, in
     return names;
   }
   if (flags.out == "-") {
-    if (count > 1) throw Error("--out -: standard output takes one file, not " + std::to_string(count), ErrorKind::kUsage);
+    if (count > 1)
+      throw Error("--out -: standard output takes one file, not " + std::to_string(count), ErrorKind::kUsage);
     if (flags.json) throw Error("--out -: standard output is taken by --json", ErrorKind::kUsage);
     if (!flags.out_dir.empty()) throw Error("--out -: does not go with --out-dir", ErrorKind::kUsage);
-    if (::isatty(STDOUT_FILENO) == 1) throw Error("--out -: standard output is a terminal", ErrorKind::kUsage);
+    if (::isatty(STDOUT_FILENO) == 1)
+      throw Error("--out -: standard output is a terminal", ErrorKind::kUsage);
     names.paths = {"-"};
     return names;
   }
@@ -135,7 +143,8 @@ OutputNames name_outputs(const SharedFlags& flags, const std::string& prefix, in
     }
     if (fs::is_directory(path, code)) throw Error(path + ": is a directory, expected a file name to write");
     if (flags.format.empty() && !lower(path).ends_with(kEnding)) {
-      throw Error("--out " + flags.out + ": expected a name that ends in .png (or --format png)", ErrorKind::kUsage);
+      throw Error("--out " + flags.out + ": expected a name that ends in .png (or --format png)",
+                  ErrorKind::kUsage);
     }
     if (!flags.overwrite && fs::exists(fs::symlink_status(path, code))) {
       throw Error(path + ": exists already; --overwrite replaces it");

@@ -18,9 +18,9 @@ struct OutputNames {
 bool has_number(const std::string& pattern);
 std::string with_number(const std::string& pattern, int64_t number);
 
-// Names for `count` files. With --out, file i has number i, and files that exist are refused unless --overwrite says
-// otherwise; without, they are numbered on in --out-dir, "NNN.png" behind `prefix`. Looks, but changes nothing. Throws
-// Error: kUsage for names that do not fit, kFailed for files in the way.
+// Names for `count` files. With --out, file i has number i, and files that exist are refused unless
+// --overwrite says otherwise; without, they are numbered on in --out-dir, "NNN.png" behind `prefix`. Looks,
+// but changes nothing. Throws Error: kUsage for names that do not fit, kFailed for files in the way.
 OutputNames name_outputs(const SharedFlags& flags, const std::string& prefix, int64_t count);
 
 // Makes the folder and tries to write there. Throws Error naming the path.

@@ -15,7 +15,8 @@ RecordedPng read_recorded_png(const std::string& path) {
     if (found != nullptr) throw Error(path + ": holds two run records, expected one");
     found = &text;
   }
-  if (found == nullptr) throw Error(path + ": holds no run record (PNG text " + std::string(image::kRunSchema) + ")");
+  if (found == nullptr)
+    throw Error(path + ": holds no run record (PNG text " + std::string(image::kRunSchema) + ")");
   const std::string subject = path + ": run record";
   RecordedPng png{.picture = image::decode_png(file.bytes()).value_or_throw(path),
                   .json = parse_json(found->text).value_or_throw(subject)};

@@ -39,10 +39,11 @@ void Progress::draw() {
   for (const auto& [index, done] : tokens_) tokens += done;
   const int64_t total = work_.outputs * work_.tokens_each;
   const double seconds = std::chrono::duration<double>(drawn_ - start_).count();
-  console_.progress(bar(tokens, total) + " " + work_.label + " " + std::to_string(tokens) + "/" +
-                    std::to_string(total) + " tokens, " + plural(forwards_, "forward") + ", " +
-                    fixed(static_cast<double>(tokens) / static_cast<double>(std::max<int64_t>(output_forwards_, 1)), 1) +
-                    " a forward, " + fixed(seconds, 1) + " s");
+  console_.progress(
+      bar(tokens, total) + " " + work_.label + " " + std::to_string(tokens) + "/" + std::to_string(total) +
+      " tokens, " + plural(forwards_, "forward") + ", " +
+      fixed(static_cast<double>(tokens) / static_cast<double>(std::max<int64_t>(output_forwards_, 1)), 1) +
+      " a forward, " + fixed(seconds, 1) + " s");
 }
 
 }  // namespace volley::apps

@@ -29,7 +29,8 @@ using Verdict = std::optional<Difference>;
 
 class Remade : public image::ImageObserver {
  public:
-  Remade(Console& console, int64_t count, int64_t tokens) : progress_(console, {.label = "verify", .outputs = count, .tokens_each = tokens}) {}
+  Remade(Console& console, int64_t count, int64_t tokens)
+      : progress_(console, {.label = "verify", .outputs = count, .tokens_each = tokens}) {}
   void on_step(const StepEvent& event) override { progress_.on_step(event); }
   void on_picture(const image::ImagePicture& picture) override { pictures.push_back(picture); }
   void clear() { progress_.clear(); }
@@ -40,9 +41,11 @@ class Remade : public image::ImageObserver {
   Progress progress_;
 };
 
-Verdict differs(std::string what, const std::string& name, const std::string& recorded, const std::string& found) {
-  return Difference{.what = std::move(what),
-                    .message = name + ": recorded " + printable(recorded, 100) + ", found " + printable(found, 100)};
+Verdict differs(std::string what, const std::string& name, const std::string& recorded,
+                const std::string& found) {
+  return Difference{
+      .what = std::move(what),
+      .message = name + ": recorded " + printable(recorded, 100) + ", found " + printable(found, 100)};
 }
 
 Verdict compare_weights(const image::ImageCard& card, const image::RunRecord& record) {
@@ -67,12 +70,16 @@ Verdict compare_weights(const image::ImageCard& card, const image::RunRecord& re
 // What the record says of the file and the model, before anything is made from it.
 Verdict compare_frame(const image::ImageCard& card, const RecordedPng& png) {
   const image::RunRecord& record = png.record;
-  const auto size = [](int64_t width, int64_t height) { return std::to_string(width) + "x" + std::to_string(height); };
+  const auto size = [](int64_t width, int64_t height) {
+    return std::to_string(width) + "x" + std::to_string(height);
+  };
   const std::string recorded = size(record.width, record.height);
   const std::string actual = size(png.picture.width, png.picture.height);
   if (recorded != actual) return differs("record", "size", recorded, actual);
-  const std::string expected = size(record.layout.columns * card.image_size, record.layout.rows * card.image_size);
-  if (recorded != expected) return differs("record", "size", recorded, expected + " by the grid and the model");
+  const std::string expected =
+      size(record.layout.columns * card.image_size, record.layout.rows * card.image_size);
+  if (recorded != expected)
+    return differs("record", "size", recorded, expected + " by the grid and the model");
   if (record.request.class_id >= static_cast<int64_t>(card.classes.size())) {
     return differs("record", "class_id", std::to_string(record.request.class_id),
                    std::to_string(card.classes.size()) + " classes");
@@ -105,12 +112,14 @@ Verdict compare_remade(const RecordedPng& png, const image::RunRecord& again,
                        std::span<const image::ImagePicture> pictures, bool device_is_recorded) {
   const image::RunRecord& record = png.record;
   const int64_t first = record.pictures.front().index;
-  std::vector<const image::Picture*> cells(static_cast<size_t>(record.pictures.back().index - first + 1), nullptr);
+  std::vector<const image::Picture*> cells(static_cast<size_t>(record.pictures.back().index - first + 1),
+                                           nullptr);
   for (size_t i = 0; i < pictures.size(); ++i) {
     const std::string name = "picture " + std::to_string(pictures[i].index);
     const auto& recorded = record.pictures[i];
     if (recorded.seed != pictures[i].seed) {
-      return differs("record", name + ": seed", std::to_string(recorded.seed), std::to_string(pictures[i].seed));
+      return differs("record", name + ": seed", std::to_string(recorded.seed),
+                     std::to_string(pictures[i].seed));
     }
     if (recorded.token_hash != pictures[i].token_hash) {
       return differs("tokens", name + ": hash of its tokens", recorded.token_hash, pictures[i].token_hash);
@@ -132,11 +141,12 @@ Verdict compare_remade(const RecordedPng& png, const image::RunRecord& again,
 
 Verdict verify(const VerifyFlags& flags, const RecordedPng& png, Program& program) {
   const image::RunRecord& record = png.record;
-  const image::ImageCard card =
-      image::read_image_card(find_model(flags.shared.model.empty() ? record.request.model : flags.shared.model));
+  const image::ImageCard card = image::read_image_card(
+      find_model(flags.shared.model.empty() ? record.request.model : flags.shared.model));
   if (auto verdict = compare_weights(card, record)) return verdict;
   if (auto verdict = compare_frame(card, png)) return verdict;
-  if (record.dtype != "f32" && record.dtype != "bf16") return differs("record", "dtype", record.dtype, "f32 or bf16");
+  if (record.dtype != "f32" && record.dtype != "bf16")
+    return differs("record", "dtype", record.dtype, "f32 or bf16");
 
   SharedFlags shared = flags.shared;
   const bool device_is_recorded = shared.device == "auto";
@@ -170,13 +180,15 @@ int run(const VerifyFlags& flags, Program& program) {
   }
   const auto count = static_cast<int64_t>(png.record.pictures.size());
   if (flags.shared.json) {
-    nlohmann::json json{{"schema", kSchema}, {"file", flags.file}, {"pictures", count}, {"identical", !verdict}};
+    nlohmann::json json{
+        {"schema", kSchema}, {"file", flags.file}, {"pictures", count}, {"identical", !verdict}};
     if (verdict) json["difference"] = {{"what", verdict->what}, {"message", verdict->message}};
     console.print_line(json.dump());
   } else if (verdict) {
     console.print_line(flags.file + ": differs: " + verdict->what + ": " + verdict->message);
   } else {
-    console.print_line(flags.file + ": identical: " + plural(count, "picture") + " made again, tokens and pixels equal");
+    console.print_line(flags.file + ": identical: " + plural(count, "picture") +
+                       " made again, tokens and pixels equal");
   }
   return verdict ? kExitFailed : kExitDone;
 }
@@ -190,10 +202,10 @@ Verb add_verify(CLI::App& program) {
   verb.add_option("file", flags->file, "PNG file that volley made")->type_name("FILE")->required();
   add_shared_flags(verb, flags->shared, {"model", "device", "threads", "json", "no-progress"});
   flags->shared.model.clear();
-  return {.parser = &verb,
-          .schema = std::string(kSchema),
-          .flags = &flags->shared,
-          .run = [flags](Program& p) { return run(*flags, p); }};
+  return {
+      .parser = &verb, .schema = std::string(kSchema), .flags = &flags->shared, .run = [flags](Program& p) {
+        return run(*flags, p);
+      }};
 }
 
 }  // namespace volley::apps

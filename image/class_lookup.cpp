@@ -12,7 +12,9 @@ namespace {
 
 constexpr int64_t kOffered = 5;
 
-bool is_word_byte(unsigned char c) { return std::isalnum(c) != 0 || c >= 0x80; }
+bool is_word_byte(unsigned char c) {
+  return std::isalnum(c) != 0 || c >= 0x80;
+}
 
 // Lower case; every run of other bytes than letters and digits becomes one space.
 std::string words_of(std::string_view text) {
@@ -32,15 +34,18 @@ std::string words_of(std::string_view text) {
 bool holds_words(const std::string& words, const std::string& part) {
   if (part.empty()) return false;
   const std::string padded = " " + words + " ";
-  return padded.find(" " + part + " ") != std::string::npos || padded.find(" " + part + "s ") != std::string::npos;
+  return padded.find(" " + part + " ") != std::string::npos ||
+         padded.find(" " + part + "s ") != std::string::npos;
 }
 
-[[noreturn]] void fail(std::string_view what, std::string_view text, const std::vector<std::string>& candidates) {
+[[noreturn]] void fail(std::string_view what, std::string_view text,
+                       const std::vector<std::string>& candidates) {
   std::string offer;
   for (const std::string& name : nearest_choices(text, candidates, kOffered)) {
     offer += (offer.empty() ? "" : ", ") + name;
   }
-  throw Error(std::string(what) + " " + quote(text) + ": no such class; nearest are " + offer, ErrorKind::kUsage);
+  throw Error(std::string(what) + " " + quote(text) + ": no such class; nearest are " + offer,
+              ErrorKind::kUsage);
 }
 
 }  // namespace

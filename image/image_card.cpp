@@ -21,7 +21,8 @@ constexpr size_t kMaxClasses = 100000;
 // A file of the folder: a plain name, so that a card cannot reach outside.
 std::string part_file(const ImageCard& card, const JsonFields& fields, const std::string& path) {
   const std::string file = fields.text("file");
-  if (file.empty() || file.find('/') != std::string::npos || file.find('\0') != std::string::npos || file == "..") {
+  if (file.empty() || file.find('/') != std::string::npos || file.find('\0') != std::string::npos ||
+      file == "..") {
     throw Error(path + ": key 'file': expected a plain file name, found " + quote(file));
   }
   return (fs::path(card.folder) / file).string();
@@ -48,12 +49,14 @@ SamplingDefaults parse_defaults(const JsonFields& fields, const std::string& pat
 
 void expect_equal(const std::string& path, const std::string& key, int64_t expected, int64_t found) {
   if (expected != found) {
-    throw Error(path + ": " + key + ": expected " + std::to_string(expected) + ", found " + std::to_string(found));
+    throw Error(path + ": " + key + ": expected " + std::to_string(expected) + ", found " +
+                std::to_string(found));
   }
 }
 
 template <typename Config>
-std::optional<CardPart<Config>> parse_transformer(const ImageCard& card, const JsonFields& root, std::string_view role,
+std::optional<CardPart<Config>> parse_transformer(const ImageCard& card, const JsonFields& root,
+                                                  std::string_view role,
                                                   Config (*parse)(const nlohmann::json&, const std::string&),
                                                   const std::string& config_path) {
   if (!root.has(role)) return std::nullopt;
@@ -101,8 +104,8 @@ std::string_view guidance_name(GuidanceSchedule::Kind kind) {
 }
 
 std::optional<GuidanceSchedule::Kind> guidance_of(std::string_view name) {
-  for (auto kind :
-       {GuidanceSchedule::Kind::kConstant, GuidanceSchedule::Kind::kInterval, GuidanceSchedule::Kind::kLinear}) {
+  for (auto kind : {GuidanceSchedule::Kind::kConstant, GuidanceSchedule::Kind::kInterval,
+                    GuidanceSchedule::Kind::kLinear}) {
     if (name == guidance_name(kind)) return kind;
   }
   return std::nullopt;
@@ -120,7 +123,8 @@ ImageCard read_image_card(const std::string& folder) {
   const JsonFields fields(config, path);
   const std::string format = fields.text("format");
   if (format != kImageModelFormat) {
-    throw Error(path + ": key 'format': expected " + std::string(kImageModelFormat) + ", found " + quote(format));
+    throw Error(path + ": key 'format': expected " + std::string(kImageModelFormat) + ", found " +
+                quote(format));
   }
   ImageCard card{.folder = folder,
                  .name = printable(fields.text("name"), 100),

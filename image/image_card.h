@@ -66,8 +66,9 @@ struct ClassChoice {
 
 // The class of that name. Throws Error kUsage offering the five nearest.
 ClassChoice find_class(const ImageCard& card, std::string_view name);
-// The class of that name, or the one that holds the longest name among the prompt's words ("a red apple, please" names
-// "red apple"). Letter case counts for nothing. Throws Error kUsage offering the five nearest classes or names.
+// The class of that name, or the one that holds the longest name among the prompt's words ("a red apple,
+// please" names "red apple"). Letter case counts for nothing. Throws Error kUsage offering the five nearest
+// classes or names.
 ClassChoice find_prompt(const ImageCard& card, std::string_view prompt);
 
 // The candidates nearest to `text`: those that contain it first, then by edit distance; each once.

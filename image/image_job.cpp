@@ -40,7 +40,11 @@ class Collector : public Observer {
  public:
   Collector(std::span<const int64_t> items, const ImageRequest& request, const ImageControl& control,
             PixelDecoder& pixels, double& pixels_seconds, int64_t tokens)
-      : items_(items), request_(request), control_(control), pixels_(pixels), pixels_seconds_(pixels_seconds),
+      : items_(items),
+        request_(request),
+        control_(control),
+        pixels_(pixels),
+        pixels_seconds_(pixels_seconds),
         tokens_(items.size(), std::vector<int32_t>(static_cast<size_t>(tokens), -1)) {}
 
   void on_step(const StepEvent& event) override {
@@ -80,7 +84,8 @@ class Collector : public Observer {
 
 class CheckProgress : public Observer {
  public:
-  CheckProgress(std::span<const int64_t> items, const ImageControl& control) : items_(items), control_(control) {}
+  CheckProgress(std::span<const int64_t> items, const ImageControl& control)
+      : items_(items), control_(control) {}
   void on_step(const StepEvent& event) override {
     if (control_.observer == nullptr) return;
     StepEvent of_item = event;
@@ -97,15 +102,14 @@ std::vector<Generation> make_generations(const ImageModel& model, const ImageReq
                                          std::span<const int64_t> items) {
   const StepModel& network = model.step_model();
   const std::array<int32_t, 1> prompt{model.class_token(request.class_id)};
-  Generation generation{
-      .prompt = token_prompt(network, prompt),
-      .chain = {.guidance = {.kind = request.guidance,
-                             .scale = static_cast<float>(request.cfg),
-                             .interval = request.cfg_interval},
-                .temperature = static_cast<float>(request.temperature),
-                .top_k = static_cast<int32_t>(request.top_k),
-                .top_p = static_cast<float>(request.top_p)},
-      .max_tokens = model.card().tokens()};
+  Generation generation{.prompt = token_prompt(network, prompt),
+                        .chain = {.guidance = {.kind = request.guidance,
+                                               .scale = static_cast<float>(request.cfg),
+                                               .interval = request.cfg_interval},
+                                  .temperature = static_cast<float>(request.temperature),
+                                  .top_k = static_cast<int32_t>(request.top_k),
+                                  .top_p = static_cast<float>(request.top_p)},
+                        .max_tokens = model.card().tokens()};
   if (request.cfg != 1.0) {
     const std::array<int32_t, 1> nothing{model.null_class_token()};
     generation.unconditional = token_prompt(network, nothing);
@@ -147,8 +151,9 @@ CheckOutcome compare(int64_t item, const GenerationOutput& made, const Generatio
   return outcome;
 }
 
-void check_batch(const ImageModel& model, std::span<const Generation> generations, std::span<const int64_t> items,
-                 std::span<const GenerationOutput> outputs, const ImageControl& control, ImageResult& result) {
+void check_batch(const ImageModel& model, std::span<const Generation> generations,
+                 std::span<const int64_t> items, std::span<const GenerationOutput> outputs,
+                 const ImageControl& control, ImageResult& result) {
   const StopWatch watch(result.check_seconds);
   const auto sequential = make_decoder({.name = "sequential"});
   const auto session = make_session(model, *sequential, generations);
@@ -164,7 +169,9 @@ void check_batch(const ImageModel& model, std::span<const Generation> generation
 
 }  // namespace
 
-bool ImageResult::is_check_equal() const { return std::ranges::all_of(checks, &CheckOutcome::is_equal); }
+bool ImageResult::is_check_equal() const {
+  return std::ranges::all_of(checks, &CheckOutcome::is_equal);
+}
 
 ImageResult run_image(const ImageModel& model, const ImageRequest& request, const ImageControl& control,
                       int64_t batch) {
@@ -183,12 +190,13 @@ ImageResult run_image(const ImageModel& model, const ImageRequest& request, cons
     const StopWatch watch(result.total_seconds);
     for (size_t begin = 0; begin < all_items.size() && !control.stop.stop_requested();
          begin += static_cast<size_t>(batch)) {
-      const auto items = std::span(all_items).subspan(
-          begin, std::min(static_cast<size_t>(batch), all_items.size() - begin));
+      const auto items =
+          std::span(all_items).subspan(begin, std::min(static_cast<size_t>(batch), all_items.size() - begin));
       const std::vector<Generation> generations = make_generations(model, request, items);
       if (!session) session = make_session(model, *decoder, generations);
       Collector collector(items, request, control, pixels, result.pixels_seconds, model.card().tokens());
-      const auto outputs = decoder->decode(*session, generations, {.observer = &collector, .stop = control.stop});
+      const auto outputs =
+          decoder->decode(*session, generations, {.observer = &collector, .stop = control.stop});
       for (size_t i = 0; i < outputs.size(); ++i) {
         if (!outputs[i].finished) continue;
         result.pictures.push_back({.index = items[i],
@@ -210,8 +218,8 @@ ImageResult run_image(const ImageModel& model, const ImageRequest& request, cons
   return result;
 }
 
-RunRecord make_run_record(const ImageModel& model, const ImageRequest& request, std::span<const ImagePicture> pictures,
-                          GridLayout layout) {
+RunRecord make_run_record(const ImageModel& model, const ImageRequest& request,
+                          std::span<const ImagePicture> pictures, GridLayout layout) {
   RunRecord record{.volley = std::string(version()),
                    .request = request,
                    .weights = model.weights(),
@@ -221,7 +229,8 @@ RunRecord make_run_record(const ImageModel& model, const ImageRequest& request, 
                    .height = layout.rows * model.card().image_size,
                    .layout = layout};
   for (const ImagePicture& picture : pictures) {
-    record.pictures.push_back({.index = picture.index, .seed = picture.seed, .token_hash = picture.token_hash});
+    record.pictures.push_back(
+        {.index = picture.index, .seed = picture.seed, .token_hash = picture.token_hash});
   }
   return record;
 }

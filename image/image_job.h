@@ -30,7 +30,7 @@ struct CheckOutcome {
   int64_t index = 0;
   int64_t tokens = 0;
   int64_t equal = 0;
-  int64_t forwards = 0;             // of the method
+  int64_t forwards = 0;  // of the method
   int64_t sequential_forwards = 0;
   // First difference, if any.
   int64_t position = -1;
@@ -78,14 +78,14 @@ struct ImageResult {
   std::map<std::string, std::string> weights;
   std::string device;
   std::string dtype;
-  int64_t threads = 0;  // 0: not known
+  int64_t threads = 0;                // 0: not known
   std::vector<PictureInfo> pictures;  // that were finished
   std::vector<CheckOutcome> checks;
   Statistics statistics;
   double load_seconds = 0.0;    // the caller's to fill in
   double pixels_seconds = 0.0;  // codes to pixels
   double check_seconds = 0.0;
-  double total_seconds = 0.0;   // of the run, loading left out
+  double total_seconds = 0.0;  // of the run, loading left out
   bool interrupted = false;
 
   bool is_check_equal() const;
@@ -94,14 +94,15 @@ struct ImageResult {
 // Pictures that are decoded together; results do not depend on it.
 inline constexpr int64_t kImageBatch = 16;
 
-// Makes the pictures of a request whose method was chosen (choose_method) for the model's transformer. Pictures are
-// decoded in true batches of at most `batch` and delivered as soon as each is whole. Throws Error.
+// Makes the pictures of a request whose method was chosen (choose_method) for the model's transformer.
+// Pictures are decoded in true batches of at most `batch` and delivered as soon as each is whole. Throws
+// Error.
 ImageResult run_image(const ImageModel& model, const ImageRequest& request, const ImageControl& control,
                       int64_t batch = kImageBatch);
 
 // The record of a file that holds these pictures in a grid.
-RunRecord make_run_record(const ImageModel& model, const ImageRequest& request, std::span<const ImagePicture> pictures,
-                          GridLayout layout);
+RunRecord make_run_record(const ImageModel& model, const ImageRequest& request,
+                          std::span<const ImagePicture> pictures, GridLayout layout);
 
 inline constexpr std::string_view kImageSchema = "volley.image/1";
 nlohmann::json to_json(const ImageResult& result);

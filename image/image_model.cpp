@@ -30,10 +30,11 @@ ImageModel::ImageModel(ImageCard card, const Options& options)
       backend_(options.backend),
       weight_type_(options.weight_type),
       transformer_(options.transformer) {
-  const bool is_there = transformer_ == Transformer::kLlamaGen ? card_.llamagen.has_value() : card_.arpg.has_value();
+  const bool is_there =
+      transformer_ == Transformer::kLlamaGen ? card_.llamagen.has_value() : card_.arpg.has_value();
   if (!is_there) {
-    throw Error(card_.folder + ": model " + card_.name + " has no " + std::string(transformer_name(transformer_)) +
-                    " transformer",
+    throw Error(card_.folder + ": model " + card_.name + " has no " +
+                    std::string(transformer_name(transformer_)) + " transformer",
                 ErrorKind::kModelMissing);
   }
   // The hash is of what is read here; files are not changed in place while they are mapped.
@@ -47,15 +48,17 @@ ImageModel::ImageModel(ImageCard card, const Options& options)
   }
   if (transformer_ == Transformer::kLlamaGen) {
     const auto source = open("llamagen", card_.llamagen->file);
-    llamagen_ =
-        std::make_unique<const LlamaGen>(card_.llamagen->config, WeightLoader(*source, *backend_, weight_type_));
+    llamagen_ = std::make_unique<const LlamaGen>(card_.llamagen->config,
+                                                 WeightLoader(*source, *backend_, weight_type_));
   } else {
     const auto source = open("arpg", card_.arpg->file);
     arpg_ = std::make_unique<const Arpg>(card_.arpg->config, WeightLoader(*source, *backend_, weight_type_));
   }
 }
 
-const SamplingDefaults& ImageModel::defaults() const { return defaults_of(card_, transformer_); }
+const SamplingDefaults& ImageModel::defaults() const {
+  return defaults_of(card_, transformer_);
+}
 
 const StepModel& ImageModel::step_model() const {
   if (llamagen_) return *llamagen_;

@@ -12,8 +12,8 @@ enum class Transformer : uint8_t { kLlamaGen, kArpg };
 // "llamagen", "arpg": keys of the card and of a run record's weights.
 std::string_view transformer_name(Transformer transformer);
 
-// The networks that make pictures, loaded on one backend: a transformer that chooses the codes and a tokenizer that
-// turns them into pixels. Const and shareable.
+// The networks that make pictures, loaded on one backend: a transformer that chooses the codes and a
+// tokenizer that turns them into pixels. Const and shareable.
 class ImageModel {
  public:
   struct Options {
@@ -21,7 +21,8 @@ class ImageModel {
     WeightType weight_type = WeightType::kF32;
     Transformer transformer = Transformer::kLlamaGen;
   };
-  // Throws Error naming file and fault; kModelMissing if a file of the card, or the transformer, is not there.
+  // Throws Error naming file and fault; kModelMissing if a file of the card, or the transformer, is not
+  // there.
   ImageModel(ImageCard card, const Options& options);
 
   const ImageCard& card() const { return card_; }

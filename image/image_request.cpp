@@ -18,8 +18,10 @@ std::vector<int64_t> ImageRequest::items() const {
 Transformer transformer_for(const DecoderSpec& decoder) {
   decoder_class(decoder);  // throws for unknown names
   if (decoder.name == "masked") {
-    throw Error("--decoder masked: needs a masked model; pictures come from sequential, lookup, tree, jacobi, parallel",
-                ErrorKind::kUsage);
+    throw Error(
+        "--decoder masked: needs a masked model; pictures come from sequential, lookup, tree, jacobi, "
+        "parallel",
+        ErrorKind::kUsage);
   }
   return decoder.name == "parallel" ? Transformer::kArpg : Transformer::kLlamaGen;
 }
@@ -50,7 +52,8 @@ void choose_method(const ImageCard& card, const MethodChoices& choices, ImageReq
     request.decoder = parse_decoder_spec(choices.decoder);
   }
   const Transformer transformer = transformer_for(request.decoder);
-  const bool is_there = transformer == Transformer::kLlamaGen ? card.llamagen.has_value() : card.arpg.has_value();
+  const bool is_there =
+      transformer == Transformer::kLlamaGen ? card.llamagen.has_value() : card.arpg.has_value();
   if (!is_there) {
     throw Error("--decoder " + request.decoder.name + ": model " + card.name + " has no " +
                     std::string(transformer_name(transformer)) + " transformer",
@@ -59,7 +62,8 @@ void choose_method(const ImageCard& card, const MethodChoices& choices, ImageReq
   const SamplingDefaults& defaults = defaults_of(card, transformer);
   if (choices.steps) {
     if (request.decoder.name != "parallel") {
-      throw Error("--steps: decoder " + request.decoder.name + " has no steps; only parallel has", ErrorKind::kUsage);
+      throw Error("--steps: decoder " + request.decoder.name + " has no steps; only parallel has",
+                  ErrorKind::kUsage);
     }
     if (request.decoder.options.contains("steps")) {
       throw Error("--steps: --decoder states steps as well; give one of the two", ErrorKind::kUsage);

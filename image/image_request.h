@@ -16,8 +16,8 @@ inline constexpr int64_t kMaxCount = 1000000;  // pictures of a run
 
 enum class Check : uint8_t { kNo, kYes };
 
-// What makes a run's pixels what they are, besides the weights and the storage they are multiplied in. Item i of the
-// run uses seed + i, so each can be made alone.
+// What makes a run's pixels what they are, besides the weights and the storage they are multiplied in. Item i
+// of the run uses seed + i, so each can be made alone.
 struct ImageRequest {
   std::string model;   // its name
   std::string prompt;  // as asked, or empty
@@ -48,8 +48,9 @@ struct MethodChoices {
   std::optional<double> top_p;
 };
 
-// Fills the method's fields of `request`. "auto" is jacobi where the model has a raster-order transformer, parallel
-// where it has only the other or steps are asked for. Throws Error kUsage for what does not go together, kModelMissing for a transformer the model lacks.
+// Fills the method's fields of `request`. "auto" is jacobi where the model has a raster-order transformer,
+// parallel where it has only the other or steps are asked for. Throws Error kUsage for what does not go
+// together, kModelMissing for a transformer the model lacks.
 void choose_method(const ImageCard& card, const MethodChoices& choices, ImageRequest& request);
 
 // The transformer a method runs. Throws Error kUsage for methods that make no pictures.

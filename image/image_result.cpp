@@ -42,7 +42,8 @@ nlohmann::json statistics_json(const ImageResult& result) {
 
 const nlohmann::json& list(const nlohmann::json& json, const char* key, const std::string& subject) {
   const auto found = json.find(key);
-  if (found == json.end() || !found->is_array()) throw Error(subject + ": key '" + key + "': expected a list");
+  if (found == json.end() || !found->is_array())
+    throw Error(subject + ": key '" + key + "': expected a list");
   return *found;
 }
 
@@ -83,8 +84,9 @@ nlohmann::json to_json(const ImageResult& result) {
                       {"statistics", statistics_json(result)},
                       {"interrupted", result.interrupted}};
   for (const PictureInfo& picture : result.pictures) {
-    nlohmann::json entry{{"index", picture.index},   {"seed", picture.seed},         {"token_hash", picture.token_hash},
-                         {"tokens", picture.tokens}, {"forwards", picture.forwards}, {"rows", picture.rows}};
+    nlohmann::json entry{{"index", picture.index},           {"seed", picture.seed},
+                         {"token_hash", picture.token_hash}, {"tokens", picture.tokens},
+                         {"forwards", picture.forwards},     {"rows", picture.rows}};
     if (!picture.file.empty()) entry["file"] = picture.file;
     json["pictures"].push_back(std::move(entry));
   }
@@ -109,7 +111,8 @@ ImageResult read_image_result(const nlohmann::json& json, const std::string& sub
   const JsonFields fields(json, subject);
   const std::string schema = fields.text("schema");
   if (schema != kImageSchema) {
-    throw Error(subject + ": key 'schema': expected " + std::string(kImageSchema) + ", found " + quote(schema));
+    throw Error(subject + ": key 'schema': expected " + std::string(kImageSchema) + ", found " +
+                quote(schema));
   }
   ImageResult result{.volley = fields.text("volley"),
                      .request = read_request(fields.object("request")),
@@ -143,7 +146,8 @@ ImageResult read_image_result(const nlohmann::json& json, const std::string& sub
       const JsonFields first = check.object("first_difference");
       outcome.position = first.integer("position", count);
       outcome.token = static_cast<int32_t>(first.integer("token", {INT32_MIN, INT32_MAX}));
-      outcome.sequential_token = static_cast<int32_t>(first.integer("sequential_token", {INT32_MIN, INT32_MAX}));
+      outcome.sequential_token =
+          static_cast<int32_t>(first.integer("sequential_token", {INT32_MIN, INT32_MAX}));
     }
     result.checks.push_back(outcome);
   }

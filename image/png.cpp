@@ -45,7 +45,9 @@ std::string text_chunk(const PngText& text) {
   return chunk_bytes("iTXt", text.keyword + std::string("\0\0\0\0\0", 5) + text.text);
 }
 
-bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
+bool is_letter(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
 
 }  // namespace
 
@@ -54,8 +56,8 @@ std::string encode_png(const Picture& picture, std::span<const PngText> texts) {
   const auto append = [](void* context, void* data, int size) {
     static_cast<std::string*>(context)->append(static_cast<const char*>(data), static_cast<size_t>(size));
   };
-  if (stbi_write_png_to_func(append, &file, static_cast<int>(picture.width), static_cast<int>(picture.height), 3,
-                             picture.rgb.data(), static_cast<int>(3 * picture.width)) == 0) {
+  if (stbi_write_png_to_func(append, &file, static_cast<int>(picture.width), static_cast<int>(picture.height),
+                             3, picture.rgb.data(), static_cast<int>(3 * picture.width)) == 0) {
     throw Error("out of memory: cannot pack a picture of " + std::to_string(picture.width) + "x" +
                 std::to_string(picture.height) + " pixels");
   }
@@ -73,8 +75,10 @@ Result<std::vector<PngChunk>> parse_png(std::span<const std::byte> file) {
   while (chunks.empty() || chunks.back().type != "IEND") {
     const std::string at = " at byte " + std::to_string(reader.position());
     std::span<const std::byte> length_bytes, type, data, crc;
-    if (!reader.take(4, length_bytes) || !reader.take(4, type)) return Fault{"PNG ends without an IEND chunk"};
-    if (!std::ranges::all_of(as_text(type), is_letter)) return Fault{"PNG chunk" + at + ": type is no four letters"};
+    if (!reader.take(4, length_bytes) || !reader.take(4, type))
+      return Fault{"PNG ends without an IEND chunk"};
+    if (!std::ranges::all_of(as_text(type), is_letter))
+      return Fault{"PNG chunk" + at + ": type is no four letters"};
     const std::string name = "PNG chunk " + std::string(as_text(type)) + at;
     const uint32_t length = from_big_endian(length_bytes);
     if (length > kMaxLength || !reader.take(length, data) || !reader.take(4, crc)) {
@@ -127,12 +131,13 @@ Result<Picture> decode_png(std::span<const std::byte> file) {
   const auto header = chunks.value().front().data;
   const int64_t wide = from_big_endian(header), high = from_big_endian(header.subspan(4));
   if (wide < 1 || high < 1 || wide > kMaxPngSide || high > kMaxPngSide || wide * high > kMaxPngPixels) {
-    return Fault{"PNG of " + std::to_string(wide) + "x" + std::to_string(high) + " pixels: too large or empty"};
+    return Fault{"PNG of " + std::to_string(wide) + "x" + std::to_string(high) +
+                 " pixels: too large or empty"};
   }
   int width = 0, height = 0, channels = 0;
   const std::unique_ptr<uint8_t, decltype(&stbi_image_free)> pixels(
-      stbi_load_from_memory(reinterpret_cast<const stbi_uc*>(file.data()), static_cast<int>(file.size()), &width,
-                            &height, &channels, 3),
+      stbi_load_from_memory(reinterpret_cast<const stbi_uc*>(file.data()), static_cast<int>(file.size()),
+                            &width, &height, &channels, 3),
       &stbi_image_free);
   if (pixels == nullptr) return Fault{std::string("PNG pixels cannot be unpacked: ") + stbi_failure_reason()};
   Picture picture{.width = width, .height = height};

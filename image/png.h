@@ -29,9 +29,9 @@ struct PngChunk {
   std::span<const std::byte> data;
 };
 
-// The chunks of a PNG file held in memory. Faults: another signature, lengths that do not fit, types that are no
-// letters, a wrong CRC, IHDR not first or not of its size, IEND missing or not last.
-// Ref: W3C, Portable Network Graphics (PNG) Specification, sections 5 and 11
+// The chunks of a PNG file held in memory. Faults: another signature, lengths that do not fit, types that are
+// no letters, a wrong CRC, IHDR not first or not of its size, IEND missing or not last. Ref: W3C, Portable
+// Network Graphics (PNG) Specification, sections 5 and 11
 Result<std::vector<PngChunk>> parse_png(std::span<const std::byte> file);
 
 // The uncompressed texts among the chunks. Faults: a keyword or text that is not what the specification says.
@@ -41,8 +41,8 @@ Result<std::vector<PngText>> read_png_texts(std::span<const PngChunk> chunks);
 inline constexpr int64_t kMaxPngSide = 16384;
 inline constexpr int64_t kMaxPngPixels = int64_t{1} << 26;
 
-// The pixels of a PNG file as 8-bit RGB. Faults: those of parse_png, a picture beyond the limits, and whatever the
-// decoder refuses.
+// The pixels of a PNG file as 8-bit RGB. Faults: those of parse_png, a picture beyond the limits, and
+// whatever the decoder refuses.
 Result<Picture> decode_png(std::span<const std::byte> file);
 
 }  // namespace volley::image

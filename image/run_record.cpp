@@ -24,9 +24,13 @@ std::string read_hash(const JsonFields& fields, std::string_view key, const std:
 
 }  // namespace
 
-std::string hash_tokens(std::span<const int32_t> tokens) { return sha256_hex(std::as_bytes(tokens)); }
+std::string hash_tokens(std::span<const int32_t> tokens) {
+  return sha256_hex(std::as_bytes(tokens));
+}
 
-std::string_view weight_type_name(WeightType type) { return type == WeightType::kBF16 ? "bf16" : "f32"; }
+std::string_view weight_type_name(WeightType type) {
+  return type == WeightType::kBF16 ? "bf16" : "f32";
+}
 
 nlohmann::json to_json(const RunRecord& record) {
   nlohmann::json json = to_json(record.request);
@@ -79,7 +83,8 @@ RunRecord read_run_record(const nlohmann::json& json, const std::string& subject
                                .seed = read_seed(picture),
                                .token_hash = read_hash(picture, "token_hash", subject + ": pictures")});
   }
-  const auto unordered = std::ranges::adjacent_find(record.pictures, std::ranges::greater_equal{}, &RecordedPicture::index);
+  const auto unordered =
+      std::ranges::adjacent_find(record.pictures, std::ranges::greater_equal{}, &RecordedPicture::index);
   if (unordered != record.pictures.end()) {
     throw Error(subject + ": key 'pictures': expected increasing 'index'");
   }

@@ -10,7 +10,8 @@
 
 namespace volley::image {
 
-inline constexpr std::string_view kRunSchema = "volley.run/1";  // also the keyword of the PNG text that holds it
+inline constexpr std::string_view kRunSchema =
+    "volley.run/1";  // also the keyword of the PNG text that holds it
 
 // One picture of a file.
 struct RecordedPicture {
@@ -28,9 +29,9 @@ struct RunRecord {
   std::map<std::string, std::string> weights;  // SHA-256 by role
   std::string device;
   std::string dtype;
-  int64_t width = 0;   // of the file
+  int64_t width = 0;  // of the file
   int64_t height = 0;
-  GridLayout layout;                      // cell i holds item first + i, the first item being that of the first picture
+  GridLayout layout;  // cell i holds item first + i, the first item being that of the first picture
   std::vector<RecordedPicture> pictures;  // increasing index, at least one
 };
 

@@ -3,10 +3,13 @@
 
 namespace {
 
-// The decoder grows its buffer with what a file claims to hold; no picture that is accepted needs more than this.
+// The decoder grows its buffer with what a file claims to hold; no picture that is accepted needs more than
+// this.
 constexpr std::size_t kLargestBlock = std::size_t{1} << 29;
 
-void* limited_malloc(std::size_t bytes) { return bytes > kLargestBlock ? nullptr : std::malloc(bytes); }
+void* limited_malloc(std::size_t bytes) {
+  return bytes > kLargestBlock ? nullptr : std::malloc(bytes);
+}
 void* limited_realloc(void* block, std::size_t bytes) {
   return bytes > kLargestBlock ? nullptr : std::realloc(block, bytes);
 }

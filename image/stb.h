@@ -1,6 +1,7 @@
 #pragma once
 
-// The parts of the stb libraries that are used, declared alike where they are built and where they are called.
+// The parts of the stb libraries that are used, declared alike where they are built and where they are
+// called.
 
 #define STBI_ONLY_PNG
 #define STBI_NO_STDIO

@@ -86,6 +86,8 @@ std::string Sha256::hex() {
   return text;
 }
 
-std::string sha256_hex(std::span<const std::byte> bytes) { return Sha256().update(bytes).hex(); }
+std::string sha256_hex(std::span<const std::byte> bytes) {
+  return Sha256().update(bytes).hex();
+}
 
 }  // namespace volley

@@ -2,6 +2,8 @@
 
 namespace volley {
 
-std::string_view version() { return VOLLEY_VERSION; }
+std::string_view version() {
+  return VOLLEY_VERSION;
+}
 
 }  // namespace volley

@@ -1,5 +1,5 @@
-// The broken files of the readers' tests, given to the command: one line that names file and fault, no signal, nothing
-// written.
+// The broken files of the readers' tests, given to the command: one line that names file and fault, no
+// signal, nothing written.
 #include "tests/unit/apps/cli_fixture.h"
 #include "tests/unit/io/bad_files.h"
 
@@ -44,7 +44,8 @@ TEST_F(CliBadFiles, AModelFolderWithABadWeightFileNamesIt) {
     if (!std::filesystem::is_regular_file(file, code) || file.ends_with(".index.json")) continue;
     SCOPED_TRACE(bad.name);
     std::filesystem::copy_file(file, inside, std::filesystem::copy_options::overwrite_existing);
-    expect_one_line(volley({"image", "-m", "toy", "--class", "animal-bird", "--decoder", "sequential"}), 1, inside);
+    expect_one_line(volley({"image", "-m", "toy", "--class", "animal-bird", "--decoder", "sequential"}), 1,
+                    inside);
     ++count;
   }
   EXPECT_GE(count, 60);
@@ -73,18 +74,22 @@ TEST_F(CliBadFiles, WeightsThatDoNotFitTheConfigNameTheTensor) {
     nlohmann::json changed = good;
     changed[nlohmann::json::json_pointer(pointer)] = std::move(value);
     write_text(config, changed.dump());
-    const CommandResult result = volley({"image", "-m", "toy", "--class", "animal-bird", "--decoder", "sequential"});
+    const CommandResult result =
+        volley({"image", "-m", "toy", "--class", "animal-bird", "--decoder", "sequential"});
     expect_one_line(result, 1, part);
   };
-  fails_with("/llamagen/dim", 32, "llamagen.safetensors: tensor tok_embeddings.weight: expected shape [32, 32], found [32, 16]");
+  fails_with("/llamagen/dim", 32,
+             "llamagen.safetensors: tensor tok_embeddings.weight: expected shape [32, 32], found [32, 16]");
   fails_with("/llamagen/n_layer", 3, "llamagen.safetensors: tensor layers.2.");
   fails_with("/llamagen/n_layer", 1, "llamagen.safetensors: tensor layers.1.");
   fails_with("/llamagen/n_head", 3, "dim 16");
   fails_with("/vq/ch", 64, "vq.safetensors: tensor ");
-  fails_with("/vq/file", "llamagen.safetensors", "llamagen.safetensors: tensor quantize.embedding.weight: missing");
+  fails_with("/vq/file", "llamagen.safetensors",
+             "llamagen.safetensors: tensor quantize.embedding.weight: missing");
   write_text(config, good.dump());
   std::filesystem::remove(box_.file("toy/vq.safetensors"));
-  expect_one_line(volley({"image", "-m", "toy", "--class", "animal-bird"}), 4, "vq.safetensors: no such file");
+  expect_one_line(volley({"image", "-m", "toy", "--class", "animal-bird"}), 4,
+                  "vq.safetensors: no such file");
 }
 
 }  // namespace

@@ -28,10 +28,13 @@ class Cli : public testing::Test {
             .folder = work_.file("w"),
             .environment = {{"VOLLEY_MODEL_PATH", box_.path().string()}}};
   }
-  CommandResult volley(std::vector<std::string> arguments) const { return run_command(command(std::move(arguments))); }
+  CommandResult volley(std::vector<std::string> arguments) const {
+    return run_command(command(std::move(arguments)));
+  }
 
   // The same with --json: checks the exit code and the schema and returns the object.
-  nlohmann::json json_of(std::vector<std::string> arguments, const std::string& schema, int exit_code = 0) const {
+  nlohmann::json json_of(std::vector<std::string> arguments, const std::string& schema,
+                         int exit_code = 0) const {
     arguments.push_back("--json");
     const CommandResult result = volley(arguments);
     EXPECT_EQ(result.exit_code, exit_code) << result.err;
@@ -59,7 +62,8 @@ class Cli : public testing::Test {
   std::set<std::string> files() const {
     std::set<std::string> names;
     for (const auto& entry : std::filesystem::recursive_directory_iterator(work_.file("w"))) {
-      if (!entry.is_directory()) names.insert(std::filesystem::relative(entry.path(), work_.file("w")).string());
+      if (!entry.is_directory())
+        names.insert(std::filesystem::relative(entry.path(), work_.file("w")).string());
     }
     return names;
   }

@@ -21,7 +21,8 @@ TEST_F(CliImage, NumbersItsFilesAndNeverOverwrites) {
   EXPECT_EQ(first.out, "out/000.png\n");
   EXPECT_EQ(first.error_lines().front(), "\"red apple\" -> class food-fruit");
   const std::string bytes = read_text(path("out/000.png"));
-  EXPECT_EQ(volley({"image", "-m", "toy", "--class", "food-fruit", "-n", "2"}).out, "out/001.png\nout/002.png\n");
+  EXPECT_EQ(volley({"image", "-m", "toy", "--class", "food-fruit", "-n", "2"}).out,
+            "out/001.png\nout/002.png\n");
   EXPECT_EQ(volley({"image", "-m", "toy", "bird", "--grid", "-n", "3"}).out, "out/grid-000.png\n");
   EXPECT_EQ(volley({"image", "-m", "toy", "bird", "--out-dir", "other"}).out, "other/000.png\n");
   EXPECT_EQ(read_text(path("out/000.png")), bytes);
@@ -31,11 +32,13 @@ TEST_F(CliImage, NumbersItsFilesAndNeverOverwrites) {
 
 TEST_F(CliImage, GivenNamesAreRefusedWhenTheyExist) {
   EXPECT_EQ(volley({"image", "-m", "toy", "bird", "-o", "b.png"}).out, "b.png\n");
-  expect_failure(volley({"image", "-m", "toy", "bird", "-o", "b.png", "-s", "1"}), 1, "b.png: exists already");
+  expect_failure(volley({"image", "-m", "toy", "bird", "-o", "b.png", "-s", "1"}), 1,
+                 "b.png: exists already");
   const std::string before = read_text(path("b.png"));
   EXPECT_EQ(volley({"image", "-m", "toy", "bird", "-o", "b.png", "-s", "1", "--overwrite"}).exit_code, 0);
   EXPECT_NE(read_text(path("b.png")), before);
-  EXPECT_EQ(volley({"image", "-m", "toy", "bird", "-o", "x-%02d.png", "-n", "2"}).out, "x-00.png\nx-01.png\n");
+  EXPECT_EQ(volley({"image", "-m", "toy", "bird", "-o", "x-%02d.png", "-n", "2"}).out,
+            "x-00.png\nx-01.png\n");
   EXPECT_EQ(volley({"image", "-m", "toy", "bird", "-o", "100%%.png"}).out, "100%.png\n");
   const CommandResult standard = volley({"image", "-m", "toy", "bird", "-o", "-"});
   EXPECT_EQ(standard.out, before) << "the same bytes on standard output";
@@ -44,12 +47,14 @@ TEST_F(CliImage, GivenNamesAreRefusedWhenTheyExist) {
 TEST_F(CliImage, ABatchIsItsSinglesByteForByte) {
   for (const char* decoder : {"sequential", "jacobi", "parallel"}) {
     const std::string name = decoder;
-    EXPECT_EQ(volley({"image", "-m", "toy", "bird", "-n", "3", "-s", "5", "--decoder", decoder, "-o", name + "-%d.png", "-t", "2"})
+    EXPECT_EQ(volley({"image", "-m", "toy", "bird", "-n", "3", "-s", "5", "--decoder", decoder, "-o",
+                      name + "-%d.png", "-t", "2"})
                   .exit_code,
               0);
     for (int i = 0; i < 3; ++i) {
       const std::string single = name + "-single-" + std::to_string(i) + ".png";
-      volley({"image", "-m", "toy", "bird", "-s", std::to_string(5 + i), "--decoder", decoder, "-o", single, "-t", "1"});
+      volley({"image", "-m", "toy", "bird", "-s", std::to_string(5 + i), "--decoder", decoder, "-o", single,
+              "-t", "1"});
       EXPECT_EQ(pixels(single), pixels(name + "-" + std::to_string(i) + ".png")) << single;
     }
   }
@@ -67,7 +72,8 @@ TEST_F(CliImage, TheGridHoldsThePictures) {
   volley({"image", "-m", "toy", "bird", "-n", "3", "-o", "p%d.png"});
   volley({"image", "-m", "toy", "bird", "-n", "3", "--grid", "-o", "g.png"});
   const image::Picture a = pixels("p0.png"), b = pixels("p1.png"), c = pixels("p2.png");
-  EXPECT_EQ(pixels("g.png"), image::make_grid(std::vector<const image::Picture*>{&a, &b, &c}, {.columns = 2, .rows = 2}));
+  EXPECT_EQ(pixels("g.png"),
+            image::make_grid(std::vector<const image::Picture*>{&a, &b, &c}, {.columns = 2, .rows = 2}));
 }
 
 TEST_F(CliImage, CheckReportsEachPicture) {
@@ -86,7 +92,8 @@ TEST_F(CliImage, CheckReportsEachPicture) {
 }
 
 TEST_F(CliImage, JsonFollowsItsSchema) {
-  const auto json = json_of({"image", "-m", "toy", "red apple", "-n", "2", "--decoder", "jacobi", "--check"}, "volley.image.1.json");
+  const auto json = json_of({"image", "-m", "toy", "red apple", "-n", "2", "--decoder", "jacobi", "--check"},
+                            "volley.image.1.json");
   EXPECT_EQ(json["request"]["prompt"], "red apple");
   EXPECT_EQ(json["pictures"][1]["file"], "out/001.png");
   EXPECT_EQ(json["checks"][0]["equal"], kToyTokens);
@@ -103,7 +110,10 @@ TEST_F(CliImage, JsonFollowsItsSchema) {
 }
 
 TEST_F(CliImage, EventsAreJsonLines) {
-  EXPECT_EQ(volley({"image", "-m", "toy", "bird", "-n", "2", "--decoder", "jacobi", "--check", "--events", "e.jsonl"}).exit_code, 0);
+  EXPECT_EQ(volley({"image", "-m", "toy", "bird", "-n", "2", "--decoder", "jacobi", "--check", "--events",
+                    "e.jsonl"})
+                .exit_code,
+            0);
   std::istringstream lines(read_text(path("e.jsonl")));
   std::map<std::string, int> kinds;
   std::map<int, std::map<int, int>> tokens;

@@ -11,7 +11,8 @@ namespace volley::test {
 namespace {
 
 TEST_F(Cli, HelpIsAsRecorded) {
-  for (const std::string verb : {"", "image", "info", "verify", "decoders", "devices", "models", "models info", "models list"}) {
+  for (const std::string verb :
+       {"", "image", "info", "verify", "decoders", "devices", "models", "models info", "models list"}) {
     std::vector<std::string> arguments;
     std::istringstream words(verb);
     for (std::string word; words >> word;) arguments.push_back(word);
@@ -63,8 +64,8 @@ TEST_F(Cli, ListingsFollowTheirSchemas) {
 
 TEST_F(Cli, InterruptionKeepsFinishedPictures) {
   for (int number : {SIGINT, SIGTERM}) {
-    Command run = command({"image", "-m", "toy", "bird", "-n", "20000", "-o", "i" + std::to_string(number) + "-%05d.png",
-                           "--decoder", "sequential"});
+    Command run = command({"image", "-m", "toy", "bird", "-n", "20000", "-o",
+                           "i" + std::to_string(number) + "-%05d.png", "--decoder", "sequential"});
     run.on_output = [number](pid_t process) { ::kill(process, number); };
     const CommandResult result = run_command(run);
     expect_failure(result, 130, "interrupted: ");
@@ -79,8 +80,8 @@ TEST_F(Cli, InterruptionKeepsFinishedPictures) {
 }
 
 TEST_F(Cli, AnInterruptedGridHoldsWhatWasFinished) {
-  Command run = command({"image", "-m", "toy", "bird", "-n", "20000", "--grid", "--decoder", "sequential", "--events",
-                         "/dev/stdout"});
+  Command run = command({"image", "-m", "toy", "bird", "-n", "20000", "--grid", "--decoder", "sequential",
+                         "--events", "/dev/stdout"});
   bool has_told = false;
   run.on_output = [&](pid_t process) {
     has_told = true;
@@ -98,9 +99,12 @@ TEST_F(Cli, AnInterruptedGridHoldsWhatWasFinished) {
 
 TEST_F(Cli, LostOutputIsAFailureAndNoSignal) {
   for (auto output : {StandardOutput::kClosed, StandardOutput::kFull, StandardOutput::kPipeWithoutReader}) {
-    for (const std::vector<std::string>& arguments :
-         {std::vector<std::string>{"decoders"}, {"--help"}, {"image", "-m", "toy", "bird"},
-          {"image", "-m", "toy", "bird", "--json"}, {"models", "info", "toy", "--json"}, {"image", "-m", "toy", "bird", "-o", "-"}}) {
+    for (const std::vector<std::string>& arguments : {std::vector<std::string>{"decoders"},
+                                                      {"--help"},
+                                                      {"image", "-m", "toy", "bird"},
+                                                      {"image", "-m", "toy", "bird", "--json"},
+                                                      {"models", "info", "toy", "--json"},
+                                                      {"image", "-m", "toy", "bird", "-o", "-"}}) {
       Command run = command(arguments);
       run.output = output;
       expect_failure(run_command(run), 1, "standard output: cannot write");
@@ -111,13 +115,18 @@ TEST_F(Cli, LostOutputIsAFailureAndNoSignal) {
 TEST_F(Cli, UnwritablePlacesAreNamedAndNothingIsLeft) {
   write_text(path("file"), "in the way");
   expect_failure(volley({"image", "-m", "toy", "bird", "-o", "file/x.png"}), 1, "file/x.png: ");
-  expect_failure(volley({"image", "-m", "toy", "bird", "--out-dir", "file"}), 1, "file: cannot make the folder");
-  expect_failure(volley({"image", "-m", "toy", "bird", "--out-dir", "file/below"}), 1, "file/below: cannot make the folder");
+  expect_failure(volley({"image", "-m", "toy", "bird", "--out-dir", "file"}), 1,
+                 "file: cannot make the folder");
+  expect_failure(volley({"image", "-m", "toy", "bird", "--out-dir", "file/below"}), 1,
+                 "file/below: cannot make the folder");
   expect_failure(volley({"image", "-m", "toy", "bird", "-o", "nowhere/x.png"}), 1, "nowhere/x.png: ");
   expect_failure(volley({"image", "-m", "toy", "bird", "-o", "/dev/full"}), 1, "/dev/full: cannot write");
-  expect_failure(volley({"image", "-m", "toy", "bird", "--events", "nowhere/e.jsonl", "-o", "y.png"}), 1, "nowhere/e.jsonl: ");
-  expect_failure(volley({"image", "-m", "toy", "bird", "--events", "/dev/full", "-o", "y.png"}), 1, "/dev/full: ");
-  expect_failure(volley({"image", "-m", "toy", "bird", "-o", std::string(300, 'n') + ".png"}), 1, "nnn.png: ");
+  expect_failure(volley({"image", "-m", "toy", "bird", "--events", "nowhere/e.jsonl", "-o", "y.png"}), 1,
+                 "nowhere/e.jsonl: ");
+  expect_failure(volley({"image", "-m", "toy", "bird", "--events", "/dev/full", "-o", "y.png"}), 1,
+                 "/dev/full: ");
+  expect_failure(volley({"image", "-m", "toy", "bird", "-o", std::string(300, 'n') + ".png"}), 1,
+                 "nnn.png: ");
   std::filesystem::create_directory(path("folder.png"));
   expect_failure(volley({"image", "-m", "toy", "bird", "-o", "folder.png"}), 1, "folder.png: is a directory");
   Command run = command({"image", "-m", "toy", "bird", "-o", "z.png"});
@@ -135,7 +144,8 @@ TEST_F(Cli, TooLittleMemoryIsOneLine) {
   nlohmann::json config = read_json_file(folder + "/config.json");
   config["vq"]["codebook_size"] = 8 << 20;
   write_text(folder + "/config.json", config.dump());
-  const std::string header = R"({"quantize.embedding.weight":{"dtype":"F32","shape":[8388608,8],"data_offsets":[0,268435456]}})";
+  const std::string header =
+      R"({"quantize.embedding.weight":{"dtype":"F32","shape":[8388608,8],"data_offsets":[0,268435456]}})";
   std::string start(8, '\0');
   start[0] = static_cast<char>(header.size());
   write_text(folder + "/vq.safetensors", start + header);

@@ -14,7 +14,8 @@ class CliVerify : public Cli {
   void forge(const std::string& name, const std::function<void(image::Picture&, nlohmann::json&)>& change) {
     const std::string bytes = read_text(path(name));
     image::Picture picture = image::decode_png(as_bytes(bytes)).value_or_throw(name);
-    auto texts = image::read_png_texts(image::parse_png(as_bytes(bytes)).value_or_throw(name)).value_or_throw(name);
+    auto texts =
+        image::read_png_texts(image::parse_png(as_bytes(bytes)).value_or_throw(name)).value_or_throw(name);
     ASSERT_EQ(texts.size(), 1u);
     nlohmann::json record = nlohmann::json::parse(texts[0].text);
     EXPECT_EQ(schema_fault(record, "volley.run.1.json"), "");
@@ -27,14 +28,17 @@ class CliVerify : public Cli {
     arguments.insert(arguments.end(), more.begin(), more.end());
     const auto json = json_of(arguments, "volley.verify.1.json", 1);
     EXPECT_EQ(json["identical"], false);
-    return json["difference"]["what"].get<std::string>() + ": " + json["difference"]["message"].get<std::string>();
+    return json["difference"]["what"].get<std::string>() + ": " +
+           json["difference"]["message"].get<std::string>();
   }
 };
 
 TEST_F(CliVerify, WhatWasMadeIsIdentical) {
   volley({"image", "-m", "toy", "bird", "-n", "3", "-o", "a%d.png", "-s", "9", "--decoder", "tree"});
-  volley({"image", "-m", "toy", "bird", "-n", "5", "--grid", "-o", "g.png", "--decoder", "parallel", "--steps", "7"});
-  volley({"image", "-m", "toy", "bird", "-o", "r.png", "-d", "cpu-reference", "--dtype", "f32", "--cfg", "1"});
+  volley({"image", "-m", "toy", "bird", "-n", "5", "--grid", "-o", "g.png", "--decoder", "parallel",
+          "--steps", "7"});
+  volley(
+      {"image", "-m", "toy", "bird", "-o", "r.png", "-d", "cpu-reference", "--dtype", "f32", "--cfg", "1"});
   for (const char* file : {"a0.png", "a2.png", "g.png", "r.png"}) {
     const auto json = json_of({"verify", file}, "volley.verify.1.json");
     EXPECT_EQ(json["identical"], true) << json;
@@ -46,7 +50,8 @@ TEST_F(CliVerify, WhatWasMadeIsIdentical) {
 
 TEST_F(CliVerify, OnePixelOffIsFound) {
   volley({"image", "-m", "toy", "bird", "-o", "a.png"});
-  forge("a.png", [](image::Picture& picture, nlohmann::json&) { picture.rgb[3 * (5 * kToySide + 9) + 1] ^= 1; });
+  forge("a.png",
+        [](image::Picture& picture, nlohmann::json&) { picture.rgb[3 * (5 * kToySide + 9) + 1] ^= 1; });
   EXPECT_NE(difference().find("pixels: pixel at column 9, row 5: recorded rgb "), std::string::npos);
   EXPECT_EQ(volley({"verify", "forged.png"}).exit_code, 1);
 }
@@ -62,9 +67,11 @@ TEST_F(CliVerify, AChangedRecordIsFound) {
   EXPECT_TRUE(difference_with("/seed", 1).starts_with("record: picture 0: seed: recorded 0, found 1"));
   EXPECT_TRUE(difference_with("/temperature", 0.0).starts_with("tokens: picture 0: hash"));
   EXPECT_TRUE(difference_with("/cfg", 4.0).starts_with("tokens: "));
-  EXPECT_TRUE(difference_with("/class_id", 0).starts_with("record: class: recorded animal-bird, found food-fruit"));
+  EXPECT_TRUE(
+      difference_with("/class_id", 0).starts_with("record: class: recorded animal-bird, found food-fruit"));
   EXPECT_TRUE(difference_with("/class_id", 77).starts_with("record: class_id"));
-  EXPECT_TRUE(difference_with("/pictures/0/token_hash", std::string(64, '0')).starts_with("tokens: picture 0: hash"));
+  EXPECT_TRUE(
+      difference_with("/pictures/0/token_hash", std::string(64, '0')).starts_with("tokens: picture 0: hash"));
   EXPECT_TRUE(difference_with("/decoder_class", "own model").starts_with("record: decoder_class: "));
   EXPECT_TRUE(difference_with("/width", 32).starts_with("record: size: "));
   EXPECT_TRUE(difference_with("/note", "hello").starts_with("record: note: "));

@@ -19,9 +19,9 @@ struct Command {
   std::string folder;                              // to run in
   std::map<std::string, std::string> environment;  // on top of this process's
   StandardOutput output = StandardOutput::kPipe;
-  std::optional<int64_t> memory_limit;    // bytes of address space
-  std::optional<int64_t> file_limit;      // bytes of a file
-  std::function<void(pid_t)> on_output;   // called once, when the first output came
+  std::optional<int64_t> memory_limit;   // bytes of address space
+  std::optional<int64_t> file_limit;     // bytes of a file
+  std::function<void(pid_t)> on_output;  // called once, when the first output came
 };
 
 struct CommandResult {

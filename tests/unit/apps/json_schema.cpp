@@ -33,7 +33,8 @@ bool has_type(const json& value, const std::string& type) {
 
 class Validator {
  public:
-  std::string fault(const json& value, const json& schema, const std::string& file, const std::string& where) {
+  std::string fault(const json& value, const json& schema, const std::string& file,
+                    const std::string& where) {
     static const std::set<std::string> kNoRules{"$schema", "title", "$defs"};
     std::string found;
     for (const auto& [keyword, rule] : schema.items()) {
@@ -47,7 +48,9 @@ class Validator {
  private:
   std::string check(const json& value, const std::string& keyword, const json& rule, const json& schema,
                     const std::string& file, const std::string& where) {
-    const auto fail = [&](const std::string& what) { return where + ": " + what + ", found " + value.dump().substr(0, 200); };
+    const auto fail = [&](const std::string& what) {
+      return where + ": " + what + ", found " + value.dump().substr(0, 200);
+    };
     if (keyword == "$ref") return follow(value, rule.get<std::string>(), file, where);
     if (keyword == "anyOf") {
       std::string faults;
@@ -66,13 +69,18 @@ class Validator {
       }
       return fail("expected one of " + rule.dump());
     }
-    if (keyword == "minimum") return !value.is_number() || value.get<double>() >= rule.get<double>() ? "" : fail("too small");
-    if (keyword == "maximum") return !value.is_number() || value.get<double>() <= rule.get<double>() ? "" : fail("too large");
+    if (keyword == "minimum")
+      return !value.is_number() || value.get<double>() >= rule.get<double>() ? "" : fail("too small");
+    if (keyword == "maximum")
+      return !value.is_number() || value.get<double>() <= rule.get<double>() ? "" : fail("too large");
     if (keyword == "pattern") {
       if (!value.is_string()) return {};
-      return std::regex_search(value.get<std::string>(), std::regex(rule.get<std::string>())) ? "" : fail("expected " + rule.dump());
+      return std::regex_search(value.get<std::string>(), std::regex(rule.get<std::string>()))
+                 ? ""
+                 : fail("expected " + rule.dump());
     }
-    if (keyword == "minItems") return !value.is_array() || value.size() >= rule.get<size_t>() ? "" : fail("too short");
+    if (keyword == "minItems")
+      return !value.is_array() || value.size() >= rule.get<size_t>() ? "" : fail("too short");
     if (keyword == "items") {
       if (!value.is_array()) return {};
       for (size_t i = 0; i < value.size(); ++i) {

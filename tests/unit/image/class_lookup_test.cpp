@@ -9,7 +9,8 @@ namespace {
 ImageCard test_card() {
   ImageCard card;
   card.classes = {"food-fruit", "food-drink", "animal-bird", "sky & weather", "hand-fingers-open", "time"};
-  card.names = {{"apple", 0}, {"apple juice", 1}, {"bird", 2}, {"cloud with rain", 3}, {"red apple", 0}, {"watch", 5}};
+  card.names = {{"apple", 0},           {"apple juice", 1}, {"bird", 2},
+                {"cloud with rain", 3}, {"red apple", 0},   {"watch", 5}};
   return card;
 }
 
@@ -48,11 +49,15 @@ TEST(ClassLookup, TheLongestNameCountsAndOnlyWholeWords) {
 TEST(ClassLookup, OffersTheFiveNearest) {
   const ImageCard card = test_card();
   EXPECT_EQ(message_of([&] { find_class(card, "food-friut"); }),
-            "--class 'food-friut': no such class; nearest are food-fruit, food-drink, time, animal-bird, sky & weather");
+            "--class 'food-friut': no such class; nearest are food-fruit, food-drink, time, animal-bird, sky "
+            "& weather");
   const std::string offer = message_of([&] { find_class(card, "fingers"); });
-  EXPECT_NE(offer.find("nearest are hand-fingers-open, "), std::string::npos) << "what contains it comes first: " << offer;
-  EXPECT_NE(message_of([&] { find_prompt(card, "rain"); }).find("nearest are cloud with rain, "), std::string::npos);
-  EXPECT_NE(message_of([&] { find_prompt(card, "\x1b[31m\n"); }).find("\\x1b"), std::string::npos) << "fit for a terminal";
+  EXPECT_NE(offer.find("nearest are hand-fingers-open, "), std::string::npos)
+      << "what contains it comes first: " << offer;
+  EXPECT_NE(message_of([&] { find_prompt(card, "rain"); }).find("nearest are cloud with rain, "),
+            std::string::npos);
+  EXPECT_NE(message_of([&] { find_prompt(card, "\x1b[31m\n"); }).find("\\x1b"), std::string::npos)
+      << "fit for a terminal";
 }
 
 }  // namespace

@@ -53,7 +53,8 @@ TEST(ImageCard, ReadsAFolder) {
 TEST(ImageCard, RefusesWhatDoesNotFitTogether) {
   EXPECT_EQ(message_with([](json& c) { c["format"] = "other/1"; }),
             "/config.json: key 'format': expected volley.image_model/1, found 'other/1'");
-  EXPECT_EQ(message_with([](json& c) { c["image_size"] = 32; }), "/config.json: image_size: expected 16, found 32");
+  EXPECT_EQ(message_with([](json& c) { c["image_size"] = 32; }),
+            "/config.json: image_size: expected 16, found 32");
   EXPECT_EQ(message_with([](json& c) { c["classes"].push_back("one more"); }),
             "/config.json: llamagen: num_classes: expected 5, found 4");
   EXPECT_EQ(message_with([](json& c) { c["classes"][1] = "food-fruit"; }),

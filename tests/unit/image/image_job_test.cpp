@@ -37,15 +37,18 @@ class ImageJob : public testing::Test {
 
   ImageRequest request(const std::string& decoder, int64_t count, Check check = Check::kNo) {
     const ImageCard card = read_image_card(folder_.path().string());
-    ImageRequest made{.model = card.name, .class_name = "animal-bird", .class_id = 2, .count = count, .seed = 11};
+    ImageRequest made{
+        .model = card.name, .class_name = "animal-bird", .class_id = 2, .count = count, .seed = 11};
     made.check = check;
     choose_method(card, {.decoder = decoder}, made);
     return made;
   }
 
-  ImageResult run(const ImageRequest& request, Recorder& recorder, int64_t batch = kImageBatch, int64_t threads = 1) {
-    const ImageModel model(read_image_card(folder_.path().string()),
-                           {.backend = make_backend("cpu", threads), .transformer = transformer_for(request.decoder)});
+  ImageResult run(const ImageRequest& request, Recorder& recorder, int64_t batch = kImageBatch,
+                  int64_t threads = 1) {
+    const ImageModel model(
+        read_image_card(folder_.path().string()),
+        {.backend = make_backend("cpu", threads), .transformer = transformer_for(request.decoder)});
     return run_image(model, request, {.observer = &recorder, .stop = recorder.stop.get_token()}, batch);
   }
 

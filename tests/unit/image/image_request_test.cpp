@@ -65,8 +65,10 @@ TEST_F(ChooseMethod, RefusesWhatDoesNotGoTogether) {
             "--steps: decoder sequential has no steps; only parallel has");
   EXPECT_EQ(message({.decoder = "parallel:steps=4", .steps = 5}),
             "--steps: --decoder states steps as well; give one of the two");
-  EXPECT_NE(message({.decoder = "parallel"}, Check::kYes).find("promises no sequential tokens"), std::string::npos);
-  EXPECT_NE(message({.decoder = "tree:accept=rejection"}, Check::kYes).find("promises no"), std::string::npos);
+  EXPECT_NE(message({.decoder = "parallel"}, Check::kYes).find("promises no sequential tokens"),
+            std::string::npos);
+  EXPECT_NE(message({.decoder = "tree:accept=rejection"}, Check::kYes).find("promises no"),
+            std::string::npos);
   EXPECT_NE(message({.decoder = "masked"}).find("needs a masked model"), std::string::npos);
   EXPECT_NE(message({.decoder = "jakobi"}).find("nearest is jacobi"), std::string::npos);
   EXPECT_NE(message({.decoder = "jacobi:windows=3"}).find("window"), std::string::npos);
@@ -100,7 +102,8 @@ TEST(ImageRequest, SurvivesJson) {
 }
 
 TEST(ImageRequest, RefusesBadJson) {
-  const nlohmann::json good = to_json(ImageRequest{.model = "m", .class_name = "c", .decoder = {.name = "sequential"}});
+  const nlohmann::json good =
+      to_json(ImageRequest{.model = "m", .class_name = "c", .decoder = {.name = "sequential"}});
   EXPECT_NO_THROW(read_request(JsonFields(good, "r")));
   const auto refuses = [&](const char* key, nlohmann::json value) {
     nlohmann::json bad = good;

@@ -61,7 +61,8 @@ TEST(Png, NamesWhatIsWrongWithAFile) {
   EXPECT_EQ(fault_of("GIF89a"), "is no PNG file");
   EXPECT_EQ(fault_of(kStart), "PNG ends without an IEND chunk");
   EXPECT_NE(fault_of(kStart + kEnd).find("expected IHDR"), std::string::npos);
-  EXPECT_NE(fault_of(kStart + chunk("IHDR", "short") + kEnd).find("expected IHDR of 13 bytes"), std::string::npos);
+  EXPECT_NE(fault_of(kStart + chunk("IHDR", "short") + kEnd).find("expected IHDR of 13 bytes"),
+            std::string::npos);
   EXPECT_NE(fault_of(kStart + kHeader + chunk("I?AT", "") + kEnd).find("four letters"), std::string::npos);
   EXPECT_NE(fault_of(good + "x").find("behind its IEND"), std::string::npos);
   EXPECT_NE(fault_of(kStart + kHeader + be32(0xffffffff) + "IDAT").find("do not fit"), std::string::npos);
@@ -86,7 +87,8 @@ TEST(Png, RefusesTextsThatAreNone) {
   EXPECT_NE(text_fault_of(std::string(80, 'k') + std::string(5, '\0')).find("keyword"), std::string::npos);
   EXPECT_NE(text_fault_of(std::string("k\0\0", 3)).find("too short"), std::string::npos);
   EXPECT_NE(text_fault_of(std::string("k\0\0\0en", 6)).find("language has no end"), std::string::npos);
-  EXPECT_NE(text_fault_of(std::string("k\0\0\0en\0t", 8)).find("translated keyword has no end"), std::string::npos);
+  EXPECT_NE(text_fault_of(std::string("k\0\0\0en\0t", 8)).find("translated keyword has no end"),
+            std::string::npos);
   EXPECT_NE(text_fault_of(std::string("k\0\0\0\0\0\xff", 7)).find("not UTF-8"), std::string::npos);
   EXPECT_EQ(text_fault_of(std::string("k\0\x01\0\0\0\xff", 7)), "") << "compressed texts are passed over";
 }
@@ -96,10 +98,13 @@ TEST(Png, RefusesPicturesThatAreTooLargeOrLie) {
     return kStart + chunk("IHDR", be32(width) + be32(height) + std::string("\x08\x02\0\0\0", 5)) +
            chunk("IDAT", "nonsense") + kEnd;
   };
-  for (auto [width, height] : {std::pair{0u, 4u}, {20000u, 1u}, {16384u, 16384u}, {0xffffffffu, 0xffffffffu}}) {
-    EXPECT_NE(decode_png(as_bytes(with_size(width, height))).fault().message.find("too large"), std::string::npos);
+  for (auto [width, height] :
+       {std::pair{0u, 4u}, {20000u, 1u}, {16384u, 16384u}, {0xffffffffu, 0xffffffffu}}) {
+    EXPECT_NE(decode_png(as_bytes(with_size(width, height))).fault().message.find("too large"),
+              std::string::npos);
   }
-  EXPECT_NE(decode_png(as_bytes(with_size(4, 4))).fault().message.find("cannot be unpacked"), std::string::npos);
+  EXPECT_NE(decode_png(as_bytes(with_size(4, 4))).fault().message.find("cannot be unpacked"),
+            std::string::npos);
 }
 
 }  // namespace

@@ -23,7 +23,8 @@ RunRecord test_record() {
           .width = 32,
           .height = 16,
           .layout = {.columns = 2, .rows = 1},
-          .pictures = {{.index = 1, .seed = 8, .token_hash = kHash}, {.index = 2, .seed = 9, .token_hash = kHash}}};
+          .pictures = {{.index = 1, .seed = 8, .token_hash = kHash},
+                       {.index = 2, .seed = 9, .token_hash = kHash}}};
 }
 
 TEST(RunRecord, SurvivesJson) {

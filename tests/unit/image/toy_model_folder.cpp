@@ -150,7 +150,7 @@ void write_toy_model_folder(const std::string& folder, const ToyFolderOptions& o
                           {"codebook_size", kCodes},
                           {"codebook_embed_dim", kCodeWidth},
                           {"num_res_blocks", 1}}}};
-  const nlohmann::json sizes{{"dim", kDim},       {"n_layer", kLayers},       {"n_head", kHeads},
+  const nlohmann::json sizes{{"dim", kDim},          {"n_layer", kLayers},      {"n_head", kHeads},
                              {"vocab_size", kCodes}, {"num_classes", kClasses}, {"block_size", kGrid * kGrid},
                              {"ffn_dim", kFfn}};
   write_vq(folder + "/vq.safetensors", options.seed);
@@ -164,8 +164,9 @@ void write_toy_model_folder(const std::string& folder, const ToyFolderOptions& o
   if (options.has_arpg) {
     config["arpg"] = sizes;
     config["arpg"]["file"] = "arpg.safetensors";
-    config["arpg"]["defaults"] = {{"cfg", 3.0},         {"steps", 16},      {"schedule", "arccos"},
-                                  {"guidance_schedule", "linear"}, {"temperature", 1.0}, {"top_k", 8}};
+    config["arpg"]["defaults"] = {{"cfg", 3.0},           {"steps", 16},
+                                  {"schedule", "arccos"}, {"guidance_schedule", "linear"},
+                                  {"temperature", 1.0},   {"top_k", 8}};
     write_arpg(folder + "/arpg.safetensors", options.seed + 2);
   }
   write_json(folder + "/config.json", config);

@@ -5,8 +5,8 @@
 
 namespace volley::test {
 
-// Writes a model folder of the form that volley image runs, with random weights: 16x16 pixels of 8x8 codes out of 32,
-// classes food-fruit, food-drink, animal-bird and "sky & weather", names of things they hold.
+// Writes a model folder of the form that volley image runs, with random weights: 16x16 pixels of 8x8 codes
+// out of 32, classes food-fruit, food-drink, animal-bird and "sky & weather", names of things they hold.
 struct ToyFolderOptions {
   uint64_t seed = 1;
   bool has_llamagen = true;

@@ -283,7 +283,8 @@ struct NearestRowsArgs {
 enum class FilterOrder : uint32_t { kTopKTopP, kTopPTopK };
 
 // How one row of logits becomes a token. The chain, in this order: repetition penalty, guidance, temperature,
-// filters, then token = argmax(logits + Gumbel noise); ties go to the lowest id. Plain data: a table of these is
+// filters, then token = argmax(logits + Gumbel noise); ties go to the lowest id. Logits that are no finite number cannot
+// be chosen; a row of nothing else gives token -1. Plain data: a table of these is
 // uploaded once a step.
 struct SampleRow {
   int32_t logits_row = 0;

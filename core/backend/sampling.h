@@ -25,6 +25,7 @@ inline void processed_logits(const SampleArgs& args, const SampleRow& row, std::
   if (row.repetition_penalty != 1.0f) {
     for (int32_t i = 0; i < row.path_count; ++i) {
       const int32_t id = args.path.data[row.path_begin + i];
+      if (id < 0 || id >= vocab) continue;  // a condition, which the model cannot choose
       const float value = conditional[id];  // a token counts once, however often it stands on the path
       logits[id] = value > 0.0f ? value / row.repetition_penalty : value * row.repetition_penalty;
     }
@@ -37,6 +38,10 @@ inline void processed_logits(const SampleArgs& args, const SampleRow& row, std::
   }
   if (row.temperature > 0.0f && row.temperature != 1.0f) {
     for (float& value : logits) value /= row.temperature;
+  }
+  // What is no number cannot be chosen; a row of nothing else is reported by choose().
+  for (float& value : logits) {
+    if (!std::isfinite(value)) value = kExcluded;
   }
 }
 
@@ -58,6 +63,7 @@ inline void filter_top_p(float p, std::span<float> logits, std::vector<int32_t>&
   for (size_t i = 0; i < logits.size(); ++i) {
     if (logits[i] != kExcluded) order.push_back(static_cast<int32_t>(i));
   }
+  if (order.empty()) return;
   std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
     return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
   });
@@ -91,10 +97,10 @@ inline NoiseKey noise_key(const SampleRow& row) {
           .position = row.position};
 }
 
-// argmax(logits + Gumbel noise), or argmax(logits) when greedy; ties go to the lowest id.
+// argmax(logits + Gumbel noise), or argmax(logits) when greedy; ties go to the lowest id. -1: no token can be chosen.
 inline int32_t choose(const SampleRow& row, std::span<const float> logits) {
   const NoiseKey key = noise_key(row);
-  int32_t best = 0;
+  int32_t best = -1;
   float best_value = kExcluded;
   for (uint32_t block = 0; block * 4 < logits.size(); ++block) {
     const auto bits = row.temperature > 0.0f ? noise_block(key, block) : std::array<uint32_t, 4>{};
@@ -111,7 +117,7 @@ inline int32_t choose(const SampleRow& row, std::span<const float> logits) {
   return best;
 }
 
-// Softmax of the filtered logits into `distribution`; returns its entropy in nats.
+// Softmax of the filtered logits, of which one is a number, into `distribution`; returns its entropy in nats.
 inline float softmax(std::span<const float> logits, std::span<float> distribution) {
   const float maximum = *std::max_element(logits.begin(), logits.end());
   double total = 0.0;
@@ -142,6 +148,19 @@ inline void write_top(const SampleArgs& args, int64_t row, std::span<const float
     args.top_tokens.data[row * count + i] = order[i];
     args.top_probability.data[row * count + i] = distribution[order[i]];
   }
+}
+
+// What is written for a row of which no token can be chosen.
+inline void write_no_choice(const SampleArgs& args, int64_t row) {
+  const int64_t vocab = args.logits.shape[1];
+  args.tokens.data[row] = -1;
+  args.entropy.data[row] = 0.0f;
+  args.probability.data[row] = 0.0f;
+  if (args.distribution.data != nullptr) std::fill_n(args.distribution.data + row * vocab, vocab, 0.0f);
+  if (args.top_tokens.data == nullptr) return;
+  const int64_t count = args.top_tokens.shape[1];
+  std::fill_n(args.top_tokens.data + row * count, count, -1);
+  std::fill_n(args.top_probability.data + row * count, count, 0.0f);
 }
 
 }  // namespace volley::sampling

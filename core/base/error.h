@@ -11,7 +11,7 @@
 
 namespace volley {
 
-// What a failure means to the caller; the command line turns it into an exit code (DESIGN: 1, 2, 4).
+// What a failure means to the caller; the command line turns it into an exit code (1, 2, 4).
 enum class ErrorKind {
   kFailed,        // device failure, unwritable output, bad file contents
   kUsage,         // the request itself is wrong: unknown flag, name or value

@@ -43,16 +43,25 @@ void ThreadPool::parallel_for(int64_t items, const std::function<void(int64_t)>&
     items_ = items;
     next_.store(0, std::memory_order_relaxed);
     active_ = static_cast<int64_t>(workers_.size());
+    failure_ = nullptr;
     ++loop_;
   }
   start_.notify_all();
   take_items(body, items);
   std::unique_lock lock(mutex_);
+  // Also when an item failed: workers still use `body`.
   done_.wait(lock, [this] { return active_ == 0; });
+  if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
 }
 
 void ThreadPool::take_items(const std::function<void(int64_t)>& body, int64_t items) {
-  for (int64_t item = next_.fetch_add(1); item < items; item = next_.fetch_add(1)) body(item);
+  try {
+    for (int64_t item = next_.fetch_add(1); item < items; item = next_.fetch_add(1)) body(item);
+  } catch (...) {
+    next_.store(items);  // nobody begins another item
+    std::lock_guard lock(mutex_);
+    if (!failure_) failure_ = std::current_exception();
+  }
 }
 
 void ThreadPool::work() {

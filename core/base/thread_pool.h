@@ -3,6 +3,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <mutex>
 #include <thread>
@@ -22,8 +23,8 @@ class ThreadPool {
 
   int64_t threads() const { return static_cast<int64_t>(workers_.size()) + 1; }
 
-  // Calls body(item) once for each item in [0, items), in any order, and returns when all are done. `body` must not
-  // throw.
+  // Calls body(item) once for each item in [0, items), in any order, and returns when all are done. If an item throws, no
+  // further items begin and the first exception is thrown again here.
   void parallel_for(int64_t items, const std::function<void(int64_t item)>& body);
 
  private:
@@ -37,6 +38,7 @@ class ThreadPool {
   std::condition_variable start_;
   std::condition_variable done_;
   const std::function<void(int64_t)>* body_ = nullptr;
+  std::exception_ptr failure_;  // of the current loop
   int64_t items_ = 0;
   std::atomic<int64_t> next_ = 0;
   int64_t active_ = 0;  // workers that have not finished the current loop

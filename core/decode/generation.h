@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "core/decode/logits_chain.h"
@@ -40,6 +41,11 @@ struct GenerationOutput {
   int64_t rows = 0;             // rows it had in them (of one of a guidance pair)
   float score = 0.0f;           // methods that choose among candidates: the chosen one's
 };
+
+// Throws Error naming the field that no method can run: an empty prompt, no output, a stream beyond the noise's 24 bits.
+void check_generations(std::span<const Generation> generations);
+// Entries of the longer of a generation's prompts.
+int64_t prompt_entries(const Generation& generation);
 
 // Token rows at the model's positions for indices `first_index`, ...
 PromptRows token_prompt(const StepModel& model, std::span<const int32_t> tokens, int64_t first_index = 0);

@@ -76,7 +76,7 @@ class Jacobi : public Decoder {
     return VerifyLoop{.proposer = proposer}.run(session, generations, control);
   }
   int64_t entries(const Generation& generation) const override {
-    return static_cast<int64_t>(generation.prompt.rows.size()) + generation.max_tokens + window_;
+    return prompt_entries(generation) + generation.max_tokens + window_;
   }
 
  private:

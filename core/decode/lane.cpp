@@ -1,8 +1,31 @@
 #include "core/decode/lane.h"
 
+#include <algorithm>
+#include <iterator>
+#include <string>
 #include <utility>
 
+#include "core/base/error.h"
+
 namespace volley {
+
+void check_generations(std::span<const Generation> generations) {
+  for (size_t i = 0; i < generations.size(); ++i) {
+    const Generation& generation = generations[i];
+    const auto refuse = [&](const std::string& fault) {
+      throw Error("generation " + std::to_string(i) + ": " + fault);
+    };
+    if (generation.prompt.rows.empty()) refuse("prompt: there are no rows");
+    if (generation.unconditional && generation.unconditional->rows.empty()) refuse("unconditional: there are no rows");
+    if (generation.max_tokens < 1) refuse("max_tokens: " + std::to_string(generation.max_tokens) + ", expected at least 1");
+    if (generation.stream >= 1u << 24) refuse("stream: " + std::to_string(generation.stream) + " is not below 2^24");
+  }
+}
+
+int64_t prompt_entries(const Generation& generation) {
+  const auto conditional = std::ssize(generation.prompt.rows);
+  return generation.unconditional ? std::max(conditional, std::ssize(generation.unconditional->rows)) : conditional;
+}
 
 PromptRows token_prompt(const StepModel& model, std::span<const int32_t> tokens, int64_t first_index) {
   PromptRows prompt;

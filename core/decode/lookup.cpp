@@ -22,7 +22,7 @@ class Lookup : public Decoder {
     return VerifyLoop{.proposer = proposer, .acceptance = acceptance_}.run(session, generations, control);
   }
   int64_t entries(const Generation& generation) const override {
-    return static_cast<int64_t>(generation.prompt.rows.size()) + generation.max_tokens + length_;
+    return prompt_entries(generation) + generation.max_tokens + length_;
   }
 
  private:

@@ -18,7 +18,7 @@ class NoiseMasks : public MaskUniforms {
                     .stream = generation.stream,
                     .purpose = NoisePurpose::kMask,
                     .draw = static_cast<uint32_t>(place.step),
-                    .position = static_cast<uint32_t>(place.position)},
+                    .position = static_cast<uint32_t>(place.position - std::ssize(generation.prompt.rows))},
                    static_cast<uint32_t>(place.candidate));
   }
 };
@@ -63,6 +63,7 @@ float mean_confidence(std::span<const int32_t> tokens, std::span<const float> co
 
 std::vector<MaskedCandidates> MaskedLoop::run(Session& session, std::span<const Generation> generations,
                                               const DecodeControl& control) const {
+  check_generations(generations);
   NoiseMasks own_masks;
   MaskUniforms& masks = uniforms != nullptr ? *uniforms : own_masks;
   if (session.model().traits().logit_shift != 0) {
@@ -126,7 +127,7 @@ std::vector<MaskedCandidates> MaskedLoop::run(Session& session, std::span<const 
         for (size_t j = 0; j < length; ++j) {
           if (progress.hidden[static_cast<size_t>(c)][j] == 0) continue;
           tokens[j] = samples.tokens[from + j];
-          positions.push_back(static_cast<int32_t>(j));
+          positions.push_back(static_cast<int32_t>(j - progress.generation->prompt.rows.size()));
           changed.push_back(tokens[j]);
         }
         progress.result.scores[static_cast<size_t>(c)] =
@@ -140,8 +141,9 @@ std::vector<MaskedCandidates> MaskedLoop::run(Session& session, std::span<const 
                                      .proposed = static_cast<int64_t>(positions.size()),
                                      .accepted = static_cast<int64_t>(positions.size()),
                                      .source = "masked rows",
-                                     .done = step + 1,
-                                     .total = step_count});
+                                     .is_final = step == step_count - 1,
+                                     .done = step == step_count - 1 ? progress.generation->max_tokens : 0,
+                                     .total = progress.generation->max_tokens});
         }
       }
       next += static_cast<size_t>(progress.running) * length;
@@ -183,7 +185,7 @@ class Masked : public Decoder {
     return outputs;
   }
   int64_t entries(const Generation& generation) const override {
-    return static_cast<int64_t>(generation.prompt.rows.size()) + generation.max_tokens;
+    return prompt_entries(generation) + generation.max_tokens;
   }
 
  private:

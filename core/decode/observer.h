@@ -13,10 +13,11 @@ struct StepEvent {
   int64_t candidate = 0;                // of methods that make several and choose one
   int64_t step = 0;                     // of this generation, from 0 (the prompt's own token)
   std::span<const int32_t> positions;   // indices in the output
-  std::span<const int32_t> tokens;      // now final at those positions
+  std::span<const int32_t> tokens;      // now at those positions
   int64_t proposed = 0;                 // draft tokens that were checked
   int64_t accepted = 0;                 // of them right
   std::string_view source;              // who proposed them: "prompt", "model", "n-gram", ...
+  bool is_final = true;                 // false: a later step may change these tokens
   int64_t done = 0;                     // final tokens so far
   int64_t total = 0;                    // at most
 };

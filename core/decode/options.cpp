@@ -106,4 +106,13 @@ std::vector<double> OptionReader::numbers(const std::string& option, double low,
   return parsed;
 }
 
+std::vector<int64_t> OptionReader::integers(const std::string& option, int64_t low, int64_t high) const {
+  std::vector<int64_t> whole;
+  for (double number : numbers(option, static_cast<double>(low), static_cast<double>(high))) {
+    whole.push_back(static_cast<int64_t>(number));
+    if (static_cast<double>(whole.back()) != number) fail(option, "whole numbers joined by 'x'");
+  }
+  return whole;
+}
+
 }  // namespace volley

@@ -18,6 +18,8 @@ class OptionReader {
   int64_t integer(const std::string& option, int64_t low, int64_t high) const;
   // One of `choices`.
   std::string choice(const std::string& option, const std::vector<std::string>& choices) const;
+  // Whole numbers joined by 'x'.
+  std::vector<int64_t> integers(const std::string& option, int64_t low, int64_t high) const;
   // Numbers joined by 'x'.
   std::vector<double> numbers(const std::string& option, double low, double high) const;
 

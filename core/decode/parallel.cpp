@@ -34,6 +34,7 @@ class Parallel : public Decoder {
       throw Error("--decoder parallel: model " + session.model().traits().family + " takes no query rows",
                   ErrorKind::kUsage);
     }
+    check_generations(generations);
     std::vector<Progress> all;
     for (const Generation& generation : generations) all.push_back(start(session, generation));
     std::vector<Prompt> prompts;
@@ -71,7 +72,7 @@ class Parallel : public Decoder {
   }
 
   int64_t entries(const Generation& generation) const override {
-    return static_cast<int64_t>(generation.prompt.rows.size()) + generation.max_tokens;
+    return prompt_entries(generation) + generation.max_tokens;
   }
 
  private:

@@ -19,7 +19,7 @@ class Sequential : public Decoder {
     return VerifyLoop{.proposer = proposer}.run(session, generations, control);
   }
   int64_t entries(const Generation& generation) const override {
-    return static_cast<int64_t>(generation.prompt.rows.size()) + generation.max_tokens;
+    return prompt_entries(generation) + generation.max_tokens;
   }
 };
 

@@ -118,6 +118,9 @@ void Session::step(std::span<const SequenceStep> steps) {
     passes_.emplace_back();
     run_pass(steps, group, passes_.back());
   }
+  for (const SequenceStep& step : steps) {
+    if (step.write == CacheWrite::kNone) cache_.discard(step.sequence);
+  }
   statistics_.peak_bytes = std::max(statistics_.peak_bytes, backend_->peak_bytes());
 }
 
@@ -243,6 +246,23 @@ void Session::prefill(std::span<const Prompt> prompts, WantLogits want) {
   }
 }
 
+void Session::crop_prompt(const Prompt& prompt, int64_t length) {
+  VOLLEY_ASSERT(length > 0 && length <= static_cast<int64_t>(prompt.rows.size()) &&
+                length <= cache_.length(prompt.sequence));
+  // The row before the border must have run in a chunk that ended there, as in a prompt of this length.
+  const int64_t border = (length - 1) / kPromptChunk * kPromptChunk;
+  cache_.crop(prompt.sequence, border);
+  Prompt rest{.sequence = prompt.sequence,
+              .rows = {prompt.rows.begin() + border, prompt.rows.begin() + length},
+              .memory = prompt.memory};
+  const auto is_given = [](const StepRow& row) { return row.kind == RowKind::kEmbedding; };
+  const int64_t dim = model_.traits().dim;
+  const int64_t skipped = dim * std::count_if(prompt.rows.begin(), prompt.rows.begin() + border, is_given);
+  const int64_t kept = dim * std::ranges::count_if(rest.rows, is_given);
+  rest.embeddings.assign(prompt.embeddings.begin() + skipped, prompt.embeddings.begin() + skipped + kept);
+  prefill({&rest, 1});
+}
+
 std::vector<float> Session::logits_on_host(int64_t row) const {
   std::vector<float> values(static_cast<size_t>(logits_.shape[1]));
   queue_->download(logits_.data + row * logits_.shape[1], values.data(), static_cast<int64_t>(values.size()) * 4);
@@ -318,6 +338,9 @@ Samples Session::sample(std::span<const SampleRow> rows, std::span<const int32_t
                   .probability = std::vector<float>(rows.size()),
                   .entropy = std::vector<float>(rows.size())};
   queue_->download(tokens.data, samples.tokens.data(), count * 4);
+  if (std::ranges::any_of(samples.tokens, [](int32_t token) { return token < 0; })) {
+    throw Error("model " + model_.traits().family + ": its logits hold no finite number; the weights are broken");
+  }
   queue_->download(probability.data, samples.probability.data(), count * 4);
   queue_->download(entropy.data, samples.entropy.data(), count * 4);
   if (wants.distribution) {

@@ -61,6 +61,10 @@ class Session {
   // logits of the i-th prompt's last row are row i of logits(), if wanted.
   void prefill(std::span<const Prompt> prompts, WantLogits want = WantLogits::kYes);
 
+  // Cuts a sequence back to the first `length` rows of its prompt: drops everything from a chunk border on and runs the
+  // prompt again from there, so that every row has the bits of a prompt of that length. Leaves the last row's logits.
+  void crop_prompt(const Prompt& prompt, int64_t length);
+
   // Logits of the last step, [n, vocab], in the backend's memory.
   ConstTensor logits() const { return logits_; }
   // Which row of logits() holds the `wanted`-th wanted row of the `sequence`-th sequence of the step.
@@ -79,7 +83,7 @@ class Session {
   AttentionRows attention(int64_t sequence, AttentionTap tap) const;
   AttentionRows cross_attention(int64_t sequence, AttentionTap tap) const;
 
-  // Chooses a token for each row, by rows of the last step's logits.
+  // Chooses a token for each row, by rows of the last step's logits. Throws Error when a row has no finite logit.
   Samples sample(std::span<const SampleRow> rows, std::span<const int32_t> path = {},
                  const SampleWants& wants = {});
 

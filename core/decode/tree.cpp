@@ -16,8 +16,8 @@ class Tree : public Decoder {
         acceptance_(options.choice("accept", {"coupled", "rejection"}) == "coupled" ? AcceptanceKind::kCoupled
                                                                                     : AcceptanceKind::kRejection) {
     int64_t level = 1;
-    for (double width : options.numbers("widths", 1, 16)) {
-      widths_.push_back(static_cast<int64_t>(width));
+    for (int64_t width : options.integers("widths", 1, 16)) {
+      widths_.push_back(width);
       level *= widths_.back();
       nodes_ += level;
     }
@@ -34,7 +34,7 @@ class Tree : public Decoder {
     return VerifyLoop{.proposer = proposer, .acceptance = acceptance_}.run(session, generations, control);
   }
   int64_t entries(const Generation& generation) const override {
-    return static_cast<int64_t>(generation.prompt.rows.size()) + generation.max_tokens + nodes_;
+    return prompt_entries(generation) + generation.max_tokens + nodes_;
   }
 
  private:

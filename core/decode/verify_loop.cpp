@@ -106,6 +106,7 @@ void add_sample_rows(const Progress& progress, std::vector<SampleRow>& rows, std
 
 std::vector<GenerationOutput> VerifyLoop::run(Session& session, std::span<const Generation> generations,
                                               const DecodeControl& control) const {
+  check_generations(generations);
   NoiseUniforms own_uniforms;
   UniformSource& numbers = uniforms != nullptr ? *uniforms : own_uniforms;
   const int64_t vocab = session.model().traits().vocab_size;

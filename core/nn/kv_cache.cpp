@@ -73,11 +73,14 @@ void KvCache::release(SequenceId sequence) {
   s = {};
 }
 
+void KvCache::require_pages(int64_t count) const {
+  if (count <= free_pages()) return;
+  throw Error("cache: " + std::to_string(count) + " more pages of " + std::to_string(kPageSize) + " entries needed, " +
+              std::to_string(free_pages()) + " of " + std::to_string(config_.pages) + " are free");
+}
+
 int32_t KvCache::take_page() {
-  if (free_pages_.empty()) {
-    throw Error("cache: all " + std::to_string(config_.pages) + " pages of " + std::to_string(kPageSize) +
-                " entries are in use");
-  }
+  VOLLEY_ASSERT(!free_pages_.empty());
   const int32_t page = free_pages_.back();
   free_pages_.pop_back();
   page_users_[static_cast<size_t>(page)] = 1;
@@ -94,6 +97,13 @@ void KvCache::drop_pages_from(Sequence& sequence, int64_t first) {
 
 void KvCache::own_pages(SequenceId id, int64_t first, int64_t last) {
   Sequence& s = state(id);
+  // Nothing changes unless all pages can be had: a failed reservation leaves the sequence as it was.
+  const auto owned = static_cast<int64_t>(s.pages.size());
+  int64_t needed = std::max<int64_t>(0, last + 1 - owned);
+  for (int64_t i = first; i <= std::min(last, owned - 1); ++i) {
+    needed += page_users_[static_cast<size_t>(s.pages[static_cast<size_t>(i)])] > 1;
+  }
+  require_pages(needed);
   bool changed = false;
   while (static_cast<int64_t>(s.pages.size()) <= last) {
     s.pages.push_back(take_page());
@@ -131,6 +141,8 @@ void KvCache::reserve(SequenceId sequence, int64_t rows, std::span<const int32_t
   }
   s.scratch = rows;
 }
+
+void KvCache::discard(SequenceId sequence) { state(sequence).scratch = 0; }
 
 void KvCache::commit(SequenceId sequence, std::span<const int32_t> rows) {
   const Sequence& s = state(sequence);

@@ -39,14 +39,16 @@ class KvCache {
   void release(SequenceId sequence);
 
   // Makes room for `rows` scratch rows and makes every page that they, or the `replaced` committed entries, will be
-  // written to this sequence's own. All allocation and copying of pages happens here. Throws Error when the sequence
-  // would outgrow `entries` or no page is free.
+  // written to this sequence's own. A step allocates and copies no page itself. Throws Error, and changes nothing, when
+  // the sequence would outgrow `entries` or too few pages are free.
   void reserve(SequenceId sequence, int64_t rows, std::span<const int32_t> replaced = {});
   // Keeps the given scratch rows of the last reservation (strictly increasing), in this order, as the next entries;
   // drops the others.
   void commit(SequenceId sequence, std::span<const int32_t> rows);
   // Keeps the first `rows` scratch rows.
   void commit_prefix(SequenceId sequence, int64_t rows);
+  // Drops the scratch rows: nothing of them can be committed.
+  void discard(SequenceId sequence);
   // Drops all entries from `length` on.
   void crop(SequenceId sequence, int64_t length);
   // Drops the given entries (strictly increasing); later ones move up.
@@ -73,6 +75,8 @@ class KvCache {
   Sequence& state(SequenceId sequence);
   const Sequence& state(SequenceId sequence) const;
   SequenceId new_slot();
+  // Throws Error unless so many pages are free.
+  void require_pages(int64_t count) const;
   int32_t take_page();
   void drop_pages_from(Sequence& sequence, int64_t first);
   // Makes pages [first, last] exist and belong to this sequence alone.

@@ -1,6 +1,7 @@
 #include "core/nn/weights.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "core/base/error.h"
@@ -18,6 +19,12 @@ HostView host_view(std::span<const float> values, Shape shape) {
 
 void WeightLoader::fail(std::string_view name, const std::string& fault) const {
   throw Error(source_.path() + ": tensor " + std::string(name) + ": " + fault);
+}
+
+void WeightLoader::require_finite(std::string_view name, std::span<const float> found) const {
+  const auto broken = std::ranges::find_if_not(found, [](float value) { return std::isfinite(value); });
+  if (broken == found.end()) return;
+  fail(name, "value " + std::to_string(broken - found.begin()) + " is " + (std::isnan(*broken) ? "NaN" : "infinite"));
 }
 
 bool WeightLoader::has(std::string_view name) const {
@@ -47,13 +54,17 @@ std::vector<float> WeightLoader::values(const std::string& name, Shape shape) {
     const bool is_float = view.dtype == DType::kF32 || view.dtype == DType::kF16 || view.dtype == DType::kBF16 ||
                           view.dtype == DType::kF64;
     if (!is_float) fail(name, "expected a float type, found " + std::string(dtype_name(view.dtype)));
-    return to_f32(view);
+    std::vector<float> found = to_f32(view);
+    require_finite(name, found);
+    return found;
   }
   if (shape.rank() != 2 || shape[1] % kQ8BlockSize != 0) fail(name, "cannot be stored in blocks of 32");
   const HostView& quant_view = find(name + ".quants", shape);
   const HostView& scale_view = find(name + ".scales", {shape[0], shape[1] / kQ8BlockSize});
   if (quant_view.dtype != DType::kI8) fail(name + ".quants", "expected i8");
-  return dequantize_q8_0(quant_view, scale_view);
+  std::vector<float> found = dequantize_q8_0(quant_view, scale_view);
+  require_finite(name, found);
+  return found;
 }
 
 LinearWeight WeightLoader::linear(const std::string& name, int64_t out, int64_t in) {

@@ -54,6 +54,7 @@ class WeightLoader {
 
  private:
   [[noreturn]] void fail(std::string_view name, const std::string& fault) const;
+  void require_finite(std::string_view name, std::span<const float> found) const;
   const HostView& find(const std::string& name, const Shape& shape);
   ConvWeight conv_as(const std::string& name, Shape stored, Shape used);
 

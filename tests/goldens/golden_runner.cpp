@@ -40,6 +40,7 @@ const Family* find_family(const std::string& name) {
 bool run_case(const std::string& folder, const std::shared_ptr<const Backend>& backend) {
   std::printf("%s\n", folder.c_str());
   try {
+    if (!std::filesystem::is_directory(folder)) throw Error(folder + ": there is no such folder");
     const Family* family = find_family(family_of(folder));
     if (family == nullptr) throw Error(folder + ": unknown family " + family_of(folder));
     const Case golden(folder);

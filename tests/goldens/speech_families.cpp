@@ -170,7 +170,7 @@ class CandidateSteps : public Observer {
   void on_step(const StepEvent& event) override {
     std::vector<int32_t>& tokens = tokens_[static_cast<size_t>(event.candidate)];
     for (size_t i = 0; i < event.positions.size(); ++i) {
-      tokens[static_cast<size_t>(event.positions[i])] = event.tokens[i];
+      tokens[static_cast<size_t>(event.positions[i]) + 1] = event.tokens[i];
     }
     std::vector<int32_t>& made = made_tokens[event.step];
     made.insert(made.end(), tokens.begin(), tokens.end());

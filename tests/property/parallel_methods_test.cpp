@@ -157,6 +157,36 @@ TEST_P(ParallelMethods, MaskedCandidatesDoNotDependOnCompany) {
   }
 }
 
+TEST_P(ParallelMethods, MaskedEventsSpeakOfTheOutput) {
+  class Recorder : public Observer {
+   public:
+    void on_step(const StepEvent& event) override {
+      for (size_t i = 0; i < event.positions.size(); ++i) {
+        ASSERT_GE(event.positions[i], 0);
+        ASSERT_LT(event.positions[i], 6);
+        tokens[static_cast<size_t>(event.candidate)][static_cast<size_t>(event.positions[i])] = event.tokens[i];
+      }
+      EXPECT_EQ(event.is_final, event.step == 3);
+      EXPECT_EQ(event.done, event.is_final ? 6 : 0);
+      EXPECT_EQ(event.total, 6);
+      ++events;
+    }
+    std::vector<std::vector<int32_t>> tokens{3, std::vector<int32_t>(6, -1)};
+    int events = 0;
+  };
+  const auto model = make_toy_masked(*backend_, 21, 0);
+  Session session(*model, backend_, {.sequences = 3, .entries = 64});
+  const Generation one{.prompt = token_prompt(*model, std::vector<int32_t>{1, 5, 9}),
+                       .max_tokens = 6,
+                       .mask_token = 16,
+                       .pad_token = 2};
+  Recorder recorder;
+  const MaskedLoop loop{.candidates = 3, .mask_ratios = {1.0, 0.9, 0.85, 0.8}};
+  const auto result = loop.run(session, {&one, 1}, {.observer = &recorder})[0];
+  EXPECT_EQ(recorder.events, 12);
+  for (size_t c = 0; c < 3; ++c) EXPECT_TRUE(std::ranges::equal(recorder.tokens[c], std::span(result.tokens[c]).subspan(3)));
+}
+
 INSTANTIATE_TEST_SUITE_P(Backends, ParallelMethods, testing::Values("cpu-reference", "cpu"),
                          [](const auto& test) { return std::string(test.param) == "cpu" ? "Cpu" : "CpuReference"; });
 

@@ -132,6 +132,44 @@ class DrawingProposer : public Proposer {
   TestRandom random_{4};
 };
 
+// Trees whose siblings are drawn without replacement from a distribution that is not the target's.
+class DrawingTreeProposer : public Proposer {
+ public:
+  std::string_view source() const override { return "drawn tree"; }
+  DraftTree propose(const ProposalContext&) override {
+    std::vector<float> q(kVocab);
+    float total = 0.0f;
+    for (int32_t i = 0; i < kVocab; ++i) total += q[static_cast<size_t>(i)] = static_cast<float>(1 + (i * 3) % 5);
+    for (float& value : q) value /= total;
+    DraftTree draft;
+    const auto add_siblings = [&](int32_t parent) {
+      std::vector<float> left = q;
+      std::vector<int32_t> nodes;
+      for (int i = 0; i < 3; ++i) {
+        float mass = 0.0f;
+        for (float value : left) mass += value;
+        float u = random_.uniform() * mass;
+        int32_t token = 0, last = 0;
+        for (; token < kVocab; ++token) {
+          if (left[static_cast<size_t>(token)] == 0.0f) continue;
+          last = token;
+          if (u < left[static_cast<size_t>(token)]) break;
+          u -= left[static_cast<size_t>(token)];
+        }
+        nodes.push_back(draft.add(parent, last));
+        draft.distribution.insert(draft.distribution.end(), q.begin(), q.end());
+        left[static_cast<size_t>(last)] = 0.0f;
+      }
+      return nodes;
+    };
+    for (int32_t node : add_siblings(-1)) add_siblings(node);
+    return draft;
+  }
+
+ private:
+  TestRandom random_{6};
+};
+
 DraftTree small_tree() {
   DraftTree draft;
   for (int32_t token : {2, 9, 14}) {
@@ -156,6 +194,11 @@ TEST_F(SameDistribution, DeterministicChain) {
 
 TEST_F(SameDistribution, DrawnChain) {
   DrawingProposer proposer;
+  EXPECT_LT(statistic(proposer, AcceptanceKind::kRejection, 12000), 1.0);
+}
+
+TEST_F(SameDistribution, DrawnTree) {
+  DrawingTreeProposer proposer;
   EXPECT_LT(statistic(proposer, AcceptanceKind::kRejection, 12000), 1.0);
 }
 

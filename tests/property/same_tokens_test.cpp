@@ -115,11 +115,19 @@ TEST_P(SameTokens, MethodsAcceptAndRejectDrafts) {
   for (const char* decoder : {"lookup", "tree", "jacobi"}) {
     std::vector<Generation> generations;
     for (uint64_t seed = 0; seed < 16; ++seed) generations.push_back(generation(seed, seed % 2 == 0 ? 0.0f : 1.0f));
+    class Counter : public Observer {
+     public:
+      void on_step(const StepEvent& event) override {
+        proposed += event.proposed;
+        accepted += event.accepted;
+      }
+      int64_t proposed = 0, accepted = 0;
+    };
+    Counter counter;
     Session session(*model_, backend_, options(generations.size()));
-    make_decoder({.name = decoder})->decode(session, generations, {});
-    const Statistics& statistics = session.statistics();
-    EXPECT_GT(statistics.rows, statistics.tokens) << decoder << " threw nothing away";
-    EXPECT_GT(statistics.accepted.rbegin()->first, 1) << decoder << " accepted nothing";
+    make_decoder({.name = decoder})->decode(session, generations, {.observer = &counter});
+    EXPECT_GT(counter.accepted, 0) << decoder << " accepted nothing";
+    EXPECT_GT(counter.proposed, counter.accepted) << decoder << " threw nothing away";
   }
 }
 

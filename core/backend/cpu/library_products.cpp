@@ -6,6 +6,8 @@
 //   few rows or
 //         narrow panels, and fails on odd extents, so rows come in multiples of 16, depth of 32 and columns
 //         of 16, at least 32. brg:avx512_core_bf16 on processors without AMX, same extents.
+#include <sys/mman.h>
+
 #include <array>
 #include <map>
 #include <mutex>
@@ -74,7 +76,7 @@ class Primitive {
                                                {DNNL_ARG_SCRATCHPAD, arguments.scratchpad.get()}}};
     const dnnl_status_t status = dnnl_primitive_execute(matmul_.get(), arguments.stream.get(),
                                                         static_cast<int>(list.size()), list.data());
-    VOLLEY_ASSERT(status == dnnl_success);
+    if (status != dnnl_success) throw Error("out of memory: oneDNN could not run a product");
     std::lock_guard lock(mutex_);
     free_.push_back(std::move(arguments));
   }
@@ -107,6 +109,14 @@ class Primitive {
   std::vector<Arguments> free_;
 };
 
+// oneDNN crashes when it gets no memory for the code it generates: try first whether there is some.
+void require_memory_for_code() {
+  constexpr size_t kBytes = size_t{16} << 20;
+  void* memory = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) throw Error("out of memory: no room for the code of a product kernel");
+  munmap(memory, kBytes);
+}
+
 class LibraryProducts : public PanelProducts {
  public:
   explicit LibraryProducts(std::string_view implementation) : implementation_(implementation) {}
@@ -121,11 +131,13 @@ class LibraryProducts : public PanelProducts {
 
   int64_t packed_bytes(const PanelShape& shape) const override {
     const SingleThreaded guard;
+    require_memory_for_code();
     return static_cast<int64_t>(packed_layout(shape).get_size());
   }
 
   void pack(const PanelShape& shape, const float* weight, std::byte* panel) const override {
     const SingleThreaded guard;
+    require_memory_for_code();
     dnnl::stream stream(engine_);
     dnnl::memory source(
         {{shape.depth, shape.columns}, dnnl::memory::data_type::f32, dnnl::memory::format_tag::ab}, engine_,
@@ -157,6 +169,7 @@ class LibraryProducts : public PanelProducts {
     std::unique_lock lock(mutex_);
     auto& slot = primitives_[key];
     if (slot == nullptr) {
+      require_memory_for_code();
       const auto description = describe(engine_, shape, rows);
       VOLLEY_ASSERT(description.impl_info_str() == implementation_);
       VOLLEY_ASSERT(description.weights_desc() == packed_layout(shape));

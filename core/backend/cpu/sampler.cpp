@@ -33,6 +33,7 @@ void Sampler::sample_row(const SampleArgs& args, int64_t row, Work& work) {
     noise = work.noise.data();
   }
   const int32_t token = choose_token(work.logits, noise);
+  if (token < 0) return sampling::write_no_choice(args, row);
   float* distribution = nullptr;
   if (args.distribution.data != nullptr) {
     distribution = args.distribution.data + row * vocab;

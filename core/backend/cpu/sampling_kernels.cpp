@@ -122,7 +122,7 @@ int32_t choose_token(const float* logits, const float* noise, int64_t count) {
       best_begin = begin;
     }
   }
-  if (best_begin < 0) return 0;
+  if (best_begin < 0) return -1;
   for (int64_t i = best_begin;; ++i) {
     if ((noise != nullptr ? logits[i] + noise[i] : logits[i]) == best) return static_cast<int32_t>(i);
   }

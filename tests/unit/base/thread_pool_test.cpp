@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <numeric>
 #include <set>
+#include <stdexcept>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -90,6 +92,31 @@ TEST(ThreadPoolTest, ManyShortLives) {
 TEST(ThreadPoolTest, CountsPhysicalCores) {
   EXPECT_GE(physical_cores(), 1);
   EXPECT_LE(physical_cores(), std::max(1u, std::thread::hardware_concurrency()));
+}
+
+TEST(ThreadPoolTest, AFailedItemIsThrownAgainWhenAllThreadsAreDone) {
+  for (const int64_t threads : {1, 2, 4}) {
+    ThreadPool pool(threads);
+    for (int round = 0; round < 200; ++round) {
+      // The body's data live only as long as the call: a worker that went on would touch what is gone.
+      std::vector<int64_t> done(64, 0);
+      const int64_t bad = round % 64;
+      try {
+        pool.parallel_for(64, [&](int64_t item) {
+          if (item == bad) throw std::runtime_error("item " + std::to_string(item));
+          done[static_cast<size_t>(item)] = 1;
+        });
+        ADD_FAILURE() << "nothing was thrown";
+      } catch (const std::runtime_error& error) {
+        EXPECT_EQ(error.what(), "item " + std::to_string(bad));
+      }
+      EXPECT_EQ(done[static_cast<size_t>(bad)], 0);
+    }
+    // The pool still works.
+    std::atomic<int64_t> sum = 0;
+    pool.parallel_for(100, [&](int64_t item) { sum += item; });
+    EXPECT_EQ(sum, 4950);
+  }
 }
 
 }  // namespace

@@ -39,6 +39,7 @@ TEST(DecoderSpec, NamesWhatIsWrong) {
   EXPECT_EQ(make("jacobi:window"), "--decoder jacobi:window: 'window' is not key=value");
   EXPECT_EQ(make("lookup:accept=maybe"), "--decoder lookup: accept=maybe: expected coupled or rejection");
   EXPECT_EQ(make("tree:widths=4xx2"), "--decoder tree: widths=4xx2: expected numbers joined by 'x'");
+  EXPECT_EQ(make("tree:widths=2.7x1"), "--decoder tree: widths=2.7x1: expected whole numbers joined by 'x'");
   EXPECT_EQ(make("tree:widths=16x16x16"), "--decoder tree: widths: 4368 nodes, at most 256");
 }
 
@@ -118,6 +119,29 @@ TEST(Decoder, AFailedRunGivesItsSequencesBack) {
   }
   one.max_tokens = 8;
   EXPECT_TRUE(make_decoder({.name = "sequential"})->decode(session, {&one, 1}, {})[0].finished);
+}
+
+TEST(Decoder, ImpossibleGenerationsAreNamed) {
+  const auto backend = make_backend("cpu-reference", 1);
+  const auto model = make_toy_llama(*backend, 1);
+  Session session(*model, backend, {.sequences = 2, .entries = 64});
+  const Generation good{.prompt = token_prompt(*model, std::vector<int32_t>{1}), .max_tokens = 4};
+  for (const char* decoder : {"sequential", "lookup", "tree", "jacobi"}) {
+    const auto refused = [&](auto&& change) {
+      Generation one = good;
+      change(one);
+      return error_of([&] { make_decoder({.name = decoder})->decode(session, {&one, 1}, {}); });
+    };
+    EXPECT_EQ(refused([](Generation& g) { g.max_tokens = 0; }), "generation 0: max_tokens: 0, expected at least 1");
+    EXPECT_EQ(refused([](Generation& g) { g.prompt.rows.clear(); }), "generation 0: prompt: there are no rows");
+    EXPECT_EQ(refused([](Generation& g) { g.unconditional.emplace(); }),
+              "generation 0: unconditional: there are no rows");
+    EXPECT_EQ(refused([](Generation& g) { g.stream = 1u << 24; }), "generation 0: stream: 16777216 is not below 2^24");
+  }
+  // A longer unconditional prompt counts.
+  Generation longer = good;
+  longer.unconditional = token_prompt(*model, std::vector<int32_t>(9, 1));
+  EXPECT_EQ(make_decoder({.name = "sequential"})->entries(longer), 13);
 }
 
 TEST(NGramSource, PrefersLongThenLateMatches) {

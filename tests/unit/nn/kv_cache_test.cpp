@@ -80,10 +80,29 @@ std::vector<int32_t> random_subset(TestRandom& random, int64_t count, float shar
 }
 
 TEST(KvCache, AgreesWithANaiveCacheUnderRandomOperations) {
+  int64_t all_failures = 0;
   for (uint64_t seed = 0; seed < 60; ++seed) {
     TestRandom random(seed);
-    CacheFixture fixture({.planes = kPlanes, .kv_heads = kHeads, .head_width = kWidth, .sequences = 5, .entries = 400});
+    // Every third run has too few pages: operations fail in between and must change nothing.
+    const bool is_scarce = seed % 3 == 2;
+    CacheFixture fixture({.planes = kPlanes,
+                          .kv_heads = kHeads,
+                          .head_width = kWidth,
+                          .sequences = 5,
+                          .entries = 400,
+                          .pages = is_scarce ? 9 : 0});
     KvCache& cache = fixture.cache();
+    int64_t failures = 0;
+    // Runs an operation that may find too few pages; says whether it did not.
+    const auto attempt = [&](auto&& operation) {
+      try {
+        operation();
+        return true;
+      } catch (const Error&) {
+        ++failures;
+        return false;
+      }
+    };
     const int64_t all_pages = cache.free_pages();
     std::map<SequenceId, std::vector<float>> naive;
     float next_value = 1.0f;
@@ -109,11 +128,11 @@ TEST(KvCache, AgreesWithANaiveCacheUnderRandomOperations) {
         entries.resize(static_cast<size_t>(kept));
       } else if (choice == 4 && length > 0) {
         const std::vector<int32_t> gone = random_subset(random, length, 0.2f);
-        cache.evict(id, gone);
+        if (!attempt([&] { cache.evict(id, gone); })) continue;
         for (auto it = gone.rbegin(); it != gone.rend(); ++it) entries.erase(entries.begin() + *it);
       } else if (choice == 5 && length > 0) {
         const std::vector<int32_t> places = random_subset(random, length, 0.1f);
-        cache.reserve(id, 0, places);
+        if (!attempt([&] { cache.reserve(id, 0, places); })) continue;
         std::vector<int32_t> codes;
         std::vector<float> values;
         for (int32_t place : places) {
@@ -124,7 +143,7 @@ TEST(KvCache, AgreesWithANaiveCacheUnderRandomOperations) {
       } else {
         const int64_t rows = std::min<int64_t>(400 - length, 1 + random.below(90));
         if (rows == 0) continue;
-        cache.reserve(id, rows);
+        if (!attempt([&] { cache.reserve(id, rows); })) continue;
         std::vector<int32_t> codes(static_cast<size_t>(rows));
         std::iota(codes.begin(), codes.end(), 0);
         std::vector<float> values(codes.size());
@@ -143,7 +162,12 @@ TEST(KvCache, AgreesWithANaiveCacheUnderRandomOperations) {
     }
     for (const auto& [id, entries] : naive) cache.release(id);
     EXPECT_EQ(cache.free_pages(), all_pages) << "a page was lost";
+    if (!is_scarce) {
+      EXPECT_EQ(failures, 0);
+    }
+    all_failures += failures;
   }
+  EXPECT_GT(all_failures, 20) << "pages were never short";
 }
 
 TEST(KvCache, ForksShareFullPages) {
@@ -175,7 +199,14 @@ TEST(KvCache, SaysWhatDoesNotFit) {
   EXPECT_EQ(message([&] { cache.reserve(a, 129); }),
             "cache: a sequence of 0 entries cannot take 129 more rows; its limit is 128");
   cache.reserve(a, 128);
-  EXPECT_EQ(message([&] { cache.reserve(b, 128); }), "cache: all 3 pages of 64 entries are in use");
+  EXPECT_EQ(message([&] { cache.reserve(b, 128); }), "cache: 2 more pages of 64 entries needed, 1 of 3 are free");
+  // The failed reservation changed nothing: a smaller one gets the last page, on the device too.
+  cache.reserve(b, 64);
+  cache.commit_prefix(b, 64);
+  const int32_t* table = cache.tables().block_table.data;
+  const auto page = [&](SequenceId id, int64_t i) { return table[static_cast<int64_t>(id) * 2 + i]; };
+  EXPECT_NE(page(b, 0), page(a, 0));
+  EXPECT_NE(page(b, 0), page(a, 1));
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "core/decode/generation.h"
@@ -50,7 +51,7 @@ class Step : public testing::TestWithParam<const char*> {
   }
 };
 
-// DESIGN, attention: a chain hidden at random scratch slots of a random tree, across a chunk border, gives logits and
+// Arithmetic that does not depend on company: a chain hidden at random scratch slots of a random tree, across a chunk border, gives logits and
 // cache bit-equal to one-token decoding.
 TEST_P(Step, ChainHiddenInATreeEqualsOneTokenDecoding) {
   for (uint64_t seed = 0; seed < 12; ++seed) {
@@ -292,6 +293,30 @@ TEST_P(Step, PromptsInOneBatchEqualPromptsAlone) {
             "prompt: a sequence of 5 entries can be continued by a prompt only at a multiple of 256");
 }
 
+// A crop below the prompt's end restarts at a chunk border.
+TEST_P(Step, CroppedPromptEqualsShorterPrompt) {
+  const std::vector<int32_t> text = random_tokens(30, 600);
+  Session session(*model_, backend_, {.sequences = 2, .entries = 700});
+  for (const int64_t length : {1, 255, 256, 257, 300, 512, 599, 600}) {
+    const Prompt whole{.sequence = session.cache().create(), .rows = token_prompt(*model_, text).rows};
+    session.prefill({&whole, 1});
+    feed(session, whole.sequence, random_tokens(31, 5));
+    const int64_t rows = session.statistics().prompt_rows;
+    session.crop_prompt(whole, length);
+    const std::vector<float> cropped = session.logits_on_host(0);
+    EXPECT_LE(session.statistics().prompt_rows - rows, 256) << "the whole prompt ran again";
+    const Prompt fresh{.sequence = session.cache().create(),
+                       .rows = {whole.rows.begin(), whole.rows.begin() + length}};
+    session.prefill({&fresh, 1});
+    EXPECT_EQ(session.logits_on_host(0), cropped) << length << " rows";
+    EXPECT_EQ(session.cache().length(whole.sequence), length);
+    const std::vector<int32_t> after = random_tokens(32, 3);
+    EXPECT_EQ(feed(session, whole.sequence, after), feed(session, fresh.sequence, after)) << length << " rows";
+    session.cache().release(whole.sequence);
+    session.cache().release(fresh.sequence);
+  }
+}
+
 TEST_P(Step, RepeatedStepsAllocateNothing) {
   Session session(*model_, backend_, {.sequences = 2, .entries = 256});
   const SequenceId id = session.cache().create();
@@ -319,6 +344,33 @@ TEST_P(Step, SamplesComeBackReduced) {
   for (size_t i = 0; i < 5; ++i) {
     EXPECT_EQ(samples.top_probability[i], sorted[i]);
     EXPECT_EQ(samples.distribution[static_cast<size_t>(samples.top_tokens[i])], sorted[i]);
+  }
+}
+
+TEST_P(Step, PathsMayHoldConditionsThatCannotBeChosen) {
+  Session session(*model_, backend_, {.sequences = 1, .entries = 64});
+  feed(session, session.cache().create(), random_tokens(16, 6));
+  SampleRow row{.temperature = 1.0f, .seed = 4, .repetition_penalty = 1.5f, .path_begin = 0, .path_count = 4};
+  const std::vector<int32_t> path{3, static_cast<int32_t>(kVocab), 1000000, 5}, tokens_only{3, 5};
+  const Samples with_conditions = session.sample({&row, 1}, path, {.distribution = true});
+  row.path_count = 2;
+  EXPECT_EQ(session.sample({&row, 1}, tokens_only, {.distribution = true}).distribution, with_conditions.distribution);
+}
+
+TEST_P(Step, RowsWithoutAFiniteLogitAreAnError) {
+  // An embedding of infinities makes every logit NaN.
+  Session session(*model_, backend_, {.sequences = 1, .entries = 64});
+  SequenceStep step{.sequence = session.cache().create(),
+                    .rows = {{.kind = RowKind::kEmbedding}},
+                    .embeddings = std::vector<float>(32, std::numeric_limits<float>::infinity())};
+  step.wanted.logits = {0};
+  for (const float temperature : {0.0f, 1.0f}) {
+    for (const float top_p : {1.0f, 0.9f}) {
+      session.step({&step, 1});
+      const SampleRow row{.temperature = temperature, .top_k = 3, .top_p = top_p};
+      EXPECT_EQ(error_of([&] { session.sample({&row, 1}, {}, {.distribution = true, .top = 2}); }),
+                "model llama: its logits hold no finite number; the weights are broken");
+    }
   }
 }
 

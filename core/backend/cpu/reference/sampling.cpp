@@ -16,6 +16,10 @@ void ReferenceQueue::sample(const SampleArgs& args) {
     sampling::processed_logits(args, row, logits);
     if (row.temperature > 0.0f) sampling::filter(row, logits, values, order);
     const int32_t token = sampling::choose(row, logits);
+    if (token < 0) {
+      sampling::write_no_choice(args, i);
+      continue;
+    }
     args.tokens.data[i] = token;
     args.entropy.data[i] = sampling::softmax(logits, distribution);
     args.probability.data[i] = distribution[token];

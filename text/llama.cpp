@@ -1,6 +1,7 @@
 // Decoder-only transformer of the Llama kind: pre-RMSNorm, rotary embedding, grouped-query attention, SwiGLU.
 // Qwen 2 adds biases to q, k and v; Qwen 3 a norm to each q and k head.
-// Ref: Touvron et al., "Llama 2"; Qwen 2.5 and Qwen 3 technical reports; huggingface/transformers for the names.
+// Ref: Touvron et al., "Llama 2"; Qwen 2.5 and Qwen 3 technical reports; huggingface/transformers for the
+// names.
 #include "text/llama.h"
 
 namespace volley::text {
@@ -12,8 +13,14 @@ void Llama::step(const StepInputs& in, const StepOutputs& out) const {
   for (int32_t l : in.layers) {
     const Layer& layer = layers_[l];
     layer.input_layernorm.apply(in.queue, x, normed);
-    layer.self_attn.apply(
-        {.in = in, .out = out, .shape = config_.attention, .layer = l, .plane = l, .x = normed, .residual = x}, rope);
+    layer.self_attn.apply({.in = in,
+                           .out = out,
+                           .shape = config_.attention,
+                           .layer = l,
+                           .plane = l,
+                           .x = normed,
+                           .residual = x},
+                          rope);
     layer.post_attention_layernorm.apply(in.queue, x, normed);
     layer.mlp.apply(in.queue, in.arena, in.phase, normed, x);
     tap_hidden(in, out, l, x);
@@ -38,8 +45,10 @@ Llama::Llama(LlamaConfig config, WeightLoader loader) : config_(std::move(config
     Layer layer{
         .input_layernorm = norm(prefix + "input_layernorm", hidden),
         .self_attn = {.q = linear(prefix + "self_attn.q_proj", heads * width, hidden, config_.attention_bias),
-                      .k = linear(prefix + "self_attn.k_proj", kv_heads * width, hidden, config_.attention_bias),
-                      .v = linear(prefix + "self_attn.v_proj", kv_heads * width, hidden, config_.attention_bias),
+                      .k = linear(prefix + "self_attn.k_proj", kv_heads * width, hidden,
+                                  config_.attention_bias),
+                      .v = linear(prefix + "self_attn.v_proj", kv_heads * width, hidden,
+                                  config_.attention_bias),
                       .out = linear(prefix + "self_attn.o_proj", hidden, heads * width)},
         .post_attention_layernorm = norm(prefix + "post_attention_layernorm", hidden),
         .mlp = {.gate = linear(prefix + "mlp.gate_proj", feed_forward, hidden),

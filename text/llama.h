@@ -24,8 +24,8 @@ struct LlamaConfig {
   bool tie_word_embeddings = false;
 };
 
-// Reads config.json's object; `path` is for messages. Throws Error on missing or impossible values and on model
-// types and features that are not supported.
+// Reads config.json's object; `path` is for messages. Throws Error on missing or impossible values and on
+// model types and features that are not supported.
 LlamaConfig parse_llama_config(const nlohmann::json& config, const std::string& path);
 
 // Llama 2/3, Qwen 2/2.5 and Qwen 3 decoders: token rows under causal, tree or bit masks.

@@ -14,7 +14,8 @@ std::vector<float> frequencies(const JsonFields& fields, int64_t head_width, con
     return rope_frequencies(head_width, static_cast<float>(fields.number_or("rope_theta", 10000.0)));
   }
   const JsonFields rope = fields.object(key);
-  const double theta = rope.has("rope_theta") ? rope.number("rope_theta") : fields.number_or("rope_theta", 10000.0);
+  const double theta =
+      rope.has("rope_theta") ? rope.number("rope_theta") : fields.number_or("rope_theta", 10000.0);
   const std::string type = rope.text_or("rope_type", rope.text_or("type", "default"));
   const std::vector<float> plain = rope_frequencies(head_width, static_cast<float>(theta));
   if (type == "default") return plain;
@@ -37,31 +38,32 @@ LlamaConfig parse_llama_config(const nlohmann::json& config, const std::string& 
   if (fields.text_or("hidden_act", "silu") != "silu") {
     throw Error(path + ": hidden_act " + fields.text("hidden_act") + ": expected silu");
   }
-  if (fields.boolean_or("use_sliding_window", false)) throw Error(path + ": sliding windows are not supported");
+  if (fields.boolean_or("use_sliding_window", false))
+    throw Error(path + ": sliding windows are not supported");
   if (fields.boolean_or("mlp_bias", false)) throw Error(path + ": mlp_bias is not supported");
-  // q, k and v biases are a property of Qwen 2; Llama's and Qwen 3's `attention_bias` would add one to o as well.
+  // q, k and v biases are a property of Qwen 2; Llama's and Qwen 3's `attention_bias` would add one to o as
+  // well.
   if (type != "qwen2" && fields.boolean_or("attention_bias", false)) {
     throw Error(path + ": attention_bias is not supported for model_type " + type);
   }
   const IntRange size{1, kMaxSize};
   const int64_t heads = fields.integer("num_attention_heads", {1, 4096});
   const int64_t hidden = fields.integer("hidden_size", size);
-  LlamaConfig parsed{
-      .vocab_size = fields.integer("vocab_size", size),
-      .hidden_size = hidden,
-      .intermediate_size = fields.integer("intermediate_size", size),
-      .num_hidden_layers = fields.integer("num_hidden_layers", {1, 4096}),
-      .attention = {.heads = heads,
-                    .kv_heads = fields.integer_or("num_key_value_heads", heads, {1, heads}),
-                    .head_width = fields.integer_or("head_dim", hidden / heads, {2, 4096})},
-      .max_position_embeddings = fields.integer("max_position_embeddings", size),
-      .rms_norm_eps = static_cast<float>(fields.number("rms_norm_eps")),
-      .attention_bias = type == "qwen2",
-      .qk_norm = type == "qwen3",
-      .tie_word_embeddings = fields.boolean_or("tie_word_embeddings", false)};
+  LlamaConfig parsed{.vocab_size = fields.integer("vocab_size", size),
+                     .hidden_size = hidden,
+                     .intermediate_size = fields.integer("intermediate_size", size),
+                     .num_hidden_layers = fields.integer("num_hidden_layers", {1, 4096}),
+                     .attention = {.heads = heads,
+                                   .kv_heads = fields.integer_or("num_key_value_heads", heads, {1, heads}),
+                                   .head_width = fields.integer_or("head_dim", hidden / heads, {2, 4096})},
+                     .max_position_embeddings = fields.integer("max_position_embeddings", size),
+                     .rms_norm_eps = static_cast<float>(fields.number("rms_norm_eps")),
+                     .attention_bias = type == "qwen2",
+                     .qk_norm = type == "qwen3",
+                     .tie_word_embeddings = fields.boolean_or("tie_word_embeddings", false)};
   if (heads % parsed.attention.kv_heads != 0) {
-    throw Error(path + ": num_key_value_heads " + std::to_string(parsed.attention.kv_heads) + " does not divide " +
-                std::to_string(heads) + " heads");
+    throw Error(path + ": num_key_value_heads " + std::to_string(parsed.attention.kv_heads) +
+                " does not divide " + std::to_string(heads) + " heads");
   }
   if (parsed.attention.head_width % 2 != 0) {
     throw Error(path + ": head_dim " + std::to_string(parsed.attention.head_width) + " is odd");

@@ -11,9 +11,9 @@
 
 namespace volley {
 
-// Executes operations in the order of the calls. One queue belongs to one session; several queues of one backend
-// may be used at the same time from different threads. Operations do not allocate and do not wait: results may be
-// read by the host after `finish` or `download`.
+// Executes operations in the order of the calls. One queue belongs to one session; several queues of one
+// backend may be used at the same time from different threads. Operations do not allocate and do not wait:
+// results may be read by the host after `finish` or `download`.
 class Queue {
  public:
   virtual ~Queue() = default;
@@ -42,8 +42,8 @@ class Queue {
   virtual void nearest_rows(const NearestRowsArgs& args) = 0;
   virtual void sample(const SampleArgs& args) = 0;
 
-  // Copies between host and device memory, in order with the operations. `upload` may return before the copy is
-  // done but has read `host` by then; `download` returns when `host` holds the bytes.
+  // Copies between host and device memory, in order with the operations. `upload` may return before the copy
+  // is done but has read `host` by then; `download` returns when `host` holds the bytes.
   virtual void upload(const void* host, void* device, int64_t bytes) = 0;
   virtual void download(const void* device, void* host, int64_t bytes) = 0;
   virtual void finish() = 0;
@@ -56,7 +56,8 @@ struct DeviceInfo {
   bool has_bf16 = false;    // products on bf16 weights run natively
 };
 
-// A device: its memory, its weight layouts, its queues. Const after construction and shareable between threads.
+// A device: its memory, its weight layouts, its queues. Const after construction and shareable between
+// threads.
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -64,7 +65,8 @@ class Backend {
   virtual const DeviceInfo& info() const = 0;
   virtual std::unique_ptr<Queue> make_queue() const = 0;
 
-  // Uninitialised memory, aligned to 64 bytes. Throws Error naming the bytes asked for when there is too little.
+  // Uninitialised memory, aligned to 64 bytes. Throws Error naming the bytes asked for when there is too
+  // little.
   virtual Buffer allocate(int64_t bytes) const = 0;
   // Bytes allocated now and at most so far.
   virtual int64_t allocated_bytes() const = 0;
@@ -76,8 +78,8 @@ class Backend {
   virtual ConvWeight pack_conv(const HostView& weight, const HostView& bias) const = 0;
 };
 
-// `device`: "cpu", "cpu-reference" ("auto" picks cpu). threads: 0 = physical cores. Throws Error kUsage for an
-// unknown device, kFailed for one that is missing.
+// `device`: "cpu", "cpu-reference" ("auto" picks cpu). threads: 0 = physical cores. Throws Error kUsage for
+// an unknown device, kFailed for one that is missing.
 std::shared_ptr<const Backend> make_backend(std::string_view device, int64_t threads);
 
 }  // namespace volley

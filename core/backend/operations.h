@@ -3,8 +3,8 @@
 // The operations a backend offers, each with a named argument struct. They are generic: none knows a model.
 // Activations are f32 between operations; every tensor is dense and row-major in the backend's memory.
 //
-// Letters in shapes: R rows (tokens of all sequences of a step), S sequences, H query heads, G key/value heads,
-// D head width, V vocabulary, N pictures, C channels.
+// Letters in shapes: R rows (tokens of all sequences of a step), S sequences, H query heads, G key/value
+// heads, D head width, V vocabulary, N pictures, C channels.
 
 #include <cstdint>
 #include <span>
@@ -29,7 +29,8 @@ struct LinearWeight {
   int64_t in_features = 0;
 };
 
-// A convolution's weight [out_channels, in_channels, kernel_h, kernel_w], packed, and its bias [out_channels].
+// A convolution's weight [out_channels, in_channels, kernel_h, kernel_w], packed, and its bias
+// [out_channels].
 struct ConvWeight {
   Buffer data;
   Buffer bias;
@@ -127,15 +128,18 @@ struct RopeArgs {
   Tensor x;  // [R, H, D], rotated in place
 };
 
-// ---- Cache and attention -----------------------------------------------------------------------------------
+// ---- Cache and attention
+// -----------------------------------------------------------------------------------
 
-inline constexpr int64_t kPageSize = 64;          // entries of a cache page
-inline constexpr int64_t kKeyChunk = 256;         // keys reduced together in attention
+inline constexpr int64_t kPageSize = 64;           // entries of a cache page
+inline constexpr int64_t kKeyChunk = 256;          // keys reduced together in attention
 inline constexpr int32_t kAllContext = INT32_MAX;  // row_context: every committed entry
 inline constexpr int32_t kNoEntry = INT32_MIN;     // row_entry: the row writes no key and value
 
 // row_entry of a row that replaces committed entry `entry`.
-constexpr int32_t replaced_entry(int32_t entry) { return -1 - entry; }
+constexpr int32_t replaced_entry(int32_t entry) {
+  return -1 - entry;
+}
 
 // Keys and values of one cached layer, in pages.
 struct CachePlane {
@@ -151,8 +155,8 @@ struct CacheTables {
 
 // Who sees what in a step; device memory at fixed addresses. The visible keys of a row, in logical order, are
 // the first min(length, row_context) committed entries of its sequence, then the scratch rows
-// 0 .. row_prefix - 1 of this step, then tail[row_tail_begin .. + row_tail_count). Scratch row j of a sequence
-// lies at entry length + j.
+// 0 .. row_prefix - 1 of this step, then tail[row_tail_begin .. + row_tail_count). Scratch row j of a
+// sequence lies at entry length + j.
 struct StepTables {
   Indices row_sequence;     // [R] index of the row's sequence in this step; negative: padding, inert
   Indices row_entry;        // [R] scratch row to write, replaced_entry(e), or kNoEntry
@@ -180,10 +184,10 @@ enum class KeySource : uint8_t {
   kMemory,    // all entries of the sequence's memory
 };
 
-// out[r, h] = softmax(scale * q[r, h] . k) . v over the visible keys of row r; query head h reads key/value head
-// h / (H / G). Reduced over the keys in logical order in chunks of kKeyChunk whose partial results are joined in
-// order, so the result does not depend on where entries lie or on what else is in the step. A row that sees no
-// key yields zeros.
+// out[r, h] = softmax(scale * q[r, h] . k) . v over the visible keys of row r; query head h reads key/value
+// head h / (H / G). Reduced over the keys in logical order in chunks of kKeyChunk whose partial results are
+// joined in order, so the result does not depend on where entries lie or on what else is in the step. A row
+// that sees no key yields zeros.
 struct AttentionArgs {
   ConstTensor q;  // [R, H, D]
   const CachePlane& plane;
@@ -211,8 +215,8 @@ struct DenseAttentionArgs {
   Tensor out;  // [B, T, H, D]
 };
 
-// In every plane, entry move[2i+1] of slot becomes what entry move[2i] of it was; moves happen in order and each
-// source is at or after its destination. Then lengths[slot] = length.
+// In every plane, entry move[2i+1] of slot becomes what entry move[2i] of it was; moves happen in order and
+// each source is at or after its destination. Then lengths[slot] = length.
 struct MoveEntriesArgs {
   std::span<const CachePlane> planes;
   CacheTables cache;
@@ -228,7 +232,8 @@ struct CopyPageArgs {
   int32_t to = 0;
 };
 
-// ---- Pictures and signals ----------------------------------------------------------------------------------
+// ---- Pictures and signals
+// ----------------------------------------------------------------------------------
 
 // 2-D convolution (a signal is a picture of height 1). Padding is zeros.
 struct Conv2dArgs {
@@ -278,42 +283,44 @@ struct NearestRowsArgs {
   View<int32_t> ids;  // [R]
 };
 
-// ---- Sampling ----------------------------------------------------------------------------------------------
+// ---- Sampling
+// ----------------------------------------------------------------------------------------------
 
 enum class FilterOrder : uint32_t { kTopKTopP, kTopPTopK };
 
 // How one row of logits becomes a token. The chain, in this order: repetition penalty, guidance, temperature,
-// filters, then token = argmax(logits + Gumbel noise); ties go to the lowest id. Logits that are no finite number cannot
-// be chosen; a row of nothing else gives token -1. Plain data: a table of these is
-// uploaded once a step.
+// filters, then token = argmax(logits + Gumbel noise); ties go to the lowest id. Logits that are no finite
+// number cannot be chosen; a row of nothing else gives token -1. Plain data: a table of these is uploaded
+// once a step.
 struct SampleRow {
   int32_t logits_row = 0;
-  int32_t guidance_row = -1;     // row of the unconditional logits, or negative
-  float guidance_scale = 1.0f;   // logits = u + scale * (c - u)
-  float temperature = 1.0f;      // 0: greedy (no noise, filters irrelevant)
-  int32_t top_k = 0;             // keep tokens whose logit is at least the k-th largest; 0: all
-  float top_p = 1.0f;            // keep the smallest head of the sorted distribution with mass >= p; 1: all
+  int32_t guidance_row = -1;    // row of the unconditional logits, or negative
+  float guidance_scale = 1.0f;  // logits = u + scale * (c - u)
+  float temperature = 1.0f;     // 0: greedy (no noise, filters irrelevant)
+  int32_t top_k = 0;            // keep tokens whose logit is at least the k-th largest; 0: all
+  float top_p = 1.0f;           // keep the smallest head of the sorted distribution with mass >= p; 1: all
   FilterOrder filter_order = FilterOrder::kTopKTopP;
-  uint32_t noise_purpose = 0;    // NoisePurpose
+  uint32_t noise_purpose = 0;  // NoisePurpose
   uint64_t seed = 0;
   uint32_t stream = 0;
   uint32_t draw = 0;
   uint32_t position = 0;
-  float repetition_penalty = 1.0f;  // divides positive and multiplies negative logits of tokens on the row's path
-  int32_t path_begin = 0;           // tokens on the row's path, in SampleArgs::path
+  float repetition_penalty =
+      1.0f;                // divides positive and multiplies negative logits of tokens on the row's path
+  int32_t path_begin = 0;  // tokens on the row's path, in SampleArgs::path
   int32_t path_count = 0;
 };
 
 struct SampleArgs {
-  ConstTensor logits;              // [n, V]
-  View<const SampleRow> rows;      // [m]
-  Indices path;                    // token ids
-  View<int32_t> tokens;            // [m]
-  Tensor probability;              // [m] the token's probability in the filtered distribution (greedy: unfiltered, T 1)
-  Tensor entropy;                  // [m] of that distribution, in nats
-  Tensor distribution;             // [m, V] that distribution, or data == nullptr
-  View<int32_t> top_tokens;        // [m, n] its n likeliest tokens, likeliest first, or data == nullptr
-  Tensor top_probability;          // [m, n] and their probabilities
+  ConstTensor logits;          // [n, V]
+  View<const SampleRow> rows;  // [m]
+  Indices path;                // token ids
+  View<int32_t> tokens;        // [m]
+  Tensor probability;   // [m] the token's probability in the filtered distribution (greedy: unfiltered, T 1)
+  Tensor entropy;       // [m] of that distribution, in nats
+  Tensor distribution;  // [m, V] that distribution, or data == nullptr
+  View<int32_t> top_tokens;  // [m, n] its n likeliest tokens, likeliest first, or data == nullptr
+  Tensor top_probability;    // [m, n] and their probabilities
 };
 
 }  // namespace volley

@@ -64,9 +64,8 @@ inline void filter_top_p(float p, std::span<float> logits, std::vector<int32_t>&
     if (logits[i] != kExcluded) order.push_back(static_cast<int32_t>(i));
   }
   if (order.empty()) return;
-  std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
-    return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
-  });
+  std::sort(order.begin(), order.end(),
+            [&](int32_t a, int32_t b) { return logits[a] != logits[b] ? logits[a] > logits[b] : a < b; });
   const float maximum = logits[order[0]];
   double total = 0.0;
   for (int32_t id : order) total += std::exp(static_cast<double>(logits[id] - maximum));
@@ -97,7 +96,8 @@ inline NoiseKey noise_key(const SampleRow& row) {
           .position = row.position};
 }
 
-// argmax(logits + Gumbel noise), or argmax(logits) when greedy; ties go to the lowest id. -1: no token can be chosen.
+// argmax(logits + Gumbel noise), or argmax(logits) when greedy; ties go to the lowest id. -1: no token can be
+// chosen.
 inline int32_t choose(const SampleRow& row, std::span<const float> logits) {
   const NoiseKey key = noise_key(row);
   int32_t best = -1;

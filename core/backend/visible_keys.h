@@ -63,7 +63,8 @@ inline int64_t written_entry(const WriteCacheArgs& args, int64_t row) {
   if (sequence < 0 || code == kNoEntry) return -1;
   const int32_t slot = args.step.sequence_slot.data[sequence];
   const int64_t logical = code >= 0 ? int64_t{args.cache.lengths.data[slot]} + code : -1 - int64_t{code};
-  const int32_t page = args.cache.block_table.data[slot * args.cache.block_table.shape[1] + logical / kPageSize];
+  const int32_t page =
+      args.cache.block_table.data[slot * args.cache.block_table.shape[1] + logical / kPageSize];
   return int64_t{page} * kPageSize + logical % kPageSize;
 }
 

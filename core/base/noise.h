@@ -53,9 +53,9 @@ VOLLEY_HOST_DEVICE constexpr std::array<uint32_t, 4> philox4x32_10(std::array<ui
 
 // The four numbers that belong to ids 4 * block .. 4 * block + 3 (token ids, or plain indices).
 VOLLEY_HOST_DEVICE constexpr std::array<uint32_t, 4> noise_block(const NoiseKey& key, uint32_t block) {
-  return philox4x32_10({block, key.position, key.draw,
-                        (static_cast<uint32_t>(key.purpose) << 24) | (key.stream & 0xffffffu)},
-                       static_cast<uint32_t>(key.seed), static_cast<uint32_t>(key.seed >> 32));
+  return philox4x32_10(
+      {block, key.position, key.draw, (static_cast<uint32_t>(key.purpose) << 24) | (key.stream & 0xffffffu)},
+      static_cast<uint32_t>(key.seed), static_cast<uint32_t>(key.seed >> 32));
 }
 
 VOLLEY_HOST_DEVICE constexpr uint32_t noise_bits(const NoiseKey& key, uint32_t id) {

@@ -16,11 +16,14 @@ ThreadPool::ThreadPool(int64_t threads) {
     for (int64_t i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
   } catch (const std::system_error&) {
     stop();  // those that started
-    throw Error("cannot start " + std::to_string(threads) + " threads: out of memory or beyond the system's limit");
+    throw Error("cannot start " + std::to_string(threads) +
+                " threads: out of memory or beyond the system's limit");
   }
 }
 
-ThreadPool::~ThreadPool() { stop(); }
+ThreadPool::~ThreadPool() {
+  stop();
+}
 
 void ThreadPool::stop() {
   {

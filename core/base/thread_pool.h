@@ -11,8 +11,9 @@
 
 namespace volley {
 
-// A fixed set of threads that share the items of one loop at a time. The caller works too. If the pool is busy
-// with another caller's loop, the caller does all items itself: results never depend on who computes an item.
+// A fixed set of threads that share the items of one loop at a time. The caller works too. If the pool is
+// busy with another caller's loop, the caller does all items itself: results never depend on who computes an
+// item.
 class ThreadPool {
  public:
   // `threads` includes the caller; at least 1. Throws Error when the system starts no more.
@@ -23,8 +24,8 @@ class ThreadPool {
 
   int64_t threads() const { return static_cast<int64_t>(workers_.size()) + 1; }
 
-  // Calls body(item) once for each item in [0, items), in any order, and returns when all are done. If an item throws, no
-  // further items begin and the first exception is thrown again here.
+  // Calls body(item) once for each item in [0, items), in any order, and returns when all are done. If an
+  // item throws, no further items begin and the first exception is thrown again here.
   void parallel_for(int64_t items, const std::function<void(int64_t item)>& body);
 
  private:

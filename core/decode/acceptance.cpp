@@ -20,8 +20,9 @@ Decision accept_coupled(const DraftTree& draft, const TargetView& target) {
   Decision decision{.next_token = target.sampled[0]};
   for (int32_t node = -1;;) {
     const std::vector<int32_t> children = draft.children(node);
-    const auto right = std::ranges::find_if(
-        children, [&](int32_t child) { return draft.tokens[static_cast<size_t>(child)] == decision.next_token; });
+    const auto right = std::ranges::find_if(children, [&](int32_t child) {
+      return draft.tokens[static_cast<size_t>(child)] == decision.next_token;
+    });
     if (right == children.end()) return decision;
     node = *right;
     decision.accepted.push_back(node);
@@ -77,7 +78,8 @@ Decision accept_rejection(const DraftTree& draft, const TargetView& target, cons
       const int32_t child = children[attempt];
       const auto token = static_cast<size_t>(draft.tokens[static_cast<size_t>(child)]);
       if (!is_deterministic && q.empty()) {
-        const auto q_begin = draft.distribution.begin() + static_cast<int64_t>(static_cast<size_t>(child) * vocab);
+        const auto q_begin =
+            draft.distribution.begin() + static_cast<int64_t>(static_cast<size_t>(child) * vocab);
         q.assign(q_begin, q_begin + target.vocab_size);
       }
       const float ratio = is_deterministic ? p[token] : (q[token] > 0.0f ? p[token] / q[token] : 0.0f);

@@ -25,10 +25,12 @@ class NoiseUniforms : public UniformSource {
 };
 
 enum class AcceptanceKind : uint8_t {
-  // A node is right when it equals the token the target itself chooses there, noise included: the output is that of
+  // A node is right when it equals the token the target itself chooses there, noise included: the output is
+  // that of
   // sequential decoding, token for token.
   kCoupled,
-  // Speculative sampling: accept with probability p/q, else draw from the residual. The output has the target's
+  // Speculative sampling: accept with probability p/q, else draw from the residual. The output has the
+  // target's
   // distribution. Greedy decoding has only one right token, so this becomes kCoupled at temperature 0.
   // Ref: Leviathan et al. 2023; Miao et al., SpecInfer (several candidates); deterministic drafts have q = 1.
   kRejection,
@@ -36,8 +38,8 @@ enum class AcceptanceKind : uint8_t {
 
 // What the target says about a draft: row 0 is the root, row i + 1 node i.
 struct TargetView {
-  std::span<const int32_t> sampled;      // [1 + nodes]
-  std::span<const float> distribution;   // [1 + nodes, vocab] for kRejection
+  std::span<const int32_t> sampled;     // [1 + nodes]
+  std::span<const float> distribution;  // [1 + nodes, vocab] for kRejection
   int64_t vocab_size = 0;
 };
 

@@ -48,14 +48,16 @@ const std::vector<Entry>& entries() {
         .needs = "causal model",
         .summary = "verifies a window of its own previous guesses, under noise that belongs to positions",
         .paper = "Santilli et al. 2023; Teng et al. 2024, Speculative Jacobi decoding (coupled here)",
-        .options = {{"window", "16", "guesses a forward"}, {"init", "repeat", "first guesses: repeat or random"}}},
+        .options = {{"window", "16", "guesses a forward"},
+                    {"init", "repeat", "first guesses: repeat or random"}}},
        make_jacobi},
       {{.name = "parallel",
         .kind = DecoderClass::kOwnModel,
         .needs = "random-order model (ARPG)",
         .summary = "decides several positions of a random order in each step",
         .paper = "Li et al. 2025, ARPG",
-        .options = {{"steps", "64", "forwards"}, {"schedule", "arccos", "sizes of the steps: arccos or cosine"}}},
+        .options = {{"steps", "64", "forwards"},
+                    {"schedule", "arccos", "sizes of the steps: arccos or cosine"}}},
        make_parallel},
       {{.name = "masked",
         .kind = DecoderClass::kOwnModel,
@@ -122,7 +124,8 @@ DecoderSpec parse_decoder_spec(std::string_view text) {
     const std::string_view pair = rest.substr(0, comma);
     const auto equals = pair.find('=');
     if (equals == std::string_view::npos || equals == 0) {
-      throw Error("--decoder " + std::string(text) + ": '" + std::string(pair) + "' is not key=value", ErrorKind::kUsage);
+      throw Error("--decoder " + std::string(text) + ": '" + std::string(pair) + "' is not key=value",
+                  ErrorKind::kUsage);
     }
     spec.options[std::string(pair.substr(0, equals))] = std::string(pair.substr(equals + 1));
     rest = comma == std::string_view::npos ? std::string_view{} : rest.substr(comma + 1);

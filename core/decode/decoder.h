@@ -26,8 +26,8 @@ std::string_view decoder_class_name(DecoderClass kind);
 class Decoder {
  public:
   virtual ~Decoder() = default;
-  // Makes all outputs as one batch. The session must have room for two sequences (one without guidance) for each
-  // generation, of `entries` below. Throws Error when the model cannot run the method.
+  // Makes all outputs as one batch. The session must have room for two sequences (one without guidance) for
+  // each generation, of `entries` below. Throws Error when the model cannot run the method.
   virtual std::vector<GenerationOutput> decode(Session& session, std::span<const Generation> generations,
                                                const DecodeControl& control) const = 0;
   // Cache entries a sequence needs for this generation.

@@ -6,11 +6,12 @@
 
 namespace volley {
 
-// Proposed continuations of a token that is known (the root, which is not a node). A chain is a tree whose every node
-// has one child.
+// Proposed continuations of a token that is known (the root, which is not a node). A chain is a tree whose
+// every node has one child.
 struct DraftTree {
-  std::vector<int32_t> tokens;   // [nodes]
-  std::vector<int32_t> parents;  // [nodes] an earlier node, or -1: child of the root; siblings hold distinct tokens
+  std::vector<int32_t> tokens;  // [nodes]
+  std::vector<int32_t>
+      parents;  // [nodes] an earlier node, or -1: child of the root; siblings hold distinct tokens
   // [nodes, vocab] what each node's token was drawn from, or empty: the tokens were chosen deterministically.
   std::vector<float> distribution;
 

@@ -22,15 +22,16 @@ struct Generation {
   std::optional<PromptRows> unconditional;  // the guidance partner's prompt
   LogitsChain chain;
   uint64_t seed = 0;
-  uint32_t stream = 0;      // tells generations of one seed apart
+  uint32_t stream = 0;  // tells generations of one seed apart
   int64_t max_tokens = 0;
   std::vector<int32_t> stop_tokens;
   // Index in the sequence of the first output token, which names its position; negative: the prompt's length.
   int64_t first_index = -1;
   SequenceId memory = SequenceId::kNone;
-  std::vector<int32_t> order;  // of output positions, for methods with a free order; empty: drawn from the noise
-  int32_t mask_token = -1;     // of masked models
-  int32_t pad_token = -1;      // of masked models: not part of a candidate's score
+  std::vector<int32_t>
+      order;                // of output positions, for methods with a free order; empty: drawn from the noise
+  int32_t mask_token = -1;  // of masked models
+  int32_t pad_token = -1;   // of masked models: not part of a candidate's score
 };
 
 // What came of it.
@@ -42,7 +43,8 @@ struct GenerationOutput {
   float score = 0.0f;           // methods that choose among candidates: the chosen one's
 };
 
-// Throws Error naming the field that no method can run: an empty prompt, no output, a stream beyond the noise's 24 bits.
+// Throws Error naming the field that no method can run: an empty prompt, no output, a stream beyond the
+// noise's 24 bits.
 void check_generations(std::span<const Generation> generations);
 // Entries of the longer of a generation's prompts.
 int64_t prompt_entries(const Generation& generation);

@@ -1,9 +1,9 @@
-// Jacobi decoding with coupled noise: a window of guesses is verified in one forward, and what the target said behind
-// the first wrong guess becomes the next guesses. The noise belongs to output positions, so the fixed point is
-// sequential decoding's output, sampled or greedy.
-// Ref: Santilli et al., "Accelerating transformer inference for translation via parallel decoding"; Teng et al.,
-// "Accelerating auto-regressive text-to-image generation with training-free speculative Jacobi decoding" (whose
-// rejection rule is replaced here by coupling).
+// Jacobi decoding with coupled noise: a window of guesses is verified in one forward, and what the target
+// said behind the first wrong guess becomes the next guesses. The noise belongs to output positions, so the
+// fixed point is sequential decoding's output, sampled or greedy. Ref: Santilli et al., "Accelerating
+// transformer inference for translation via parallel decoding"; Teng et al., "Accelerating auto-regressive
+// text-to-image generation with training-free speculative Jacobi decoding" (whose rejection rule is replaced
+// here by coupling).
 #include "core/base/noise.h"
 #include "core/decode/methods.h"
 #include "core/decode/verify_loop.h"
@@ -50,7 +50,8 @@ class PreviousIterate : public Proposer {
   };
 
   int32_t first_guess(const Guess& guess, const ProposalContext& context, int64_t position) const {
-    if (first_ == FirstGuess::kRepeat) return guess.tokens.empty() ? context.path.back() : guess.tokens.back();
+    if (first_ == FirstGuess::kRepeat)
+      return guess.tokens.empty() ? context.path.back() : guess.tokens.back();
     const uint32_t bits = noise_bits({.seed = guess.seed,
                                       .stream = guess.stream,
                                       .purpose = NoisePurpose::kInit,
@@ -68,7 +69,8 @@ class Jacobi : public Decoder {
  public:
   explicit Jacobi(const OptionReader& options)
       : window_(options.integer("window", 1, 255)),
-        first_(options.choice("init", {"repeat", "random"}) == "repeat" ? FirstGuess::kRepeat : FirstGuess::kRandom) {}
+        first_(options.choice("init", {"repeat", "random"}) == "repeat" ? FirstGuess::kRepeat
+                                                                        : FirstGuess::kRandom) {}
 
   std::vector<GenerationOutput> decode(Session& session, std::span<const Generation> generations,
                                        const DecodeControl& control) const override {
@@ -86,6 +88,8 @@ class Jacobi : public Decoder {
 
 }  // namespace
 
-std::unique_ptr<Decoder> make_jacobi(const OptionReader& options) { return std::make_unique<Jacobi>(options); }
+std::unique_ptr<Decoder> make_jacobi(const OptionReader& options) {
+  return std::make_unique<Jacobi>(options);
+}
 
 }  // namespace volley

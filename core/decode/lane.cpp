@@ -16,15 +16,19 @@ void check_generations(std::span<const Generation> generations) {
       throw Error("generation " + std::to_string(i) + ": " + fault);
     };
     if (generation.prompt.rows.empty()) refuse("prompt: there are no rows");
-    if (generation.unconditional && generation.unconditional->rows.empty()) refuse("unconditional: there are no rows");
-    if (generation.max_tokens < 1) refuse("max_tokens: " + std::to_string(generation.max_tokens) + ", expected at least 1");
-    if (generation.stream >= 1u << 24) refuse("stream: " + std::to_string(generation.stream) + " is not below 2^24");
+    if (generation.unconditional && generation.unconditional->rows.empty())
+      refuse("unconditional: there are no rows");
+    if (generation.max_tokens < 1)
+      refuse("max_tokens: " + std::to_string(generation.max_tokens) + ", expected at least 1");
+    if (generation.stream >= 1u << 24)
+      refuse("stream: " + std::to_string(generation.stream) + " is not below 2^24");
   }
 }
 
 int64_t prompt_entries(const Generation& generation) {
   const auto conditional = std::ssize(generation.prompt.rows);
-  return generation.unconditional ? std::max(conditional, std::ssize(generation.unconditional->rows)) : conditional;
+  return generation.unconditional ? std::max(conditional, std::ssize(generation.unconditional->rows))
+                                  : conditional;
 }
 
 PromptRows token_prompt(const StepModel& model, std::span<const int32_t> tokens, int64_t first_index) {
@@ -59,8 +63,10 @@ void Lane::add_to(std::vector<SequenceStep>& steps, SequenceStep step) {
 void Lane::add_prompts(std::vector<Prompt>& prompts) {
   step_index_ = static_cast<int64_t>(prompts.size());
   const auto add = [&](SequenceId sequence, const PromptRows& rows) {
-    prompts.push_back(
-        {.sequence = sequence, .rows = rows.rows, .embeddings = rows.embeddings, .memory = generation_->memory});
+    prompts.push_back({.sequence = sequence,
+                       .rows = rows.rows,
+                       .embeddings = rows.embeddings,
+                       .memory = generation_->memory});
   };
   add(conditional_.id(), generation_->prompt);
   if (unconditional_) add(unconditional_->id(), *generation_->unconditional);

@@ -10,8 +10,8 @@
 
 namespace volley {
 
-// A generation in progress: its one or two cached sequences (the second is the guidance partner, which gets the same
-// rows). Methods see one lane and never the pair.
+// A generation in progress: its one or two cached sequences (the second is the guidance partner, which gets
+// the same rows). Methods see one lane and never the pair.
 class Lane {
  public:
   Lane(Session& session, const Generation& generation);

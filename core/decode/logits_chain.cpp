@@ -2,7 +2,8 @@
 
 namespace volley {
 
-SampleRow make_sample_row(const LogitsChain& chain, const OutputPlace& place, LogitsRows rows, PathRange path) {
+SampleRow make_sample_row(const LogitsChain& chain, const OutputPlace& place, LogitsRows rows,
+                          PathRange path) {
   SampleRow row{.logits_row = rows.conditional,
                 .guidance_row = rows.unconditional,
                 .guidance_scale = chain.guidance.scale,

@@ -19,7 +19,8 @@ struct GuidanceSchedule {
   int64_t interval = -1;
 };
 
-// How logits become a token: penalty, guidance, temperature, filters, Gumbel argmax. The same for every method.
+// How logits become a token: penalty, guidance, temperature, filters, Gumbel argmax. The same for every
+// method.
 struct LogitsChain {
   GuidanceSchedule guidance;
   float temperature = 1.0f;  // 0: greedy
@@ -49,6 +50,7 @@ struct PathRange {
   int32_t count = 0;
 };
 
-SampleRow make_sample_row(const LogitsChain& chain, const OutputPlace& place, LogitsRows rows, PathRange path = {});
+SampleRow make_sample_row(const LogitsChain& chain, const OutputPlace& place, LogitsRows rows,
+                          PathRange path = {});
 
 }  // namespace volley

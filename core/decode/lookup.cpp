@@ -12,8 +12,9 @@ class Lookup : public Decoder {
   explicit Lookup(const OptionReader& options)
       : ngram_{.longest = options.integer("ngram", 1, 64)},
         length_(options.integer("draft", 1, 255)),
-        acceptance_(options.choice("accept", {"coupled", "rejection"}) == "coupled" ? AcceptanceKind::kCoupled
-                                                                                    : AcceptanceKind::kRejection) {}
+        acceptance_(options.choice("accept", {"coupled", "rejection"}) == "coupled"
+                        ? AcceptanceKind::kCoupled
+                        : AcceptanceKind::kRejection) {}
 
   std::vector<GenerationOutput> decode(Session& session, std::span<const Generation> generations,
                                        const DecodeControl& control) const override {
@@ -33,6 +34,8 @@ class Lookup : public Decoder {
 
 }  // namespace
 
-std::unique_ptr<Decoder> make_lookup(const OptionReader& options) { return std::make_unique<Lookup>(options); }
+std::unique_ptr<Decoder> make_lookup(const OptionReader& options) {
+  return std::make_unique<Lookup>(options);
+}
 
 }  // namespace volley

@@ -67,7 +67,8 @@ std::vector<MaskedCandidates> MaskedLoop::run(Session& session, std::span<const 
   NoiseMasks own_masks;
   MaskUniforms& masks = uniforms != nullptr ? *uniforms : own_masks;
   if (session.model().traits().logit_shift != 0) {
-    throw Error("--decoder masked: model " + session.model().traits().family + " predicts the next place, not its own",
+    throw Error("--decoder masked: model " + session.model().traits().family +
+                    " predicts the next place, not its own",
                 ErrorKind::kUsage);
   }
   std::vector<Progress> all;
@@ -98,7 +99,8 @@ std::vector<MaskedCandidates> MaskedLoop::run(Session& session, std::span<const 
               masks.at(*progress.generation, {.generation = static_cast<int64_t>(g),
                                               .candidate = c,
                                               .step = step,
-                                              .position = static_cast<int64_t>(j)}) < static_cast<float>(ratio);  // as torch compares
+                                              .position = static_cast<int64_t>(j)}) <
+              static_cast<float>(ratio);  // as torch compares
         }
       }
       // Candidates that are all hidden have the same input: one of them stands for all.
@@ -130,8 +132,8 @@ std::vector<MaskedCandidates> MaskedLoop::run(Session& session, std::span<const 
           positions.push_back(static_cast<int32_t>(j - progress.generation->prompt.rows.size()));
           changed.push_back(tokens[j]);
         }
-        progress.result.scores[static_cast<size_t>(c)] =
-            mean_confidence(tokens, std::span(samples.probability).subspan(from, length), progress.generation->pad_token);
+        progress.result.scores[static_cast<size_t>(c)] = mean_confidence(
+            tokens, std::span(samples.probability).subspan(from, length), progress.generation->pad_token);
         if (control.observer != nullptr) {
           control.observer->on_step({.generation = static_cast<int64_t>(g),
                                      .candidate = c,
@@ -164,7 +166,8 @@ namespace {
 class Masked : public Decoder {
  public:
   explicit Masked(const OptionReader& options)
-      : loop_{.candidates = options.integer("candidates", 1, 1024), .mask_ratios = options.numbers("ratios", 0.0, 1.0)} {}
+      : loop_{.candidates = options.integer("candidates", 1, 1024),
+              .mask_ratios = options.numbers("ratios", 0.0, 1.0)} {}
 
   std::vector<GenerationOutput> decode(Session& session, std::span<const Generation> generations,
                                        const DecodeControl& control) const override {
@@ -177,8 +180,9 @@ class Masked : public Decoder {
                               .forwards = result.forwards,
                               .rows = result.rows,
                               .score = result.scores[best]};
-      output.tokens.assign(result.tokens[best].begin() + static_cast<int64_t>(generations[g].prompt.rows.size()),
-                           result.tokens[best].end());
+      output.tokens.assign(
+          result.tokens[best].begin() + static_cast<int64_t>(generations[g].prompt.rows.size()),
+          result.tokens[best].end());
       session.statistics().tokens += generations[g].max_tokens;
       outputs.push_back(std::move(output));
     }
@@ -194,6 +198,8 @@ class Masked : public Decoder {
 
 }  // namespace
 
-std::unique_ptr<Decoder> make_masked(const OptionReader& options) { return std::make_unique<Masked>(options); }
+std::unique_ptr<Decoder> make_masked(const OptionReader& options) {
+  return std::make_unique<Masked>(options);
+}
 
 }  // namespace volley

@@ -10,7 +10,8 @@ std::vector<int32_t> NGramSource::candidates(std::span<const int32_t> path, int6
   for (int64_t n = std::min(options_.longest, size - 1); n >= options_.shortest; --n) {
     const auto suffix = path.last(static_cast<size_t>(n));
     for (int64_t end = size - 1; end >= n; --end) {
-      if (!std::ranges::equal(path.subspan(static_cast<size_t>(end - n), static_cast<size_t>(n)), suffix)) continue;
+      if (!std::ranges::equal(path.subspan(static_cast<size_t>(end - n), static_cast<size_t>(n)), suffix))
+        continue;
       const int32_t next = path[static_cast<size_t>(end)];
       if (std::ranges::count(found, next) == 0) found.push_back(next);
       if (static_cast<int64_t>(found.size()) == count) return found;

@@ -13,7 +13,7 @@ namespace volley {
 class NGramSource : public CandidateSource {
  public:
   struct Options {
-    int64_t longest = 3;   // tokens of context to match, tried from the longest
+    int64_t longest = 3;  // tokens of context to match, tried from the longest
     int64_t shortest = 1;
   };
   explicit NGramSource(const Options& options) : options_(options) {}

@@ -9,21 +9,21 @@ namespace volley {
 
 // What one step of a method did to one generation.
 struct StepEvent {
-  int64_t generation = 0;               // index in the request
-  int64_t candidate = 0;                // of methods that make several and choose one
-  int64_t step = 0;                     // of this generation, from 0 (the prompt's own token)
-  std::span<const int32_t> positions;   // indices in the output
-  std::span<const int32_t> tokens;      // now at those positions
-  int64_t proposed = 0;                 // draft tokens that were checked
-  int64_t accepted = 0;                 // of them right
-  std::string_view source;              // who proposed them: "prompt", "model", "n-gram", ...
-  bool is_final = true;                 // false: a later step may change these tokens
-  int64_t done = 0;                     // final tokens so far
-  int64_t total = 0;                    // at most
+  int64_t generation = 0;              // index in the request
+  int64_t candidate = 0;               // of methods that make several and choose one
+  int64_t step = 0;                    // of this generation, from 0 (the prompt's own token)
+  std::span<const int32_t> positions;  // indices in the output
+  std::span<const int32_t> tokens;     // now at those positions
+  int64_t proposed = 0;                // draft tokens that were checked
+  int64_t accepted = 0;                // of them right
+  std::string_view source;             // who proposed them: "prompt", "model", "n-gram", ...
+  bool is_final = true;                // false: a later step may change these tokens
+  int64_t done = 0;                    // final tokens so far
+  int64_t total = 0;                   // at most
 };
 
-// Receives the progress of a run. Progress bars, previews, animations and event files are renderers of it. Called on
-// the thread that decodes; spans are valid during the call.
+// Receives the progress of a run. Progress bars, previews, animations and event files are renderers of it.
+// Called on the thread that decodes; spans are valid during the call.
 class Observer {
  public:
   virtual ~Observer() = default;

@@ -1,7 +1,7 @@
-// Parallel decoding in a random order: each step feeds the tokens of the last one and asks for several further
-// positions at once through query rows; everything that is asked for is accepted.
-// Ref: Li et al., "Autoregressive image generation with randomized parallel decoding" (ARPG), github.com/hp-l33/ARPG.
-// There one order is shared by the whole batch; here every output has its own, so that it can be made alone.
+// Parallel decoding in a random order: each step feeds the tokens of the last one and asks for several
+// further positions at once through query rows; everything that is asked for is accepted. Ref: Li et al.,
+// "Autoregressive image generation with randomized parallel decoding" (ARPG), github.com/hp-l33/ARPG. There
+// one order is shared by the whole batch; here every output has its own, so that it can be made alone.
 #include <algorithm>
 
 #include "core/decode/lane.h"
@@ -16,7 +16,7 @@ struct Progress {
   GenerationOutput output;
   std::vector<int32_t> order;
   int64_t first_index = 0;
-  int64_t done = 0;                // positions order[0 .. done) are final
+  int64_t done = 0;                    // positions order[0 .. done) are final
   std::vector<int32_t> fed_positions;  // final, but not in the cache yet
 };
 
@@ -100,7 +100,8 @@ class Parallel : public Decoder {
     for (int64_t i = 0; i < size; ++i) {
       const int32_t position = progress.order[static_cast<size_t>(progress.done + i)];
       step.wanted.logits.push_back(static_cast<int32_t>(step.rows.size()));
-      step.rows.push_back({.kind = RowKind::kQuery, .position = model.position(progress.first_index + position)});
+      step.rows.push_back(
+          {.kind = RowKind::kQuery, .position = model.position(progress.first_index + position)});
     }
     ++progress.output.forwards;
     progress.output.rows += static_cast<int64_t>(step.rows.size());
@@ -112,12 +113,13 @@ class Parallel : public Decoder {
       const int32_t position = progress.order[static_cast<size_t>(progress.done + i)];
       // The guidance schedule counts the positions of this step as decided.
       rows.push_back(make_sample_row(progress.lane.generation().chain,
-                                     progress.lane.place(position, progress.done + size), progress.lane.logits_rows(i)));
+                                     progress.lane.place(position, progress.done + size),
+                                     progress.lane.logits_rows(i)));
     }
   }
 
-  static void take(Session& session, Progress& progress, int64_t index, int64_t step, std::span<const int32_t> tokens,
-                   const DecodeControl& control) {
+  static void take(Session& session, Progress& progress, int64_t index, int64_t step,
+                   std::span<const int32_t> tokens, const DecodeControl& control) {
     std::vector<int32_t> kept(progress.fed_positions.size());
     for (size_t i = 0; i < kept.size(); ++i) kept[i] = static_cast<int32_t>(i);
     progress.lane.commit(kept);
@@ -149,6 +151,8 @@ class Parallel : public Decoder {
 
 }  // namespace
 
-std::unique_ptr<Decoder> make_parallel(const OptionReader& options) { return std::make_unique<Parallel>(options); }
+std::unique_ptr<Decoder> make_parallel(const OptionReader& options) {
+  return std::make_unique<Parallel>(options);
+}
 
 }  // namespace volley

@@ -12,10 +12,10 @@ namespace volley {
 
 // A generation as a proposer sees it.
 struct ProposalContext {
-  int64_t generation = 0;             // index in the request
-  std::span<const int32_t> path;      // the prompt's tokens, then all final output tokens
-  int64_t output_tokens = 0;          // of them final; the draft starts at this index of the output
-  int64_t max_depth = 0;              // deeper nodes could never be used
+  int64_t generation = 0;         // index in the request
+  std::span<const int32_t> path;  // the prompt's tokens, then all final output tokens
+  int64_t output_tokens = 0;      // of them final; the draft starts at this index of the output
+  int64_t max_depth = 0;          // deeper nodes could never be used
   int64_t vocab_size = 0;
 };
 
@@ -28,8 +28,8 @@ struct Verification {
   std::span<const int32_t> sampled;   // [1 + nodes] the target's token behind the root and behind each node
 };
 
-// Guesses what comes next; never reads weights of the target. Drafts must not depend on the noise that chooses the
-// target's tokens at the drafted positions when acceptance is by rejection.
+// Guesses what comes next; never reads weights of the target. Drafts must not depend on the noise that
+// chooses the target's tokens at the drafted positions when acceptance is by rejection.
 class Proposer {
  public:
   virtual ~Proposer() = default;

@@ -31,8 +31,11 @@ std::vector<int32_t> random_order(uint64_t seed, uint32_t stream, int64_t count)
   std::vector<int32_t> order(static_cast<size_t>(count));
   std::iota(order.begin(), order.end(), 0);
   for (int64_t i = count - 1; i > 0; --i) {  // Fisher-Yates
-    const uint32_t bits = noise_bits(
-        {.seed = seed, .stream = stream, .purpose = NoisePurpose::kOrder, .position = static_cast<uint32_t>(i)}, 0);
+    const uint32_t bits = noise_bits({.seed = seed,
+                                      .stream = stream,
+                                      .purpose = NoisePurpose::kOrder,
+                                      .position = static_cast<uint32_t>(i)},
+                                     0);
     const auto j = static_cast<size_t>((uint64_t{bits} * static_cast<uint64_t>(i + 1)) >> 32);
     std::swap(order[static_cast<size_t>(i)], order[j]);
   }

@@ -25,6 +25,8 @@ class Sequential : public Decoder {
 
 }  // namespace
 
-std::unique_ptr<Decoder> make_sequential(const OptionReader&) { return std::make_unique<Sequential>(); }
+std::unique_ptr<Decoder> make_sequential(const OptionReader&) {
+  return std::make_unique<Sequential>();
+}
 
 }  // namespace volley

@@ -67,7 +67,8 @@ Session::Session(const StepModel& model, std::shared_ptr<const Backend> backend,
 
 Session::~Session() = default;
 
-Indices Session::upload(std::vector<Buffer>& buffers, size_t slot, std::span<const int32_t> values, Shape shape) {
+Indices Session::upload(std::vector<Buffer>& buffers, size_t slot, std::span<const int32_t> values,
+                        Shape shape) {
   VOLLEY_ASSERT(shape.size() == static_cast<int64_t>(values.size()));
   if (buffers.size() <= slot) buffers.resize(slot + 1);
   const auto bytes = static_cast<int64_t>(values.size_bytes());
@@ -103,7 +104,8 @@ void Session::step(std::span<const SequenceStep> steps) {
                    steps[i].replaced);
   }
   for (const auto& group : groups) {
-    for (int32_t index : group) logits_rows += static_cast<int32_t>(steps[static_cast<size_t>(index)].wanted.logits.size());
+    for (int32_t index : group)
+      logits_rows += static_cast<int32_t>(steps[static_cast<size_t>(index)].wanted.logits.size());
   }
   logits_ = arena_.tensor({logits_rows, model_.traits().vocab_size});  // [n, vocab]
   first_logits_row_.assign(steps.size(), 0);
@@ -131,7 +133,8 @@ void Session::run_pass(std::span<const SequenceStep> steps, std::span<const int3
   const StopWatch watch(is_prompt ? statistics_.prompt_seconds : statistics_.decode_seconds);
 
   int64_t real_rows = 0;
-  for (int32_t index : indices) real_rows += static_cast<int64_t>(steps[static_cast<size_t>(index)].rows.size());
+  for (int32_t index : indices)
+    real_rows += static_cast<int64_t>(steps[static_cast<size_t>(index)].rows.size());
   const int64_t bucket = options_.row_bucket;
   const HostTables host = build_tables(traits, steps, indices, (bucket - real_rows % bucket) % bucket);
   (is_prompt ? statistics_.prompt_forwards : statistics_.forwards) += 1;
@@ -172,28 +175,31 @@ void Session::run_pass(std::span<const SequenceStep> steps, std::span<const int3
     append_unique(hidden_layers, step.wanted.hidden_layers);
     append_unique(attention, step.wanted.attention);
     append_unique(cross_attention, step.wanted.cross_attention);
-    pass.columns = std::max(pass.columns, cache_.length(step.sequence) + static_cast<int64_t>(step.rows.size()));
-    if (step.memory != SequenceId::kNone) pass.memory_columns = std::max(pass.memory_columns, memory_->length(step.memory));
+    pass.columns =
+        std::max(pass.columns, cache_.length(step.sequence) + static_cast<int64_t>(step.rows.size()));
+    if (step.memory != SequenceId::kNone)
+      pass.memory_columns = std::max(pass.memory_columns, memory_->length(step.memory));
   }
   for (int32_t layer : hidden_layers) pass.hidden.push_back({layer, arena_.tensor({host.rows, traits.dim})});
-  for (AttentionTap tap : attention) pass.attention.push_back({tap, arena_.tensor({host.rows, pass.columns})});
+  for (AttentionTap tap : attention)
+    pass.attention.push_back({tap, arena_.tensor({host.rows, pass.columns})});
   for (AttentionTap tap : cross_attention) {
     pass.cross_attention.push_back({tap, arena_.tensor({host.rows, pass.memory_columns})});
   }
 
-  const StepInputs in{.queue = *queue_,
-                      .arena = arena_,
-                      .cache = cache_,
-                      .memory = memory_.get(),
-                      .phase = first.phase,
-                      .rows = host.rows,
-                      .query_rows = host.query_rows,
-                      .tokens = device(9, host.tokens),
-                      .embeddings = embeddings,
-                      .positions = upload(table_buffers_, base + 10, host.positions,
-                                          {host.rows, traits.position_components}),
-                      .tables = tables,
-                      .layers = layers};
+  const StepInputs in{
+      .queue = *queue_,
+      .arena = arena_,
+      .cache = cache_,
+      .memory = memory_.get(),
+      .phase = first.phase,
+      .rows = host.rows,
+      .query_rows = host.query_rows,
+      .tokens = device(9, host.tokens),
+      .embeddings = embeddings,
+      .positions = upload(table_buffers_, base + 10, host.positions, {host.rows, traits.position_components}),
+      .tables = tables,
+      .layers = layers};
   const StepOutputs out{.logits_rows = device(11, host.logits_rows),
                         .logits = logits_.rows(first_logits_row_[static_cast<size_t>(indices.front())],
                                                static_cast<int64_t>(host.logits_rows.size())),
@@ -204,8 +210,8 @@ void Session::run_pass(std::span<const SequenceStep> steps, std::span<const int3
 }
 
 void Session::prefill(std::span<const Prompt> prompts, WantLogits want) {
-  // Every prompt's chunks start at multiples of 256 of its own entries; shorter prompts begin later so that all end
-  // in the last step, whose logits the caller reads.
+  // Every prompt's chunks start at multiples of 256 of its own entries; shorter prompts begin later so that
+  // all end in the last step, whose logits the caller reads.
   const auto chunks = [](const Prompt& prompt) {
     return (static_cast<int64_t>(prompt.rows.size()) + kPromptChunk - 1) / kPromptChunk;
   };
@@ -214,7 +220,8 @@ void Session::prefill(std::span<const Prompt> prompts, WantLogits want) {
     VOLLEY_ASSERT(!prompt.rows.empty());
     if (cache_.length(prompt.sequence) % kPromptChunk != 0) {
       throw Error("prompt: a sequence of " + std::to_string(cache_.length(prompt.sequence)) +
-                  " entries can be continued by a prompt only at a multiple of " + std::to_string(kPromptChunk));
+                  " entries can be continued by a prompt only at a multiple of " +
+                  std::to_string(kPromptChunk));
     }
     most = std::max(most, chunks(prompt));
   }
@@ -232,13 +239,15 @@ void Session::prefill(std::span<const Prompt> prompts, WantLogits want) {
                         .rows = {prompt.rows.begin() + begin, prompt.rows.begin() + end},
                         .visibility = {.kind = prompt_mask(model_.traits())},
                         .memory = prompt.memory};
-      const auto given = static_cast<size_t>(
-          model_.traits().dim *
-          std::ranges::count_if(step.rows, [](const StepRow& row) { return row.kind == RowKind::kEmbedding; }));
+      const auto given =
+          static_cast<size_t>(model_.traits().dim * std::ranges::count_if(step.rows, [](const StepRow& row) {
+                                return row.kind == RowKind::kEmbedding;
+                              }));
       const auto from = prompt.embeddings.begin() + static_cast<int64_t>(next_embedding[p]);
       step.embeddings.assign(from, from + static_cast<int64_t>(given));
       next_embedding[p] += given;
-      if (turn == most - 1 && want == WantLogits::kYes) step.wanted.logits = {static_cast<int32_t>(end - begin - 1)};
+      if (turn == most - 1 && want == WantLogits::kYes)
+        step.wanted.logits = {static_cast<int32_t>(end - begin - 1)};
       steps.push_back(std::move(step));
     }
     this->step(steps);
@@ -265,7 +274,8 @@ void Session::crop_prompt(const Prompt& prompt, int64_t length) {
 
 std::vector<float> Session::logits_on_host(int64_t row) const {
   std::vector<float> values(static_cast<size_t>(logits_.shape[1]));
-  queue_->download(logits_.data + row * logits_.shape[1], values.data(), static_cast<int64_t>(values.size()) * 4);
+  queue_->download(logits_.data + row * logits_.shape[1], values.data(),
+                   static_cast<int64_t>(values.size()) * 4);
   return values;
 }
 
@@ -277,17 +287,20 @@ std::vector<float> Session::hidden(int64_t sequence, int32_t layer) const {
   const int64_t width = tap->out.shape[1];
   std::vector<float> values(outputs.packed_row.size() * static_cast<size_t>(width));
   for (size_t r = 0; r < outputs.packed_row.size(); ++r) {
-    queue_->download(tap->out.data + outputs.packed_row[r] * width, values.data() + static_cast<int64_t>(r) * width, width * 4);
+    queue_->download(tap->out.data + outputs.packed_row[r] * width,
+                     values.data() + static_cast<int64_t>(r) * width, width * 4);
   }
   return values;
 }
 
 Session::AttentionRows Session::attention(int64_t sequence, AttentionTap tap) const {
-  return download_attention(sequence, passes_[sequence_outputs_[static_cast<size_t>(sequence)].pass].attention, tap);
+  return download_attention(sequence,
+                            passes_[sequence_outputs_[static_cast<size_t>(sequence)].pass].attention, tap);
 }
 
 Session::AttentionRows Session::cross_attention(int64_t sequence, AttentionTap tap) const {
-  return download_attention(sequence, passes_[sequence_outputs_[static_cast<size_t>(sequence)].pass].cross_attention, tap);
+  return download_attention(
+      sequence, passes_[sequence_outputs_[static_cast<size_t>(sequence)].pass].cross_attention, tap);
 }
 
 Session::AttentionRows Session::download_attention(int64_t sequence, std::span<const AttentionTapOutput> taps,
@@ -296,10 +309,11 @@ Session::AttentionRows Session::download_attention(int64_t sequence, std::span<c
   VOLLEY_ASSERT(tap != taps.end());
   const std::vector<int32_t>& rows = sequence_outputs_[static_cast<size_t>(sequence)].packed_row;
   const int64_t columns = tap->out.shape[1];
-  AttentionRows result{.columns = columns, .weights = std::vector<float>(rows.size() * static_cast<size_t>(columns))};
+  AttentionRows result{.columns = columns,
+                       .weights = std::vector<float>(rows.size() * static_cast<size_t>(columns))};
   for (size_t r = 0; r < rows.size(); ++r) {
-    queue_->download(tap->out.data + rows[r] * columns, result.weights.data() + static_cast<int64_t>(r) * columns,
-                     columns * 4);
+    queue_->download(tap->out.data + rows[r] * columns,
+                     result.weights.data() + static_cast<int64_t>(r) * columns, columns * 4);
   }
   return result;
 }
@@ -322,7 +336,7 @@ Samples Session::sample(std::span<const SampleRow> rows, std::span<const int32_t
   if (wants.distribution) distribution = arena_.tensor({count, vocab});  // [m, vocab]
   if (wants.top > 0) {
     VOLLEY_ASSERT(wants.top <= vocab);
-    top_tokens = arena_.indices({count, wants.top});     // [m, top]
+    top_tokens = arena_.indices({count, wants.top});      // [m, top]
     top_probability = arena_.tensor({count, wants.top});  // [m, top]
   }
   queue_->sample({.logits = logits_,
@@ -339,7 +353,8 @@ Samples Session::sample(std::span<const SampleRow> rows, std::span<const int32_t
                   .entropy = std::vector<float>(rows.size())};
   queue_->download(tokens.data, samples.tokens.data(), count * 4);
   if (std::ranges::any_of(samples.tokens, [](int32_t token) { return token < 0; })) {
-    throw Error("model " + model_.traits().family + ": its logits hold no finite number; the weights are broken");
+    throw Error("model " + model_.traits().family +
+                ": its logits hold no finite number; the weights are broken");
   }
   queue_->download(probability.data, samples.probability.data(), count * 4);
   queue_->download(entropy.data, samples.entropy.data(), count * 4);
@@ -369,7 +384,8 @@ SequenceId Session::add_memory(ConstTensor rows) {
   };
   const StepTables tables{
       .row_sequence = device(0, zeros), .row_entry = device(1, entries), .sequence_slot = device(7, slot)};
-  model_.project_memory({.queue = *queue_, .arena = arena_, .cache = *memory_, .rows = rows, .tables = tables});
+  model_.project_memory(
+      {.queue = *queue_, .arena = arena_, .cache = *memory_, .rows = rows, .tables = tables});
   memory_->commit_prefix(id, count);
   return id;
 }

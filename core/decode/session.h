@@ -10,8 +10,8 @@
 
 namespace volley {
 
-// Rows of a prompt: token ids, or vectors, one after the other. `positions` may be empty: the model's positions of
-// the rows' indices.
+// Rows of a prompt: token ids, or vectors, one after the other. `positions` may be empty: the model's
+// positions of the rows' indices.
 struct Prompt {
   SequenceId sequence = SequenceId::kNone;
   std::vector<StepRow> rows;
@@ -21,9 +21,9 @@ struct Prompt {
 
 // Tokens chosen from logits, on the host.
 struct Samples {
-  std::vector<int32_t> tokens;       // [m]
-  std::vector<float> probability;    // [m]
-  std::vector<float> entropy;        // [m] nats
+  std::vector<int32_t> tokens;         // [m]
+  std::vector<float> probability;      // [m]
+  std::vector<float> entropy;          // [m] nats
   std::vector<float> distribution;     // [m, vocab], or empty
   std::vector<int32_t> top_tokens;     // [m, top], or empty
   std::vector<float> top_probability;  // [m, top], or empty
@@ -35,8 +35,8 @@ struct SampleWants {
   int64_t top = 0;  // likeliest tokens of each row
 };
 
-// A generation's working memory on one backend: queue, caches, scratch memory, statistics. Many sessions may share
-// one model and one backend; a session is used by one thread at a time.
+// A generation's working memory on one backend: queue, caches, scratch memory, statistics. Many sessions may
+// share one model and one backend; a session is used by one thread at a time.
 class Session {
  public:
   struct Options {
@@ -54,15 +54,17 @@ class Session {
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
-  // Runs new rows of some sequences together. Sequences that differ in phase or layer subset run as separate passes
-  // of the same step. Outputs are valid until the next step. Throws Error naming the field the model cannot run.
+  // Runs new rows of some sequences together. Sequences that differ in phase or layer subset run as separate
+  // passes of the same step. Outputs are valid until the next step. Throws Error naming the field the model
+  // cannot run.
   void step(std::span<const SequenceStep> steps);
-  // Runs whole prompts on the prompt path in chunks cut at multiples of 256 entries and commits them. Afterwards the
-  // logits of the i-th prompt's last row are row i of logits(), if wanted.
+  // Runs whole prompts on the prompt path in chunks cut at multiples of 256 entries and commits them.
+  // Afterwards the logits of the i-th prompt's last row are row i of logits(), if wanted.
   void prefill(std::span<const Prompt> prompts, WantLogits want = WantLogits::kYes);
 
-  // Cuts a sequence back to the first `length` rows of its prompt: drops everything from a chunk border on and runs the
-  // prompt again from there, so that every row has the bits of a prompt of that length. Leaves the last row's logits.
+  // Cuts a sequence back to the first `length` rows of its prompt: drops everything from a chunk border on
+  // and runs the prompt again from there, so that every row has the bits of a prompt of that length. Leaves
+  // the last row's logits.
   void crop_prompt(const Prompt& prompt, int64_t length);
 
   // Logits of the last step, [n, vocab], in the backend's memory.
@@ -83,12 +85,13 @@ class Session {
   AttentionRows attention(int64_t sequence, AttentionTap tap) const;
   AttentionRows cross_attention(int64_t sequence, AttentionTap tap) const;
 
-  // Chooses a token for each row, by rows of the last step's logits. Throws Error when a row has no finite logit.
+  // Chooses a token for each row, by rows of the last step's logits. Throws Error when a row has no finite
+  // logit.
   Samples sample(std::span<const SampleRow> rows, std::span<const int32_t> path = {},
                  const SampleWants& wants = {});
 
-  // Projects an encoder's output [T, width] for the model's cross-attention. Shared by all sequences that name it.
-  // Outputs of the last step are gone afterwards when the rows come from the host.
+  // Projects an encoder's output [T, width] for the model's cross-attention. Shared by all sequences that
+  // name it. Outputs of the last step are gone afterwards when the rows come from the host.
   SequenceId add_memory(ConstTensor rows);
   SequenceId add_memory(std::span<const float> rows);
 
@@ -103,7 +106,8 @@ class Session {
   struct Pass;
   void run_pass(std::span<const SequenceStep> steps, std::span<const int32_t> indices, Pass& pass);
   Indices upload(std::vector<Buffer>& buffers, size_t slot, std::span<const int32_t> values, Shape shape);
-  AttentionRows download_attention(int64_t sequence, std::span<const AttentionTapOutput> taps, AttentionTap tap) const;
+  AttentionRows download_attention(int64_t sequence, std::span<const AttentionTapOutput> taps,
+                                   AttentionTap tap) const;
 
   const StepModel& model_;
   std::shared_ptr<const Backend> backend_;

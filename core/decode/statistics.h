@@ -14,7 +14,7 @@ struct Statistics {
   int64_t prompt_forwards = 0;  // passes on the prompt path
   int64_t rows = 0;             // rows of the decode passes, padding excluded
   int64_t prompt_rows = 0;
-  int64_t tokens = 0;           // that were emitted
+  int64_t tokens = 0;                   // that were emitted
   std::map<int64_t, int64_t> accepted;  // how often a verification emitted so many tokens
   double prompt_seconds = 0.0;
   double decode_seconds = 0.0;

@@ -13,8 +13,9 @@ class Tree : public Decoder {
  public:
   explicit Tree(const OptionReader& options)
       : ngram_{.longest = options.integer("ngram", 1, 64)},
-        acceptance_(options.choice("accept", {"coupled", "rejection"}) == "coupled" ? AcceptanceKind::kCoupled
-                                                                                    : AcceptanceKind::kRejection) {
+        acceptance_(options.choice("accept", {"coupled", "rejection"}) == "coupled"
+                        ? AcceptanceKind::kCoupled
+                        : AcceptanceKind::kRejection) {
     int64_t level = 1;
     for (int64_t width : options.integers("widths", 1, 16)) {
       widths_.push_back(width);
@@ -22,7 +23,8 @@ class Tree : public Decoder {
       nodes_ += level;
     }
     if (nodes_ > kMaxNodes) {
-      throw Error("--decoder tree: widths: " + std::to_string(nodes_) + " nodes, at most " + std::to_string(kMaxNodes),
+      throw Error("--decoder tree: widths: " + std::to_string(nodes_) + " nodes, at most " +
+                      std::to_string(kMaxNodes),
                   ErrorKind::kUsage);
     }
   }
@@ -48,6 +50,8 @@ class Tree : public Decoder {
 
 }  // namespace
 
-std::unique_ptr<Decoder> make_tree(const OptionReader& options) { return std::make_unique<Tree>(options); }
+std::unique_ptr<Decoder> make_tree(const OptionReader& options) {
+  return std::make_unique<Tree>(options);
+}
 
 }  // namespace volley

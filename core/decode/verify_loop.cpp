@@ -1,5 +1,6 @@
 // Draft and verify over a batch of generations with independent progress.
-// Ref: Leviathan et al., "Fast inference from transformers via speculative decoding"; Miao et al., "SpecInfer" (trees).
+// Ref: Leviathan et al., "Fast inference from transformers via speculative decoding"; Miao et al.,
+// "SpecInfer" (trees).
 #include "core/decode/verify_loop.h"
 
 #include <algorithm>
@@ -10,15 +11,15 @@
 namespace volley {
 namespace {
 
-// One generation and what is known of it. The last final token is the root of the next draft: it is not in the cache
-// yet.
+// One generation and what is known of it. The last final token is the root of the next draft: it is not in
+// the cache yet.
 struct Progress {
   Lane lane;
   GenerationOutput output;
   std::vector<int32_t> path;  // prompt tokens, then output tokens
   int64_t first_index = 0;
-  DraftTree draft;            // of the step in flight
-  int64_t first_sample = 0;   // its rows in the step's samples
+  DraftTree draft;           // of the step in flight
+  int64_t first_sample = 0;  // its rows in the step's samples
   int64_t steps = 0;
 
   const Generation& generation() const { return lane.generation(); }
@@ -32,8 +33,8 @@ struct Progress {
       output.tokens.push_back(token);
       path.push_back(token);
       ++taken;
-      output.finished = emitted() == generation().max_tokens ||
-                        std::ranges::count(generation().stop_tokens, token) > 0;
+      output.finished =
+          emitted() == generation().max_tokens || std::ranges::count(generation().stop_tokens, token) > 0;
     }
     return taken;
   }
@@ -49,8 +50,8 @@ Progress start(Session& session, const Generation& generation) {
   return progress;
 }
 
-void report(const DecodeControl& control, Session& session, const Progress& progress, int64_t index, int64_t emitted,
-            int64_t proposed, int64_t accepted, std::string_view source) {
+void report(const DecodeControl& control, Session& session, const Progress& progress, int64_t index,
+            int64_t emitted, int64_t proposed, int64_t accepted, std::string_view source) {
   session.statistics().tokens += emitted;
   if (control.observer == nullptr) return;
   std::vector<int32_t> positions(static_cast<size_t>(emitted));
@@ -173,11 +174,13 @@ std::vector<GenerationOutput> VerifyLoop::run(Session& session, std::span<const 
     for (size_t i : active) {
       Progress& progress = all[i];
       const auto count = static_cast<size_t>(progress.draft.size()) + 1;
-      TargetView target{.sampled = std::span(samples.tokens).subspan(static_cast<size_t>(progress.first_sample), count),
-                        .vocab_size = vocab};
+      TargetView target{
+          .sampled = std::span(samples.tokens).subspan(static_cast<size_t>(progress.first_sample), count),
+          .vocab_size = vocab};
       if (wants_distribution) {
         target.distribution = std::span(samples.distribution)
-                                  .subspan(static_cast<size_t>(progress.first_sample * vocab), count * static_cast<size_t>(vocab));
+                                  .subspan(static_cast<size_t>(progress.first_sample * vocab),
+                                           count * static_cast<size_t>(vocab));
       }
       const bool rejects = acceptance == AcceptanceKind::kRejection && wants_distribution &&
                            progress.generation().chain.temperature > 0.0f;

@@ -11,13 +11,14 @@
 
 namespace volley {
 
-// The loop of every draft-and-verify method: propose, run the root and the draft in one step, accept, keep the
-// accepted rows. Sequential decoding is this loop with empty drafts.
+// The loop of every draft-and-verify method: propose, run the root and the draft in one step, accept, keep
+// the accepted rows. Sequential decoding is this loop with empty drafts.
 struct VerifyLoop {
   Proposer& proposer;
   AcceptanceKind acceptance = AcceptanceKind::kCoupled;
   UniformSource* uniforms = nullptr;  // null: the generation's own noise
-  // Test hook: changes which of a step's rows a lane keeps; a wrong choice must be caught by the property tests.
+  // Test hook: changes which of a step's rows a lane keeps; a wrong choice must be caught by the property
+  // tests.
   std::function<void(std::vector<int32_t>& kept, int64_t rows)> tamper_commit;
 
   std::vector<GenerationOutput> run(Session& session, std::span<const Generation> generations,

@@ -7,9 +7,9 @@
 
 namespace volley {
 
-// Scratch memory of one step: tensors are handed out one after the other and given back by `reset` or a Scope. The same
-// sequence of requests gets the same addresses every time, and after the first time nothing is allocated: what a
-// captured step needs.
+// Scratch memory of one step: tensors are handed out one after the other and given back by `reset` or a
+// Scope. The same sequence of requests gets the same addresses every time, and after the first time nothing
+// is allocated: what a captured step needs.
 class Arena {
  public:
   explicit Arena(const Backend& backend) : backend_(backend) {}
@@ -18,8 +18,8 @@ class Arena {
   Tensor tensor(Shape shape) { return {reinterpret_cast<float*>(take(shape.size() * 4)), shape}; }
   View<int32_t> indices(Shape shape) { return {reinterpret_cast<int32_t*>(take(shape.size() * 4)), shape}; }
 
-  // Gives back what was handed out since it was made: temporaries of a layer. Operations run in order, so memory may
-  // be handed out again while earlier operations on it are still to run.
+  // Gives back what was handed out since it was made: temporaries of a layer. Operations run in order, so
+  // memory may be handed out again while earlier operations on it are still to run.
   class Scope {
    public:
     explicit Scope(Arena& arena) : arena_(arena), block_(arena.block_), offset_(arena.offset_) {}
@@ -45,8 +45,8 @@ class Arena {
 
   const Backend& backend_;
   std::vector<Buffer> blocks_;
-  size_t block_ = 0;     // block in use
-  int64_t offset_ = 0;   // first free byte in it
+  size_t block_ = 0;    // block in use
+  int64_t offset_ = 0;  // first free byte in it
 };
 
 }  // namespace volley

@@ -7,7 +7,8 @@
 
 namespace volley {
 
-KvCache::KvCache(const Backend& backend, Queue& queue, const Config& config) : queue_(queue), config_(config) {
+KvCache::KvCache(const Backend& backend, Queue& queue, const Config& config)
+    : queue_(queue), config_(config) {
   pages_per_sequence_ = (config.entries + kPageSize - 1) / kPageSize;
   if (config_.pages == 0) config_.pages = config.sequences * pages_per_sequence_;
   const Shape plane_shape{config_.pages, kPageSize, config.kv_heads, config.head_width};
@@ -75,8 +76,9 @@ void KvCache::release(SequenceId sequence) {
 
 void KvCache::require_pages(int64_t count) const {
   if (count <= free_pages()) return;
-  throw Error("cache: " + std::to_string(count) + " more pages of " + std::to_string(kPageSize) + " entries needed, " +
-              std::to_string(free_pages()) + " of " + std::to_string(config_.pages) + " are free");
+  throw Error("cache: " + std::to_string(count) + " more pages of " + std::to_string(kPageSize) +
+              " entries needed, " + std::to_string(free_pages()) + " of " + std::to_string(config_.pages) +
+              " are free");
 }
 
 int32_t KvCache::take_page() {
@@ -131,8 +133,8 @@ void KvCache::reserve(SequenceId sequence, int64_t rows, std::span<const int32_t
   Sequence& s = state(sequence);
   const int64_t end = s.length + rows;
   if (end > config_.entries) {
-    throw Error("cache: a sequence of " + std::to_string(s.length) + " entries cannot take " + std::to_string(rows) +
-                " more rows; its limit is " + std::to_string(config_.entries));
+    throw Error("cache: a sequence of " + std::to_string(s.length) + " entries cannot take " +
+                std::to_string(rows) + " more rows; its limit is " + std::to_string(config_.entries));
   }
   if (rows > 0) own_pages(sequence, s.length / kPageSize, (end - 1) / kPageSize);
   for (int32_t entry : replaced) {
@@ -142,7 +144,9 @@ void KvCache::reserve(SequenceId sequence, int64_t rows, std::span<const int32_t
   s.scratch = rows;
 }
 
-void KvCache::discard(SequenceId sequence) { state(sequence).scratch = 0; }
+void KvCache::discard(SequenceId sequence) {
+  state(sequence).scratch = 0;
+}
 
 void KvCache::commit(SequenceId sequence, std::span<const int32_t> rows) {
   const Sequence& s = state(sequence);

@@ -13,9 +13,9 @@ namespace volley {
 enum class SequenceId : int32_t { kNone = -1 };
 
 // Paged keys and values of many sequences. What counts is logical order: entry i of a sequence is its i-th
-// committed row wherever it lies. A step appends scratch rows behind the committed entries; `commit` keeps some of
-// them. The device holds every length and block table (CacheTables); the host's `length` is an upper bound that
-// `reserve` plans with, and no one else keeps either.
+// committed row wherever it lies. A step appends scratch rows behind the committed entries; `commit` keeps
+// some of them. The device holds every length and block table (CacheTables); the host's `length` is an upper
+// bound that `reserve` plans with, and no one else keeps either.
 //
 // Pages are shared by forks and copied before the first write (copy-on-write).
 class KvCache {
@@ -38,12 +38,12 @@ class KvCache {
   SequenceId fork(SequenceId source);
   void release(SequenceId sequence);
 
-  // Makes room for `rows` scratch rows and makes every page that they, or the `replaced` committed entries, will be
-  // written to this sequence's own. A step allocates and copies no page itself. Throws Error, and changes nothing, when
-  // the sequence would outgrow `entries` or too few pages are free.
+  // Makes room for `rows` scratch rows and makes every page that they, or the `replaced` committed entries,
+  // will be written to this sequence's own. A step allocates and copies no page itself. Throws Error, and
+  // changes nothing, when the sequence would outgrow `entries` or too few pages are free.
   void reserve(SequenceId sequence, int64_t rows, std::span<const int32_t> replaced = {});
-  // Keeps the given scratch rows of the last reservation (strictly increasing), in this order, as the next entries;
-  // drops the others.
+  // Keeps the given scratch rows of the last reservation (strictly increasing), in this order, as the next
+  // entries; drops the others.
   void commit(SequenceId sequence, std::span<const int32_t> rows);
   // Keeps the first `rows` scratch rows.
   void commit_prefix(SequenceId sequence, int64_t rows);

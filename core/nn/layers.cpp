@@ -5,7 +5,9 @@
 namespace volley {
 namespace {
 
-float attention_scale(const AttentionShape& shape) { return 1.0f / std::sqrt(static_cast<float>(shape.head_width)); }
+float attention_scale(const AttentionShape& shape) {
+  return 1.0f / std::sqrt(static_cast<float>(shape.head_width));
+}
 
 void tap_attention(const AttentionCall& call, const AttentionArgs& attention,
                    std::span<const AttentionTapOutput> taps) {
@@ -35,7 +37,8 @@ void write_keys_values(const AttentionCall& call, const Rope& rope, const Linear
                         .first_row = call.first_row});
 }
 
-void attend(const AttentionCall& call, const Rope& rope, const Linear& q, const RmsNorm& q_norm, const Linear& out) {
+void attend(const AttentionCall& call, const Rope& rope, const Linear& q, const RmsNorm& q_norm,
+            const Linear& out) {
   const StepInputs& in = call.in;
   const int64_t rows = call.x.shape[0];
   const Tensor queries = in.arena.tensor({rows, call.shape.heads, call.shape.head_width});  // [R, H, D]
@@ -62,7 +65,9 @@ RmsNorm load_rms_norm(WeightLoader& loader, const std::string& name, int64_t wid
 }
 
 LayerNorm load_layer_norm(WeightLoader& loader, const std::string& name, int64_t width, float eps) {
-  return {.weight = loader.tensor(name + ".weight", {width}), .bias = loader.tensor(name + ".bias", {width}), .eps = eps};
+  return {.weight = loader.tensor(name + ".weight", {width}),
+          .bias = loader.tensor(name + ".bias", {width}),
+          .eps = eps};
 }
 
 Linear load_linear(WeightLoader& loader, const std::string& name, int64_t out, int64_t in, Bias bias) {
@@ -90,7 +95,8 @@ void QueryAttention::apply(const AttentionCall& call, const Rope& rope) const {
 void CrossAttention::apply(const AttentionCall& call) const {
   const StepInputs& in = call.in;
   const Arena::Scope scope(in.arena);
-  const Tensor queries = in.arena.tensor({call.x.shape[0], call.shape.heads, call.shape.head_width});  // [R, H, D]
+  const Tensor queries =
+      in.arena.tensor({call.x.shape[0], call.shape.heads, call.shape.head_width});  // [R, H, D]
   q.apply(in.queue, in.phase, call.x, queries);
   const Tensor mixed = in.arena.tensor(queries.shape);  // [R, H, D]
   const AttentionArgs attention{.q = queries,
@@ -113,7 +119,8 @@ void CrossAttention::project(Queue& queue, Arena& arena, const AttentionShape& s
   const Tensor values = arena.tensor(keys.shape);                                         // [T, G, D]
   k.apply(queue, Phase::kEncoder, memory, keys);
   v.apply(queue, Phase::kEncoder, memory, values);
-  queue.write_cache({.keys = keys, .values = values, .plane = cache.plane(plane), .cache = cache.tables(), .step = tables});
+  queue.write_cache(
+      {.keys = keys, .values = values, .plane = cache.plane(plane), .cache = cache.tables(), .step = tables});
 }
 
 void SwiGlu::apply(Queue& queue, Arena& arena, Phase phase, ConstTensor x, Tensor residual) const {

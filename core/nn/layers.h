@@ -1,7 +1,7 @@
 #pragma once
 
-// The parts that transformer models share: norms, attention over a cache, feed-forward, output head. Each is its
-// weights and one function that reads `x` and adds to or fills another tensor.
+// The parts that transformer models share: norms, attention over a cache, feed-forward, output head. Each is
+// its weights and one function that reads `x` and adds to or fills another tensor.
 //
 // Letters in shapes: R rows, H query heads, G key/value heads, D head width, F feed-forward width.
 
@@ -42,13 +42,19 @@ struct Linear {
 
   void apply(Queue& queue, Phase phase, ConstTensor x, Tensor out,
              Accumulate accumulate = Accumulate::kAssign) const {
-    queue.linear({.x = x, .weight = weight, .bias = bias.view(), .phase = phase, .accumulate = accumulate, .out = out});
+    queue.linear({.x = x,
+                  .weight = weight,
+                  .bias = bias.view(),
+                  .phase = phase,
+                  .accumulate = accumulate,
+                  .out = out});
   }
 };
 
 enum class Bias : uint8_t { kNone, kLoaded };
 // NAME.weight [out, in] and, if wanted, NAME.bias [out].
-Linear load_linear(WeightLoader& loader, const std::string& name, int64_t out, int64_t in, Bias bias = Bias::kNone);
+Linear load_linear(WeightLoader& loader, const std::string& name, int64_t out, int64_t in,
+                   Bias bias = Bias::kNone);
 
 struct AttentionShape {
   int64_t heads = 0;       // H
@@ -63,7 +69,11 @@ struct Rope {
 
   void apply(Queue& queue, Indices positions, Tensor x) const {
     if (table == nullptr) return;
-    queue.rope({.cos = table->cos.view(), .sin = table->sin.view(), .positions = positions, .layout = layout, .x = x});
+    queue.rope({.cos = table->cos.view(),
+                .sin = table->sin.view(),
+                .positions = positions,
+                .layout = layout,
+                .x = x});
   }
 };
 
@@ -81,10 +91,10 @@ struct AttentionCall {
 
 // Attention of a step's rows over their sequence's cache.
 struct SelfAttention {
-  Linear q;  // [H D, dim]
-  Linear k;  // [G D, dim]
-  Linear v;  // [G D, dim]
-  Linear out;  // [dim, H D]
+  Linear q;                // [H D, dim]
+  Linear k;                // [G D, dim]
+  Linear v;                // [G D, dim]
+  Linear out;              // [dim, H D]
   RmsNorm q_norm, k_norm;  // per head, [D]; empty: none
 
   // residual += out(attention(x)); writes the rows' keys and values to cached layer `plane`.
@@ -119,8 +129,8 @@ struct CrossAttention {
   // residual += out(attention(x)) over layer `plane` of the memory cache.
   void apply(const AttentionCall& call) const;
   // Writes keys and values of `memory` rows, laid out by `tables`, to layer `plane` of `cache`.
-  void project(Queue& queue, Arena& arena, const AttentionShape& shape, ConstTensor memory, const KvCache& cache,
-               const StepTables& tables, int64_t plane) const;
+  void project(Queue& queue, Arena& arena, const AttentionShape& shape, ConstTensor memory,
+               const KvCache& cache, const StepTables& tables, int64_t plane) const;
 };
 
 // down(silu(gate x) * up x).
@@ -142,8 +152,8 @@ struct GeluFeedForward {
   void apply(Queue& queue, Arena& arena, Phase phase, ConstTensor x, Tensor residual) const;
 };
 
-// Embeds a step's rows: token ids by the table, given vectors as they are. Returns x [rows, dim] for the first
-// `rows` rows of the step.
+// Embeds a step's rows: token ids by the table, given vectors as they are. Returns x [rows, dim] for the
+// first `rows` rows of the step.
 Tensor embed_rows(const StepInputs& in, ConstTensor table, int64_t rows);
 
 // Copies the hidden states behind `layer` to whoever wants them.
@@ -151,7 +161,8 @@ void tap_hidden(const StepInputs& in, const StepOutputs& out, int32_t layer, Con
 
 // Fills out.logits from x [R, dim]: picks the wanted rows, applies `norm` and `head`.
 template <typename Norm>
-void write_logits(const StepInputs& in, const StepOutputs& out, const Norm& norm, const Linear& head, ConstTensor x) {
+void write_logits(const StepInputs& in, const StepOutputs& out, const Norm& norm, const Linear& head,
+                  ConstTensor x) {
   const int64_t count = out.logits_rows.size();
   if (count == 0) return;
   const Tensor picked = in.arena.tensor({count, x.shape[-1]});  // [n, dim]

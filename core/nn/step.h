@@ -12,7 +12,8 @@
 
 namespace volley {
 
-// ---- What a caller asks for ----------------------------------------------------------------------------------
+// ---- What a caller asks for
+// ----------------------------------------------------------------------------------
 
 enum class RowKind : uint8_t {
   kToken,      // a token id, embedded by the model
@@ -20,7 +21,8 @@ enum class RowKind : uint8_t {
   kQuery,      // only asks: has a position, writes no key and value, is seen by no other row
 };
 
-// One new row of a sequence. Positions are free of cache order and have as many components as the model states.
+// One new row of a sequence. Positions are free of cache order and have as many components as the model
+// states.
 struct StepRow {
   RowKind kind = RowKind::kToken;
   int32_t token = -1;
@@ -75,23 +77,24 @@ struct SequenceStep {
   Visibility visibility;
   CacheWrite write = CacheWrite::kScratch;
   std::vector<int32_t> replaced;
-  int32_t guidance = -1;                        // index in the step of the unconditional partner, or -1
-  SequenceId memory = SequenceId::kNone;        // in the session's memory cache
-  std::vector<int32_t> layers;                  // subset to run, increasing; empty: all
+  int32_t guidance = -1;                  // index in the step of the unconditional partner, or -1
+  SequenceId memory = SequenceId::kNone;  // in the session's memory cache
+  std::vector<int32_t> layers;            // subset to run, increasing; empty: all
   WantedOutputs wanted;
 };
 
-// ---- What a model says of itself -----------------------------------------------------------------------------
+// ---- What a model says of itself
+// -----------------------------------------------------------------------------
 
 // Row kinds and masks a model was built for; a step with others is refused.
 struct ModelTraits {
   std::string family;
-  int64_t vocab_size = 0;           // width of the logits
-  int64_t token_rows = 0;           // token ids a row may hold: vocabulary, then conditions and special ids
-  int64_t dim = 0;                  // width of embedding rows and hidden states
-  int64_t layers = 0;               // that `layers` may choose from
-  int64_t cached_layers = 0;        // planes of the cache
-  int64_t heads = 0;                // query heads
+  int64_t vocab_size = 0;     // width of the logits
+  int64_t token_rows = 0;     // token ids a row may hold: vocabulary, then conditions and special ids
+  int64_t dim = 0;            // width of embedding rows and hidden states
+  int64_t layers = 0;         // that `layers` may choose from
+  int64_t cached_layers = 0;  // planes of the cache
+  int64_t heads = 0;          // query heads
   int64_t kv_heads = 0;
   int64_t head_width = 0;
   int64_t memory_layers = 0;        // planes of the memory cache; 0: takes no memory
@@ -105,7 +108,8 @@ struct ModelTraits {
   std::vector<MaskKind> masks;
 };
 
-// ---- What a model gets ---------------------------------------------------------------------------------------
+// ---- What a model gets
+// ---------------------------------------------------------------------------------------
 
 struct HiddenTap {
   int32_t layer = 0;
@@ -117,8 +121,9 @@ struct AttentionTapOutput {
   Tensor out;  // [R, max keys]
 };
 
-// A step in the backend's memory. Rows of all sequences follow each other: token and embedding rows first, query
-// rows last. Everything that changes between steps of one shape is read from device memory at fixed addresses.
+// A step in the backend's memory. Rows of all sequences follow each other: token and embedding rows first,
+// query rows last. Everything that changes between steps of one shape is read from device memory at fixed
+// addresses.
 struct StepInputs {
   Queue& queue;
   Arena& arena;
@@ -149,12 +154,12 @@ struct MemoryInputs {
   Queue& queue;
   Arena& arena;
   const KvCache& cache;
-  ConstTensor rows;  // [T, width of the memory]
+  ConstTensor rows;   // [T, width of the memory]
   StepTables tables;  // one sequence of T scratch rows
 };
 
-// A network that turns new rows and a cache into logits. Config and weights, nothing else: const, shareable, and
-// without cache, sampler, loop or tokenizer.
+// A network that turns new rows and a cache into logits. Config and weights, nothing else: const, shareable,
+// and without cache, sampler, loop or tokenizer.
 class StepModel {
  public:
   virtual ~StepModel() = default;

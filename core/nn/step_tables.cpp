@@ -42,8 +42,8 @@ class StepCheck {
 
   void require(bool condition, std::string_view field, const std::string& fault) const {
     if (condition) return;
-    throw Error("step: sequence " + std::to_string(index_) + ": " + std::string(field) + ": " + fault + " (model " +
-                traits_.family + ")");
+    throw Error("step: sequence " + std::to_string(index_) + ": " + std::string(field) + ": " + fault +
+                " (model " + traits_.family + ")");
   }
 
   void rows(const SequenceStep& step) const {
@@ -54,7 +54,8 @@ class StepCheck {
               "the model takes no " + std::string(name(row.kind)) + " rows");
       if (row.kind == RowKind::kToken) {
         require(row.token >= 0 && row.token < traits_.token_rows, "rows",
-                "token " + std::to_string(row.token) + " is not in 0 .. " + std::to_string(traits_.token_rows - 1));
+                "token " + std::to_string(row.token) + " is not in 0 .. " +
+                    std::to_string(traits_.token_rows - 1));
       }
       embeddings += row.kind == RowKind::kEmbedding;
       for (int64_t c = 0; c < traits_.position_components; ++c) {
@@ -64,8 +65,8 @@ class StepCheck {
       }
     }
     require(static_cast<int64_t>(step.embeddings.size()) == embeddings * traits_.dim, "embeddings",
-            std::to_string(step.embeddings.size()) + " values for " + std::to_string(embeddings) + " rows of " +
-                std::to_string(traits_.dim));
+            std::to_string(step.embeddings.size()) + " values for " + std::to_string(embeddings) +
+                " rows of " + std::to_string(traits_.dim));
   }
 
   void visibility(const SequenceStep& step) const {
@@ -82,7 +83,8 @@ class StepCheck {
               std::to_string(v.parents.size()) + " parents for " + std::to_string(rows) + " rows");
       for (int64_t i = 0; i < rows; ++i) {
         require(v.parents[i] >= -1 && v.parents[i] < i, "visibility",
-                "parent " + std::to_string(v.parents[i]) + " of row " + std::to_string(i) + " does not precede it");
+                "parent " + std::to_string(v.parents[i]) + " of row " + std::to_string(i) +
+                    " does not precede it");
       }
     }
     if (v.kind == MaskKind::kBits) {
@@ -99,7 +101,8 @@ class StepCheck {
     }
     const int64_t length = cache.length(step.sequence);
     require(static_cast<int64_t>(step.replaced.size()) == content_rows(step), "replaced",
-            std::to_string(step.replaced.size()) + " entries for " + std::to_string(content_rows(step)) + " rows");
+            std::to_string(step.replaced.size()) + " entries for " + std::to_string(content_rows(step)) +
+                " rows");
     for (size_t i = 0; i < step.replaced.size(); ++i) {
       require(step.replaced[i] >= 0 && step.replaced[i] < length, "replaced",
               "entry " + std::to_string(step.replaced[i]) + " of " + std::to_string(length));
@@ -148,8 +151,9 @@ class StepCheck {
   void guidance(std::span<const SequenceStep> steps) const {
     const SequenceStep& step = steps[index_];
     if (step.guidance < 0) return;
-    require(step.guidance < static_cast<int64_t>(steps.size()) && step.guidance != static_cast<int64_t>(index_),
-            "guidance", "partner " + std::to_string(step.guidance) + " of " + std::to_string(steps.size()));
+    require(
+        step.guidance < static_cast<int64_t>(steps.size()) && step.guidance != static_cast<int64_t>(index_),
+        "guidance", "partner " + std::to_string(step.guidance) + " of " + std::to_string(steps.size()));
     require(steps[step.guidance].wanted.logits == step.wanted.logits, "guidance",
             "the partner's wanted rows differ");
   }
@@ -165,7 +169,8 @@ class StepCheck {
 };
 
 // Visible new rows of row i as the mask states them, before query rows are taken out.
-bool sees(const SequenceStep& step, const std::vector<std::vector<int32_t>>& ancestors, int64_t i, int64_t j) {
+bool sees(const SequenceStep& step, const std::vector<std::vector<int32_t>>& ancestors, int64_t i,
+          int64_t j) {
   const Visibility& v = step.visibility;
   switch (v.kind) {
     case MaskKind::kCausal:
@@ -263,7 +268,8 @@ HostTables build_tables(const ModelTraits& traits, std::span<const SequenceStep>
         if (is_query != queries) continue;
         tables.packed_row[s][i] = static_cast<int32_t>(tables.rows);
         int32_t entry = is_query ? kNoEntry : scratch[i];
-        if (!is_query && step.write == CacheWrite::kReplace) entry = replaced_entry(step.replaced[scratch[i]]);
+        if (!is_query && step.write == CacheWrite::kReplace)
+          entry = replaced_entry(step.replaced[scratch[i]]);
         append_row(tables, traits, step, static_cast<int32_t>(s), row, entry);
         tables.query_rows += is_query;
         std::vector<int32_t> visible;
@@ -290,7 +296,8 @@ HostTables build_tables(const ModelTraits& traits, std::span<const SequenceStep>
   }
   if (has_embeddings) tables.embeddings.resize(static_cast<size_t>(tables.rows * traits.dim), 0.0f);
   for (size_t s = 0; s < indices.size(); ++s) {
-    for (int32_t row : steps[indices[s]].wanted.logits) tables.logits_rows.push_back(tables.packed_row[s][row]);
+    for (int32_t row : steps[indices[s]].wanted.logits)
+      tables.logits_rows.push_back(tables.packed_row[s][row]);
   }
   return tables;
 }

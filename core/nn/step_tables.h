@@ -27,8 +27,8 @@ struct HostTables {
   std::vector<std::vector<int32_t>> packed_row;
 };
 
-// Lays out the sequences with the given indices: content rows of all, then query rows of all, then `padding` inert
-// rows.
+// Lays out the sequences with the given indices: content rows of all, then query rows of all, then `padding`
+// inert rows.
 HostTables build_tables(const ModelTraits& traits, std::span<const SequenceStep> steps,
                         std::span<const int32_t> indices, int64_t padding);
 

@@ -24,7 +24,8 @@ void WeightLoader::fail(std::string_view name, const std::string& fault) const {
 void WeightLoader::require_finite(std::string_view name, std::span<const float> found) const {
   const auto broken = std::ranges::find_if_not(found, [](float value) { return std::isfinite(value); });
   if (broken == found.end()) return;
-  fail(name, "value " + std::to_string(broken - found.begin()) + " is " + (std::isnan(*broken) ? "NaN" : "infinite"));
+  fail(name, "value " + std::to_string(broken - found.begin()) + " is " +
+                 (std::isnan(*broken) ? "NaN" : "infinite"));
 }
 
 bool WeightLoader::has(std::string_view name) const {
@@ -51,8 +52,8 @@ std::vector<float> WeightLoader::values(const std::string& name, Shape shape) {
   const HostView* quants = source_.find(name + ".quants");
   if (source_.find(name) != nullptr || quants == nullptr) {
     const HostView& view = find(name, shape);
-    const bool is_float = view.dtype == DType::kF32 || view.dtype == DType::kF16 || view.dtype == DType::kBF16 ||
-                          view.dtype == DType::kF64;
+    const bool is_float = view.dtype == DType::kF32 || view.dtype == DType::kF16 ||
+                          view.dtype == DType::kBF16 || view.dtype == DType::kF64;
     if (!is_float) fail(name, "expected a float type, found " + std::string(dtype_name(view.dtype)));
     std::vector<float> found = to_f32(view);
     require_finite(name, found);
@@ -75,7 +76,9 @@ LinearWeight WeightLoader::linear(std::span<const float> values, int64_t out, in
   return backend_.pack_linear(host_view(values, {out, in}), type_);
 }
 
-Weight WeightLoader::tensor(const std::string& name, Shape shape) { return tensor(values(name, shape), shape); }
+Weight WeightLoader::tensor(const std::string& name, Shape shape) {
+  return tensor(values(name, shape), shape);
+}
 
 Weight WeightLoader::tensor(std::span<const float> values, Shape shape) const {
   const HostView view = host_view(values, shape);
@@ -98,7 +101,9 @@ ConvWeight WeightLoader::conv_as(const std::string& name, Shape stored, Shape us
   return backend_.pack_conv(host_view(weight, used), host_view(bias, {used[0]}));
 }
 
-void WeightLoader::ignore(std::string_view prefix) { ignored_.emplace_back(prefix); }
+void WeightLoader::ignore(std::string_view prefix) {
+  ignored_.emplace_back(prefix);
+}
 
 void WeightLoader::finish() const {
   for (const NamedTensor& tensor : source_.tensors()) {

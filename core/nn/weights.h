@@ -19,8 +19,9 @@ struct Weight {
   ConstTensor view() const { return buffer.data() ? ConstTensor(buffer.view<float>(shape)) : ConstTensor{}; }
 };
 
-// Takes the tensors of a checkpoint by name, checks their shapes and packs them for a backend. Any float type is
-// accepted, and q8_0 planes: a weight NAME stored as NAME.quants [N, K] i8 and NAME.scales [N, K / 32] f16.
+// Takes the tensors of a checkpoint by name, checks their shapes and packs them for a backend. Any float type
+// is accepted, and q8_0 planes: a weight NAME stored as NAME.quants [N, K] i8 and NAME.scales [N, K / 32]
+// f16.
 //
 // Every method throws Error naming the file, the tensor, what was expected and what is there.
 class WeightLoader {
@@ -39,7 +40,8 @@ class WeightLoader {
   // A vector or table, f32.
   Weight tensor(const std::string& name, Shape shape);
   Weight tensor(std::span<const float> values, Shape shape) const;
-  // NAME.weight [out, in, h, w] and NAME.bias [out]; a signal's weight [out, in, w] counts as [out, in, 1, w].
+  // NAME.weight [out, in, h, w] and NAME.bias [out]; a signal's weight [out, in, w] counts as [out, in, 1,
+  // w].
   ConvWeight conv(const std::string& name, int64_t out, int64_t in, int64_t kernel);
   ConvWeight conv1d(const std::string& name, int64_t out, int64_t in, int64_t kernel);
   // Values on the host.

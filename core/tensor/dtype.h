@@ -56,7 +56,9 @@ constexpr std::string_view dtype_name(DType type) {
 }
 
 // bfloat16 is the upper half of a float; conversion rounds to nearest, ties to even, and keeps NaN a NaN.
-constexpr float bf16_to_f32(uint16_t bits) { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
+constexpr float bf16_to_f32(uint16_t bits) {
+  return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
+}
 
 constexpr uint16_t f32_to_bf16(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value);

@@ -1,5 +1,5 @@
-// Two sessions on one model and one backend, used at the same time from two threads, return the tokens of a session
-// alone. Run under the thread sanitizer too.
+// Two sessions on one model and one backend, used at the same time from two threads, return the tokens of a
+// session alone. Run under the thread sanitizer too.
 #include <gtest/gtest.h>
 
 #include <thread>
@@ -43,7 +43,9 @@ TEST_P(Concurrency, SessionsDoNotDisturbEachOther) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Backends, Concurrency, testing::Values("cpu-reference", "cpu"),
-                         [](const auto& test) { return std::string(test.param) == "cpu" ? "Cpu" : "CpuReference"; });
+                         [](const auto& test) {
+                           return std::string(test.param) == "cpu" ? "Cpu" : "CpuReference";
+                         });
 
 }  // namespace
 }  // namespace volley::test

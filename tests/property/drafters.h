@@ -10,14 +10,14 @@
 
 namespace volley::test {
 
-// Chains or trees whose chain of first children is right with the given probability for each token; other nodes are
-// random. `truth` is the output the target will make.
+// Chains or trees whose chain of first children is right with the given probability for each token; other
+// nodes are random. `truth` is the output the target will make.
 class QualityProposer : public Proposer {
  public:
   struct Options {
-    double right = 0.0;     // 0: random drafts, 1: perfect
-    int64_t length = 4;     // levels
-    int64_t siblings = 1;   // children of each node on the main chain
+    double right = 0.0;    // 0: random drafts, 1: perfect
+    int64_t length = 4;    // levels
+    int64_t siblings = 1;  // children of each node on the main chain
     uint64_t seed = 0;
   };
   QualityProposer(Options options, std::vector<std::vector<int32_t>> truth)

@@ -1,5 +1,5 @@
-// Methods whose steps are part of the model: parallel (random order) and masked. An output does not depend on what is
-// made beside it.
+// Methods whose steps are part of the model: parallel (random order) and masked. An output does not depend on
+// what is made beside it.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -19,7 +19,8 @@ class ParallelMethods : public testing::TestWithParam<const char*> {
   std::unique_ptr<image::Arpg> arpg_ = make_toy_arpg(*backend_, 11, 5);
 
   Generation picture(uint64_t seed) const {
-    Generation made{.prompt = token_prompt(*arpg_, std::vector<int32_t>{arpg_->class_token(static_cast<int64_t>(seed % 3))}),
+    Generation made{.prompt = token_prompt(
+                        *arpg_, std::vector<int32_t>{arpg_->class_token(static_cast<int64_t>(seed % 3))}),
                     .chain = {.temperature = 1.0f, .top_k = 9},
                     .seed = seed,
                     .max_tokens = 25};
@@ -32,7 +33,8 @@ class ParallelMethods : public testing::TestWithParam<const char*> {
 
   std::vector<GenerationOutput> run(const std::string& decoder, std::span<const Generation> generations,
                                     Observer* observer = nullptr) const {
-    Session session(*arpg_, backend_, {.sequences = 2 * static_cast<int64_t>(generations.size()), .entries = 64});
+    Session session(*arpg_, backend_,
+                    {.sequences = 2 * static_cast<int64_t>(generations.size()), .entries = 64});
     return make_decoder(parse_decoder_spec(decoder))->decode(session, generations, {.observer = observer});
   }
 };
@@ -43,7 +45,8 @@ TEST_P(ParallelMethods, BatchEqualsSingles) {
     for (uint64_t seed = 0; seed < 6; ++seed) generations.push_back(picture(seed));
     const auto together = run(decoder, generations);
     for (size_t i = 0; i < generations.size(); ++i) {
-      EXPECT_EQ(run(decoder, {&generations[i], 1})[0].tokens, together[i].tokens) << decoder << ", picture " << i;
+      EXPECT_EQ(run(decoder, {&generations[i], 1})[0].tokens, together[i].tokens)
+          << decoder << ", picture " << i;
       EXPECT_TRUE(together[i].finished);
     }
   }
@@ -79,7 +82,8 @@ TEST_P(ParallelMethods, OrderIsTheSeedsOwnUnlessGiven) {
   EXPECT_NE(run("parallel:steps=8", {&one, 1})[0].tokens, own);
 }
 
-// Content in blocks: one step under a block-causal mask gives the bits of one step for each block under a full mask.
+// Content in blocks: one step under a block-causal mask gives the bits of one step for each block under a
+// full mask.
 TEST_P(ParallelMethods, BlockCausalStepEqualsBlocksInTurn) {
   const std::vector<int32_t> tokens{arpg_->class_token(1), 3, 9, 2, 7, 12, 5};
   const auto content = [&](size_t i) {
@@ -149,7 +153,8 @@ TEST_P(ParallelMethods, MaskedCandidatesDoNotDependOnCompany) {
     EXPECT_NE(together[0].tokens[0], together[0].tokens[1]);
     for (const auto& tokens : together[0].tokens) EXPECT_EQ(std::ranges::count(tokens, 16), 0);
     // The registered method returns the best candidate.
-    const auto outputs = make_decoder(parse_decoder_spec("masked:candidates=5"))->decode(session, generations, {});
+    const auto outputs =
+        make_decoder(parse_decoder_spec("masked:candidates=5"))->decode(session, generations, {});
     for (size_t i = 0; i < generations.size(); ++i) {
       const auto& best = together[i].tokens[static_cast<size_t>(together[i].best)];
       EXPECT_TRUE(std::ranges::equal(outputs[i].tokens, std::span(best).subspan(1)));
@@ -164,7 +169,8 @@ TEST_P(ParallelMethods, MaskedEventsSpeakOfTheOutput) {
       for (size_t i = 0; i < event.positions.size(); ++i) {
         ASSERT_GE(event.positions[i], 0);
         ASSERT_LT(event.positions[i], 6);
-        tokens[static_cast<size_t>(event.candidate)][static_cast<size_t>(event.positions[i])] = event.tokens[i];
+        tokens[static_cast<size_t>(event.candidate)][static_cast<size_t>(event.positions[i])] =
+            event.tokens[i];
       }
       EXPECT_EQ(event.is_final, event.step == 3);
       EXPECT_EQ(event.done, event.is_final ? 6 : 0);
@@ -184,11 +190,14 @@ TEST_P(ParallelMethods, MaskedEventsSpeakOfTheOutput) {
   const MaskedLoop loop{.candidates = 3, .mask_ratios = {1.0, 0.9, 0.85, 0.8}};
   const auto result = loop.run(session, {&one, 1}, {.observer = &recorder})[0];
   EXPECT_EQ(recorder.events, 12);
-  for (size_t c = 0; c < 3; ++c) EXPECT_TRUE(std::ranges::equal(recorder.tokens[c], std::span(result.tokens[c]).subspan(3)));
+  for (size_t c = 0; c < 3; ++c)
+    EXPECT_TRUE(std::ranges::equal(recorder.tokens[c], std::span(result.tokens[c]).subspan(3)));
 }
 
 INSTANTIATE_TEST_SUITE_P(Backends, ParallelMethods, testing::Values("cpu-reference", "cpu"),
-                         [](const auto& test) { return std::string(test.param) == "cpu" ? "Cpu" : "CpuReference"; });
+                         [](const auto& test) {
+                           return std::string(test.param) == "cpu" ? "Cpu" : "CpuReference";
+                         });
 
 TEST(Schedule, MatchesThePublishedSizes) {
   // The sizes that ARPG's loop gives for 256 cells.

@@ -1,5 +1,5 @@
-// Rejection acceptance returns sequential decoding's distribution: chi-square against the exact probabilities of a
-// 16-token model.
+// Rejection acceptance returns sequential decoding's distribution: chi-square against the exact probabilities
+// of a 16-token model.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -31,7 +31,8 @@ class SameDistribution : public testing::Test {
     session.prefill({&prompt, 1});
     std::vector<double> p;
     double total = 0.0;
-    for (float logit : session.logits_on_host(0)) total += p.emplace_back(std::exp(static_cast<double>(logit)));
+    for (float logit : session.logits_on_host(0))
+      total += p.emplace_back(std::exp(static_cast<double>(logit)));
     for (double& value : p) value /= total;
     return p;
   }
@@ -47,7 +48,8 @@ class SameDistribution : public testing::Test {
       for (int32_t b = 0; b < kVocab; ++b) {
         path.push_back(b);
         const std::vector<double> p2 = next_distribution(path);
-        for (int32_t c = 0; c < kVocab; ++c) pairs[static_cast<size_t>(b * kVocab + c)] += p0[a] * p1[b] * p2[c];
+        for (int32_t c = 0; c < kVocab; ++c)
+          pairs[static_cast<size_t>(b * kVocab + c)] += p0[a] * p1[b] * p2[c];
         path.pop_back();
       }
     }
@@ -118,7 +120,8 @@ class DrawingProposer : public Proposer {
     for (int32_t d = 0; d < 2; ++d) {
       std::vector<float> q(kVocab);
       float total = 0.0f;
-      for (int32_t i = 0; i < kVocab; ++i) total += q[static_cast<size_t>(i)] = static_cast<float>(1 + (i * 5) % 7);
+      for (int32_t i = 0; i < kVocab; ++i)
+        total += q[static_cast<size_t>(i)] = static_cast<float>(1 + (i * 5) % 7);
       float u = random_.uniform() * total;
       int32_t token = 0;
       while (token < kVocab - 1 && u >= q[static_cast<size_t>(token)]) u -= q[static_cast<size_t>(token++)];
@@ -139,7 +142,8 @@ class DrawingTreeProposer : public Proposer {
   DraftTree propose(const ProposalContext&) override {
     std::vector<float> q(kVocab);
     float total = 0.0f;
-    for (int32_t i = 0; i < kVocab; ++i) total += q[static_cast<size_t>(i)] = static_cast<float>(1 + (i * 3) % 5);
+    for (int32_t i = 0; i < kVocab; ++i)
+      total += q[static_cast<size_t>(i)] = static_cast<float>(1 + (i * 3) % 5);
     for (float& value : q) value /= total;
     DraftTree draft;
     const auto add_siblings = [&](int32_t parent) {

@@ -43,12 +43,13 @@ class SameTokens : public testing::TestWithParam<const char*> {
         made.chain.top_p = 0.8f;
         break;
       case 3: {  // guidance: the partner saw another prompt
-        made.unconditional = token_prompt(*model_, std::vector<int32_t>{static_cast<int32_t>(random.below(16))});
+        made.unconditional =
+            token_prompt(*model_, std::vector<int32_t>{static_cast<int32_t>(random.below(16))});
         made.unconditional->rows[0].position = made.prompt.rows.back().position;
-        made.chain.guidance = {.kind = seed % 8 == 3 ? GuidanceSchedule::Kind::kConstant
-                                                     : GuidanceSchedule::Kind::kInterval,
-                               .scale = 2.5f,
-                               .interval = 6};
+        made.chain.guidance = {
+            .kind = seed % 8 == 3 ? GuidanceSchedule::Kind::kConstant : GuidanceSchedule::Kind::kInterval,
+            .scale = 2.5f,
+            .interval = 6};
         break;
       }
       default:
@@ -57,15 +58,18 @@ class SameTokens : public testing::TestWithParam<const char*> {
     return made;
   }
 
-  std::vector<std::vector<int32_t>> run(const std::string& decoder, std::span<const Generation> generations) const {
+  std::vector<std::vector<int32_t>> run(const std::string& decoder,
+                                        std::span<const Generation> generations) const {
     Session session(*model_, backend_, options(generations.size()));
     return tokens_of(make_decoder(parse_decoder_spec(decoder))->decode(session, generations, {}));
   }
 
-  std::vector<std::vector<int32_t>> run(Proposer& proposer, std::span<const Generation> generations,
-                                        std::function<void(std::vector<int32_t>&, int64_t)> tamper = {}) const {
+  std::vector<std::vector<int32_t>> run(
+      Proposer& proposer, std::span<const Generation> generations,
+      std::function<void(std::vector<int32_t>&, int64_t)> tamper = {}) const {
     Session session(*model_, backend_, options(generations.size()));
-    return tokens_of(VerifyLoop{.proposer = proposer, .tamper_commit = std::move(tamper)}.run(session, generations, {}));
+    return tokens_of(
+        VerifyLoop{.proposer = proposer, .tamper_commit = std::move(tamper)}.run(session, generations, {}));
   }
 
   static Session::Options options(size_t generations) {
@@ -84,7 +88,9 @@ TEST_P(SameTokens, DraftsOfAnyQualityChangeNothing) {
         for (uint64_t seed = 0; seed < 200; ++seed) {
           const Generation one = generation(seed, temperature);
           const auto truth = run("sequential", {&one, 1});
-          QualityProposer proposer({.right = right, .length = 1 + static_cast<int64_t>(seed % 6), .siblings = siblings,
+          QualityProposer proposer({.right = right,
+                                    .length = 1 + static_cast<int64_t>(seed % 6),
+                                    .siblings = siblings,
                                     .seed = seed},
                                    truth);
           ASSERT_EQ(run(proposer, {&one, 1}), truth) << "seed " << seed << ", right " << right;
@@ -92,7 +98,9 @@ TEST_P(SameTokens, DraftsOfAnyQualityChangeNothing) {
           rejected += proposer.rejected();
         }
         EXPECT_GT(accepted, 0);
-        if (right < 1.0 || siblings > 1) { EXPECT_GT(rejected, 0); }
+        if (right < 1.0 || siblings > 1) {
+          EXPECT_GT(rejected, 0);
+        }
       }
     }
   }
@@ -114,7 +122,8 @@ TEST_P(SameTokens, MethodsAcceptAndRejectDrafts) {
   // The equality above means something only if drafts were both kept and thrown away.
   for (const char* decoder : {"lookup", "tree", "jacobi"}) {
     std::vector<Generation> generations;
-    for (uint64_t seed = 0; seed < 16; ++seed) generations.push_back(generation(seed, seed % 2 == 0 ? 0.0f : 1.0f));
+    for (uint64_t seed = 0; seed < 16; ++seed)
+      generations.push_back(generation(seed, seed % 2 == 0 ? 0.0f : 1.0f));
     class Counter : public Observer {
      public:
       void on_step(const StepEvent& event) override {
@@ -161,7 +170,9 @@ TEST_P(SameTokens, PenaltySeesEachRowsOwnPath) {
       ASSERT_EQ(run(decoder, {&one, 1}), truth) << decoder << ", seed " << seed;
     }
     one.chain.repetition_penalty = 1.0f;
-    if (seed == 0) { EXPECT_NE(run("sequential", {&one, 1}), truth); }
+    if (seed == 0) {
+      EXPECT_NE(run("sequential", {&one, 1}), truth);
+    }
   }
 }
 
@@ -200,8 +211,9 @@ TEST_P(SameTokens, WrongCommitIsCaught) {
   EXPECT_GT(caught_swap, 30);
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, SameTokens, testing::Values("cpu-reference", "cpu"),
-                         [](const auto& test) { return std::string(test.param) == "cpu" ? "Cpu" : "CpuReference"; });
+INSTANTIATE_TEST_SUITE_P(Backends, SameTokens, testing::Values("cpu-reference", "cpu"), [](const auto& test) {
+  return std::string(test.param) == "cpu" ? "Cpu" : "CpuReference";
+});
 
 }  // namespace
 }  // namespace volley::test

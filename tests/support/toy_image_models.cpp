@@ -7,7 +7,9 @@ std::unique_ptr<image::Arpg> make_toy_arpg(const Backend& backend, uint64_t seed
   constexpr float kSpread = 0.5f;
   TestRandom random(seed);
   MemoryWeights weights;
-  const auto norm = [&](const std::string& name) { weights.add(name + ".weight", {kDim}, random, 0.1f, 1.0f); };
+  const auto norm = [&](const std::string& name) {
+    weights.add(name + ".weight", {kDim}, random, 0.1f, 1.0f);
+  };
   const auto linear = [&](const std::string& name, int64_t out, int64_t in) {
     weights.add(name + ".weight", {out, in}, random, kSpread);
   };
@@ -42,14 +44,16 @@ std::unique_ptr<image::Arpg> make_toy_arpg(const Backend& backend, uint64_t seed
                                        WeightLoader(weights, backend, WeightType::kF32));
 }
 
-std::unique_ptr<speech::DiffLlama> make_toy_masked(const Backend& backend, uint64_t seed, int64_t memory_width) {
+std::unique_ptr<speech::DiffLlama> make_toy_masked(const Backend& backend, uint64_t seed,
+                                                   int64_t memory_width) {
   constexpr int64_t kDim = 16, kVocab = 16, kFfn = 32;
   constexpr float kSpread = 0.5f;
   TestRandom random(seed);
   MemoryWeights weights;
   weights.add("transformer.wte.weight", {kVocab + 1, kDim}, random, 1.0f);
   const std::string prefix = "transformer.h.0.";
-  for (const std::string name : {"norm_1", "norm_2"}) weights.add(prefix + name + ".weight", {kDim}, random, 0.1f, 1.0f);
+  for (const std::string name : {"norm_1", "norm_2"})
+    weights.add(prefix + name + ".weight", {kDim}, random, 0.1f, 1.0f);
   weights.add(prefix + "attn.attn.weight", {3 * kDim, kDim}, random, kSpread);
   weights.add(prefix + "attn.proj.weight", {kDim, kDim}, random, kSpread);
   if (memory_width > 0) {

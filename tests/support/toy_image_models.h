@@ -13,6 +13,7 @@ namespace volley::test {
 std::unique_ptr<image::Arpg> make_toy_arpg(const Backend& backend, uint64_t seed, int64_t side);
 
 // A masked model of 16 tokens (mask id 16); `memory_width` > 0 adds cross-attention.
-std::unique_ptr<speech::DiffLlama> make_toy_masked(const Backend& backend, uint64_t seed, int64_t memory_width);
+std::unique_ptr<speech::DiffLlama> make_toy_masked(const Backend& backend, uint64_t seed,
+                                                   int64_t memory_width);
 
 }  // namespace volley::test

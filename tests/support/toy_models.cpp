@@ -14,7 +14,9 @@ uint32_t TestRandom::bits() {
   return noise_bits({.seed = seed_, .stream = 77}, id);
 }
 
-float TestRandom::uniform() { return uniform_from_bits(bits()); }
+float TestRandom::uniform() {
+  return uniform_from_bits(bits());
+}
 
 float TestRandom::normal() {
   const float radius = std::sqrt(-2.0f * std::log(uniform()));

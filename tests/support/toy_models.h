@@ -18,8 +18,8 @@ class TestRandom {
  public:
   explicit TestRandom(uint64_t seed) : seed_(seed) {}
   uint32_t bits();
-  float uniform();            // (0, 1)
-  float normal();             // standard
+  float uniform();  // (0, 1)
+  float normal();   // standard
   int64_t below(int64_t limit);
 
  private:

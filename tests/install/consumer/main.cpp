@@ -34,7 +34,8 @@ void write_checkpoint(const std::string& path) {
     auto& tensor = values.emplace_back(static_cast<size_t>(shape.size()));
     const auto stream = static_cast<uint32_t>(values.size());
     for (uint32_t i = 0; i < tensor.size(); ++i) tensor[i] = volley::uniform({.stream = stream}, i) - 0.5f;
-    tensors.push_back({name, {reinterpret_cast<const std::byte*>(tensor.data()), volley::DType::kF32, shape}});
+    tensors.push_back(
+        {name, {reinterpret_cast<const std::byte*>(tensor.data()), volley::DType::kF32, shape}});
   }
   volley::write_safetensors(path, tensors);
 }
@@ -65,7 +66,8 @@ int main() {
                                            .attention = {.heads = 2, .kv_heads = 2, .head_width = kDim / 2},
                                            .max_position_embeddings = 256,
                                            .rope_frequencies = volley::rope_frequencies(kDim / 2, 10000.0f)};
-    const volley::text::Llama model(config, volley::WeightLoader(*weights, *backend, volley::WeightType::kF32));
+    const volley::text::Llama model(config,
+                                    volley::WeightLoader(*weights, *backend, volley::WeightType::kF32));
     const auto sequential = generate(model, backend, "sequential");
     const auto jacobi = generate(model, backend, "jacobi");
     for (const int32_t token : sequential) std::printf("%d ", token);

@@ -30,7 +30,9 @@ TEST(DecoderSpec, ReadsNameAndOptions) {
 }
 
 TEST(DecoderSpec, NamesWhatIsWrong) {
-  const auto make = [](const char* text) { return error_of([&] { make_decoder(parse_decoder_spec(text)); }); };
+  const auto make = [](const char* text) {
+    return error_of([&] { make_decoder(parse_decoder_spec(text)); });
+  };
   EXPECT_EQ(make("jacobo"), "--decoder jacobo: no such method; nearest is jacobi");
   EXPECT_EQ(make("jacobi:windo=3"), "--decoder jacobi: no option 'windo'; known are window, init");
   EXPECT_EQ(make("sequential:x=1"), "--decoder sequential: no option 'x'; it has none");
@@ -57,9 +59,13 @@ TEST(Decoder, ModelsThatCannotRunAMethodSaySo) {
   const auto model = make_toy_llama(*backend, 1);
   Session session(*model, backend, {.sequences = 2, .entries = 64});
   const Generation one{.prompt = token_prompt(*model, std::vector<int32_t>{1}), .max_tokens = 4};
-  EXPECT_EQ(error_of([&] { make_decoder({.name = "parallel"})->decode(session, {&one, 1}, {}); }),
+  EXPECT_EQ(error_of([&] {
+              make_decoder({.name = "parallel"})->decode(session, {&one, 1}, {});
+            }),
             "--decoder parallel: model llama takes no query rows");
-  EXPECT_EQ(error_of([&] { make_decoder({.name = "masked"})->decode(session, {&one, 1}, {}); }),
+  EXPECT_EQ(error_of([&] {
+              make_decoder({.name = "masked"})->decode(session, {&one, 1}, {});
+            }),
             "--decoder masked: model llama predicts the next place, not its own");
 }
 
@@ -83,15 +89,18 @@ class Recorder : public Observer {
 TEST(Decoder, ObserverSeesEveryTokenAndAStopKeepsWhatIsThere) {
   const auto backend = make_backend("cpu-reference", 1);
   const auto model = make_toy_llama(*backend, 1);
-  const Generation one{.prompt = token_prompt(*model, std::vector<int32_t>{1, 2, 1, 2}), .seed = 5, .max_tokens = 30};
+  const Generation one{
+      .prompt = token_prompt(*model, std::vector<int32_t>{1, 2, 1, 2}), .seed = 5, .max_tokens = 30};
   for (const char* decoder : {"sequential", "lookup:ngram=1", "tree:ngram=1", "jacobi"}) {
     Session session(*model, backend, {.sequences = 1, .entries = 128});
     Recorder recorder;
-    const auto whole = make_decoder(parse_decoder_spec(decoder))
-                           ->decode(session, {&one, 1}, {.observer = &recorder, .stop = recorder.stop.get_token()})[0];
+    const auto whole =
+        make_decoder(parse_decoder_spec(decoder))
+            ->decode(session, {&one, 1}, {.observer = &recorder, .stop = recorder.stop.get_token()})[0];
     EXPECT_TRUE(whole.finished);
     EXPECT_EQ(recorder.tokens, whole.tokens);
-    for (size_t i = 0; i < recorder.positions.size(); ++i) EXPECT_EQ(recorder.positions[i], static_cast<int32_t>(i));
+    for (size_t i = 0; i < recorder.positions.size(); ++i)
+      EXPECT_EQ(recorder.positions[i], static_cast<int32_t>(i));
     EXPECT_EQ(recorder.events, whole.forwards + 1) << decoder;
     EXPECT_EQ(session.statistics().tokens, 30);
     EXPECT_EQ(session.statistics().forwards, whole.forwards);
@@ -99,8 +108,9 @@ TEST(Decoder, ObserverSeesEveryTokenAndAStopKeepsWhatIsThere) {
 
     Recorder stopper;
     stopper.stop_at = 10;
-    const auto part = make_decoder(parse_decoder_spec(decoder))
-                          ->decode(session, {&one, 1}, {.observer = &stopper, .stop = stopper.stop.get_token()})[0];
+    const auto part =
+        make_decoder(parse_decoder_spec(decoder))
+            ->decode(session, {&one, 1}, {.observer = &stopper, .stop = stopper.stop.get_token()})[0];
     EXPECT_FALSE(part.finished);
     EXPECT_GE(part.tokens.size(), 10u);
     EXPECT_LT(part.tokens.size(), 30u);
@@ -114,7 +124,9 @@ TEST(Decoder, AFailedRunGivesItsSequencesBack) {
   Session session(*model, backend, {.sequences = 1, .entries = 16});
   Generation one{.prompt = token_prompt(*model, std::vector<int32_t>{1, 2}), .max_tokens = 40};
   for (const char* decoder : {"sequential", "jacobi"}) {
-    EXPECT_NE(error_of([&] { make_decoder({.name = decoder})->decode(session, {&one, 1}, {}); }).find("its limit is 16"),
+    EXPECT_NE(error_of([&] {
+                make_decoder({.name = decoder})->decode(session, {&one, 1}, {});
+              }).find("its limit is 16"),
               std::string::npos);
   }
   one.max_tokens = 8;
@@ -132,11 +144,14 @@ TEST(Decoder, ImpossibleGenerationsAreNamed) {
       change(one);
       return error_of([&] { make_decoder({.name = decoder})->decode(session, {&one, 1}, {}); });
     };
-    EXPECT_EQ(refused([](Generation& g) { g.max_tokens = 0; }), "generation 0: max_tokens: 0, expected at least 1");
-    EXPECT_EQ(refused([](Generation& g) { g.prompt.rows.clear(); }), "generation 0: prompt: there are no rows");
+    EXPECT_EQ(refused([](Generation& g) { g.max_tokens = 0; }),
+              "generation 0: max_tokens: 0, expected at least 1");
+    EXPECT_EQ(refused([](Generation& g) { g.prompt.rows.clear(); }),
+              "generation 0: prompt: there are no rows");
     EXPECT_EQ(refused([](Generation& g) { g.unconditional.emplace(); }),
               "generation 0: unconditional: there are no rows");
-    EXPECT_EQ(refused([](Generation& g) { g.stream = 1u << 24; }), "generation 0: stream: 16777216 is not below 2^24");
+    EXPECT_EQ(refused([](Generation& g) { g.stream = 1u << 24; }),
+              "generation 0: stream: 16777216 is not below 2^24");
   }
   // A longer unconditional prompt counts.
   Generation longer = good;
@@ -168,7 +183,8 @@ TEST(DraftTree, KnowsDepthsAndChildren) {
 }
 
 TEST(NearestNames, OrdersByEditDistance) {
-  EXPECT_EQ(nearest_names("jacbi", {"sequential", "jacobi", "lookup"}, 1), (std::vector<std::string>{"jacobi"}));
+  EXPECT_EQ(nearest_names("jacbi", {"sequential", "jacobi", "lookup"}, 1),
+            (std::vector<std::string>{"jacobi"}));
   EXPECT_EQ(nearest_names("x", {"a"}, 5).size(), 1u);
 }
 

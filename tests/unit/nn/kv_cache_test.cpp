@@ -17,7 +17,9 @@ constexpr int64_t kPlanes = 2, kHeads = 1, kWidth = 3;
 class CacheFixture {
  public:
   explicit CacheFixture(KvCache::Config config)
-      : backend_(make_backend("cpu-reference", 1)), queue_(backend_->make_queue()), cache_(*backend_, *queue_, config) {}
+      : backend_(make_backend("cpu-reference", 1)),
+        queue_(backend_->make_queue()),
+        cache_(*backend_, *queue_, config) {}
 
   KvCache& cache() { return cache_; }
 
@@ -171,7 +173,8 @@ TEST(KvCache, AgreesWithANaiveCacheUnderRandomOperations) {
 }
 
 TEST(KvCache, ForksShareFullPages) {
-  CacheFixture fixture({.planes = kPlanes, .kv_heads = kHeads, .head_width = kWidth, .sequences = 3, .entries = 300});
+  CacheFixture fixture(
+      {.planes = kPlanes, .kv_heads = kHeads, .head_width = kWidth, .sequences = 3, .entries = 300});
   KvCache& cache = fixture.cache();
   const SequenceId source = cache.create();
   cache.reserve(source, 130);
@@ -184,7 +187,8 @@ TEST(KvCache, ForksShareFullPages) {
 }
 
 TEST(KvCache, SaysWhatDoesNotFit) {
-  CacheFixture fixture({.planes = 1, .kv_heads = 1, .head_width = kWidth, .sequences = 2, .entries = 128, .pages = 3});
+  CacheFixture fixture(
+      {.planes = 1, .kv_heads = 1, .head_width = kWidth, .sequences = 2, .entries = 128, .pages = 3});
   KvCache& cache = fixture.cache();
   const SequenceId a = cache.create(), b = cache.create();
   const auto message = [](auto&& action) -> std::string {
@@ -199,7 +203,8 @@ TEST(KvCache, SaysWhatDoesNotFit) {
   EXPECT_EQ(message([&] { cache.reserve(a, 129); }),
             "cache: a sequence of 0 entries cannot take 129 more rows; its limit is 128");
   cache.reserve(a, 128);
-  EXPECT_EQ(message([&] { cache.reserve(b, 128); }), "cache: 2 more pages of 64 entries needed, 1 of 3 are free");
+  EXPECT_EQ(message([&] { cache.reserve(b, 128); }),
+            "cache: 2 more pages of 64 entries needed, 1 of 3 are free");
   // The failed reservation changed nothing: a smaller one gets the last page, on the device too.
   cache.reserve(b, 64);
   cache.commit_prefix(b, 64);

@@ -20,7 +20,8 @@ constexpr int64_t kVocab = 16;
 class Step : public testing::TestWithParam<const char*> {
  protected:
   std::shared_ptr<const Backend> backend_ = make_backend(GetParam(), 2);
-  std::unique_ptr<StepModel> model_ = make_toy_llama(*backend_, 3, {.dim = 32, .layers = 2, .heads = 4, .kv_heads = 2});
+  std::unique_ptr<StepModel> model_ =
+      make_toy_llama(*backend_, 3, {.dim = 32, .layers = 2, .heads = 4, .kv_heads = 2});
 
   static std::vector<int32_t> random_tokens(uint64_t seed, int64_t count) {
     TestRandom random(seed);
@@ -51,13 +52,14 @@ class Step : public testing::TestWithParam<const char*> {
   }
 };
 
-// Arithmetic that does not depend on company: a chain hidden at random scratch slots of a random tree, across a chunk border, gives logits and
-// cache bit-equal to one-token decoding.
+// Arithmetic that does not depend on company: a chain hidden at random scratch slots of a random tree, across
+// a chunk border, gives logits and cache bit-equal to one-token decoding.
 TEST_P(Step, ChainHiddenInATreeEqualsOneTokenDecoding) {
   for (uint64_t seed = 0; seed < 12; ++seed) {
     if (seed == 8) {  // bf16 weights, wide enough for every product kernel
-      model_ = make_toy_llama(*backend_, 4, {.dim = 64, .layers = 2, .heads = 4, .kv_heads = 2, .spread = 0.2f},
-                              WeightType::kBF16);
+      model_ =
+          make_toy_llama(*backend_, 4, {.dim = 64, .layers = 2, .heads = 4, .kv_heads = 2, .spread = 0.2f},
+                         WeightType::kBF16);
     }
     TestRandom random(seed);
     const int64_t before = 240 + random.below(20);  // the chain crosses the border at 256
@@ -109,7 +111,8 @@ TEST_P(Step, ChainHiddenInATreeEqualsOneTokenDecoding) {
 }
 
 TEST_P(Step, CropAndAppendEqualsFresh) {
-  const std::vector<int32_t> kept = random_tokens(1, 270), dropped = random_tokens(2, 30), appended = random_tokens(3, 9);
+  const std::vector<int32_t> kept = random_tokens(1, 270), dropped = random_tokens(2, 30),
+                             appended = random_tokens(3, 9);
   Session session(*model_, backend_, {.sequences = 2, .entries = 400});
   const SequenceId cropped = session.cache().create(), fresh = session.cache().create();
   feed(session, cropped, kept);
@@ -157,7 +160,8 @@ TEST_P(Step, ContextLimitHidesLaterEntries) {
     steps.back().wanted.logits = {0};
   }
   session.step(steps);
-  EXPECT_EQ(session.logits_on_host(session.logits_row(0, 0)), session.logits_on_host(session.logits_row(1, 0)));
+  EXPECT_EQ(session.logits_on_host(session.logits_row(0, 0)),
+            session.logits_on_host(session.logits_row(1, 0)));
 }
 
 TEST_P(Step, ReplacedEntriesAreSeenInTheirPlaces) {
@@ -219,7 +223,8 @@ TEST_P(Step, LayerSubsetsAndPhasesRunAsSeparatePasses) {
   Session session(*model_, backend_, {.sequences = 3, .entries = 64});
   std::vector<SequenceStep> steps;
   for (int32_t i = 0; i < 3; ++i) {
-    steps.push_back({.sequence = session.cache().create(), .rows = {{.token = 4, .position = model_->position(0)}}});
+    steps.push_back(
+        {.sequence = session.cache().create(), .rows = {{.token = 4, .position = model_->position(0)}}});
     steps.back().wanted = {.logits = {0}, .hidden_layers = {0}};
   }
   steps[1].layers = {0};
@@ -275,7 +280,8 @@ TEST_P(Step, PaddingIsInert) {
 
 TEST_P(Step, PromptsInOneBatchEqualPromptsAlone) {
   std::vector<std::vector<int32_t>> texts;
-  for (const int64_t length : {5, 256, 257, 600, 511}) texts.push_back(random_tokens(20 + static_cast<uint64_t>(length), length));
+  for (const int64_t length : {5, 256, 257, 600, 511})
+    texts.push_back(random_tokens(20 + static_cast<uint64_t>(length), length));
   Session session(*model_, backend_, {.sequences = 10, .entries = 700});
   std::vector<Prompt> prompts;
   for (const auto& text : texts) {
@@ -283,13 +289,16 @@ TEST_P(Step, PromptsInOneBatchEqualPromptsAlone) {
   }
   session.prefill(prompts);
   std::vector<std::vector<float>> together;
-  for (size_t i = 0; i < texts.size(); ++i) together.push_back(session.logits_on_host(static_cast<int64_t>(i)));
+  for (size_t i = 0; i < texts.size(); ++i)
+    together.push_back(session.logits_on_host(static_cast<int64_t>(i)));
   for (size_t i = 0; i < texts.size(); ++i) {
     const Prompt alone{.sequence = session.cache().create(), .rows = prompts[i].rows};
     session.prefill({&alone, 1});
     EXPECT_EQ(session.logits_on_host(0), together[i]) << texts[i].size() << " tokens";
   }
-  EXPECT_EQ(error_of([&] { session.prefill({&prompts[0], 1}); }),
+  EXPECT_EQ(error_of([&] {
+              session.prefill({&prompts[0], 1});
+            }),
             "prompt: a sequence of 5 entries can be continued by a prompt only at a multiple of 256");
 }
 
@@ -311,7 +320,8 @@ TEST_P(Step, CroppedPromptEqualsShorterPrompt) {
     EXPECT_EQ(session.logits_on_host(0), cropped) << length << " rows";
     EXPECT_EQ(session.cache().length(whole.sequence), length);
     const std::vector<int32_t> after = random_tokens(32, 3);
-    EXPECT_EQ(feed(session, whole.sequence, after), feed(session, fresh.sequence, after)) << length << " rows";
+    EXPECT_EQ(feed(session, whole.sequence, after), feed(session, fresh.sequence, after))
+        << length << " rows";
     session.cache().release(whole.sequence);
     session.cache().release(fresh.sequence);
   }
@@ -354,7 +364,8 @@ TEST_P(Step, PathsMayHoldConditionsThatCannotBeChosen) {
   const std::vector<int32_t> path{3, static_cast<int32_t>(kVocab), 1000000, 5}, tokens_only{3, 5};
   const Samples with_conditions = session.sample({&row, 1}, path, {.distribution = true});
   row.path_count = 2;
-  EXPECT_EQ(session.sample({&row, 1}, tokens_only, {.distribution = true}).distribution, with_conditions.distribution);
+  EXPECT_EQ(session.sample({&row, 1}, tokens_only, {.distribution = true}).distribution,
+            with_conditions.distribution);
 }
 
 TEST_P(Step, RowsWithoutAFiniteLogitAreAnError) {
@@ -368,7 +379,9 @@ TEST_P(Step, RowsWithoutAFiniteLogitAreAnError) {
     for (const float top_p : {1.0f, 0.9f}) {
       session.step({&step, 1});
       const SampleRow row{.temperature = temperature, .top_k = 3, .top_p = top_p};
-      EXPECT_EQ(error_of([&] { session.sample({&row, 1}, {}, {.distribution = true, .top = 2}); }),
+      EXPECT_EQ(error_of([&] {
+                  session.sample({&row, 1}, {}, {.distribution = true, .top = 2});
+                }),
                 "model llama: its logits hold no finite number; the weights are broken");
     }
   }
@@ -386,7 +399,8 @@ TEST_P(Step, RefusedStepsNameTheField) {
   const std::string head = "step: sequence 0: ";
   const std::string tail = " (model llama)";
   EXPECT_EQ(refused([](SequenceStep& s) { s.rows.clear(); }), head + "rows: there are none" + tail);
-  EXPECT_EQ(refused([](SequenceStep& s) { s.rows[0].token = 16; }), head + "rows: token 16 is not in 0 .. 15" + tail);
+  EXPECT_EQ(refused([](SequenceStep& s) { s.rows[0].token = 16; }),
+            head + "rows: token 16 is not in 0 .. 15" + tail);
   EXPECT_EQ(refused([](SequenceStep& s) { s.rows[1].kind = RowKind::kQuery; }),
             head + "rows: the model takes no query rows" + tail);
   EXPECT_EQ(refused([](SequenceStep& s) { s.rows[1].position[0] = -1; }),
@@ -395,7 +409,9 @@ TEST_P(Step, RefusedStepsNameTheField) {
             head + "embeddings: 1 values for 0 rows of 32" + tail);
   EXPECT_EQ(refused([](SequenceStep& s) { s.visibility.kind = MaskKind::kFull; }),
             head + "visibility: the model cannot run a full mask" + tail);
-  EXPECT_EQ(refused([](SequenceStep& s) { s.visibility = {.kind = MaskKind::kTree, .parents = {-1, 1}}; }),
+  EXPECT_EQ(refused([](SequenceStep& s) {
+              s.visibility = {.kind = MaskKind::kTree, .parents = {-1, 1}};
+            }),
             head + "visibility: parent 1 of row 1 does not precede it" + tail);
   EXPECT_EQ(refused([](SequenceStep& s) { s.visibility = {.kind = MaskKind::kBits, .bits = {1}}; }),
             head + "visibility: 1 bits for 2 rows" + tail);
@@ -403,22 +419,27 @@ TEST_P(Step, RefusedStepsNameTheField) {
             head + "replaced: 0 entries for 2 rows" + tail);
   EXPECT_EQ(refused([](SequenceStep& s) { s.replaced = {0}; }),
             head + "replaced: only a replacing step replaces entries" + tail);
-  EXPECT_EQ(refused([](SequenceStep& s) { s.wanted.logits = {2}; }), head + "wanted: logits of row 2 of 2" + tail);
-  EXPECT_EQ(refused([](SequenceStep& s) { s.wanted.hidden_layers = {2}; }), head + "wanted: layer 2 of 2" + tail);
+  EXPECT_EQ(refused([](SequenceStep& s) { s.wanted.logits = {2}; }),
+            head + "wanted: logits of row 2 of 2" + tail);
+  EXPECT_EQ(refused([](SequenceStep& s) { s.wanted.hidden_layers = {2}; }),
+            head + "wanted: layer 2 of 2" + tail);
   EXPECT_EQ(refused([](SequenceStep& s) { s.wanted.attention = {{.layer = 0, .head = 4}}; }),
             head + "wanted: attention head 4 of 4" + tail);
   EXPECT_EQ(refused([](SequenceStep& s) { s.layers = {1, 0}; }), head + "layers: not increasing" + tail);
   EXPECT_EQ(refused([](SequenceStep& s) { s.memory = static_cast<SequenceId>(0); }),
             head + "memory: the model takes none" + tail);
   EXPECT_EQ(refused([](SequenceStep& s) { s.guidance = 3; }), head + "guidance: partner 3 of 1" + tail);
-  EXPECT_EQ(refused([](SequenceStep& s) { s.sequence = SequenceId::kNone; }), head + "sequence: there is none" + tail);
+  EXPECT_EQ(refused([](SequenceStep& s) { s.sequence = SequenceId::kNone; }),
+            head + "sequence: there is none" + tail);
   const std::vector<SequenceStep> twice{good, good};
-  EXPECT_EQ(error_of([&] { session.step(twice); }), "step: sequence 1: sequence: it is in the step twice" + tail);
+  EXPECT_EQ(error_of([&] { session.step(twice); }),
+            "step: sequence 1: sequence: it is in the step twice" + tail);
   session.step({&good, 1});  // and the good one runs
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, Step, testing::Values("cpu-reference", "cpu"),
-                         [](const auto& test) { return std::string(test.param) == "cpu" ? "Cpu" : "CpuReference"; });
+INSTANTIATE_TEST_SUITE_P(Backends, Step, testing::Values("cpu-reference", "cpu"), [](const auto& test) {
+  return std::string(test.param) == "cpu" ? "Cpu" : "CpuReference";
+});
 
 }  // namespace
 }  // namespace volley::test

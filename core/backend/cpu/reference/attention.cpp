@@ -10,8 +10,8 @@
 namespace volley {
 namespace {
 
-// One query against `count` keys: scores of a chunk, its maximum, its sum and its weighted values, then the join.
-// key(i) and value(i) point to the i-th visible key's and value's D floats.
+// One query against `count` keys: scores of a chunk, its maximum, its sum and its weighted values, then the
+// join. key(i) and value(i) point to the i-th visible key's and value's D floats.
 template <typename Key, typename Value>
 void attend(const float* q, int64_t width, int64_t count, float scale, const Key& key, const Value& value,
             float* out) {
@@ -103,7 +103,8 @@ void ReferenceQueue::attention_weights(const AttentionWeightsArgs& args) {
 }
 
 void ReferenceQueue::dense_attention(const DenseAttentionArgs& args) {
-  const int64_t items = args.q.shape[0], rows = args.q.shape[1], heads = args.q.shape[2], width = args.q.shape[3];
+  const int64_t items = args.q.shape[0], rows = args.q.shape[1], heads = args.q.shape[2],
+                width = args.q.shape[3];
   for (int64_t b = 0; b < items; ++b) {
     for (int64_t r = 0; r < rows; ++r) {
       for (int64_t h = 0; h < heads; ++h) {
@@ -129,7 +130,8 @@ void ReferenceQueue::move_entries(const MoveEntriesArgs& args) {
       const int64_t from = place(args.moves[i]) * width, to = place(args.moves[i + 1]) * width;
       if (from == to) continue;
       std::memcpy(plane.keys.data + to, plane.keys.data + from, static_cast<size_t>(width) * sizeof(float));
-      std::memcpy(plane.values.data + to, plane.values.data + from, static_cast<size_t>(width) * sizeof(float));
+      std::memcpy(plane.values.data + to, plane.values.data + from,
+                  static_cast<size_t>(width) * sizeof(float));
     }
   }
   args.cache.lengths.data[args.slot] = args.length;

@@ -67,7 +67,8 @@ void ReferenceQueue::upsample2x(const Upsample2xArgs& args) {
   for (int64_t p = 0; p < planes; ++p) {
     for (int64_t y = 0; y < 2 * height; ++y) {
       for (int64_t x = 0; x < 2 * width; ++x) {
-        args.out.data[(p * 2 * height + y) * 2 * width + x] = args.x.data[(p * height + y / 2) * width + x / 2];
+        args.out.data[(p * 2 * height + y) * 2 * width + x] =
+            args.x.data[(p * height + y / 2) * width + x / 2];
       }
     }
   }

@@ -59,6 +59,8 @@ class ReferenceBackend : public Backend {
 
 }  // namespace
 
-std::shared_ptr<const Backend> make_reference_backend() { return std::make_shared<ReferenceBackend>(); }
+std::shared_ptr<const Backend> make_reference_backend() {
+  return std::make_shared<ReferenceBackend>();
+}
 
 }  // namespace volley

@@ -77,7 +77,8 @@ void ReferenceQueue::linear(const LinearArgs& args) {
       float sum = 0.0f;
       for (int64_t k = 0; k < in; ++k) {
         // bf16 products round both factors to bf16 and add in f32, as the hardware does.
-        sum += is_bf16 ? bf16_to_f32(f32_to_bf16(x[k])) * bf16_to_f32(bf16[n * in + k]) : x[k] * f32[n * in + k];
+        sum +=
+            is_bf16 ? bf16_to_f32(f32_to_bf16(x[k])) * bf16_to_f32(bf16[n * in + k]) : x[k] * f32[n * in + k];
       }
       if (args.bias.data != nullptr) sum += args.bias.data[n];
       float& y = args.out.data[r * out + n];

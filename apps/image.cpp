@@ -304,7 +304,8 @@ Verb add_image(CLI::App& program) {
   verb.add_option("--class", flags->class_name, "what to draw: the exact name of a class")->type_name("NAME");
   add_integer(verb,
               {.names = "-n,--count",
-               .meaning = "pictures, made as one batch [1]",
+               .meaning = "pictures, decoded together in batches of up to " +
+                          std::to_string(image::kImageBatch) + " [1]",
                .low = 1,
                .high = image::kMaxCount},
               [flags = flags.get()](int64_t value) { flags->count = value; });

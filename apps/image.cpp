@@ -253,6 +253,7 @@ int run(const ImageFlags& flags, Program& program) {
   const image::ImageCard card = image::read_image_card(find_model(shared.model));
   const ImageRequest request = make_request(flags, card, console);
   const OutputNames names = name_outputs(shared, flags.grid ? "grid-" : "", flags.grid ? 1 : request.count);
+  refuse_events_among(names, shared.events);
   if (shared.dry_run) return plan(flags, request, names, console);
 
   double load_seconds = 0.0;

@@ -87,7 +87,7 @@ TEST_F(CliBadFiles, WeightsThatDoNotFitTheConfigNameTheTensor) {
              "toy/config.json: llamagen: ffn_dim: expected 32 as in " +
                  box_.file("toy/llamagen.safetensors") +
                  ", tensor layers.0.feed_forward.w1.weight; found 48");
-  fails_with("/llamagen/ffn_dim", "wide", "toy/config.json: llamagen: key 'ffn_dim'");
+  fails_with("/llamagen/ffn_dim", "wide", "toy/config.json: 'llamagen': key 'ffn_dim'");
   fails_with("/vq/ch", 64, "vq.safetensors: tensor ");
   fails_with("/vq/file", "llamagen.safetensors",
              "llamagen.safetensors: tensor quantize.embedding.weight: missing");

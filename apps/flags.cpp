@@ -3,6 +3,7 @@
 
 #include <charconv>
 #include <map>
+#include <system_error>
 #include <utility>
 
 #include "core/base/error.h"
@@ -17,6 +18,13 @@ std::string long_name(const std::string& names) {
   return names.substr(names.rfind(',') + 1);
 }
 
+// Whole numbers in full.
+std::string bound_text(double bound) {
+  if (bound >= 9e18) return "9223372036854775807";
+  const auto whole = static_cast<int64_t>(bound);
+  return static_cast<double>(whole) == bound ? std::to_string(whole) : shortest(bound);
+}
+
 template <typename T>
 void add_parsed(CLI::App& verb, const NumberFlag& flag, const char* kind, std::function<void(T)> store) {
   const auto parse = [flag, kind, store = std::move(store)](const std::string& text) {
@@ -24,8 +32,8 @@ void add_parsed(CLI::App& verb, const NumberFlag& flag, const char* kind, std::f
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
     if (error != std::errc() || end != text.data() + text.size() ||
         !(static_cast<double>(value) >= flag.low) || !(static_cast<double>(value) <= flag.high)) {
-      throw Error(long_name(flag.names) + " " + text + ": expected " + kind + " from " + shortest(flag.low) +
-                      " to " + (flag.high >= 9e18 ? "9223372036854775807" : shortest(flag.high)),
+      throw Error(long_name(flag.names) + " " + text + ": expected " + kind + " from " +
+                      bound_text(flag.low) + " to " + bound_text(flag.high),
                   ErrorKind::kUsage);
     }
     store(value);
@@ -216,7 +224,15 @@ int64_t threads_for(const SharedFlags& flags) {
 }
 
 std::shared_ptr<const Backend> backend_for(const SharedFlags& flags) {
-  return make_backend(flags.device, threads_for(flags));
+  const int64_t threads = threads_for(flags);
+  try {
+    return make_backend(flags.device, threads);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kFailed) throw;
+    throw Error("--threads " + std::to_string(threads) + ": " + error.what());
+  } catch (const std::system_error& error) {
+    throw Error("--threads " + std::to_string(threads) + ": cannot start them: " + error.code().message());
+  }
 }
 
 WeightType weight_type_for(const std::string& dtype, const Backend& backend) {

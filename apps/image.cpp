@@ -253,6 +253,7 @@ int run(const ImageFlags& flags, Program& program) {
   const image::ImageCard card = image::read_image_card(find_model(shared.model));
   const ImageRequest request = make_request(flags, card, console);
   const OutputNames names = name_outputs(shared, flags.grid ? "grid-" : "", flags.grid ? 1 : request.count);
+  refuse_events_among(names, shared.events);
   if (shared.dry_run) return plan(flags, request, names, console);
 
   double load_seconds = 0.0;
@@ -304,7 +305,8 @@ Verb add_image(CLI::App& program) {
   verb.add_option("--class", flags->class_name, "what to draw: the exact name of a class")->type_name("NAME");
   add_integer(verb,
               {.names = "-n,--count",
-               .meaning = "pictures, made as one batch [1]",
+               .meaning = "pictures, decoded together in batches of up to " +
+                          std::to_string(image::kImageBatch) + " [1]",
                .low = 1,
                .high = image::kMaxCount},
               [flags = flags.get()](int64_t value) { flags->count = value; });

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cerrno>
 #include <csignal>
+#include <system_error>
 
 #include "core/base/error.h"
 
@@ -34,12 +35,19 @@ InterruptGuard::InterruptGuard() {
   if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw Error("cannot make a pipe");
   read_end_ = ends[0];
   pipe_write_end = ends[1];
-  relay_ = std::thread([this] {
-    char byte = 0;
-    while (::read(read_end_, &byte, 1) < 0 && errno == EINTR) {
-    }
-    if (byte == 's') source_.request_stop();
-  });
+  try {
+    relay_ = std::thread([this] {
+      char byte = 0;
+      while (::read(read_end_, &byte, 1) < 0 && errno == EINTR) {
+      }
+      if (byte == 's') source_.request_stop();
+    });
+  } catch (const std::system_error& error) {
+    ::close(pipe_write_end.exchange(-1));
+    ::close(read_end_);
+    throw Error("cannot start a thread, not even the one that waits for interrupts: " +
+                error.code().message());
+  }
   struct sigaction action {};
   action.sa_handler = handle_interrupt;
   action.sa_flags = SA_RESTART;

@@ -177,6 +177,8 @@ int run(int count, char** words) {
   CommandLine line(console);
   try {
     return line.run({words + 1, words + count});
+  } catch (const Interrupted& error) {
+    return line.report({.message = error.what(), .kind = "interrupted", .exit_code = kExitInterrupted});
   } catch (const Error& error) {
     return line.report(failure_of(error));
   } catch (const std::bad_alloc&) {

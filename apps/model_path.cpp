@@ -56,21 +56,27 @@ std::vector<BoxedModel> boxed_models() {
   return models;
 }
 
+std::string find_boxed_model(const std::string& name, const std::string& subject) {
+  std::vector<std::string> names;
+  for (const BoxedModel& model : boxed_models()) {
+    if (model.name == name) return model.path;
+    names.push_back(model.name);
+  }
+  const std::vector<std::string> nearest = nearest_names(name, names, 1);
+  throw Error(
+      subject + ": no such model in the box" + (nearest.empty() ? "" : "; nearest is " + nearest.front()),
+      ErrorKind::kModelMissing);
+}
+
 std::string find_model(const std::string& name_or_path) {
   if (name_or_path.find('/') != std::string::npos || name_or_path == "." || name_or_path == "..")
     return name_or_path;
-  const std::vector<BoxedModel> models = boxed_models();
-  std::vector<std::string> names;
-  for (const BoxedModel& model : models) {
+  for (const BoxedModel& model : boxed_models()) {
     if (model.name == name_or_path) return model.path;
-    names.push_back(model.name);
   }
   std::error_code code;
   if (fs::exists(name_or_path, code)) return name_or_path;
-  const std::vector<std::string> nearest = nearest_names(name_or_path, names, 1);
-  throw Error("--model " + quote(name_or_path) + ": no such model in the box" +
-                  (nearest.empty() ? "" : "; nearest is " + nearest.front()) + " (a path holds a slash)",
-              ErrorKind::kModelMissing);
+  return find_boxed_model(name_or_path, "--model " + quote(name_or_path) + " (a path holds a slash)");
 }
 
 }  // namespace volley::apps

@@ -154,6 +154,23 @@ OutputNames name_outputs(const SharedFlags& flags, const std::string& prefix, in
   return names;
 }
 
+void refuse_events_among(const OutputNames& names, const std::string& events) {
+  if (events.empty()) return;
+  const auto place = [](const std::string& path) {
+    std::error_code code;
+    const fs::path given = path == "-" ? "/dev/stdout" : path;
+    const fs::path found = fs::weakly_canonical(given, code);
+    return fs::absolute(code ? given : found, code).lexically_normal();
+  };
+  const fs::path events_place = place(events);
+  for (const std::string& path : names.paths) {
+    if (place(path) != events_place) continue;
+    throw Error("--events " + events + ": is also where " + (path == "-" ? "the picture" : path) +
+                    " goes; two outputs need two places",
+                ErrorKind::kUsage);
+  }
+}
+
 void prepare_outputs(const OutputNames& names) {
   if (!names.folder.empty()) {
     std::error_code code;

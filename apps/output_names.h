@@ -23,6 +23,9 @@ std::string with_number(const std::string& pattern, int64_t number);
 // but changes nothing. Throws Error: kUsage for names that do not fit, kFailed for files in the way.
 OutputNames name_outputs(const SharedFlags& flags, const std::string& prefix, int64_t count);
 
+// Throws Error kUsage if --events names a file that is also one of the names.
+void refuse_events_among(const OutputNames& names, const std::string& events);
+
 // Makes the folder and tries to write there. Throws Error naming the path.
 void prepare_outputs(const OutputNames& names);
 

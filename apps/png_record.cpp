@@ -17,10 +17,10 @@ RecordedPng read_recorded_png(const std::string& path) {
   }
   if (found == nullptr)
     throw Error(path + ": holds no run record (PNG text " + std::string(image::kRunSchema) + ")");
-  const std::string subject = path + ": run record";
   RecordedPng png{.picture = image::decode_png(file.bytes()).value_or_throw(path),
-                  .json = parse_json(found->text).value_or_throw(subject)};
-  png.record = image::read_run_record(png.json, subject);
+                  .subject = path + ": run record"};
+  png.json = parse_json(found->text).value_or_throw(png.subject);
+  png.record = image::read_run_record(png.json, png.subject);
   return png;
 }
 

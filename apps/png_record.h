@@ -10,7 +10,8 @@ namespace volley::apps {
 // A PNG file and the run record in it.
 struct RecordedPng {
   image::Picture picture;
-  nlohmann::json json;  // the record as it stands in the file
+  std::string subject;  // what messages call the record
+  nlohmann::json json;  // as it stands in the file
   image::RunRecord record;
 };
 

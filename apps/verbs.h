@@ -7,6 +7,7 @@
 
 #include "apps/console.h"
 #include "apps/flags.h"
+#include "core/base/error.h"
 
 namespace volley::apps {
 
@@ -29,6 +30,12 @@ inline constexpr int kExitFailed = 1;
 inline constexpr int kExitUsage = 2;
 inline constexpr int kExitModelMissing = 4;
 inline constexpr int kExitInterrupted = 130;
+
+// A verb that was stopped and has nothing to keep.
+class Interrupted : public Error {
+ public:
+  explicit Interrupted(std::string message) : Error(std::move(message)) {}
+};
 
 // Each adds its parser to the program's. One file each.
 Verb add_image(CLI::App& program);

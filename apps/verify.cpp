@@ -27,6 +27,48 @@ struct Difference {
 };
 using Verdict = std::optional<Difference>;
 
+// Runs `call`; what is then wrong with a request is wrong with the record it came from: key `key`, or, if
+// empty, the whole. Throws Error "<subject>: ..." that speaks of no flag.
+template <typename Call>
+auto as_recorded(const RecordedPng& png, const std::string& key, Call call) {
+  try {
+    return call();
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kUsage) throw;
+    std::string fault = error.what();
+    const std::string flag = "--" + key + " ";
+    if (fault.starts_with(flag)) fault.erase(0, flag.size());
+    throw Error(png.subject + ": " + (key.empty() ? "" : "key '" + key + "': ") + fault);
+  }
+}
+
+// The model the record names: one of the box, since a record may come from anywhere and is no reason to read
+// a folder.
+std::string recorded_model(const RecordedPng& png) {
+  const std::string& name = png.record.request.model;
+  const std::string subject = png.subject + ": key 'model': ";
+  if (name.find('/') != std::string::npos || name == "." || name == "..") {
+    throw Error(subject + quote(name) + " is no model's name; -m names a model folder");
+  }
+  return find_boxed_model(name, subject + quote(name));
+}
+
+// Whether the prompt names the class that was drawn.
+Verdict compare_prompt(const image::ImageCard& card, const image::ImageRequest& request) {
+  if (request.prompt.empty()) return std::nullopt;
+  const auto named = [&]() -> std::string {
+    try {
+      return "class " + find_prompt(card, request.prompt).name;
+    } catch (const Error&) {
+      return "no class of the model";
+    }
+  }();
+  if (named == "class " + request.class_name) return std::nullopt;
+  return Difference{.what = "record",
+                    .message = "prompt: recorded " + quote(request.prompt) + ", which names " +
+                               printable(named, 100) + ", found class " + printable(request.class_name, 100)};
+}
+
 class Remade : public image::ImageObserver {
  public:
   Remade(Console& console, int64_t count, int64_t tokens)
@@ -86,7 +128,7 @@ Verdict compare_frame(const image::ImageCard& card, const RecordedPng& png) {
   }
   const std::string& name = card.classes[static_cast<size_t>(record.request.class_id)];
   if (record.request.class_name != name) return differs("record", "class", record.request.class_name, name);
-  return std::nullopt;
+  return compare_prompt(card, record.request);
 }
 
 Verdict compare_pixels(const image::Picture& recorded, const image::Picture& found) {
@@ -139,10 +181,19 @@ Verdict compare_remade(const RecordedPng& png, const image::RunRecord& again,
   return std::nullopt;
 }
 
+// Why tokens or pixels may differ: another version or device. Empty if both are the record's.
+std::string makers(const image::RunRecord& record, const image::RunRecord& again) {
+  if (record.volley == again.volley && record.device == again.device) return "";
+  const auto maker = [](const image::RunRecord& made) {
+    return "volley " + printable(made.volley, 40) + " on " + printable(made.device, 40) + " in " + made.dtype;
+  };
+  return "; made by " + maker(record) + ", again by " + maker(again);
+}
+
 Verdict verify(const VerifyFlags& flags, const RecordedPng& png, Program& program) {
   const image::RunRecord& record = png.record;
   const image::ImageCard card = image::read_image_card(
-      find_model(flags.shared.model.empty() ? record.request.model : flags.shared.model));
+      flags.shared.model.empty() ? recorded_model(png) : find_model(flags.shared.model));
   if (auto verdict = compare_weights(card, record)) return verdict;
   if (auto verdict = compare_frame(card, png)) return verdict;
   if (record.dtype != "f32" && record.dtype != "bf16")
@@ -151,7 +202,8 @@ Verdict verify(const VerifyFlags& flags, const RecordedPng& png, Program& progra
   SharedFlags shared = flags.shared;
   const bool device_is_recorded = shared.device == "auto";
   if (device_is_recorded) shared.device = record.device;
-  const auto backend = backend_for(shared);
+  const auto backend = device_is_recorded ? as_recorded(png, "device", [&] { return backend_for(shared); })
+                                          : backend_for(shared);
   const image::ImageModel model(card, {.backend = backend,
                                        .weight_type = weight_type_for(record.dtype, *backend),
                                        .transformer = image::transformer_for(record.request.decoder)});
@@ -159,25 +211,25 @@ Verdict verify(const VerifyFlags& flags, const RecordedPng& png, Program& progra
   request.check = image::Check::kNo;
   for (const image::RecordedPicture& picture : record.pictures) request.only.push_back(picture.index);
   Remade remade(program.console, static_cast<int64_t>(record.pictures.size()), card.tokens());
-  const image::ImageResult result = run_image(model, request, {.observer = &remade, .stop = program.stop});
+  program.console.detail("making " + plural(static_cast<int64_t>(record.pictures.size()), "picture") +
+                         " again: " + card.name + " on " + backend->info().name);
+  const image::ImageResult result = as_recorded(
+      png, "", [&] { return run_image(model, request, {.observer = &remade, .stop = program.stop}); });
   remade.clear();
-  if (result.interrupted) throw Error("interrupted");
+  if (result.interrupted) throw Interrupted(flags.file + ": interrupted before it was compared");
   std::ranges::sort(remade.pictures, {}, &image::ImagePicture::index);
   request.model = card.name;
-  return compare_remade(png, make_run_record(model, request, remade.pictures, record.layout), remade.pictures,
-                        device_is_recorded);
+  const image::RunRecord again = make_run_record(model, request, remade.pictures, record.layout);
+  Verdict verdict = compare_remade(png, again, remade.pictures, device_is_recorded);
+  if (verdict && verdict->what == "pixels") verdict->message += "; all tokens are equal";
+  if (verdict && verdict->what != "record") verdict->message += makers(record, again);
+  return verdict;
 }
 
 int run(const VerifyFlags& flags, Program& program) {
   Console& console = program.console;
   const RecordedPng png = read_recorded_png(flags.file);
-  Verdict verdict;
-  try {
-    verdict = verify(flags, png, program);
-  } catch (const Error&) {
-    if (program.stop.stop_requested()) return kExitInterrupted;
-    throw;
-  }
+  const Verdict verdict = verify(flags, png, program);
   const auto count = static_cast<int64_t>(png.record.pictures.size());
   if (flags.shared.json) {
     nlohmann::json json{

@@ -1,5 +1,6 @@
 // From what a person typed to a class of the model.
 #include <algorithm>
+#include <array>
 #include <cctype>
 
 #include "core/base/error.h"
@@ -16,10 +17,36 @@ bool is_word_byte(unsigned char c) {
   return std::isalnum(c) != 0 || c >= 0x80;
 }
 
+// Typographic quotes as people's keyboards have them.
+std::string with_plain_quotes(std::string_view text) {
+  struct Quote {
+    std::string_view typographic;
+    char plain;
+  };
+  static constexpr std::array<Quote, 10> kQuotes{{{"\u2018", '\''},
+                                                  {"\u2019", '\''},
+                                                  {"\u201a", '\''},
+                                                  {"\u201b", '\''},
+                                                  {"\u02bc", '\''},
+                                                  {"\u2032", '\''},
+                                                  {"\u201c", '"'},
+                                                  {"\u201d", '"'},
+                                                  {"\u201e", '"'},
+                                                  {"\u201f", '"'}}};
+  std::string plain;
+  while (!text.empty()) {
+    const auto found = std::ranges::find_if(
+        kQuotes, [&](const Quote& known) { return text.starts_with(known.typographic); });
+    plain += found == kQuotes.end() ? text.front() : found->plain;
+    text.remove_prefix(found == kQuotes.end() ? 1 : found->typographic.size());
+  }
+  return plain;
+}
+
 // Lower case; every run of other bytes than letters and digits becomes one space.
 std::string words_of(std::string_view text) {
   std::string words;
-  for (unsigned char c : text) {
+  for (unsigned char c : with_plain_quotes(text)) {
     if (is_word_byte(c)) {
       words += static_cast<char>(std::tolower(c));
     } else if (!words.empty() && words.back() != ' ') {
@@ -38,13 +65,90 @@ bool holds_words(const std::string& words, const std::string& part) {
          padded.find(" " + part + "s ") != std::string::npos;
 }
 
+// Each word without the ending of a plural, roughly: only for offers.
+std::string singular(const std::string& words) {
+  std::string result;
+  for (size_t begin = 0; begin < words.size();) {
+    const size_t end = std::min(words.find(' ', begin), words.size());
+    std::string word = words.substr(begin, end - begin);
+    if (word.size() > 4 && word.ends_with("ies")) {
+      word.replace(word.size() - 3, 3, "y");
+    } else if (word.size() > 4 &&
+               (word.ends_with("ches") || word.ends_with("shes") || word.ends_with("xes") ||
+                word.ends_with("sses") || word.ends_with("oes"))) {
+      word.resize(word.size() - 2);
+    } else if (word.size() > 3 && word.ends_with('s') && !word.ends_with("ss")) {
+      word.pop_back();
+    }
+    result += (result.empty() ? "" : " ") + word;
+    begin = end + 1;
+  }
+  return result;
+}
+
+// How closely a name answers to the words, best first; names of one rank are told apart by edit distance.
+enum class Match : uint8_t { kWholeWords, kStartOfWord, kPart, kNone };
+Match match(const std::string& words, const std::string& name) {
+  if (words.empty()) return Match::kNone;
+  const std::string one = singular(words), padded = " " + name;
+  if (holds_words(name, words) || holds_words(singular(name), one)) return Match::kWholeWords;
+  if (padded.find(" " + one) != std::string::npos) return Match::kStartOfWord;
+  return name.find(one) != std::string::npos || holds_words(words, name) ? Match::kPart : Match::kNone;
+}
+
+// Characters of well-formed UTF-8; of other text, whatever comes out.
+std::u32string characters_of(std::string_view text) {
+  std::u32string characters;
+  for (unsigned char c : text) {
+    if ((c & 0xc0) == 0x80 && !characters.empty()) {
+      characters.back() = characters.back() << 6 | (c & 0x3fu);
+    } else {
+      characters += static_cast<char32_t>(c >= 0xf0   ? c & 0x07
+                                          : c >= 0xe0 ? c & 0x0f
+                                          : c >= 0xc0 ? c & 0x1f
+                                                      : c);
+    }
+  }
+  return characters;
+}
+
+// Whether the text is emoji and nothing else. Ref: Unicode's emoji-data.txt, by blocks.
+bool is_emoji_alone(std::string_view text) {
+  struct Block {
+    char32_t first, last;
+  };
+  // Blocks of pictures; then what joins and varies them.
+  static constexpr std::array<Block, 10> kPictures{{{0xa9, 0xa9},
+                                                    {0xae, 0xae},
+                                                    {0x203c, 0x2049},
+                                                    {0x2122, 0x2139},
+                                                    {0x2190, 0x21ff},
+                                                    {0x2300, 0x23ff},
+                                                    {0x24c2, 0x27bf},
+                                                    {0x2900, 0x2bff},
+                                                    {0x3030, 0x3299},
+                                                    {0x1f000, 0x1faff}}};
+  static constexpr std::array<Block, 5> kJoiners{
+      {{' ', ' '}, {0x200d, 0x200d}, {0x20e3, 0x20e3}, {0xfe0e, 0xfe0f}, {0xe0020, 0xe007f}}};
+  const auto within = [](const auto& blocks, char32_t c) {
+    return std::ranges::any_of(blocks, [c](const Block& b) { return c >= b.first && c <= b.last; });
+  };
+  const std::u32string characters = characters_of(text);
+  return std::ranges::any_of(characters, [&](char32_t c) { return within(kPictures, c); }) &&
+         std::ranges::all_of(characters,
+                             [&](char32_t c) { return within(kPictures, c) || within(kJoiners, c); });
+}
+
 [[noreturn]] void fail(std::string_view what, std::string_view text,
                        const std::vector<std::string>& candidates) {
   std::string offer;
   for (const std::string& name : nearest_choices(text, candidates, kOffered)) {
     offer += (offer.empty() ? "" : ", ") + name;
   }
-  throw Error(std::string(what) + " " + quote(text) + ": no such class; nearest are " + offer,
+  throw Error(std::string(what) + " " + quote(text) +
+                  (is_emoji_alone(text) ? ": an emoji; name it in words, such as "
+                                        : ": no such class; nearest are ") +
+                  offer,
               ErrorKind::kUsage);
 }
 
@@ -57,11 +161,8 @@ std::vector<std::string> nearest_choices(std::string_view text, const std::vecto
   std::ranges::sort(unique);
   unique.erase(std::ranges::unique(unique).begin(), unique.end());
   std::vector<std::string> nearest = nearest_names(text, unique, static_cast<int64_t>(unique.size()));
-  const auto holds = [&](const std::string& name) {
-    const std::string other = words_of(name);
-    return !words.empty() && (other.find(words) != std::string::npos || holds_words(words, other));
-  };
-  std::stable_partition(nearest.begin(), nearest.end(), holds);
+  std::ranges::stable_sort(nearest, {},
+                           [&](const std::string& name) { return match(words, words_of(name)); });
   nearest.resize(std::min(nearest.size(), static_cast<size_t>(count)));
   return nearest;
 }

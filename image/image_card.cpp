@@ -63,6 +63,7 @@ std::optional<CardPart<Config>> parse_transformer(const ImageCard& card, const J
   const JsonFields fields = root.object(role);
   const std::string path = config_path + ": " + std::string(role);
   CardPart<Config> part{.file = part_file(card, fields, path), .config = parse(fields.value(), path)};
+  if (fields.has("ffn_dim")) part.ffn_dim = fields.integer("ffn_dim", {1, 1 << 24});
   if (fields.has("defaults")) part.defaults = parse_defaults(fields.object("defaults"), path + ": defaults");
   expect_equal(path, "block_size", card.tokens(), part.config.block_size);
   expect_equal(path, "num_classes", static_cast<int64_t>(card.classes.size()), part.config.num_classes);

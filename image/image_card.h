@@ -30,6 +30,7 @@ struct CardPart {
   std::string file;  // path of the weights
   Config config;
   SamplingDefaults defaults;
+  std::optional<int64_t> ffn_dim;  // of a transformer, if config.json states it; else the weights say it
 };
 
 struct EmojiName {
@@ -67,11 +68,12 @@ struct ClassChoice {
 // The class of that name. Throws Error kUsage offering the five nearest.
 ClassChoice find_class(const ImageCard& card, std::string_view name);
 // The class of that name, or the one that holds the longest name among the prompt's words ("a red apple,
-// please" names "red apple"). Letter case counts for nothing. Throws Error kUsage offering the five nearest
-// classes or names.
+// please" names "red apple"). Letter case and the form of quotes count for nothing. Throws Error kUsage
+// offering the five nearest classes or names.
 ClassChoice find_prompt(const ImageCard& card, std::string_view prompt);
 
-// The candidates nearest to `text`: those that contain it first, then by edit distance; each once.
+// The candidates nearest to `text`: those that contain it first (plural or not; as words, as the start of
+// one, as a part), then by edit distance; each once.
 std::vector<std::string> nearest_choices(std::string_view text, const std::vector<std::string>& candidates,
                                          int64_t count);
 

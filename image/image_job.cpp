@@ -199,12 +199,13 @@ ImageResult run_image(const ImageModel& model, const ImageRequest& request, cons
           decoder->decode(*session, generations, {.observer = &collector, .stop = control.stop});
       for (size_t i = 0; i < outputs.size(); ++i) {
         if (!outputs[i].finished) continue;
+        const int64_t partners = generations[i].unconditional ? 2 : 1;  // an output counts one's rows
         result.pictures.push_back({.index = items[i],
                                    .seed = generations[i].seed,
                                    .token_hash = hash_tokens(outputs[i].tokens),
                                    .tokens = static_cast<int64_t>(outputs[i].tokens.size()),
                                    .forwards = outputs[i].forwards,
-                                   .rows = outputs[i].rows});
+                                   .rows = partners * outputs[i].rows});
       }
       if (request.check == Check::kYes && !control.stop.stop_requested()) {
         check_batch(model, generations, items, outputs, control, result);

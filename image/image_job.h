@@ -66,7 +66,7 @@ struct PictureInfo {
   std::string token_hash;
   int64_t tokens = 0;
   int64_t forwards = 0;  // decode passes it took part in, the prompt's not counted
-  int64_t rows = 0;      // rows it had in them, of one of a guidance pair
+  int64_t rows = 0;      // rows it had in them, those of its guidance partner included
   std::string file;      // where the caller put it, or empty
 
   bool operator==(const PictureInfo&) const = default;
@@ -91,8 +91,8 @@ struct ImageResult {
   bool is_check_equal() const;
 };
 
-// Pictures that are decoded together; results do not depend on it.
-inline constexpr int64_t kImageBatch = 16;
+// Pictures that are decoded together at most; results do not depend on it.
+inline constexpr int64_t kImageBatch = 64;
 
 // Makes the pictures of a request whose method was chosen (choose_method) for the model's transformer.
 // Pictures are decoded in true batches of at most `batch` and delivered as soon as each is whole. Throws

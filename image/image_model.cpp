@@ -8,6 +8,7 @@
 #include "core/base/sha256.h"
 #include "core/io/mapped_file.h"
 #include "core/io/open_weights.h"
+#include "image/grid_transformer.h"
 
 namespace volley::image {
 
@@ -24,6 +25,41 @@ std::string hash_file(const std::string& path) {
   if (!std::filesystem::exists(path, code)) throw Error(path + ": no such file", ErrorKind::kModelMissing);
   return sha256_hex(MappedFile::open(path).value_or_throw(path).bytes());
 }
+
+namespace {
+
+// Rows of the hidden layer as config.json states them and as the weights have them.
+template <typename Config>
+void check_ffn_dim(const ImageCard& card, Transformer transformer, const CardPart<Config>& part,
+                   const WeightSource& weights, const std::vector<std::string>& layers) {
+  if (!part.ffn_dim) return;
+  for (const std::string& layer : layers) {
+    const int64_t rows = require_shape(weights, layer + "w1.weight", 2)[0];
+    if (rows == *part.ffn_dim) continue;
+    throw Error((std::filesystem::path(card.folder) / "config.json").string() + ": " +
+                std::string(transformer_name(transformer)) + ": ffn_dim: expected " + std::to_string(rows) +
+                " as in " + part.file + ", tensor " + layer + "w1.weight; found " +
+                std::to_string(*part.ffn_dim));
+  }
+}
+
+std::vector<std::string> ffn_layers(const LlamaGenConfig& config) {
+  std::vector<std::string> layers;
+  for (int64_t l = 0; l < config.n_layer; ++l)
+    layers.push_back("layers." + std::to_string(l) + ".feed_forward.");
+  return layers;
+}
+
+std::vector<std::string> ffn_layers(const ArpgConfig& config) {
+  std::vector<std::string> layers;
+  for (int64_t l = 0; l < config.n_layer / 2; ++l) {
+    for (const char* pass : {"self_dec.", "cross_dec."})
+      layers.push_back("layers." + std::string(pass) + std::to_string(l) + ".ffn.");
+  }
+  return layers;
+}
+
+}  // namespace
 
 ImageModel::ImageModel(ImageCard card, const Options& options)
     : card_(std::move(card)),
@@ -50,9 +86,11 @@ ImageModel::ImageModel(ImageCard card, const Options& options)
     const auto source = open("llamagen", card_.llamagen->file);
     llamagen_ = std::make_unique<const LlamaGen>(card_.llamagen->config,
                                                  WeightLoader(*source, *backend_, weight_type_));
+    check_ffn_dim(card_, transformer_, *card_.llamagen, *source, ffn_layers(card_.llamagen->config));
   } else {
     const auto source = open("arpg", card_.arpg->file);
     arpg_ = std::make_unique<const Arpg>(card_.arpg->config, WeightLoader(*source, *backend_, weight_type_));
+    check_ffn_dim(card_, transformer_, *card_.arpg, *source, ffn_layers(card_.arpg->config));
   }
 }
 

@@ -117,14 +117,31 @@ uint64_t read_seed(const JsonFields& fields) {
   return static_cast<uint64_t>(fields.integer("seed", {.low = 0}));
 }
 
-ImageRequest read_request(const JsonFields& fields) {
+// What is wrong with a method is said of the key, not of the flag that it was once given to.
+DecoderSpec read_decoder(const JsonFields& fields, const std::string& subject) {
+  const std::string text = fields.text("decoder");
+  try {
+    DecoderSpec spec = parse_decoder_spec(text);
+    make_decoder(spec);
+    transformer_for(spec);
+    return spec;
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kUsage) throw;
+    constexpr std::string_view kFlag = "--decoder ";
+    std::string_view fault = error.what();
+    if (fault.starts_with(kFlag)) fault.remove_prefix(kFlag.size());
+    throw Error(subject + ": key 'decoder': " + std::string(fault));
+  }
+}
+
+ImageRequest read_request(const JsonFields& fields, const std::string& subject) {
   ImageRequest request{.model = fields.text("model"),
                        .prompt = fields.text_or("prompt", ""),
                        .class_name = fields.text("class"),
                        .class_id = fields.integer("class_id", {0, 1 << 24}),
                        .count = fields.integer("count", {1, kMaxCount}),
                        .seed = read_seed(fields),
-                       .decoder = parse_decoder_spec(fields.text("decoder")),
+                       .decoder = read_decoder(fields, subject),
                        .cfg = fields.number("cfg", {0.0, 1000.0}),
                        .cfg_interval = fields.integer_or("cfg_interval", -1, {-1, 1 << 20}),
                        .temperature = fields.number("temperature", {0.0, 1000.0}),
@@ -133,12 +150,13 @@ ImageRequest read_request(const JsonFields& fields) {
                        .check = fields.boolean_or("check", false) ? Check::kYes : Check::kNo};
   if (fields.has("only")) request.only = fields.integers("only", {0, request.count - 1});
   if (std::ranges::adjacent_find(request.only, std::ranges::greater_equal{}) != request.only.end()) {
-    throw Error("key 'only': expected increasing items", ErrorKind::kFailed);
+    throw Error(subject + ": key 'only': expected increasing items");
   }
   const auto guidance = guidance_of(fields.text("guidance"));
-  if (!guidance) throw Error("key 'guidance': unknown schedule " + quote(fields.text("guidance")));
+  if (!guidance) {
+    throw Error(subject + ": key 'guidance': unknown schedule " + quote(fields.text("guidance")));
+  }
   request.guidance = *guidance;
-  make_decoder(request.decoder);
   return request;
 }
 

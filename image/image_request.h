@@ -61,9 +61,10 @@ std::string decoder_text(const DecoderSpec& spec);
 // States every option of the method. Throws Error kUsage.
 void state_options(DecoderSpec& spec);
 
-// The fields of the `--json` schema. `read_request` throws Error naming `fields`' subject and the key.
+// The fields of the `--json` schema. `read_request` throws Error "<subject>: key ..."; `subject` is that of
+// `fields`. What it returns has a method that makes pictures.
 nlohmann::json to_json(const ImageRequest& request);
-ImageRequest read_request(const JsonFields& fields);
+ImageRequest read_request(const JsonFields& fields, const std::string& subject);
 // Key 'seed', all 64 bits.
 uint64_t read_seed(const JsonFields& fields);
 

@@ -115,7 +115,7 @@ ImageResult read_image_result(const nlohmann::json& json, const std::string& sub
                 quote(schema));
   }
   ImageResult result{.volley = fields.text("volley"),
-                     .request = read_request(fields.object("request")),
+                     .request = read_request(fields.object("request"), subject + ": request"),
                      .device = fields.text("device"),
                      .dtype = fields.text("dtype"),
                      .threads = fields.integer("threads", {.low = 0}),

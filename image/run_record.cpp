@@ -62,7 +62,7 @@ RunRecord read_run_record(const nlohmann::json& json, const std::string& subject
   }
   if (fields.text("job") != "image") throw Error(subject + ": key 'job': expected image");
   RunRecord record{.volley = fields.text("volley"),
-                   .request = read_request(fields),
+                   .request = read_request(fields, subject),
                    .device = fields.text("device"),
                    .dtype = fields.text("dtype"),
                    .width = fields.integer("width", {1, 1 << 20}),
@@ -79,7 +79,12 @@ RunRecord read_run_record(const nlohmann::json& json, const std::string& subject
   }
   for (const nlohmann::json& entry : *pictures) {
     const JsonFields picture(entry, subject + ": pictures");
-    record.pictures.push_back({.index = picture.integer("index", {0, record.request.count - 1}),
+    const int64_t index = picture.integer("index", {0, kMaxCount - 1});
+    if (index >= record.request.count) {
+      throw Error(subject + ": key 'count': " + std::to_string(record.request.count) +
+                  " in the run, but the file holds picture " + std::to_string(index));
+    }
+    record.pictures.push_back({.index = index,
                                .seed = read_seed(picture),
                                .token_hash = read_hash(picture, "token_hash", subject + ": pictures")});
   }

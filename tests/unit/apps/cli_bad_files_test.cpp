@@ -83,6 +83,11 @@ TEST_F(CliBadFiles, WeightsThatDoNotFitTheConfigNameTheTensor) {
   fails_with("/llamagen/n_layer", 3, "llamagen.safetensors: tensor layers.2.");
   fails_with("/llamagen/n_layer", 1, "llamagen.safetensors: tensor layers.1.");
   fails_with("/llamagen/n_head", 3, "dim 16");
+  fails_with("/llamagen/ffn_dim", 48,
+             "toy/config.json: llamagen: ffn_dim: expected 32 as in " +
+                 box_.file("toy/llamagen.safetensors") +
+                 ", tensor layers.0.feed_forward.w1.weight; found 48");
+  fails_with("/llamagen/ffn_dim", "wide", "toy/config.json: 'llamagen': key 'ffn_dim'");
   fails_with("/vq/ch", 64, "vq.safetensors: tensor ");
   fails_with("/vq/file", "llamagen.safetensors",
              "llamagen.safetensors: tensor quantize.embedding.weight: missing");

@@ -146,7 +146,13 @@ TEST_F(CliImage, WhatCannotBeMeantIsRefused) {
   refuses({"bird", "--sede", "3"}, "nearest is --seed");
   refuses({"bird", "--seed", "x"}, "--seed x: expected a whole number from -1 to 9223372036854775807");
   refuses({"bird", "--seed", "9223372036854775808"}, "--seed");
-  refuses({"bird", "--count", "0"}, "--count 0: expected a whole number from 1");
+  refuses({"bird", "--count", "0"}, "--count 0: expected a whole number from 1 to 1000000");
+  refuses({"bird", "--top-k", "-1"}, "--top-k -1: expected a whole number from 0 to 16777216");
+  refuses({"bird", "--events", "x.png", "-o", "x.png"}, "--events x.png: is also where x.png goes");
+  refuses({"bird", "--events", "./nowhere/../x-1.png", "-o", "x-%d.png", "-n", "2"},
+          "also where x-1.png goes");
+  refuses({"bird", "--events", "out/000.png", "--dry-run"}, "also where out/000.png goes");
+  refuses({"bird", "--events", "/dev/stdout", "-o", "-"}, "also where the picture goes");
   refuses({"bird", "--cfg", "nan"}, "--cfg nan");
   refuses({"bird", "--temperature", "-1"}, "--temperature -1");
   refuses({"bird", "--top-p", "1.5"}, "--top-p 1.5");

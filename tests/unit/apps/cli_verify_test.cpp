@@ -1,4 +1,6 @@
 // volley info and volley verify on pictures that are what they say, and on those that are not.
+#include <signal.h>
+
 #include <fstream>
 
 #include "core/io/byte_reader.h"
@@ -76,6 +78,101 @@ TEST_F(CliVerify, AChangedRecordIsFound) {
   EXPECT_TRUE(difference_with("/width", 32).starts_with("record: size: "));
   EXPECT_TRUE(difference_with("/note", "hello").starts_with("record: note: "));
   EXPECT_TRUE(difference_with("/weights/vq", std::string(64, '0')).starts_with("weights: vq: "));
+}
+
+TEST_F(CliVerify, ARecordThatCannotBeRunIsNamed) {
+  volley({"image", "-m", "toy", "red apple", "-n", "2", "-o", "a%d.png", "--decoder", "jacobi"});
+  const auto fails_with = [&](const std::string& key, nlohmann::json value, const std::string& part,
+                              int exit_code = 1) {
+    forge("a1.png", [&](image::Picture&, nlohmann::json& record) { record[key] = std::move(value); });
+    const CommandResult result = volley({"verify", "forged.png"});
+    expect_failure(result, exit_code, "volley: forged.png: run record: key '" + key + "': ");
+    expect_failure(result, exit_code, part);
+    EXPECT_EQ(result.error_lines().size(), 1u) << result.err;
+    EXPECT_EQ(result.err.find(" --"), std::string::npos) << "speaks of a flag: " << result.err;
+    json_of({"verify", "forged.png"}, "volley.verify.1.json", exit_code);
+  };
+  fails_with("decoder", "zzz", "'decoder': zzz: no such method; nearest is ");
+  fails_with("decoder", "masked", "'decoder': masked: needs a masked model");
+  fails_with("decoder", "jacobi:window=x", "'decoder': jacobi: window=x: expected ");
+  fails_with("device", "cuda:0", "'device': cuda:0: unknown device; known are cpu, ");
+  fails_with("model", "nope", "'model': 'nope': no such model in the box; nearest is ", 4);
+  fails_with("count", 1, "'count': 1 in the run, but the file holds picture 1");
+  fails_with("count", 1000000000, "'count': ");
+  fails_with("guidance", "steep", "unknown schedule 'steep'");
+  // A folder that is there and would do, but that only a person may name.
+  std::filesystem::copy(box_.file("toy"), path("toy-folder"));
+  for (const std::string& model : {path("toy-folder"), std::string("../w/toy-folder"), std::string("..")}) {
+    fails_with("model", model, "is no model's name; -m names a model folder");
+  }
+  fails_with("model", "toy-folder", "no such model in the box", 4);
+  EXPECT_NE(volley({"verify", "forged.png", "-m", "./toy-folder"}).out.find("record: model: "),
+            std::string::npos);
+  EXPECT_EQ(volley({"verify", "a1.png", "-m", "./toy-folder"}).exit_code, 0);
+}
+
+TEST_F(CliVerify, ThePromptMustNameTheClass) {
+  volley({"image", "-m", "toy", "red apple", "-o", "a.png"});
+  const auto difference_with = [&](const char* prompt) {
+    forge("a.png", [&](image::Picture&, nlohmann::json& record) { record["prompt"] = prompt; });
+    return difference();
+  };
+  EXPECT_EQ(difference_with("a bird"),
+            "record: prompt: recorded 'a bird', which names class animal-bird, found class food-fruit");
+  EXPECT_EQ(difference_with("zzz"),
+            "record: prompt: recorded 'zzz', which names no class of the model, found class food-fruit");
+}
+
+TEST_F(CliVerify, ADifferenceNamesAnotherMaker) {
+  volley({"image", "-m", "toy", "bird", "-o", "a.png", "-d", "cpu-reference", "--dtype", "f32"});
+  forge("a.png", [](image::Picture& picture, nlohmann::json&) { picture.rgb[0] ^= 1; });
+  EXPECT_TRUE(difference().ends_with("; all tokens are equal")) << difference();
+  const std::string now = volley({"--version"}).out, version = now.substr(0, now.size() - 1);
+  EXPECT_TRUE(difference({"-d", "cpu"})
+                  .ends_with("; made by " + version + " on cpu-reference in f32, again by " + version +
+                             " on cpu in f32"))
+      << difference({"-d", "cpu"});
+  forge("a.png", [](image::Picture& picture, nlohmann::json& record) {
+    picture.rgb[0] ^= 1;
+    record["volley"] = "0.0.1";
+  });
+  EXPECT_TRUE(difference().ends_with(
+      "; all tokens are equal; made by volley 0.0.1 on cpu-reference in f32, again by " + version +
+      " on cpu-reference in f32"))
+      << difference();
+  forge("a.png", [](image::Picture&, nlohmann::json& record) {
+    record["volley"] = "0.0.1";
+    record["pictures"][0]["token_hash"] = std::string(64, '0');
+  });
+  EXPECT_TRUE(difference().starts_with("tokens: "));
+  EXPECT_NE(difference().find("; made by volley 0.0.1 on "), std::string::npos);
+}
+
+TEST_F(CliVerify, InterruptionIsOneLine) {
+  // A record of so many pictures that making them takes long enough.
+  constexpr int64_t kSide = 100;
+  volley({"image", "-m", "toy", "bird", "-o", "a.png", "--decoder", "sequential"});
+  forge("a.png", [&](image::Picture& picture, nlohmann::json& record) {
+    picture = {.width = kSide * kToySide, .height = kSide * kToySide};
+    picture.rgb.resize(static_cast<size_t>(3 * picture.width * picture.height));
+    record["width"] = picture.width;
+    record["height"] = picture.height;
+    record["columns"] = record["rows"] = kSide;
+    record["count"] = kSide * kSide;
+    for (int64_t i = 1; i < kSide * kSide; ++i) {
+      record["pictures"].push_back({{"index", i}, {"seed", i}, {"token_hash", std::string(64, '0')}});
+    }
+  });
+  Command run = command({"verify", "forged.png", "--json", "-v"});
+  run.awaited = "making 10000 pictures again: toy on cpu\n";
+  run.on_output = [](pid_t process) { ::kill(process, SIGINT); };
+  const CommandResult result = run_command(run);
+  expect_failure(result, 130, "volley: forged.png: interrupted before it was compared");
+  EXPECT_EQ(result.error_lines().size(), 2u) << result.err;
+  const auto json = parse_json(result.out).value_or_throw("standard output");
+  EXPECT_EQ(schema_fault(json, "volley.verify.1.json"), "");
+  EXPECT_EQ(json["error"]["kind"], "interrupted");
+  EXPECT_EQ(json["error"]["exit_code"], 130);
 }
 
 TEST_F(CliVerify, OtherWeightsAreFoundFirst) {

@@ -95,7 +95,10 @@ CommandResult run_command(const Command& command) {
         continue;
       }
       (i == 0 ? result.out : result.err).append(bytes.data(), static_cast<size_t>(count));
-      if (i == 0 && !told && command.on_output) {
+      const bool came = command.awaited.empty() ? i == 0
+                                                : result.out.find(command.awaited) != std::string::npos ||
+                                                      result.err.find(command.awaited) != std::string::npos;
+      if (came && !told && command.on_output) {
         told = true;
         command.on_output(child);
       }

@@ -21,7 +21,8 @@ struct Command {
   StandardOutput output = StandardOutput::kPipe;
   std::optional<int64_t> memory_limit;   // bytes of address space
   std::optional<int64_t> file_limit;     // bytes of a file
-  std::function<void(pid_t)> on_output;  // called once, when the first output came
+  std::function<void(pid_t)> on_output;  // called once, when `awaited` came
+  std::string awaited;                   // on either stream; empty: anything on standard output
 };
 
 struct CommandResult {

@@ -35,7 +35,7 @@ class Validator {
  public:
   std::string fault(const json& value, const json& schema, const std::string& file,
                     const std::string& where) {
-    static const std::set<std::string> kNoRules{"$schema", "title", "$defs"};
+    static const std::set<std::string> kNoRules{"$schema", "title", "description", "$defs"};
     std::string found;
     for (const auto& [keyword, rule] : schema.items()) {
       if (kNoRules.contains(keyword)) continue;

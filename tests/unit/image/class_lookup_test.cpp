@@ -9,8 +9,15 @@ namespace {
 ImageCard test_card() {
   ImageCard card;
   card.classes = {"food-fruit", "food-drink", "animal-bird", "sky & weather", "hand-fingers-open", "time"};
-  card.names = {{"apple", 0},           {"apple juice", 1}, {"bird", 2},
-                {"cloud with rain", 3}, {"red apple", 0},   {"watch", 5}};
+  card.names = {{"apple", 0},
+                {"apple juice", 1},
+                {"bird", 2},
+                {"cloud with rain", 3},
+                {"red apple", 0},
+                {"watch", 5},
+                {"three o\u2019clock", 5},
+                {"japanese \u201chere\u201d button", 4},
+                {"strawberry", 0}};
   return card;
 }
 
@@ -44,6 +51,52 @@ TEST(ClassLookup, TheLongestNameCountsAndOnlyWholeWords) {
   EXPECT_EQ(find_prompt(card, "an apple juice").name, "food-drink");
   EXPECT_NE(message_of([&] { find_prompt(card, "pineapple"); }), "");
   EXPECT_NE(message_of([&] { find_prompt(card, "watchmaker"); }), "");
+}
+
+TEST(ClassLookup, QuotesMayBePlainOrTypographic) {
+  const ImageCard card = test_card();
+  for (const char* prompt :
+       {"three o'clock", "Three o\u2019clock", "three o\u2018clock", "three o\u02bcclock"}) {
+    EXPECT_EQ(find_prompt(card, prompt).name, "time") << prompt;
+  }
+  EXPECT_EQ(find_prompt(card, "the japanese \"here\" button").name, "hand-fingers-open");
+  ImageCard plain = test_card();
+  plain.names.push_back({"four o'clock", 5});
+  EXPECT_EQ(find_prompt(plain, "four o\u2019clock").name, "time");
+}
+
+TEST(ClassLookup, AnEmojiIsToBeNamedInWords) {
+  const ImageCard card = test_card();
+  for (const char* prompt : {"\U0001f34e", "\u2764\ufe0f", "\U0001f468\u200d\U0001f373 \U0001f34e"}) {
+    const std::string message = message_of([&] { find_prompt(card, prompt); });
+    EXPECT_TRUE(
+        message.starts_with("prompt '" + std::string(prompt) + "': an emoji; name it in words, such as "))
+        << message;
+    EXPECT_EQ(std::ranges::count(message, ','), 5) << "five names and ours: " << message;
+  }
+  EXPECT_EQ(find_prompt(card, "\U0001f34e apple").name, "food-fruit");
+  for (const char* prompt : {"\u00e9t\u00e9", "\u82f9\u679c", "7", " "}) {
+    EXPECT_NE(message_of([&] { find_prompt(card, prompt); }).find(": no such class; nearest are "),
+              std::string::npos)
+        << prompt;
+  }
+}
+
+TEST(ClassLookup, OffersForAPluralBeginWithItsSingular) {
+  const ImageCard card = test_card();
+  const auto offers = [&](const char* text, int64_t count) {
+    std::vector<std::string> names;
+    for (const EmojiName& entry : card.names) names.push_back(entry.name);
+    names.push_back("green apple");
+    names.push_back("pineapple");
+    std::erase(names, "apple");
+    return nearest_choices(text, names, count);
+  };
+  using Names = std::vector<std::string>;
+  EXPECT_EQ(offers("apples", 4), (Names{"red apple", "apple juice", "green apple", "pineapple"}));
+  EXPECT_EQ(offers("Strawberries", 1), Names{"strawberry"});
+  EXPECT_EQ(offers("watches", 1), Names{"watch"});
+  EXPECT_EQ(offers("straw", 1), Names{"strawberry"}) << "the start of a word";
 }
 
 TEST(ClassLookup, OffersTheFiveNearest) {

@@ -48,6 +48,7 @@ TEST(ImageCard, ReadsAFolder) {
   EXPECT_EQ(card.arpg->defaults.steps, 16);
   EXPECT_EQ(card.arpg->defaults.guidance, GuidanceSchedule::Kind::kLinear);
   EXPECT_EQ(card.arpg->file, folder.file("arpg.safetensors"));
+  EXPECT_EQ(card.arpg->ffn_dim, 32);
 }
 
 TEST(ImageCard, RefusesWhatDoesNotFitTogether) {

@@ -90,7 +90,7 @@ TEST_F(ImageJob, ResultCountsWhatWasDelivered) {
   Recorder recorder;
   const ImageResult result = run(request("jacobi", 3), recorder);
   ASSERT_EQ(result.pictures.size(), 3u);
-  int64_t forwards = 0;
+  int64_t forwards = 0, rows = 0;
   for (const PictureInfo& info : result.pictures) {
     EXPECT_EQ(info.token_hash, recorder.pictures.at(info.index).token_hash);
     EXPECT_EQ(info.token_hash, hash_tokens(recorder.pictures.at(info.index).tokens));
@@ -98,10 +98,21 @@ TEST_F(ImageJob, ResultCountsWhatWasDelivered) {
     EXPECT_EQ(info.tokens, test::kToyTokens);
     EXPECT_GT(info.rows, info.forwards);
     forwards = std::max(forwards, info.forwards);
+    rows += info.rows;
   }
+  EXPECT_EQ(result.statistics.rows, rows) << "of both partners of guidance";
   EXPECT_EQ(result.statistics.forwards, forwards) << "one batch";
   EXPECT_EQ(result.statistics.tokens, 3 * test::kToyTokens);
   EXPECT_GT(result.statistics.peak_bytes, 0);
+}
+
+TEST_F(ImageJob, ARunIsOneBatchUpToTheBound) {
+  Recorder recorder;
+  const int64_t forwards = test::kToyTokens - 1;
+  EXPECT_EQ(run(request("sequential", kImageBatch), recorder).statistics.forwards, forwards);
+  Recorder one_more;
+  EXPECT_EQ(run(request("sequential", kImageBatch + 1), one_more).statistics.forwards, 2 * forwards);
+  EXPECT_EQ(one_more.pictures.size(), static_cast<size_t>(kImageBatch + 1));
 }
 
 TEST_F(ImageJob, CheckComparesWithSequentialDecoding) {
@@ -135,6 +146,8 @@ TEST_F(ImageJob, NoGuidanceNeedsNoPair) {
   const ImageResult guided_result = run(with, guided);
   const ImageResult plain_result = run(without, plain);
   EXPECT_EQ(guided_result.statistics.rows, 2 * plain_result.statistics.rows);
+  EXPECT_EQ(guided_result.pictures[0].rows, 2 * guided_result.pictures[0].forwards);
+  EXPECT_EQ(plain_result.pictures[0].rows, plain_result.pictures[0].forwards);
   EXPECT_NE(guided.pictures.at(0).tokens, plain.pictures.at(0).tokens);
 }
 
@@ -154,6 +167,22 @@ TEST_F(ImageJob, ResultSurvivesJson) {
   EXPECT_EQ(again.checks, result.checks);
   EXPECT_FALSE(again.is_check_equal());
   EXPECT_EQ(again.statistics.accepted, result.statistics.accepted);
+}
+
+TEST_F(ImageJob, FfnDimIsThatOfTheWeightsOrUnsaid) {
+  ImageCard card = read_image_card(folder_.path().string());
+  const ImageModel::Options options{.backend = make_backend("cpu", 1), .transformer = Transformer::kArpg};
+  card.arpg->ffn_dim.reset();
+  EXPECT_NO_THROW(ImageModel(card, options));
+  card.arpg->ffn_dim = 33;
+  try {
+    const ImageModel model(card, options);
+    ADD_FAILURE();
+  } catch (const Error& error) {
+    EXPECT_EQ(std::string(error.what()), folder_.file("config.json") + ": arpg: ffn_dim: expected 32 as in " +
+                                             folder_.file("arpg.safetensors") +
+                                             ", tensor layers.self_dec.0.ffn.w1.weight; found 33");
+  }
 }
 
 TEST_F(ImageJob, MissingTransformerAndWeightsAreNamed) {

@@ -91,7 +91,7 @@ TEST(ImageRequest, SurvivesJson) {
                              .top_p = 0.9,
                              .check = Check::kYes};
   const nlohmann::json json = to_json(request);
-  const ImageRequest again = read_request(JsonFields(json, "request"));
+  const ImageRequest again = read_request(JsonFields(json, "request"), "request");
   EXPECT_EQ(to_json(again), json);
   EXPECT_EQ(again.seed, request.seed);
   EXPECT_EQ(again.cfg, request.cfg);
@@ -104,11 +104,19 @@ TEST(ImageRequest, SurvivesJson) {
 TEST(ImageRequest, RefusesBadJson) {
   const nlohmann::json good =
       to_json(ImageRequest{.model = "m", .class_name = "c", .decoder = {.name = "sequential"}});
-  EXPECT_NO_THROW(read_request(JsonFields(good, "r")));
+  EXPECT_NO_THROW(read_request(JsonFields(good, "r"), "r"));
   const auto refuses = [&](const char* key, nlohmann::json value) {
     nlohmann::json bad = good;
     bad[key] = std::move(value);
-    EXPECT_THROW(read_request(JsonFields(bad, "r")), Error) << key;
+    try {
+      read_request(JsonFields(bad, "r"), "r");
+      ADD_FAILURE() << key;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::kFailed) << error.what();
+      EXPECT_TRUE(std::string(error.what()).starts_with("r: key '" + std::string(key) + "': "))
+          << error.what();
+      EXPECT_EQ(std::string(error.what()).find("--"), std::string::npos) << "no flag: " << error.what();
+    }
   };
   refuses("count", 0);
   refuses("count", 1e30);
@@ -116,10 +124,13 @@ TEST(ImageRequest, RefusesBadJson) {
   refuses("seed", "0");
   refuses("decoder", "nonsense");
   refuses("decoder", "sequential:a=b");
+  refuses("decoder", "masked");
+  refuses("decoder", "jacobi:window");
   refuses("guidance", "steep");
   refuses("temperature", -1.0);
   refuses("top_p", 2);
   refuses("only", {0, 0});
+  refuses("count", kMaxCount + 1);
   refuses("only", {5});
 }
 

@@ -55,6 +55,8 @@ TEST(RunRecord, RefusesWhatCannotBe) {
   refuses("/pictures/1/index", 1);
   refuses("/pictures/1/index", 3);  // outside the grid of two
   refuses("/pictures/0/index", -1);
+  refuses("/count", 2);  // the file holds picture 2, the third
+  refuses("/decoder", "masked");
   refuses("/pictures/0/token_hash", std::string(64, 'g'));
   refuses("/width", 0);
   refuses("/columns", 0);

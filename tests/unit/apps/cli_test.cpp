@@ -152,6 +152,22 @@ TEST_F(Cli, TooLittleMemoryIsOneLine) {
   run.memory_limit = 900 << 20;  // too little for the stacks of so many threads
   expect_failure(run_command(run), 1, "--threads 1024: cannot start 1024 threads");
   EXPECT_TRUE(files().empty());
+  // Wherever memory runs out, in whichever thread: loading, packing, caches, kernels, sampling.
+  int64_t failures = 0;
+  for (int64_t mebibytes = 60; mebibytes <= 240; mebibytes += 12) {
+    run = command({"image", "-m", "toy", "bird", "-n", "8", "-t", "2", "-q", "-o", "x%d.png", "--overwrite"});
+    run.memory_limit = mebibytes << 20;
+    const CommandResult result = run_command(run);
+    EXPECT_EQ(result.signal, 0) << mebibytes << " MiB: " << result.err;
+    // Below what the loader of shared libraries needs the program does not even start.
+    if (result.exit_code == 127) continue;
+    EXPECT_TRUE(result.exit_code == 0 || result.exit_code == 1) << mebibytes << " MiB: " << result.exit_code;
+    if (result.exit_code != 1) continue;
+    ++failures;
+    EXPECT_EQ(result.error_lines().size(), 1u) << result.err;
+    EXPECT_NE(result.err.find("memory"), std::string::npos) << result.err;
+  }
+  EXPECT_GT(failures, 0);
 }
 #endif
 

@@ -1,5 +1,5 @@
-// The model in the box against its training code: logits and pixels that PyTorch gave for the shipped weights, in f32.
-// The tensors are described in tools/train/export.py, write_reference.
+// The model in the box against its training code: logits and pixels that PyTorch gave for the shipped
+// weights, in f32. The tensors are described in tools/train/export.py, write_reference.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -34,7 +34,8 @@ class EmojiModel : public testing::TestWithParam<const char*> {
     const size_t kept = ours.size() / kStride;
     for (size_t i = 0; i < kept; ++i) {
       const float want = expected[row * kept + i];
-      ASSERT_NEAR(ours[i * kStride], want, 1e-4f + 1e-4f * std::abs(want)) << "row " << row << ", entry " << i * kStride;
+      ASSERT_NEAR(ours[i * kStride], want, 1e-4f + 1e-4f * std::abs(want))
+          << "row " << row << ", entry " << i * kStride;
     }
   }
 };
@@ -48,17 +49,20 @@ TEST_P(EmojiModel, RasterTransformerEqualsItsTrainingCode) {
     std::vector<int32_t> sequence{model.class_token(classes[c])};
     for (size_t i = 0; i + 1 < 256; ++i) sequence.push_back(static_cast<int32_t>(tokens[c * 256 + i]));
     Session session(model.step_model(), backend_, {.sequences = 1, .entries = 256});
-    SequenceStep step{.sequence = session.cache().create(), .rows = token_prompt(model.step_model(), sequence).rows};
+    SequenceStep step{.sequence = session.cache().create(),
+                      .rows = token_prompt(model.step_model(), sequence).rows};
     step.wanted.logits = {0, 100, 255};
     session.step({&step, 1});
-    for (int64_t i = 0; i < 3; ++i) expect_logits(session.logits_on_host(i), expected, c * 3 + static_cast<size_t>(i));
+    for (int64_t i = 0; i < 3; ++i)
+      expect_logits(session.logits_on_host(i), expected, c * 3 + static_cast<size_t>(i));
   }
 }
 
 TEST_P(EmojiModel, RandomOrderTransformerEqualsItsTrainingCode) {
   const ImageModel model = load(Transformer::kArpg);
   const StepModel& network = model.step_model();
-  const std::vector<int64_t> classes = integers("class_id"), tokens = integers("tokens"), order = integers("arpg.order");
+  const std::vector<int64_t> classes = integers("class_id"), tokens = integers("tokens"),
+                             order = integers("arpg.order");
   const std::vector<float> expected = floats("arpg.logits");
   for (size_t c = 0; c < classes.size(); ++c) {
     for (const size_t known : {size_t{0}, size_t{40}}) {
@@ -117,8 +121,9 @@ TEST_P(EmojiModel, PixelsEqualTheTrainingCodes) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, EmojiModel, testing::Values("cpu-reference", "cpu"),
-                         [](const auto& test) { return std::string(test.param) == "cpu" ? "Cpu" : "CpuReference"; });
+INSTANTIATE_TEST_SUITE_P(Backends, EmojiModel, testing::Values("cpu-reference", "cpu"), [](const auto& test) {
+  return std::string(test.param) == "cpu" ? "Cpu" : "CpuReference";
+});
 
 }  // namespace
 }  // namespace volley::image

@@ -43,6 +43,13 @@ field() {
   printf '%s' "${value#\"}"
 }
 
+# seconds NAME PHASE: of the run's statistics, where alone every value is a number ("check" is also a flag of the request).
+seconds() {
+  local value
+  value=$(grep -o '"seconds":{[^}]*}' "$data/$1.json" | grep -o "\"$2\":[^,}]*") || fail "the JSON of $1 has no seconds of $2"
+  printf '%s' "${value#*:}"
+}
+
 # calculate DECIMALS EXPRESSION
 calculate() { LC_ALL=C awk "BEGIN { printf \"%.$1f\", $2 }"; }
 
@@ -67,7 +74,7 @@ row() {
   printf '%s|%s|%s|%s|%s|%s|%s|%s\n' "$2" "$decoder" "$(field "$name" count)" \
     "$(calculate $decimals "$(field "$name" tokens) / $(field "$name" tokens_per_forward)")" \
     "$(calculate 2 "$(field "$name" tokens_per_forward)")" "$(calculate 2 "$(field "$name" rows_per_forward)")" \
-    "$(calculate 2 "$(field "$name" total) - $(field "$name" check)")" "${3:-}"
+    "$(calculate 2 "$(seconds "$name" total) - $(seconds "$name" check)")" "${3:-}"
 }
 {
   row grid "a grid"

@@ -1,6 +1,7 @@
 #include "core/base/thread_pool.h"
 
 #include <fstream>
+#include <memory>
 #include <set>
 #include <string>
 #include <system_error>
@@ -35,11 +36,12 @@ void ThreadPool::stop() {
 }
 
 void ThreadPool::parallel_for(int64_t items, const std::function<void(int64_t)>& body) {
-  std::unique_lock busy(busy_, std::try_to_lock);
-  if (workers_.empty() || items <= 1 || !busy.owns_lock()) {
+  if (workers_.empty() || items <= 1 || busy_.exchange(true)) {
     for (int64_t item = 0; item < items; ++item) body(item);
     return;
   }
+  const auto free = [](std::atomic<bool>* busy) { *busy = false; };
+  const std::unique_ptr<std::atomic<bool>, decltype(free)> release(&busy_, free);
   {
     std::lock_guard lock(mutex_);
     body_ = &body;

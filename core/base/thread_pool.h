@@ -34,7 +34,7 @@ class ThreadPool {
   void take_items(const std::function<void(int64_t)>& body, int64_t items);
 
   std::vector<std::thread> workers_;
-  std::mutex busy_;  // held by the caller whose loop is running
+  std::atomic<bool> busy_ = false;  // a loop is running; not a mutex, as a body may call parallel_for
   std::mutex mutex_;
   std::condition_variable start_;
   std::condition_variable done_;

@@ -119,5 +119,13 @@ TEST(ThreadPoolTest, AFailedItemIsThrownAgainWhenAllThreadsAreDone) {
   }
 }
 
+TEST(ThreadPoolTest, LoopsMayBeNested) {
+  ThreadPool pool(3);
+  std::atomic<int64_t> sum = 0;
+  pool.parallel_for(
+      20, [&](int64_t outer) { pool.parallel_for(10, [&](int64_t inner) { sum += outer * 10 + inner; }); });
+  EXPECT_EQ(sum, 199 * 200 / 2);
+}
+
 }  // namespace
 }  // namespace volley

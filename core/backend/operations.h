@@ -129,7 +129,6 @@ struct RopeArgs {
 };
 
 // ---- Cache and attention
-// -----------------------------------------------------------------------------------
 
 inline constexpr int64_t kPageSize = 64;           // entries of a cache page
 inline constexpr int64_t kKeyChunk = 256;          // keys reduced together in attention
@@ -233,7 +232,6 @@ struct CopyPageArgs {
 };
 
 // ---- Pictures and signals
-// ----------------------------------------------------------------------------------
 
 // 2-D convolution (a signal is a picture of height 1). Padding is zeros.
 struct Conv2dArgs {
@@ -284,7 +282,6 @@ struct NearestRowsArgs {
 };
 
 // ---- Sampling
-// ----------------------------------------------------------------------------------------------
 
 enum class FilterOrder : uint32_t { kTopKTopP, kTopPTopK };
 

@@ -13,7 +13,6 @@
 namespace volley {
 
 // ---- What a caller asks for
-// ----------------------------------------------------------------------------------
 
 enum class RowKind : uint8_t {
   kToken,      // a token id, embedded by the model
@@ -84,7 +83,6 @@ struct SequenceStep {
 };
 
 // ---- What a model says of itself
-// -----------------------------------------------------------------------------
 
 // Row kinds and masks a model was built for; a step with others is refused.
 struct ModelTraits {
@@ -109,7 +107,6 @@ struct ModelTraits {
 };
 
 // ---- What a model gets
-// ---------------------------------------------------------------------------------------
 
 struct HiddenTap {
   int32_t layer = 0;

@@ -23,7 +23,6 @@ void append(std::vector<T>& to, std::span<const T> from) {
 }
 
 // ---- LlamaGen
-// ------------------------------------------------------------------------------------------------
 
 // What stands before the image tokens of one output, and of its guidance partner.
 struct Conditions {
@@ -215,7 +214,6 @@ void check_llamagen(const Run& run) {
 }
 
 // ---- ARPG
-// ----------------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -304,7 +302,6 @@ void check_arpg(const Run& run) {
 }
 
 // ---- VQ tokenizer
-// --------------------------------------------------------------------------------------------
 
 void check_vq(const Run& run) {
   const Case& golden = run.golden;

@@ -38,7 +38,6 @@ std::span<const int32_t> row_of(std::span<const int32_t> ids, int64_t row, int64
 }  // namespace
 
 // ---- Whisper
-// -------------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -116,7 +115,6 @@ void check_whisper(const Run& run) {
 }
 
 // ---- SMDM
-// ----------------------------------------------------------------------------------------------------
 
 void check_smdm(const Run& run) {
   const Case& golden = run.golden;
@@ -136,7 +134,6 @@ void check_smdm(const Run& run) {
 }
 
 // ---- Whisfusion
-// ----------------------------------------------------------------------------------------------
 
 namespace {
 

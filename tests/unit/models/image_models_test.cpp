@@ -23,7 +23,6 @@ std::vector<float> all_logits(const Session& session, int64_t count) {
 }
 
 // ---- The grid
-// ------------------------------------------------------------------------------------------------
 
 TEST(GridTransformer, CountsCellsFromOneBehindTheConditions) {
   EXPECT_EQ(cell_position(0, 4), (std::array<int32_t, 3>{1, 1, 0}));
@@ -41,7 +40,6 @@ TEST(GridTransformer, KnowsThePublishedSizesOnly) {
 }
 
 // ---- LlamaGen
-// ------------------------------------------------------------------------------------------------
 
 constexpr LlamaGenConfig kLlamaGen{.dim = 16,
                                    .n_layer = 2,
@@ -117,7 +115,6 @@ TEST(LlamaGenModel, NamesATensorThatIsMissingOrUnknown) {
 }
 
 // ---- ARPG
-// ----------------------------------------------------------------------------------------------------
 
 constexpr ArpgConfig kArpg{.dim = 16,
                            .n_layer = 4,
@@ -206,7 +203,6 @@ TEST(ArpgConfigs, RefuseAnOddNumberOfLayers) {
 }
 
 // ---- VQ tokenizer
-// --------------------------------------------------------------------------------------------
 
 class VqTokenizer : public testing::Test {
  protected:

@@ -1,7 +1,7 @@
 #include "core/decode/session.h"
 
 #include <algorithm>
-#include <map>
+#include <bit>
 #include <numeric>
 #include <string>
 #include <utility>
@@ -85,8 +85,6 @@ void Session::step(std::span<const SequenceStep> steps) {
   passes_.clear();
   sequence_outputs_.assign(steps.size(), {});
 
-  int32_t logits_rows = 0;
-  first_logits_row_.clear();
   // Passes: one for each (phase, layer subset), in order of first appearance.
   std::vector<std::vector<int32_t>> groups;
   for (size_t i = 0; i < steps.size(); ++i) {
@@ -103,19 +101,16 @@ void Session::step(std::span<const SequenceStep> steps) {
     cache_.reserve(steps[i].sequence, steps[i].write == CacheWrite::kReplace ? 0 : content_rows(steps[i]),
                    steps[i].replaced);
   }
-  for (const auto& group : groups) {
-    for (int32_t index : group)
-      logits_rows += static_cast<int32_t>(steps[static_cast<size_t>(index)].wanted.logits.size());
-  }
-  logits_ = arena_.tensor({logits_rows, model_.traits().vocab_size});  // [n, vocab]
+  // Logits rows of a pass follow each other: the model fills them as one tensor.
   first_logits_row_.assign(steps.size(), 0);
-  int32_t next_row = 0;
+  int32_t logits_rows = 0;
   for (const auto& group : groups) {
     for (int32_t index : group) {
-      first_logits_row_[static_cast<size_t>(index)] = next_row;
-      next_row += static_cast<int32_t>(steps[static_cast<size_t>(index)].wanted.logits.size());
+      first_logits_row_[static_cast<size_t>(index)] = logits_rows;
+      logits_rows += static_cast<int32_t>(steps[static_cast<size_t>(index)].wanted.logits.size());
     }
   }
+  logits_ = arena_.tensor({logits_rows, model_.traits().vocab_size});  // [n, vocab]
   for (const auto& group : groups) {
     passes_.emplace_back();
     run_pass(steps, group, passes_.back());

@@ -1,6 +1,7 @@
 // The flags of the command line that several verbs share: names, defaults and meanings in one place.
 #include "apps/flags.h"
 
+#include <array>
 #include <charconv>
 #include <map>
 #include <system_error>
@@ -103,11 +104,11 @@ const std::map<std::string_view, Adder>& adders() {
        }},
       {"dtype",
        [](CLI::App& verb, SharedFlags& flags) {
-         add_choice(verb, "--dtype", {"auto", "f32", "bf16"},
+         add_choice(verb, "--dtype", {"auto", "f32", "bf16", "q8_0"},
                     "storage of weights in products [auto: bf16 where the device has it, printed]",
-                    [&flags](size_t i) { flags.dtype = i == 0   ? "auto"
-                                                       : i == 1 ? "f32"
-                                                                : "bf16"; });
+                    [&flags](size_t i) {
+                      flags.dtype = std::array{"auto", "f32", "bf16", "q8_0"}[i];
+                    });
        }},
       {"threads",
        [](CLI::App& verb, SharedFlags& flags) {
@@ -237,6 +238,7 @@ std::shared_ptr<const Backend> backend_for(const SharedFlags& flags) {
 
 WeightType weight_type_for(const std::string& dtype, const Backend& backend) {
   if (dtype == "bf16") return WeightType::kBF16;
+  if (dtype == "q8_0") return WeightType::kQ8_0;
   if (dtype == "f32") return WeightType::kF32;
   return backend.info().has_bf16 ? WeightType::kBF16 : WeightType::kF32;
 }

@@ -196,8 +196,8 @@ Verdict verify(const VerifyFlags& flags, const RecordedPng& png, Program& progra
       flags.shared.model.empty() ? recorded_model(png) : find_model(flags.shared.model));
   if (auto verdict = compare_weights(card, record)) return verdict;
   if (auto verdict = compare_frame(card, png)) return verdict;
-  if (record.dtype != "f32" && record.dtype != "bf16")
-    return differs("record", "dtype", record.dtype, "f32 or bf16");
+  if (record.dtype != "f32" && record.dtype != "bf16" && record.dtype != "q8_0")
+    return differs("record", "dtype", record.dtype, "f32, bf16 or q8_0");
 
   SharedFlags shared = flags.shared;
   const bool device_is_recorded = shared.device == "auto";

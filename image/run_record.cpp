@@ -29,7 +29,15 @@ std::string hash_tokens(std::span<const int32_t> tokens) {
 }
 
 std::string_view weight_type_name(WeightType type) {
-  return type == WeightType::kBF16 ? "bf16" : "f32";
+  switch (type) {
+    case WeightType::kF32:
+      return "f32";
+    case WeightType::kBF16:
+      return "bf16";
+    case WeightType::kQ8_0:
+      return "q8_0";
+  }
+  return "?";
 }
 
 nlohmann::json to_json(const RunRecord& record) {

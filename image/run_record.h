@@ -42,6 +42,6 @@ RunRecord read_run_record(const nlohmann::json& json, const std::string& subject
 // SHA-256 of the token ids as little-endian 32-bit integers.
 std::string hash_tokens(std::span<const int32_t> tokens);
 
-std::string_view weight_type_name(WeightType type);  // "f32", "bf16"
+std::string_view weight_type_name(WeightType type);  // "f32", "bf16", "q8_0"
 
 }  // namespace volley::image

@@ -19,11 +19,14 @@ namespace volley {
 enum class Phase : uint8_t { kPrompt, kDecode, kEncoder };
 
 // Storage of a weight for products.
-enum class WeightType : uint8_t { kF32, kBF16 };
+//   bf16  weights and rows are rounded to bf16, sums are f32
+//   q8_0  weights and rows are rounded to blocks of 32 8-bit integers with a scale (core/backend/q8_0.h)
+enum class WeightType : uint8_t { kF32, kBF16, kQ8_0 };
 
 // A weight [out_features, in_features] in the backend's own packed layout.
 struct LinearWeight {
   Buffer data;
+  Buffer scales;  // q8_0
   WeightType type = WeightType::kF32;
   int64_t out_features = 0;
   int64_t in_features = 0;

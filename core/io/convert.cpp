@@ -1,5 +1,7 @@
 #include "core/io/convert.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <string>
 
@@ -11,19 +13,20 @@ namespace {
 
 // Copies element by element: a checkpoint's bytes need not be aligned.
 template <typename Stored, typename To, typename Convert>
-std::vector<To> convert_all(const HostView& view, Convert convert) {
-  std::vector<To> values(static_cast<size_t>(view.shape.size()));
-  for (size_t i = 0; i < values.size(); ++i) {
+void convert_all(const HostView& view, To* out, Convert convert) {
+  const int64_t count = view.shape.size();
+  for (int64_t i = 0; i < count; ++i) {
     Stored element;
-    std::memcpy(&element, view.data + i * sizeof(Stored), sizeof(Stored));
-    values[i] = convert(element);
+    std::memcpy(&element, view.data + i * static_cast<int64_t>(sizeof(Stored)), sizeof(Stored));
+    out[i] = convert(element);
   }
-  return values;
 }
 
 template <typename Stored>
 std::vector<int64_t> widen_all(const HostView& view) {
-  return convert_all<Stored, int64_t>(view, [](Stored value) { return static_cast<int64_t>(value); });
+  std::vector<int64_t> values(static_cast<size_t>(view.shape.size()));
+  convert_all<Stored>(view, values.data(), [](Stored value) { return static_cast<int64_t>(value); });
+  return values;
 }
 
 [[noreturn]] void wrong_type(const char* expected, DType found) {
@@ -32,19 +35,44 @@ std::vector<int64_t> widen_all(const HostView& view) {
 
 }  // namespace
 
-std::vector<float> to_f32(const HostView& view) {
+void copy_to_f32(const HostView& view, float* out) {
   switch (view.dtype) {
     case DType::kF32:
-      return convert_all<float, float>(view, [](float value) { return value; });
+      if (view.shape.size() > 0) std::memcpy(out, view.data, static_cast<size_t>(view.bytes()));
+      return;
     case DType::kF16:
-      return convert_all<uint16_t, float>(view, f16_to_f32);
+      return convert_all<uint16_t>(view, out, f16_to_f32);
     case DType::kBF16:
-      return convert_all<uint16_t, float>(view, bf16_to_f32);
+      return convert_all<uint16_t>(view, out, bf16_to_f32);
     case DType::kF64:
-      return convert_all<double, float>(view, [](double value) { return static_cast<float>(value); });
+      return convert_all<double>(view, out, [](double value) { return static_cast<float>(value); });
     default:
       wrong_type("floats", view.dtype);
   }
+}
+
+std::vector<float> to_f32(const HostView& view) {
+  std::vector<float> values(static_cast<size_t>(view.shape.size()));
+  copy_to_f32(view, values.data());
+  return values;
+}
+
+int64_t first_non_finite(const HostView& view) {
+  constexpr int64_t kPiece = 4096;
+  std::vector<float> values(kPiece);
+  const int64_t count = view.shape.size();
+  for (int64_t begin = 0; begin < count; begin += kPiece) {
+    const int64_t size = std::min(kPiece, count - begin);
+    copy_to_f32({view.data + begin * dtype_size(view.dtype), view.dtype, {size}}, values.data());
+    // x - x is 0 for finite numbers alone; a sum over a piece is quick to look at.
+    float differences = 0.0f;
+    for (int64_t i = 0; i < size; ++i) differences += values[i] - values[i];
+    if (differences == 0.0f) continue;
+    for (int64_t i = 0; i < size; ++i) {
+      if (!std::isfinite(values[i])) return begin + i;
+    }
+  }
+  return -1;
 }
 
 std::vector<int64_t> to_i64(const HostView& view) {

@@ -12,6 +12,12 @@ namespace volley {
 // The elements of a view as floats. f32, f16, bf16, f64 (rounded). Throws Error for other types.
 std::vector<float> to_f32(const HostView& view);
 
+// The same into memory for view.shape.size() floats.
+void copy_to_f32(const HostView& view, float* out);
+
+// Index of the first element of a view of floats that is infinite or NaN, or -1. Throws Error as to_f32.
+int64_t first_non_finite(const HostView& view);
+
 // The elements of a view as integers. i64, i32, i16, i8, u8, bool. Throws Error for other types.
 std::vector<int64_t> to_i64(const HostView& view);
 

@@ -82,4 +82,23 @@ constexpr float f16_to_f32(uint16_t half) {
   return std::bit_cast<float>(sign | ((113u - shift) << 23) | ((mantissa & 0x3ffu) << 13));
 }
 
+// Float to IEEE half, to nearest, ties to even; too large becomes infinite, NaN stays NaN.
+constexpr uint16_t f32_to_f16(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  const auto sign = static_cast<uint16_t>((bits >> 16) & 0x8000u);
+  const uint32_t magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) return sign | 0x7e00u;
+  if (magnitude >= 0x477ff000u) return sign | 0x7c00u;
+  // What of the 24-bit significand does not fit into the half's is rounded off.
+  const uint32_t exponent = magnitude >> 23;
+  if (exponent < 102) return sign;
+  const uint32_t significand = (magnitude & 0x7fffffu) | 0x800000u;
+  const uint32_t shift = exponent >= 113 ? 13 : 126 - exponent;
+  const uint32_t base = exponent >= 113 ? (exponent - 113) << 10 : 0;
+  const uint32_t kept = significand >> shift;
+  const uint32_t rest = significand & ((1u << shift) - 1), half = 1u << (shift - 1);
+  const uint32_t up = rest > half || (rest == half && (kept & 1u) != 0) ? 1 : 0;
+  return static_cast<uint16_t>(sign | (base + kept + up));
+}
+
 }  // namespace volley

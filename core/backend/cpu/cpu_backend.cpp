@@ -33,7 +33,7 @@ class CpuBackend : public Backend {
   int64_t allocated_bytes() const override { return device_->memory.allocated_bytes(); }
   int64_t peak_bytes() const override { return device_->memory.peak_bytes(); }
   LinearWeight pack_linear(const HostView& weight, WeightType type) const override {
-    return device_->products.pack(weight, type, device_->memory);
+    return device_->products.pack(weight, type, device_->memory, device_->threads);
   }
   ConvWeight pack_conv(const HostView& weight, const HostView& bias) const override {
     return pack_convolution(weight, bias, device_->memory);
@@ -47,7 +47,7 @@ class CpuBackend : public Backend {
 }  // namespace
 
 std::shared_ptr<const Backend> make_cpu_backend(int64_t threads) {
-  return make_cpu_backend(threads, ProductKernels::kLibraryWherePossible);
+  return make_cpu_backend(threads, ProductKernels::kBest);
 }
 
 std::shared_ptr<const Backend> make_cpu_backend(int64_t threads, ProductKernels kernels) {

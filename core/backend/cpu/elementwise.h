@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "core/backend/cpu/grouped_products.h"
 #include "core/backend/operations.h"
 
 namespace volley {
@@ -11,6 +12,17 @@ namespace volley {
 // Nearest bf16, ties to even, NaN stays NaN: as f32_to_bf16.
 void convert_to_bf16(const float* x, int64_t count, uint16_t* out);
 void round_to_bf16(const float* x, int64_t count, float* out);
+
+// A row as q8_0 products read it (quantize_row_block of core/backend/q8_0.h): quants in `format`, one scale
+// per block of 32. `out` and `scales` have room for whole blocks.
+struct QuantizeRowArgs {
+  const float* x = nullptr;
+  int64_t width = 0;
+  RowFormat format = RowFormat::kSigned8;
+  void* out = nullptr;
+  float* scales = nullptr;
+};
+void quantize_row(const QuantizeRowArgs& args);
 
 // out (+)= tile + bias, for the corner [rows, columns] of a tile.
 struct StoreTileArgs {

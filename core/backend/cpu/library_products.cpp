@@ -1,11 +1,6 @@
-// Products by oneDNN. Only its batch-reduce kernels ("brg") keep a row's bits whatever the row count; its
-// other matmul kernels do not, so an implementation is accepted by name and everything else is left to our
-// own kernel:
-//   f32:  brg:avx512_core, any extents.
-//   bf16: brg:avx512_core_amx_bf16 where the processor has AMX. oneDNN 2.6 falls back to another kernel for
-//   few rows or
-//         narrow panels, and fails on odd extents, so rows come in multiples of 16, depth of 32 and columns
-//         of 16, at least 32. brg:avx512_core_bf16 on processors without AMX, same extents.
+// f32 products by oneDNN. Only its batch-reduce kernel "brg:avx512_core" keeps a row's bits whatever the row
+// count; its other f32 matmul kernels do not, so it is accepted by name and everything else is left to our
+// own kernel.
 #include <sys/mman.h>
 
 #include <array>
@@ -16,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/backend/cpu/grouped_products.h"
 #include "core/backend/cpu/panel_products.h"
 #include "core/base/error.h"
 #include "dnnl.hpp"
@@ -26,6 +22,8 @@ extern "C" void omp_set_num_threads(int threads);
 
 namespace volley {
 namespace {
+
+constexpr std::string_view kImplementation = "brg:avx512_core";
 
 // Keeps oneDNN single-threaded in this thread while it lives: our own pool shares out the work.
 class SingleThreaded {
@@ -43,18 +41,14 @@ class SingleThreaded {
   int before_;
 };
 
-dnnl::memory::data_type data_type(WeightType type) {
-  return type == WeightType::kF32 ? dnnl::memory::data_type::f32 : dnnl::memory::data_type::bf16;
-}
-
 dnnl::matmul::primitive_desc describe(const dnnl::engine& engine, const PanelShape& shape, int64_t rows) {
   using Tag = dnnl::memory::format_tag;
-  const auto type = data_type(shape.type);
+  constexpr auto kF32 = dnnl::memory::data_type::f32;
   dnnl::primitive_attr attributes;
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-  return {{{{rows, shape.depth}, type, Tag::ab},
-           {{shape.depth, shape.columns}, type, Tag::any},
-           {{rows, shape.columns}, dnnl::memory::data_type::f32, Tag::ab}},
+  return {{{{rows, shape.depth}, kF32, Tag::ab},
+           {{shape.depth, shape.columns}, kF32, Tag::any},
+           {{rows, shape.columns}, kF32, Tag::ab}},
           attributes,
           engine};
 }
@@ -65,9 +59,9 @@ class Primitive {
   Primitive(const dnnl::engine& engine, const dnnl::matmul::primitive_desc& description)
       : engine_(engine), description_(description), matmul_(description) {}
 
-  void run(const void* x, const std::byte* panel, float* out) {
+  void run(const float* x, const std::byte* panel, float* out) {
     Arguments arguments = take();
-    arguments.x.set_data_handle(const_cast<void*>(x));
+    arguments.x.set_data_handle(const_cast<float*>(x));
     arguments.panel.set_data_handle(const_cast<std::byte*>(panel));
     arguments.out.set_data_handle(out);
     const std::array<dnnl_exec_arg_t, 4> list{{{DNNL_ARG_SRC, arguments.x.get()},
@@ -119,16 +113,6 @@ void require_memory_for_code() {
 
 class LibraryProducts : public PanelProducts {
  public:
-  explicit LibraryProducts(std::string_view implementation) : implementation_(implementation) {}
-
-  SourceFormat source_format(WeightType type) const override {
-    return type == WeightType::kF32 ? SourceFormat::kF32 : SourceFormat::kBF16;
-  }
-  PanelGranularity granularity(WeightType type) const override {
-    if (type == WeightType::kF32) return {};
-    return {.rows = 16, .depth = 32, .columns = 16, .least_columns = 32};
-  }
-
   int64_t packed_bytes(const PanelShape& shape) const override {
     const SingleThreaded guard;
     require_memory_for_code();
@@ -171,7 +155,7 @@ class LibraryProducts : public PanelProducts {
     if (slot == nullptr) {
       require_memory_for_code();
       const auto description = describe(engine_, shape, rows);
-      VOLLEY_ASSERT(description.impl_info_str() == implementation_);
+      VOLLEY_ASSERT(description.impl_info_str() == kImplementation);
       VOLLEY_ASSERT(description.weights_desc() == packed_layout(shape));
       slot = std::make_unique<Primitive>(engine_, description);
     }
@@ -179,36 +163,25 @@ class LibraryProducts : public PanelProducts {
   }
 
   dnnl::engine engine_{dnnl::engine::kind::cpu, 0};
-  std::string_view implementation_;
   mutable std::shared_mutex mutex_;
   mutable std::map<Key, std::unique_ptr<Primitive>> primitives_;
 };
 
-// Name of the implementation that this processor gets for a plain panel, or "".
-std::string implementation(const dnnl::engine& engine, WeightType type, int64_t rows) {
+bool is_pinned(const dnnl::engine& engine, int64_t rows) {
   try {
-    return describe(engine, {.depth = 256, .columns = 64, .type = type}, rows).impl_info_str();
+    return describe(engine, {.depth = 256, .columns = 64}, rows).impl_info_str() == kImplementation;
   } catch (const dnnl::error&) {
-    return {};
+    return false;
   }
 }
 
 }  // namespace
 
-std::unique_ptr<const PanelProducts> make_library_products(WeightType type) {
+std::unique_ptr<const PanelProducts> make_library_products() {
   const SingleThreaded guard;
   const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
-  constexpr std::array<std::string_view, 1> kF32{"brg:avx512_core"};
-  constexpr std::array<std::string_view, 2> kBF16{"brg:avx512_core_amx_bf16", "brg:avx512_core_bf16"};
-  const std::span<const std::string_view> accepted =
-      type == WeightType::kF32 ? std::span<const std::string_view>(kF32) : kBF16;
-  const std::string name = implementation(engine, type, 16);
-  for (std::string_view candidate : accepted) {
-    if (name == candidate && implementation(engine, type, kSliceRows) == name) {
-      return std::make_unique<LibraryProducts>(candidate);
-    }
-  }
-  return nullptr;
+  if (!is_pinned(engine, 16) || !is_pinned(engine, kSliceRows)) return nullptr;
+  return std::make_unique<LibraryProducts>();
 }
 
 }  // namespace volley

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/backend/cpu/elementwise.h"
+#include "core/backend/cpu/packed_weight.h"
 #include "core/backend/cpu/parallel.h"
 #include "core/io/convert.h"
 
@@ -18,63 +19,76 @@ int64_t divide_up(int64_t value, int64_t divisor) {
   return (value + divisor - 1) / divisor;
 }
 
-// How a weight is cut. A function of its shape and storage alone, so that the same bits come out on every
-// call.
+// Bytes of a weight's part that stays in the second-level cache beside the rows.
+constexpr int64_t kPanelBytes = 512 * 1024;
+
+// One thread's nanoseconds for a product: its multiplications, or reading its weight.
+double product_guess(int64_t rows, int64_t weight_bytes) {
+  return static_cast<double>(weight_bytes) * (0.05 + 0.005 * static_cast<double>(rows));
+}
+
+// How an f32 weight is cut. A function of its shape alone, so that the same bits come out on every call.
 struct PanelPlan {
-  PanelPlan(int64_t out_features, int64_t in_features, WeightType type, const PanelGranularity& granularity) {
-    depth = round_up(in_features, granularity.depth);
-    // A panel stays in the second-level cache beside the rows; a weight has at least eight where it is wide
-    // enough, so that threads find work.
-    constexpr int64_t kPanelBytes = 512 * 1024;
+  PanelPlan(int64_t out_features, int64_t in_features) {
+    // A weight has at least eight panels where it is wide enough, so that threads find work.
     constexpr int64_t kStep = 64;
-    const int64_t element = type == WeightType::kF32 ? 4 : 2;
-    const int64_t fitting = kPanelBytes / (depth * element) / kStep * kStep;
+    const int64_t fitting = kPanelBytes / (in_features * 4) / kStep * kStep;
     const int64_t sharing = round_up(divide_up(out_features, 8), kStep);
     columns = std::max(kStep, std::min(fitting, sharing));
     panels = std::max<int64_t>(1, divide_up(out_features, columns));
-    full = {.depth = depth, .columns = columns, .type = type};
+    full = {.depth = in_features, .columns = columns};
     last = full;
-    last.columns = std::max(granularity.least_columns,
-                            round_up(out_features - (panels - 1) * columns, granularity.columns));
+    last.columns = round_up(out_features - (panels - 1) * columns, kGroupColumns);
   }
 
   int64_t columns = 0;  // output features of every panel but the last
   int64_t panels = 0;
-  int64_t depth = 0;
   PanelShape full, last;
 
   const PanelShape& shape(int64_t panel) const { return panel + 1 < panels ? full : last; }
 };
 
-// First bytes of a packed weight; the panels follow.
+// First bytes of a packed f32 weight; the panels follow.
 struct alignas(64) PackedHeader {
   int64_t panel_stride = 0;  // bytes from a panel to the next
 };
 
+std::unique_ptr<const GroupedProducts> choose_grouped(ProductKernels kernels) {
+  if (kernels == ProductKernels::kBest) {
+    if (auto amx = make_amx_products()) return amx;
+  }
+  if (kernels != ProductKernels::kVector) {
+    if (auto avx512 = make_avx512_products()) return avx512;
+  }
+  return make_vector_products();
+}
+
 }  // namespace
 
-LinearProducts::LinearProducts(ProductKernels kernels) {
-  if (kernels == ProductKernels::kOwn) return;
-  library_f32_ = make_library_products(WeightType::kF32);
-  library_bf16_ = make_library_products(WeightType::kBF16);
+LinearProducts::LinearProducts(ProductKernels kernels) : grouped_(choose_grouped(kernels)) {
+  if (kernels == ProductKernels::kBest) f32_ = make_library_products();
+  if (f32_ == nullptr) f32_ = make_own_products();
 }
 
-const PanelProducts& LinearProducts::kernels(WeightType type) const {
-  const auto& library = type == WeightType::kF32 ? library_f32_ : library_bf16_;
-  return library != nullptr ? *library : *own_;
+bool LinearProducts::has_native_bf16() const {
+  return grouped_->row_format(WeightType::kBF16) == RowFormat::kBF16;
 }
 
-LinearWeight LinearProducts::pack(const HostView& weight, WeightType type, const HostMemory& memory) const {
+LinearWeight LinearProducts::pack(const HostView& weight, WeightType type, const HostMemory& memory,
+                                  ThreadPool& threads) const {
   VOLLEY_ASSERT(weight.shape.rank() == 2);
+  return type == WeightType::kF32 ? pack_f32(weight, memory) : pack_weight(weight, type, memory, threads);
+}
+
+LinearWeight LinearProducts::pack_f32(const HostView& weight, const HostMemory& memory) const {
   const int64_t out_features = weight.shape[0], in_features = weight.shape[1];
-  const PanelProducts& family = kernels(type);
-  const PanelPlan plan(out_features, in_features, type, family.granularity(type));
-  const PackedHeader header{plan.panels > 1 ? round_up(family.packed_bytes(plan.full), 64) : 0};
+  const PanelPlan plan(out_features, in_features);
+  const PackedHeader header{plan.panels > 1 ? round_up(f32_->packed_bytes(plan.full), 64) : 0};
   const std::vector<float> values = to_f32(weight);
 
-  LinearWeight packed{.type = type, .out_features = out_features, .in_features = in_features};
+  LinearWeight packed{.type = WeightType::kF32, .out_features = out_features, .in_features = in_features};
   packed.data = memory.allocate(static_cast<int64_t>(sizeof(header)) +
-                                (plan.panels - 1) * header.panel_stride + family.packed_bytes(plan.last));
+                                (plan.panels - 1) * header.panel_stride + f32_->packed_bytes(plan.last));
   std::memcpy(packed.data.data(), &header, sizeof(header));
   std::vector<float> transposed;
   for (int64_t p = 0; p < plan.panels; ++p) {
@@ -87,61 +101,33 @@ LinearWeight LinearProducts::pack(const HostView& weight, WeightType type, const
         transposed[k * shape.columns + c] = values[(first + c) * in_features + k];
       }
     }
-    family.pack(shape, transposed.data(), packed.data.data() + sizeof(header) + p * header.panel_stride);
+    f32_->pack(shape, transposed.data(), packed.data.data() + sizeof(header) + p * header.panel_stride);
   }
   return packed;
 }
 
-namespace {
-
-// The rows as the kernel reads them: padded and rounded to bf16 where it asks for that.
-void convert_sources(const LinearArgs& args, SourceFormat format, int64_t rows, int64_t depth, void* out,
-                     ThreadPool& threads) {
-  const int64_t real_rows = args.out.size() / args.weight.out_features;
-  const int64_t width = args.weight.in_features;
-  share_ranges(threads, rows, static_cast<double>(rows * depth) * 0.1, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      const float* x = args.x.data + r * width;
-      const int64_t kept = r < real_rows ? width : 0;
-      if (format == SourceFormat::kRoundedF32) {
-        round_to_bf16(x, kept, static_cast<float*>(out) + r * depth);
-      } else {
-        auto* to = static_cast<uint16_t*>(out) + r * depth;
-        convert_to_bf16(x, kept, to);
-        std::fill(to + kept, to + depth, uint16_t{0});
-      }
-    }
-  });
+void LinearProducts::run(const LinearArgs& args, ThreadPool& threads, ScratchPool& scratch) const {
+  const int64_t rows = args.out.size() / args.weight.out_features;
+  VOLLEY_ASSERT(args.x.size() == rows * args.weight.in_features);
+  if (rows == 0) return;
+  if (args.weight.type == WeightType::kF32) {
+    run_f32(args, threads, scratch);
+  } else {
+    run_grouped(args, threads, scratch);
+  }
 }
 
-}  // namespace
-
-void LinearProducts::run(const LinearArgs& args, ThreadPool& threads, ScratchPool& scratch) const {
+void LinearProducts::run_f32(const LinearArgs& args, ThreadPool& threads, ScratchPool& scratch) const {
   const LinearWeight& weight = args.weight;
   const int64_t rows = args.out.size() / weight.out_features;
-  VOLLEY_ASSERT(args.x.size() == rows * weight.in_features);
-  if (rows == 0) return;
-  const PanelProducts& family = kernels(weight.type);
-  const PanelGranularity granularity = family.granularity(weight.type);
-  const PanelPlan plan(weight.out_features, weight.in_features, weight.type, granularity);
+  const PanelPlan plan(weight.out_features, weight.in_features);
   const auto* header = reinterpret_cast<const PackedHeader*>(weight.data.data());
   const std::byte* panels = weight.data.data() + sizeof(PackedHeader);
-
-  const SourceFormat format = family.source_format(weight.type);
-  const int64_t element = format == SourceFormat::kBF16 ? 2 : 4;
-  const int64_t padded_rows = round_up(rows, granularity.rows);
-  const bool converts = format != SourceFormat::kF32;
-  const auto converted = scratch.take(converts ? padded_rows * plan.depth * element : 0);
-  const auto* x = reinterpret_cast<const std::byte*>(args.x.data);
-  if (converts) {
-    convert_sources(args, format, padded_rows, plan.depth, converted.as<void>(), threads);
-    x = converted.as<std::byte>();
-  }
 
   // Several groups of slices only where the panels alone would leave threads idle.
   const int64_t slices = divide_up(rows, kSliceRows);
   const int64_t groups = std::min(slices, divide_up(4 * threads.threads(), plan.panels));
-  const double guess = static_cast<double>(rows * weight.out_features * weight.in_features) / 100.0;
+  const double guess = product_guess(rows, weight.out_features * weight.in_features * 4);
   share_items(threads, plan.panels * groups, guess, [&](int64_t item) {
     const int64_t panel = item / groups, group = item % groups;
     const PanelShape& shape = plan.shape(panel);
@@ -151,15 +137,125 @@ void LinearProducts::run(const LinearArgs& args, ThreadPool& threads, ScratchPoo
     for (int64_t s = slices * group / groups; s < slices * (group + 1) / groups; ++s) {
       const int64_t begin = s * kSliceRows;
       const int64_t count = std::min(kSliceRows, rows - begin);
-      family.multiply({.shape = shape,
-                       .rows = round_up(count, granularity.rows),
-                       .x = x + begin * plan.depth * element,
-                       .panel = panels + panel * header->panel_stride,
-                       .out = tile.as<float>()});
+      f32_->multiply({.shape = shape,
+                      .rows = count,
+                      .x = args.x.data + begin * weight.in_features,
+                      .panel = panels + panel * header->panel_stride,
+                      .out = tile.as<float>()});
       store_tile({.tile = tile.as<float>(),
                   .tile_stride = shape.columns,
                   .rows = count,
                   .columns = columns,
+                  .bias = args.bias.data == nullptr ? nullptr : args.bias.data + first,
+                  .accumulate = args.accumulate,
+                  .out = args.out.data + begin * weight.out_features + first,
+                  .out_stride = weight.out_features});
+    }
+  });
+}
+
+namespace {
+
+// Rows [rows, width] as a grouped kernel reads them, padded with zeros to `depth`; q8_0 with their scales.
+struct SourceRows {
+  RowFormat format = RowFormat::kBF16;
+  int64_t rows = 0;
+  int64_t width = 0;
+  int64_t depth = 0;
+  std::byte* values = nullptr;  // [rows, depth]
+  float* scales = nullptr;      // [rows, depth / 32]
+};
+
+void convert_row(const float* x, const SourceRows& to, int64_t row) {
+  std::byte* out = to.values + row * to.depth * row_element_bytes(to.format);
+  switch (to.format) {
+    case RowFormat::kRoundedF32: {
+      auto* values = reinterpret_cast<float*>(out);
+      round_to_bf16(x, to.width, values);
+      std::fill(values + to.width, values + to.depth, 0.0f);
+      return;
+    }
+    case RowFormat::kBF16: {
+      auto* values = reinterpret_cast<uint16_t*>(out);
+      convert_to_bf16(x, to.width, values);
+      std::fill(values + to.width, values + to.depth, uint16_t{0});
+      return;
+    }
+    case RowFormat::kSigned8:
+    case RowFormat::kBiased8:
+    case RowFormat::kInterleaved16:
+      quantize_row({.x = x,
+                    .width = to.width,
+                    .format = to.format,
+                    .out = out,
+                    .scales = to.scales + row * (to.depth / kDepthStep)});
+      return;
+  }
+}
+
+}  // namespace
+
+void LinearProducts::run_grouped(const LinearArgs& args, ThreadPool& threads, ScratchPool& scratch) const {
+  const LinearWeight& weight = args.weight;
+  const int64_t rows = args.out.size() / weight.out_features;
+  const PackedExtents extents(weight.out_features, weight.in_features, weight.type);
+  const RowFormat format = grouped_->row_format(weight.type);
+
+  const int64_t held_rows = round_up(rows, kRowTile);
+  const int64_t row_bytes = extents.depth * row_element_bytes(format);
+  const int64_t blocks = extents.depth / kDepthStep;
+  const auto source = scratch.take(held_rows * (row_bytes + blocks * 4));
+  const SourceRows converted{
+      .format = format,
+      .rows = rows,
+      .width = weight.in_features,
+      .depth = extents.depth,
+      .values = source.as<std::byte>(),
+      .scales = reinterpret_cast<float*>(source.as<std::byte>() + held_rows * row_bytes)};
+  share_ranges(threads, rows, static_cast<double>(rows * extents.depth) * 0.1,
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t r = begin; r < end; ++r)
+                   convert_row(args.x.data + r * weight.in_features, converted, r);
+               });
+
+  // Parts of the weight: enough for the threads, small enough for the cache, in steps that the kernels like.
+  constexpr int64_t kGroupStep = 4;
+  const int64_t sharing = round_up(divide_up(extents.groups, 6 * threads.threads()), kGroupStep);
+  const int64_t fitting = std::max(kGroupStep, kPanelBytes / extents.group_bytes() / kGroupStep * kGroupStep);
+  const int64_t part_groups = std::min(sharing, fitting);
+  const int64_t parts = divide_up(extents.groups, part_groups);
+  const int64_t slices = divide_up(rows, kSliceRows);
+  const int64_t shares = std::min(slices, divide_up(4 * threads.threads(), parts));
+  const int64_t offset = 0;
+  share_items(threads, parts * shares, product_guess(rows, extents.panel_bytes()), [&](int64_t item) {
+    const int64_t part = item / shares, share = item % shares;
+    const int64_t group = part * part_groups;
+    const int64_t groups = std::min(part_groups, extents.groups - group);
+    const int64_t first = group * kGroupColumns;
+    const auto tile = scratch.take(kSliceRows * groups * kGroupColumns * 4);
+    for (int64_t s = slices * share / shares; s < slices * (share + 1) / shares; ++s) {
+      const int64_t begin = s * kSliceRows;
+      const int64_t count = std::min(kSliceRows, rows - begin);
+      const GroupedProductArgs product{
+          .rows = count,
+          .x = converted.values + begin * row_bytes,
+          .row_stride = extents.depth,
+          .offsets = &offset,
+          .segment_depth = extents.depth,
+          .row_scales = converted.scales + begin * blocks,
+          .panels = weight.data.data() + group * extents.group_bytes(),
+          .scales = reinterpret_cast<const uint16_t*>(weight.scales.data()) + group * extents.group_scales(),
+          .groups = groups,
+          .out = tile.as<float>()};
+      if (weight.type == WeightType::kBF16) {
+        grouped_->multiply_bf16(product);
+      } else {
+        grouped_->multiply_q8_0(product);
+      }
+      store_tile({.tile = tile.as<float>(),
+                  .tile_stride = groups * kGroupColumns,
+                  .rows = count,
+                  .columns = std::min(groups * kGroupColumns, weight.out_features - first),
                   .bias = args.bias.data == nullptr ? nullptr : args.bias.data + first,
                   .accumulate = args.accumulate,
                   .out = args.out.data + begin * weight.out_features + first,

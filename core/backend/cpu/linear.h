@@ -1,36 +1,44 @@
 #pragma once
 
-#include <array>
 #include <memory>
 
 #include "core/backend/backend.h"
+#include "core/backend/cpu/grouped_products.h"
 #include "core/backend/cpu/panel_products.h"
 #include "core/backend/cpu/scratch_pool.h"
 #include "core/base/thread_pool.h"
 
 namespace volley {
 
-// Which kernels multiply: chosen once, by build option and processor, for each storage type.
-enum class ProductKernels : uint8_t { kLibraryWherePossible, kOwn };
+// Which kernels multiply: the best of the processor, or a lesser choice for tests and benchmarks. Never
+// depends on a row count.
+enum class ProductKernels : uint8_t {
+  kBest,    // f32: oneDNN where its bits do not depend on the row count. bf16, q8_0: AMX, else as below
+  kAvx512,  // f32: own. bf16, q8_0: AVX-512's dot products where there, else as below
+  kVector,  // own kernels of whatever vector width
+};
 
-// Products of rows with packed weights. A weight is cut into panels whose width depends on its shape alone,
-// rows into slices of kSliceRows; panels and slices are shared among threads.
+// Products of rows with packed weights. A weight is cut into panels, rows into slices of kSliceRows; panels
+// and slices are shared among threads.
 class LinearProducts {
  public:
   explicit LinearProducts(ProductKernels kernels);
 
-  // True where a library kernel of this processor multiplies bf16.
-  bool has_native_bf16() const { return library_bf16_ != nullptr; }
+  // True where the processor multiplies bf16 itself.
+  bool has_native_bf16() const;
+  const GroupedProducts& grouped() const { return *grouped_; }
 
-  LinearWeight pack(const HostView& weight, WeightType type, const HostMemory& memory) const;
+  LinearWeight pack(const HostView& weight, WeightType type, const HostMemory& memory,
+                    ThreadPool& threads) const;
   void run(const LinearArgs& args, ThreadPool& threads, ScratchPool& scratch) const;
 
  private:
-  const PanelProducts& kernels(WeightType type) const;
+  LinearWeight pack_f32(const HostView& weight, const HostMemory& memory) const;
+  void run_f32(const LinearArgs& args, ThreadPool& threads, ScratchPool& scratch) const;
+  void run_grouped(const LinearArgs& args, ThreadPool& threads, ScratchPool& scratch) const;
 
-  std::unique_ptr<const PanelProducts> own_ = make_own_products();
-  std::unique_ptr<const PanelProducts> library_f32_;
-  std::unique_ptr<const PanelProducts> library_bf16_;
+  std::unique_ptr<const PanelProducts> f32_;
+  std::unique_ptr<const GroupedProducts> grouped_;
 };
 
 }  // namespace volley

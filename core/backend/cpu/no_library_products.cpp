@@ -3,7 +3,7 @@
 
 namespace volley {
 
-std::unique_ptr<const PanelProducts> make_library_products(WeightType) {
+std::unique_ptr<const PanelProducts> make_library_products() {
   return nullptr;
 }
 

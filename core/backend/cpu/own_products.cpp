@@ -1,8 +1,5 @@
-// Own product kernel: the sum of an output element runs over the depth from first to last in one chain of
+// Own f32 product kernel: the sum of an output element runs over the depth from first to last in one chain of
 // multiply-adds, whatever tile of rows it is computed in.
-#include <bit>
-#include <cstring>
-
 #include "core/backend/cpu/panel_products.h"
 #include "core/backend/cpu/simd_targets.h"
 
@@ -18,20 +15,9 @@ namespace hn = hwy::HWY_NAMESPACE;
 // Columns that lie together in a packed panel: one AVX-512 vector, two AVX2 vectors, four SSE vectors.
 constexpr int64_t kTile = 16;
 
-template <class D>
-HWY_INLINE hn::Vec<D> load_weights(D d, const float* weights) {
-  return hn::Load(d, weights);
-}
-template <class D>
-HWY_INLINE hn::Vec<D> load_weights(D d, const uint16_t* weights) {
-  const hn::Rebind<uint16_t, D> d16;
-  const hn::RebindToUnsigned<D> d32;
-  return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(d32, hn::Load(d16, weights))));
-}
-
 // kRows rows times kTiles tiles of 16 columns.
-template <int kRows, int kTiles, typename Weight>
-HWY_INLINE void multiply_block(const float* HWY_RESTRICT x, int64_t depth, const Weight* HWY_RESTRICT weights,
+template <int kRows, int kTiles>
+HWY_INLINE void multiply_block(const float* HWY_RESTRICT x, int64_t depth, const float* HWY_RESTRICT weights,
                                float* HWY_RESTRICT out, int64_t columns) {
   const hn::CappedTag<float, kTile> d;
   constexpr int kVectors = kTile / hn::MaxLanes(d);
@@ -43,7 +29,7 @@ HWY_INLINE void multiply_block(const float* HWY_RESTRICT x, int64_t depth, const
     hn::Vec<decltype(d)> w[kTiles * kVectors];
     for (int t = 0; t < kTiles; ++t) {
       for (int v = 0; v < kVectors; ++v) {
-        w[t * kVectors + v] = load_weights(d, weights + (t * depth + k) * kTile + v * hn::MaxLanes(d));
+        w[t * kVectors + v] = hn::Load(d, weights + (t * depth + k) * kTile + v * hn::MaxLanes(d));
       }
     }
     for (int r = 0; r < kRows; ++r) {
@@ -61,8 +47,8 @@ HWY_INLINE void multiply_block(const float* HWY_RESTRICT x, int64_t depth, const
 // As many rows as leave the accumulators in registers (32 vector registers with AVX-512, 16 without).
 constexpr int kBlockRows = HWY_MAX_BYTES >= 64 ? 12 : HWY_MAX_BYTES >= 32 ? 6 : 3;
 
-template <int kRows, typename Weight>
-void multiply_rows(const float* x, int64_t depth, const Weight* weights, float* out, int64_t columns) {
+template <int kRows>
+void multiply_rows(const float* x, int64_t depth, const float* weights, float* out, int64_t columns) {
   // Two tiles at once where registers allow, so that a single row keeps several chains in flight.
   constexpr int kTiles = kRows <= kBlockRows / 2 ? 2 : 1;
   int64_t c = 0;
@@ -72,9 +58,8 @@ void multiply_rows(const float* x, int64_t depth, const Weight* weights, float* 
   for (; c < columns; c += kTile) multiply_block<kRows, 1>(x, depth, weights + c * depth, out + c, columns);
 }
 
-template <typename Weight>
-HWY_INLINE void multiply(const float* x, int64_t rows, int64_t depth, const Weight* weights, float* out,
-                         int64_t columns) {
+void multiply(const float* x, int64_t rows, int64_t depth, const float* weights, float* out,
+              int64_t columns) {
   int64_t r = 0;
   for (; r + kBlockRows <= rows; r += kBlockRows) {
     multiply_rows<kBlockRows>(x + r * depth, depth, weights, out + r * columns, columns);
@@ -87,15 +72,6 @@ HWY_INLINE void multiply(const float* x, int64_t rows, int64_t depth, const Weig
   for (; r < rows; ++r) multiply_rows<1>(x + r * depth, depth, weights, out + r * columns, columns);
 }
 
-void multiply_f32(const float* x, int64_t rows, int64_t depth, const float* weights, float* out,
-                  int64_t columns) {
-  multiply(x, rows, depth, weights, out, columns);
-}
-void multiply_bf16(const float* x, int64_t rows, int64_t depth, const uint16_t* weights, float* out,
-                   int64_t columns) {
-  multiply(x, rows, depth, weights, out, columns);
-}
-
 }  // namespace volley::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -103,50 +79,28 @@ HWY_AFTER_NAMESPACE();
 namespace volley {
 namespace {
 
-HWY_EXPORT(multiply_f32);
-HWY_EXPORT(multiply_bf16);
-
-constexpr int64_t kTile = 16;
+HWY_EXPORT(multiply);
 
 class OwnProducts : public PanelProducts {
  public:
-  SourceFormat source_format(WeightType type) const override {
-    return type == WeightType::kF32 ? SourceFormat::kF32 : SourceFormat::kRoundedF32;
-  }
-  PanelGranularity granularity(WeightType) const override {
-    return {.columns = kTile, .least_columns = kTile};
-  }
-  int64_t packed_bytes(const PanelShape& shape) const override {
-    return shape.depth * shape.columns * (shape.type == WeightType::kF32 ? 4 : 2);
-  }
+  int64_t packed_bytes(const PanelShape& shape) const override { return shape.depth * shape.columns * 4; }
 
   // Packed: [columns / 16, depth, 16].
   void pack(const PanelShape& shape, const float* weight, std::byte* panel) const override {
+    constexpr int64_t kTile = 16;
+    auto* packed = reinterpret_cast<float*>(panel);
     for (int64_t c = 0; c < shape.columns; c += kTile) {
       for (int64_t k = 0; k < shape.depth; ++k) {
-        for (int64_t i = 0; i < kTile; ++i) {
-          const float value = weight[k * shape.columns + c + i];
-          const int64_t place = c * shape.depth + k * kTile + i;
-          if (shape.type == WeightType::kF32) {
-            reinterpret_cast<float*>(panel)[place] = value;
-          } else {
-            reinterpret_cast<uint16_t*>(panel)[place] = f32_to_bf16(value);
-          }
-        }
+        for (int64_t i = 0; i < kTile; ++i)
+          packed[c * shape.depth + k * kTile + i] = weight[k * shape.columns + c + i];
       }
     }
   }
 
   void multiply(const PanelProductArgs& args) const override {
-    const auto* x = static_cast<const float*>(args.x);
-    const auto& [depth, columns, type] = args.shape;
-    if (type == WeightType::kF32) {
-      HWY_DYNAMIC_DISPATCH(multiply_f32)
-      (x, args.rows, depth, reinterpret_cast<const float*>(args.panel), args.out, columns);
-    } else {
-      HWY_DYNAMIC_DISPATCH(multiply_bf16)
-      (x, args.rows, depth, reinterpret_cast<const uint16_t*>(args.panel), args.out, columns);
-    }
+    HWY_DYNAMIC_DISPATCH(multiply)
+    (args.x, args.rows, args.shape.depth, reinterpret_cast<const float*>(args.panel), args.out,
+     args.shape.columns);
   }
 };
 

@@ -8,8 +8,8 @@
 
 namespace volley {
 
-// Work below this many nanoseconds is done by the caller: waking a thread costs about as much.
-inline constexpr double kWorthSharing = 15000.0;
+// Work below this many nanoseconds is done by the caller: handing it to another thread costs about as much.
+inline constexpr double kWorthSharing = 4000.0;
 
 // Calls body(item) for each item, on all threads if the whole is worth it. `nanoseconds`: a rough guess of
 // one thread's time for all items.

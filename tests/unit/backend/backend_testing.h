@@ -27,7 +27,7 @@ inline constexpr bool kSanitized = false;
 #endif
 
 // Set by the flags of the test program: which kernels multiply.
-inline ProductKernels tested_products = ProductKernels::kLibraryWherePossible;
+inline ProductKernels tested_products = ProductKernels::kBest;
 
 inline std::shared_ptr<const Backend> cpu(int64_t threads = 2) {
   return make_cpu_backend(threads, tested_products);

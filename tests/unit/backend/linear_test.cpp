@@ -1,7 +1,9 @@
+#include <array>
 #include <cmath>
 #include <limits>
 #include <map>
 
+#include "hwy/targets.h"
 #include "tests/unit/backend/backend_testing.h"
 
 namespace volley::testing {
@@ -12,9 +14,16 @@ struct Product {
   WeightType type = WeightType::kF32;
 };
 
+constexpr std::array<WeightType, 3> kTypes{WeightType::kF32, WeightType::kBF16, WeightType::kQ8_0};
+constexpr std::array<const char*, 3> kTypeNames{"f32", "bf16", "q8_0"};
+
 std::string name_of(const Product& p) {
-  return std::string(p.type == WeightType::kF32 ? "f32" : "bf16") + " in " + std::to_string(p.in) + " out " +
+  return std::string(kTypeNames[static_cast<size_t>(p.type)]) + " in " + std::to_string(p.in) + " out " +
          std::to_string(p.out);
+}
+
+bool has_fused_multiply_add() {
+  return (hwy::SupportedTargets() & (HWY_AVX2 | HWY_AVX3)) != 0;
 }
 
 class LinearTest : public ::testing::Test {
@@ -39,7 +48,7 @@ TEST_F(LinearTest, AgreesWithTheReference) {
   const auto reference = make_reference_backend();
   const auto tested = cpu();
   uint64_t seed = 1;
-  for (const WeightType type : {WeightType::kF32, WeightType::kBF16}) {
+  for (const WeightType type : kTypes) {
     for (const int64_t in : {1, 3, 17, 33, 64, 100, 513}) {
       for (const int64_t out : {1, 5, 16, 65, 300}) {
         for (const int64_t rows : {1, 2, 19, 70}) {
@@ -66,6 +75,13 @@ TEST_F(LinearTest, AgreesWithTheReference) {
             for (int64_t n = 0; n < out; ++n) {
               double magnitude = std::abs(bias[n]) + std::abs(before[r * out + n]);
               for (int64_t k = 0; k < in; ++k) magnitude += std::abs(double{x[r * in + k]} * w[n * in + k]);
+              // q8_0 is the same arithmetic on both sides, save that a processor without fused multiply-add
+              // rounds each block's product, whose size is at most the sum of its greatest terms.
+              if (type == WeightType::kQ8_0 && has_fused_multiply_add()) {
+                ASSERT_EQ(results[0][r * out + n], results[1][r * out + n]) << "row " << r << " output " << n;
+                continue;
+              }
+              if (type == WeightType::kQ8_0) magnitude = 25.0 * static_cast<double>(in);
               // bf16 factors are up to 2^-8 larger than what they were rounded from.
               const double bound = 1.01 * static_cast<double>(2 * in + 6) * kUnit * magnitude;
               ASSERT_NEAR(results[0][r * out + n], results[1][r * out + n], bound)
@@ -78,11 +94,29 @@ TEST_F(LinearTest, AgreesWithTheReference) {
   }
 }
 
+// All q8_0 kernels give the same bits, so that a picture does not depend on the processor's.
+TEST_F(LinearTest, QuantizedProductsAreTheSameOnEveryKernel) {
+  if (!has_fused_multiply_add()) GTEST_SKIP() << "no fused multiply-add";
+  for (const auto& [in, out] :
+       std::initializer_list<std::pair<int64_t, int64_t>>{{1024, 80}, {2816, 33}, {96, 16}, {100, 5}}) {
+    const auto w = normal_numbers(out * in, 5), x = normal_numbers(37 * in, 6);
+    std::vector<std::vector<float>> results;
+    for (const ProductKernels kernels :
+         {ProductKernels::kBest, ProductKernels::kAvx512, ProductKernels::kVector}) {
+      const auto backend = make_cpu_backend(2, kernels);
+      results.push_back(
+          multiply(*backend, backend->pack_linear(host_view(w, {out, in}), WeightType::kQ8_0), x));
+    }
+    EXPECT_EQ(results[0], results[1]) << in;
+    EXPECT_EQ(results[0], results[2]) << in;
+  }
+}
+
 // A row's bits, whatever stands beside it, wherever it stands, on however many threads.
 TEST_F(LinearTest, RowsKeepTheirBitsInEveryCompany) {
   constexpr int64_t kMost = kSanitized ? 140 : 1024;
   std::vector<Product> products;
-  for (const WeightType type : {WeightType::kF32, WeightType::kBF16}) {
+  for (const WeightType type : kTypes) {
     for (const auto& [in, out] : std::initializer_list<std::pair<int64_t, int64_t>>{{512, 512},
                                                                                     {1408, 512},
                                                                                     {768, 1408},
@@ -132,7 +166,7 @@ TEST_F(LinearTest, RowsKeepTheirBitsInEveryCompany) {
 // Zero weights and rows, infinities and NaN go where they should and nowhere else.
 TEST_F(LinearTest, OddValuesStayInTheirRow) {
   const auto backend = cpu();
-  for (const WeightType type : {WeightType::kF32, WeightType::kBF16}) {
+  for (const WeightType type : kTypes) {
     const int64_t in = 65, out = 37, rows = 21;
     const auto w = normal_numbers(out * in, 3);
     auto x = normal_numbers(rows * in, 4);
@@ -159,7 +193,7 @@ TEST_F(LinearTest, OddValuesStayInTheirRow) {
 TEST_F(LinearTest, SteadyStateAllocatesNothing) {
   const auto backend = cpu();
   const auto w = normal_numbers(512 * 256, 3);
-  for (const WeightType type : {WeightType::kF32, WeightType::kBF16}) {
+  for (const WeightType type : kTypes) {
     const LinearWeight weight = backend->pack_linear(host_view(w, {512, 256}), type);
     const auto values = normal_numbers(100 * 256, 4);
     const Guarded<float> x(*backend, {100, 256}, values), out(*backend, {100, 512});

@@ -1,5 +1,5 @@
 // GoogleTest's main with the choice of kernels: --simd=avx512|avx2|sse4|scalar caps the vector instructions,
-// --products=own leaves the library out.
+// --products=avx512|vector the kernels of products.
 #include <cstdio>
 #include <string_view>
 
@@ -10,8 +10,10 @@ int main(int argc, char** argv) {
   ::testing::InitGoogleTest(&argc, argv);
   for (int i = 1; i < argc; ++i) {
     const std::string_view flag = argv[i];
-    if (flag == "--products=own") {
-      volley::testing::tested_products = volley::ProductKernels::kOwn;
+    if (flag == "--products=avx512") {
+      volley::testing::tested_products = volley::ProductKernels::kAvx512;
+    } else if (flag == "--products=vector") {
+      volley::testing::tested_products = volley::ProductKernels::kVector;
     } else if (flag == "--simd=avx512") {
       hwy::SetSupportedTargetsForTest(HWY_AVX3 | HWY_AVX2 | HWY_SSE4 | HWY_SCALAR);
     } else if (flag == "--simd=avx2") {

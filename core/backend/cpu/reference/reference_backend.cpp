@@ -1,15 +1,17 @@
 #include "core/backend/cpu/reference/reference_backend.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "core/backend/cpu/host_memory.h"
 #include "core/backend/cpu/reference/reference_queue.h"
+#include "core/backend/q8_0.h"
 #include "core/io/convert.h"
 
 namespace volley {
 namespace {
 
-// Weights lie as they are in the checkpoint: f32 row-major, or bf16 row-major.
+// Weights lie as in a checkpoint, row-major: f32, bf16, or q8_0 quants [out, in padded to 32] and scales f32.
 class ReferenceBackend : public Backend {
  public:
   const DeviceInfo& info() const override { return info_; }
@@ -24,6 +26,21 @@ class ReferenceBackend : public Backend {
     LinearWeight packed{.type = type, .out_features = weight.shape[0], .in_features = weight.shape[1]};
     if (type == WeightType::kF32) {
       packed.data = copy(values);
+      return packed;
+    }
+    if (type == WeightType::kQ8_0) {
+      const int64_t rows = weight.shape[0], width = weight.shape[1];
+      const int64_t blocks = (width + kQ8BlockSize - 1) / kQ8BlockSize;
+      packed.data = memory_.allocate(rows * blocks * kQ8BlockSize);
+      packed.scales = memory_.allocate(rows * blocks * 4);
+      auto* quants = reinterpret_cast<int8_t*>(packed.data.data());
+      auto* scales = reinterpret_cast<float*>(packed.scales.data());
+      for (int64_t b = 0; b < rows * blocks; ++b) {
+        const int64_t row = b / blocks, begin = b % blocks * kQ8BlockSize;
+        const float* block = values.data() + row * width + begin;
+        scales[b] = f16_to_f32(
+            quantize_weight_block(block, std::min(kQ8BlockSize, width - begin), quants + b * kQ8BlockSize));
+      }
       return packed;
     }
     packed.data = memory_.allocate(weight.shape.size() * 2);

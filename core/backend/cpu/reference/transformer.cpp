@@ -2,8 +2,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <vector>
 
 #include "core/backend/cpu/reference/reference_queue.h"
+#include "core/backend/q8_0.h"
 
 namespace volley {
 
@@ -63,7 +65,48 @@ void ReferenceQueue::layer_norm(const LayerNormArgs& args) {
   }
 }
 
+namespace {
+
+// Row `n` of a q8_0 weight times a row: block by block, an exact integer sum times both scales, added by one
+// multiply-add.
+float multiply_q8_0(const LinearWeight& weight, int64_t n, std::span<const int8_t> quants,
+                    std::span<const float> scales) {
+  const auto blocks = static_cast<int64_t>(scales.size());
+  const auto* weights = reinterpret_cast<const int8_t*>(weight.data.data()) + n * blocks * kQ8BlockSize;
+  const auto* weight_scales = reinterpret_cast<const float*>(weight.scales.data()) + n * blocks;
+  float sum = 0.0f;
+  for (int64_t b = 0; b < blocks; ++b) {
+    int32_t dot = 0;
+    for (int64_t k = b * kQ8BlockSize; k < (b + 1) * kQ8BlockSize; ++k) dot += weights[k] * quants[k];
+    sum = std::fma(static_cast<float>(dot), weight_scales[b] * scales[b], sum);
+  }
+  return sum;
+}
+
+void linear_q8_0(const LinearArgs& args) {
+  const int64_t in = args.weight.in_features, out = args.weight.out_features;
+  const int64_t blocks = (in + kQ8BlockSize - 1) / kQ8BlockSize;
+  std::vector<int8_t> quants(static_cast<size_t>(blocks * kQ8BlockSize));
+  std::vector<float> scales(static_cast<size_t>(blocks));
+  for (int64_t r = 0; r < args.out.size() / out; ++r) {
+    for (int64_t b = 0; b < blocks; ++b) {
+      scales[b] =
+          quantize_row_block(args.x.data + r * in + b * kQ8BlockSize,
+                             std::min(kQ8BlockSize, in - b * kQ8BlockSize), quants.data() + b * kQ8BlockSize);
+    }
+    for (int64_t n = 0; n < out; ++n) {
+      float sum = multiply_q8_0(args.weight, n, quants, scales);
+      if (args.bias.data != nullptr) sum += args.bias.data[n];
+      float& y = args.out.data[r * out + n];
+      y = args.accumulate == Accumulate::kAdd ? y + sum : sum;
+    }
+  }
+}
+
+}  // namespace
+
 void ReferenceQueue::linear(const LinearArgs& args) {
+  if (args.weight.type == WeightType::kQ8_0) return linear_q8_0(args);
   const int64_t in = args.weight.in_features;
   const int64_t out = args.weight.out_features;
   const int64_t rows = args.out.size() / out;

@@ -1,0 +1,149 @@
+// Products by the dot-product instructions of AVX-512: VDPBF16PS for bf16, VPDPBUSD for q8_0.
+#include "core/backend/cpu/grouped_products.h"
+
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/backend/cpu/packed_weight.h"
+
+#define VOLLEY_AVX512 \
+  __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx512vnni,f16c,fma")))
+
+namespace volley {
+namespace {
+
+// Rows of a block: their sums stay in registers beside the weight's.
+constexpr int64_t kBlockRows = 8;
+
+VOLLEY_AVX512 inline __m512i broadcast_word(const void* place) {
+  int32_t word;
+  std::memcpy(&word, place, sizeof(word));
+  return _mm512_set1_epi32(word);
+}
+
+template <int kRows, int kGroups>
+VOLLEY_AVX512 void multiply_bf16_block(const GroupedProductArgs& args, int64_t row, int64_t group) {
+  const int64_t group_bytes = args.segments * args.segment_depth * kGroupColumns * 2;
+  const std::byte* panel = args.panels + group * group_bytes;
+  const auto* x = static_cast<const uint16_t*>(args.x) + row * args.row_stride;
+  __m512 sums[kRows][kGroups];
+  for (auto& sum : sums) {
+    for (auto& s : sum) s = _mm512_setzero_ps();
+  }
+  for (int64_t s = 0; s < args.segments; ++s) {
+    const uint16_t* from = x + args.offsets[s];
+    for (int64_t k = 0; k < args.segment_depth; k += 2, panel += 64) {
+      __m512bh weights[kGroups];
+      for (int g = 0; g < kGroups; ++g) {
+        weights[g] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(panel + g * group_bytes));
+      }
+      for (int r = 0; r < kRows; ++r) {
+        const auto pair = reinterpret_cast<__m512bh>(broadcast_word(from + r * args.row_stride + k));
+        for (int g = 0; g < kGroups; ++g) sums[r][g] = _mm512_dpbf16_ps(sums[r][g], pair, weights[g]);
+      }
+    }
+  }
+  for (int r = 0; r < kRows; ++r) {
+    for (int g = 0; g < kGroups; ++g) {
+      _mm512_storeu_ps(args.out + ((row + r) * args.groups + group + g) * kGroupColumns, sums[r][g]);
+    }
+  }
+}
+
+template <int kRows>
+VOLLEY_AVX512 void multiply_bf16_rows(const GroupedProductArgs& args, int64_t row) {
+  constexpr int kGroups = kRows == 1 ? 4 : 2;  // several sums in flight
+  int64_t group = 0;
+  for (; group + kGroups <= args.groups; group += kGroups)
+    multiply_bf16_block<kRows, kGroups>(args, row, group);
+  for (; group < args.groups; ++group) multiply_bf16_block<kRows, 1>(args, row, group);
+}
+
+// VPDPBUSD takes unsigned rows, which are the quants + 128; 128 times the block's weights comes off again.
+template <int kRows>
+VOLLEY_AVX512 void multiply_q8_0_group(const GroupedProductArgs& args, int64_t row, int64_t group) {
+  const int64_t blocks = args.segment_depth / kDepthStep;
+  const auto* x = static_cast<const uint8_t*>(args.x) + row * args.row_stride;
+  const float* row_scales = args.row_scales + row * blocks;
+  const std::byte* panel = args.panels + group * blocks * kDepthStep * kGroupColumns;
+  const uint16_t* scales = args.scales + group * blocks * kGroupColumns;
+  const __m512i bias = _mm512_set1_epi8(static_cast<char>(0x80));
+  __m512 sums[kRows];
+  for (auto& sum : sums) sum = _mm512_setzero_ps();
+  for (int64_t b = 0; b < blocks; ++b, panel += 512, scales += kGroupColumns) {
+    __m512i quants[8];
+    __m512i surplus = _mm512_setzero_si512();
+    for (int q = 0; q < 8; ++q) {
+      quants[q] = _mm512_loadu_si512(panel + q * 64);
+      surplus = _mm512_dpbusd_epi32(surplus, bias, quants[q]);
+    }
+    const __m512 weight_scale = _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(scales)));
+    const __m512i start = _mm512_sub_epi32(_mm512_setzero_si512(), surplus);
+    for (int r = 0; r < kRows; ++r) {
+      const uint8_t* from = x + r * args.row_stride + b * kDepthStep;
+      __m512i dot = start, other = _mm512_setzero_si512();
+      for (int q = 0; q < 8; q += 2) {
+        dot = _mm512_dpbusd_epi32(dot, broadcast_word(from + q * 4), quants[q]);
+        other = _mm512_dpbusd_epi32(other, broadcast_word(from + q * 4 + 4), quants[q + 1]);
+      }
+      dot = _mm512_add_epi32(dot, other);
+      const __m512 scale = _mm512_mul_ps(weight_scale, _mm512_set1_ps(row_scales[r * blocks + b]));
+      sums[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), scale, sums[r]);
+    }
+  }
+  for (int r = 0; r < kRows; ++r) {
+    _mm512_storeu_ps(args.out + ((row + r) * args.groups + group) * kGroupColumns, sums[r]);
+  }
+}
+
+template <int kRows>
+VOLLEY_AVX512 void multiply_q8_0_rows(const GroupedProductArgs& args, int64_t row) {
+  for (int64_t group = 0; group < args.groups; ++group) multiply_q8_0_group<kRows>(args, row, group);
+}
+
+class Avx512Products : public GroupedProducts {
+ public:
+  std::string_view name() const override { return "avx512"; }
+  RowFormat row_format(WeightType type) const override {
+    return type == WeightType::kBF16 ? RowFormat::kBF16 : RowFormat::kBiased8;
+  }
+  void multiply_bf16(const GroupedProductArgs& args) const override {
+    int64_t r = 0;
+    for (; r + kBlockRows <= args.rows; r += kBlockRows) multiply_bf16_rows<kBlockRows>(args, r);
+    for (; r + 2 <= args.rows; r += 2) multiply_bf16_rows<2>(args, r);
+    for (; r < args.rows; ++r) multiply_bf16_rows<1>(args, r);
+  }
+  void multiply_q8_0(const GroupedProductArgs& args) const override {
+    int64_t r = 0;
+    for (; r + kBlockRows <= args.rows; r += kBlockRows) multiply_q8_0_rows<kBlockRows>(args, r);
+    for (; r + 2 <= args.rows; r += 2) multiply_q8_0_rows<2>(args, r);
+    for (; r < args.rows; ++r) multiply_q8_0_rows<1>(args, r);
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<const GroupedProducts> make_avx512_products() {
+  const bool there = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                     __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+                     __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni");
+  return there ? std::make_unique<Avx512Products>() : nullptr;
+}
+
+}  // namespace volley
+
+#else
+
+namespace volley {
+
+std::unique_ptr<const GroupedProducts> make_avx512_products() {
+  return nullptr;
+}
+
+}  // namespace volley
+
+#endif

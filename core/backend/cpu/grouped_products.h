@@ -1,0 +1,79 @@
+#pragma once
+
+// Kernels that multiply rows with the groups of a packed bf16 or q8_0 weight (packed_weight.h).
+//
+// Every kernel adds an output element's products up in one fixed order, whatever rows are computed with it:
+//   bf16   pairs of the depth, from first to last, segment after segment;
+//   q8_0   blocks of 32: an exact integer sum, times (weight scale * row scale), added by one multiply-add.
+//          All q8_0 kernels give the same bits.
+
+#include <cstdint>
+#include <memory>
+#include <string_view>
+
+#include "core/backend/operations.h"
+
+namespace volley {
+
+// How a kernel reads its rows.
+enum class RowFormat : uint8_t {
+  kRoundedF32,    // f32 holding values rounded to bf16
+  kBF16,          // two bytes each
+  kSigned8,       // q8_0 quants
+  kBiased8,       // q8_0 quants + 128, unsigned
+  kInterleaved16  // q8_0 quants as i16, each four of the depth in the order 0, 2, 1, 3
+};
+
+constexpr int64_t row_element_bytes(RowFormat format) {
+  switch (format) {
+    case RowFormat::kRoundedF32:
+      return 4;
+    case RowFormat::kBF16:
+    case RowFormat::kInterleaved16:
+      return 2;
+    case RowFormat::kSigned8:
+    case RowFormat::kBiased8:
+      return 1;
+  }
+  return 0;
+}
+
+// Rows of one call at most. Memory of a row's format and its scales is readable up to a multiple of
+// kRowTile rows; what is there beyond `rows` does not matter.
+inline constexpr int64_t kSliceRows = 64;
+inline constexpr int64_t kRowTile = 16;
+
+// out[r, c] = sum over the segments s and the depth k of a segment of x[r * row_stride + offsets[s] + k] *
+// w[c, s * segment_depth + k]. A plain product has one segment; a convolution has one for each tap.
+struct GroupedProductArgs {
+  int64_t rows = 0;
+  const void* x = nullptr;           // in the kernel's format for the weight's type
+  int64_t row_stride = 0;            // elements
+  const int64_t* offsets = nullptr;  // [segments], elements
+  int64_t segments = 1;
+  int64_t segment_depth = 0;          // a multiple of 32
+  const float* row_scales = nullptr;  // q8_0: [rows, depth / 32]; one segment only
+  const std::byte* panels = nullptr;  // of the first group
+  const uint16_t* scales = nullptr;   // q8_0: of the first group
+  int64_t groups = 0;
+  float* out = nullptr;  // [rows, groups * 16], overwritten
+};
+
+class GroupedProducts {
+ public:
+  virtual ~GroupedProducts() = default;
+  virtual std::string_view name() const = 0;
+  virtual RowFormat row_format(WeightType type) const = 0;
+  // Any number of threads may call these at the same time.
+  virtual void multiply_bf16(const GroupedProductArgs& args) const = 0;
+  virtual void multiply_q8_0(const GroupedProductArgs& args) const = 0;
+};
+
+// Vector kernels for any processor.
+std::unique_ptr<const GroupedProducts> make_vector_products();
+// AVX-512 with its bf16 and 8-bit dot products; null where the processor lacks them.
+std::unique_ptr<const GroupedProducts> make_avx512_products();
+// AMX tiles; null where processor or system lacks them.
+std::unique_ptr<const GroupedProducts> make_amx_products();
+
+}  // namespace volley

@@ -1,0 +1,116 @@
+#include "core/backend/cpu/packed_weight.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "core/backend/cpu/elementwise.h"
+#include "core/backend/cpu/parallel.h"
+#include "core/backend/q8_0.h"
+#include "core/io/convert.h"
+
+namespace volley {
+namespace {
+
+// Values [begin, begin + count) of a row of the weight.
+void read_values(const HostView& weight, int64_t begin, int64_t count, float* out) {
+  const HostView part{weight.data + begin * dtype_size(weight.dtype), weight.dtype, {count}};
+  copy_to_f32(part, out);
+}
+
+// Writes 32 values of a feature into its group's panel.
+void place_bf16(const float* values, int64_t depth, int64_t column, std::byte* group) {
+  std::array<uint16_t, kDepthStep> rounded;
+  convert_to_bf16(values, kDepthStep, rounded.data());
+  for (int64_t k = 0; k < kDepthStep; k += 2) {
+    std::memcpy(group + ((depth + k) / 2 * kGroupColumns + column) * 4, rounded.data() + k, 4);
+  }
+}
+
+void place_quants(const int8_t* quants, int64_t depth, int64_t column, std::byte* group) {
+  for (int64_t k = 0; k < kDepthStep; k += 4) {
+    std::memcpy(group + ((depth + k) / 4 * kGroupColumns + column) * 4, quants + k, 4);
+  }
+}
+
+LinearWeight allocate_packed(int64_t out_features, int64_t in_features, WeightType type,
+                             const HostMemory& memory) {
+  const PackedExtents extents(out_features, in_features, type);
+  LinearWeight packed{.type = type, .out_features = out_features, .in_features = in_features};
+  packed.data = memory.allocate(extents.panel_bytes());
+  if (type == WeightType::kQ8_0) packed.scales = memory.allocate(extents.scale_bytes());
+  return packed;
+}
+
+// Calls body(group, first feature, features of the group) for all groups, on all threads.
+template <typename Body>
+void for_each_group(const PackedExtents& extents, int64_t out_features, ThreadPool& threads,
+                    const Body& body) {
+  const double guess = static_cast<double>(extents.groups * extents.depth * kGroupColumns);
+  share_items(threads, extents.groups, guess, [&](int64_t group) {
+    const int64_t first = group * kGroupColumns;
+    body(group, first, std::min(kGroupColumns, out_features - first));
+  });
+}
+
+}  // namespace
+
+LinearWeight pack_weight(const HostView& weight, WeightType type, const HostMemory& memory,
+                         ThreadPool& threads) {
+  VOLLEY_ASSERT(weight.shape.rank() == 2 && type != WeightType::kF32);
+  const int64_t out_features = weight.shape[0], in_features = weight.shape[1];
+  const PackedExtents extents(out_features, in_features, type);
+  LinearWeight packed = allocate_packed(out_features, in_features, type, memory);
+  auto* scales = reinterpret_cast<uint16_t*>(packed.scales.data());
+  for_each_group(extents, out_features, threads, [&](int64_t group, int64_t first, int64_t count) {
+    std::byte* panel = packed.data.data() + group * extents.group_bytes();
+    for (int64_t c = 0; c < kGroupColumns; ++c) {
+      for (int64_t k = 0; k < extents.depth; k += kDepthStep) {
+        std::array<float, kDepthStep> values{};
+        if (c < count) {
+          read_values(weight, (first + c) * in_features + k, std::min(kDepthStep, in_features - k),
+                      values.data());
+        }
+        if (type == WeightType::kBF16) {
+          place_bf16(values.data(), k, c, panel);
+        } else {
+          std::array<int8_t, kDepthStep> quants;
+          scales[group * extents.group_scales() + k / kDepthStep * kGroupColumns + c] =
+              quantize_weight_block(values.data(), kDepthStep, quants.data());
+          place_quants(quants.data(), k, c, panel);
+        }
+      }
+    }
+  });
+  return packed;
+}
+
+LinearWeight pack_quantized(const HostView& quants, const HostView& scales, const HostMemory& memory,
+                            ThreadPool& threads) {
+  VOLLEY_ASSERT(quants.shape.rank() == 2 && quants.shape[1] % kDepthStep == 0);
+  VOLLEY_ASSERT(scales.shape == Shape({quants.shape[0], quants.shape[1] / kDepthStep}));
+  const int64_t out_features = quants.shape[0], in_features = quants.shape[1];
+  const PackedExtents extents(out_features, in_features, WeightType::kQ8_0);
+  LinearWeight packed = allocate_packed(out_features, in_features, WeightType::kQ8_0, memory);
+  auto* packed_scales = reinterpret_cast<uint16_t*>(packed.scales.data());
+  const int64_t blocks = in_features / kDepthStep;
+  for_each_group(extents, out_features, threads, [&](int64_t group, int64_t first, int64_t count) {
+    std::byte* panel = packed.data.data() + group * extents.group_bytes();
+    uint16_t* group_scales = packed_scales + group * extents.group_scales();
+    for (int64_t c = 0; c < kGroupColumns; ++c) {
+      for (int64_t b = 0; b < blocks; ++b) {
+        std::array<int8_t, kDepthStep> block{};
+        uint16_t scale = 0;
+        if (c < count) {
+          std::memcpy(block.data(), quants.data + (first + c) * in_features + b * kDepthStep, kDepthStep);
+          std::memcpy(&scale, scales.data + ((first + c) * blocks + b) * 2, 2);
+        }
+        place_quants(block.data(), b * kDepthStep, c, panel);
+        group_scales[b * kGroupColumns + c] = scale;
+      }
+    }
+  });
+  return packed;
+}
+
+}  // namespace volley

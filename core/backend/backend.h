@@ -74,8 +74,9 @@ class Backend {
 
   // Packs `weight`, [out_features, in_features] in any float type, for products with storage `type`.
   virtual LinearWeight pack_linear(const HostView& weight, WeightType type) const = 0;
-  // Packs a convolution's weight [out, in, kh, kw] and bias [out] (f32; empty shape: zeros).
-  virtual ConvWeight pack_conv(const HostView& weight, const HostView& bias) const = 0;
+  // Packs a convolution's weight [out, in, kh, kw] and bias [out] (data null: zeros), both of any float type,
+  // for storage f32 or bf16.
+  virtual ConvWeight pack_conv(const HostView& weight, const HostView& bias, WeightType type) const = 0;
 };
 
 // `device`: "cpu", "cpu-reference" ("auto" picks cpu). threads: 0 = physical cores. Throws Error kUsage for

@@ -33,10 +33,11 @@ struct LinearWeight {
 };
 
 // A convolution's weight [out_channels, in_channels, kernel_h, kernel_w], packed, and its bias
-// [out_channels].
+// [out_channels]. Storage is f32 or bf16; with bf16 the pixels are rounded too.
 struct ConvWeight {
   Buffer data;
   Buffer bias;
+  WeightType type = WeightType::kF32;
   int64_t out_channels = 0;
   int64_t in_channels = 0;
   int64_t kernel_h = 0;

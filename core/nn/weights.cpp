@@ -98,7 +98,9 @@ ConvWeight WeightLoader::conv1d(const std::string& name, int64_t out, int64_t in
 ConvWeight WeightLoader::conv_as(const std::string& name, Shape stored, Shape used) {
   const std::vector<float> weight = values(name + ".weight", stored);
   const std::vector<float> bias = values(name + ".bias", {used[0]});
-  return backend_.pack_conv(host_view(weight, used), host_view(bias, {used[0]}));
+  // Convolutions have no q8_0: bf16 is the nearest.
+  const WeightType type = type_ == WeightType::kQ8_0 ? WeightType::kBF16 : type_;
+  return backend_.pack_conv(host_view(weight, used), host_view(bias, {used[0]}), type);
 }
 
 void WeightLoader::ignore(std::string_view prefix) {

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <vector>
 
+#include "core/backend/cpu/convolution_band.h"
 #include "core/backend/cpu/convolution_kernels.h"
 #include "core/backend/cpu/elementwise.h"
 #include "core/backend/cpu/parallel.h"
@@ -19,29 +20,12 @@ int64_t round_up(int64_t value, int64_t multiple) {
   return divide_up(value, multiple) * multiple;
 }
 
-// A band of output rows. Its input is copied into planes with the padding written out, one set of planes for
-// each phase of the stride: plane (py, px) holds the pixels (y * stride_h + py, x * stride_w + px). In such a
-// plane the pixels that a tap reads for neighbouring outputs are neighbours, and an output row ends where the
-// next begins, save for the columns of the kernel's width that are computed and thrown away.
-struct Band {
-  Band(const Conv2dArgs& a, int64_t band_rows) : args(a), rows(band_rows) {
-    const ConvWeight& w = args.weight;
-    out_width = args.out.shape[3];
-    plane_width = out_width + (w.kernel_w - 1) / args.stride_w;
-    plane_rows = rows + (w.kernel_h - 1) / args.stride_h;
-    phases_w = std::min(args.stride_w, w.kernel_w);
-    phases_h = std::min(args.stride_h, w.kernel_h);
-    positions = (rows - 1) * plane_width + out_width;
+// A band with its input in planes of one channel each.
+struct Band : ConvolutionBand {
+  Band(const Conv2dArgs& a, int64_t band_rows) : ConvolutionBand(a, band_rows) {
     // The last vectors read past the last position, in every plane into the next one.
-    input_size = w.in_channels * phases_h * phases_w * plane_rows * plane_width + 8 * kPositionPadding;
+    input_size = args.weight.in_channels * phases() * plane_size() + 8 * kPositionPadding;
     out_stride = round_up(positions, kPositionPadding) + 8 * kPositionPadding;
-  }
-
-  // Where tap (c, ky, kx) reads for output position 0.
-  int64_t offset(int64_t c, int64_t ky, int64_t kx) const {
-    const int64_t phase = (ky % args.stride_h) * phases_w + kx % args.stride_w;
-    return ((c * phases_h * phases_w + phase) * plane_rows + ky / args.stride_h) * plane_width +
-           kx / args.stride_w;
   }
 
   // Copies the band that begins at output row `first` of picture `n`.
@@ -79,37 +63,35 @@ struct Band {
     std::fill(out + end, out + plane_width, 0.0f);
   }
 
-  const Conv2dArgs& args;
-  int64_t rows = 0;
-  int64_t out_width = 0, plane_width = 0, plane_rows = 0, phases_h = 0, phases_w = 0;
-  int64_t positions = 0;  // of one output channel, thrown-away columns included
   int64_t input_size = 0, out_stride = 0;
 };
 
-// Rows of a band: its input stays in the second-level cache, and a lone picture still gives every thread
-// some.
-int64_t band_rows(const Conv2dArgs& args) {
-  constexpr int64_t kBandFloats = 256 * 1024;
-  const int64_t halo = (args.weight.kernel_h - 1) / args.stride_h;
-  const int64_t row_floats = Band(args, 1).input_size / std::max<int64_t>(1, 1 + halo);
-  return std::clamp<int64_t>(kBandFloats / std::max<int64_t>(1, row_floats) - halo, 1, args.out.shape[2]);
-}
-
 }  // namespace
 
-// Packed: [ceil(out / kChannelTile), in * kh * kw, kChannelTile], and the bias padded alike.
-ConvWeight pack_convolution(const HostView& weight, const HostView& bias, const HostMemory& memory) {
+ConvWeight describe_convolution(const HostView& weight, const HostView& bias, const HostMemory& memory) {
   VOLLEY_ASSERT(weight.shape.rank() == 4);
+  const int64_t channels = weight.shape[0], padded = round_up(channels, kChannelTile);
+  ConvWeight described{.bias = memory.allocate(padded * 4),
+                       .out_channels = channels,
+                       .in_channels = weight.shape[1],
+                       .kernel_h = weight.shape[2],
+                       .kernel_w = weight.shape[3]};
+  auto* values = reinterpret_cast<float*>(described.bias.data());
+  std::fill(values, values + padded, 0.0f);
+  if (bias.data != nullptr) {
+    VOLLEY_ASSERT(bias.shape.size() == channels);
+    copy_to_f32(bias, values);
+  }
+  return described;
+}
+
+// Packed: [ceil(out / kChannelTile), in * kh * kw, kChannelTile].
+ConvWeight pack_convolution(const HostView& weight, const HostView& bias, const HostMemory& memory) {
+  ConvWeight packed = describe_convolution(weight, bias, memory);
   const std::vector<float> values = to_f32(weight);
-  const int64_t channels = weight.shape[0];
-  const int64_t taps = weight.shape[1] * weight.shape[2] * weight.shape[3];
-  const int64_t padded = round_up(channels, kChannelTile);
-  ConvWeight packed{.data = memory.allocate(padded * taps * 4),
-                    .bias = memory.allocate(padded * 4),
-                    .out_channels = channels,
-                    .in_channels = weight.shape[1],
-                    .kernel_h = weight.shape[2],
-                    .kernel_w = weight.shape[3]};
+  const int64_t channels = packed.out_channels, padded = round_up(channels, kChannelTile);
+  const int64_t taps = packed.in_channels * packed.kernel_h * packed.kernel_w;
+  packed.data = memory.allocate(padded * taps * 4);
   auto* data = reinterpret_cast<float*>(packed.data.data());
   for (int64_t o = 0; o < padded; ++o) {
     for (int64_t k = 0; k < taps; ++k) {
@@ -117,26 +99,17 @@ ConvWeight pack_convolution(const HostView& weight, const HostView& bias, const 
           o < channels ? values[o * taps + k] : 0.0f;
     }
   }
-  auto* bias_data = reinterpret_cast<float*>(packed.bias.data());
-  std::fill(bias_data, bias_data + padded, 0.0f);
-  if (bias.data != nullptr) {
-    const std::vector<float> bias_values = to_f32(bias);
-    VOLLEY_ASSERT(static_cast<int64_t>(bias_values.size()) == channels);
-    std::copy(bias_values.begin(), bias_values.end(), bias_data);
-  }
   return packed;
 }
 
 void run_convolution(const Conv2dArgs& args, ThreadPool& threads, ScratchPool& scratch) {
   const ConvWeight& w = args.weight;
   const int64_t batch = args.x.shape[0], out_h = args.out.shape[2], out_w = args.out.shape[3];
-  VOLLEY_ASSERT(args.x.shape[1] == w.in_channels && args.out.shape[1] == w.out_channels);
-  VOLLEY_ASSERT(out_h == (args.x.shape[2] + args.pad_top + args.pad_bottom - w.kernel_h) / args.stride_h + 1);
-  VOLLEY_ASSERT(out_w == (args.x.shape[3] + args.pad_left + args.pad_right - w.kernel_w) / args.stride_w + 1);
+  assert_convolution(args);
   if (batch == 0 || out_h <= 0 || out_w <= 0) return;
 
   const int64_t taps = w.in_channels * w.kernel_h * w.kernel_w;
-  const int64_t rows = band_rows(args);
+  const int64_t rows = band_rows(args, w.in_channels, 4);
   const int64_t bands = divide_up(out_h, rows);
   const int64_t tiles = divide_up(w.out_channels, kChannelTile);
   const int64_t shares = std::clamp<int64_t>(divide_up(2 * threads.threads(), batch * bands), 1, tiles);
@@ -153,7 +126,8 @@ void run_convolution(const Conv2dArgs& args, ThreadPool& threads, ScratchPool& s
     int64_t tap = 0;
     for (int64_t c = 0; c < w.in_channels; ++c) {
       for (int64_t ky = 0; ky < w.kernel_h; ++ky) {
-        for (int64_t kx = 0; kx < w.kernel_w; ++kx) offsets[tap++] = band.offset(c, ky, kx);
+        for (int64_t kx = 0; kx < w.kernel_w; ++kx)
+          offsets[tap++] = c * band.phases() * band.plane_size() + band.offset(ky, kx);
       }
     }
     for (int64_t tile = tiles * share / shares; tile < tiles * (share + 1) / shares; ++tile) {

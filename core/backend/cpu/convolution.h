@@ -6,6 +6,10 @@
 
 namespace volley {
 
+// The extents of a convolution's weight and its bias, padded with zeros to a multiple of 16; no data yet.
+ConvWeight describe_convolution(const HostView& weight, const HostView& bias, const HostMemory& memory);
+
+// f32 convolutions.
 ConvWeight pack_convolution(const HostView& weight, const HostView& bias, const HostMemory& memory);
 
 // Every output element is one chain of multiply-adds over (input channel, kernel row, kernel column), so its

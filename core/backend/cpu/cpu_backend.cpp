@@ -5,6 +5,7 @@
 
 #include "core/backend/cpu/convolution.h"
 #include "core/backend/cpu/cpu_queue.h"
+#include "core/backend/cpu/grouped_convolution.h"
 
 namespace volley {
 namespace {
@@ -35,8 +36,11 @@ class CpuBackend : public Backend {
   LinearWeight pack_linear(const HostView& weight, WeightType type) const override {
     return device_->products.pack(weight, type, device_->memory, device_->threads);
   }
-  ConvWeight pack_conv(const HostView& weight, const HostView& bias) const override {
-    return pack_convolution(weight, bias, device_->memory);
+  ConvWeight pack_conv(const HostView& weight, const HostView& bias, WeightType type) const override {
+    VOLLEY_ASSERT(type != WeightType::kQ8_0);
+    return type == WeightType::kF32
+               ? pack_convolution(weight, bias, device_->memory)
+               : pack_grouped_convolution(weight, bias, device_->memory, device_->threads);
   }
 
  private:

@@ -6,6 +6,7 @@
 #include "core/backend/cpu/attention.h"
 #include "core/backend/cpu/convolution.h"
 #include "core/backend/cpu/elementwise.h"
+#include "core/backend/cpu/grouped_convolution.h"
 #include "core/backend/cpu/parallel.h"
 #include "core/backend/visible_keys.h"
 
@@ -179,7 +180,14 @@ void CpuQueue::copy_page(const CopyPageArgs& args) {
 }
 
 void CpuQueue::conv2d(const Conv2dArgs& args) {
-  run_convolution(args, threads_, scratch_);
+  if (args.weight.type == WeightType::kF32) {
+    run_convolution(args, threads_, scratch_);
+  } else {
+    run_grouped_convolution({.convolution = args,
+                             .products = device_->products.grouped(),
+                             .threads = threads_,
+                             .scratch = scratch_});
+  }
 }
 
 void CpuQueue::group_norm(const GroupNormArgs& args) {

@@ -105,6 +105,60 @@ void quantize_row(const QuantizeRowArgs& args) {
   }
 }
 
+// Bits of 16 values of a channel, rounded to bf16, in the upper halves of words.
+HWY_INLINE void round_pixels(const float* x, int64_t stride, int64_t count, uint32_t* words) {
+  constexpr int64_t kPixels = 16;
+  float values[kPixels] = {};
+  if (stride == 1 && count == kPixels) {
+    std::memcpy(values, x, sizeof(values));
+  } else {
+    for (int64_t i = 0; i < count; ++i) values[i] = x[i * stride];
+  }
+  const hn::CappedTag<float, kPixels> d;
+  const hn::RebindToUnsigned<decltype(d)> du;
+  for (int64_t i = 0; i < kPixels; i += static_cast<int64_t>(hn::Lanes(d))) {
+    hn::StoreU(bf16_bits(d, hn::LoadU(d, values + i)), du, words + i);
+  }
+}
+
+void interleave_channels(const InterleaveChannelsArgs& args) {
+  constexpr int64_t kPixels = 16;
+  for (int64_t begin = 0; begin < args.pixels; begin += kPixels) {
+    const int64_t count = std::min(kPixels, args.pixels - begin);
+    for (int64_t c = 0; c < args.padded_channels; c += 2) {
+      uint32_t pair[2][kPixels] = {};
+      for (int64_t i = 0; i < 2 && c + i < args.channels; ++i) {
+        round_pixels(args.planes + (c + i) * args.plane_stride + begin * args.pixel_stride, args.pixel_stride,
+                     count, pair[i]);
+      }
+      if (args.format == RowFormat::kBF16) {
+        auto* out = reinterpret_cast<uint16_t*>(args.out) + begin * args.padded_channels + c;
+        for (int64_t i = 0; i < kPixels; ++i) pair[0][i] = (pair[0][i] >> 16) | (pair[1][i] & 0xffff0000u);
+        for (int64_t i = 0; i < count; ++i) std::memcpy(out + i * args.padded_channels, &pair[0][i], 4);
+      } else {
+        auto* out = reinterpret_cast<uint32_t*>(args.out) + begin * args.padded_channels + c;
+        for (int64_t i = 0; i < count; ++i) {
+          out[i * args.padded_channels] = pair[0][i] & 0xffff0000u;
+          out[i * args.padded_channels + 1] = pair[1][i] & 0xffff0000u;
+        }
+      }
+    }
+  }
+}
+
+void scatter_channels(const ScatterChannelsArgs& args) {
+  for (int64_t c = 0; c < args.channels; ++c) {
+    const float* tile = args.tile + c;
+    float* out = args.out + c * args.plane_stride;
+    const float bias = args.bias[c];
+    if (args.accumulate == Accumulate::kAdd) {
+      for (int64_t i = 0; i < args.pixels; ++i) out[i] += tile[i * args.tile_stride] + bias;
+    } else {
+      for (int64_t i = 0; i < args.pixels; ++i) out[i] = tile[i * args.tile_stride] + bias;
+    }
+  }
+}
+
 void store_tile(const StoreTileArgs& args) {
   for (int64_t r = 0; r < args.rows; ++r) {
     const float* tile = args.tile + r * args.tile_stride;
@@ -268,6 +322,8 @@ namespace volley {
 HWY_EXPORT(convert_to_bf16);
 HWY_EXPORT(round_to_bf16);
 HWY_EXPORT(quantize_row);
+HWY_EXPORT(interleave_channels);
+HWY_EXPORT(scatter_channels);
 HWY_EXPORT(store_tile);
 HWY_EXPORT(activate);
 HWY_EXPORT(silu_mul);
@@ -286,6 +342,12 @@ void round_to_bf16(const float* x, int64_t count, float* out) {
 }
 void quantize_row(const QuantizeRowArgs& args) {
   HWY_DYNAMIC_DISPATCH(quantize_row)(args);
+}
+void interleave_channels(const InterleaveChannelsArgs& args) {
+  HWY_DYNAMIC_DISPATCH(interleave_channels)(args);
+}
+void scatter_channels(const ScatterChannelsArgs& args) {
+  HWY_DYNAMIC_DISPATCH(scatter_channels)(args);
 }
 void store_tile(const StoreTileArgs& args) {
   HWY_DYNAMIC_DISPATCH(store_tile)(args);

@@ -80,12 +80,23 @@ const Convolution kConvolutions[] = {
     {.channels = 96, .out_channels = 5, .height = 40, .width = 128},
 };
 
-std::vector<float> convolve(const Backend& backend, const Convolution& c, int64_t pictures,
-                            std::span<const float> x, std::span<const float> before, Accumulate accumulate) {
+constexpr std::array<WeightType, 2> kStorages{WeightType::kF32, WeightType::kBF16};
+
+struct ConvolveArgs {
+  Convolution convolution;
+  WeightType type = WeightType::kF32;
+  int64_t pictures = 0;
+  std::span<const float> x;
+  std::span<const float> before;
+  Accumulate accumulate = Accumulate::kAssign;
+};
+std::vector<float> convolve(const Backend& backend, const ConvolveArgs& args) {
+  const auto& [c, type, pictures, x, before, accumulate] = args;
   const auto w = normal_numbers(c.out_channels * c.channels * c.kernel_h * c.kernel_w, 11);
   const auto b = normal_numbers(c.out_channels, 12);
-  const ConvWeight weight = backend.pack_conv(
-      host_view(w, {c.out_channels, c.channels, c.kernel_h, c.kernel_w}), host_view(b, {c.out_channels}));
+  const ConvWeight weight =
+      backend.pack_conv(host_view(w, {c.out_channels, c.channels, c.kernel_h, c.kernel_w}),
+                        host_view(b, {c.out_channels}), type);
   const Guarded<float> source(backend, {pictures, c.channels, c.height, c.width}, x);
   const Guarded<float> out(backend, {pictures, c.out_channels, c.out_h(), c.out_w()}, before);
   auto queue = backend.make_queue();
@@ -113,9 +124,13 @@ TEST(ConvolutionTest, AgreesWithTheReference) {
     const auto before = normal_numbers(pictures * c.out_channels * c.out_h() * c.out_w(), 2);
     const auto w = normal_numbers(c.out_channels * c.channels * c.kernel_h * c.kernel_w, 11);
     const int64_t taps = c.channels * c.kernel_h * c.kernel_w;
-    for (const Accumulate accumulate : {Accumulate::kAssign, Accumulate::kAdd}) {
-      const auto expected = convolve(*reference, c, pictures, x, before, accumulate);
-      const auto result = convolve(*tested, c, pictures, x, before, accumulate);
+    for (const auto& [type, accumulate] : {std::pair(WeightType::kF32, Accumulate::kAssign),
+                                           {WeightType::kF32, Accumulate::kAdd},
+                                           {WeightType::kBF16, Accumulate::kAssign},
+                                           {WeightType::kBF16, Accumulate::kAdd}}) {
+      const ConvolveArgs args{c, type, pictures, x, before, accumulate};
+      const auto expected = convolve(*reference, args);
+      const auto result = convolve(*tested, args);
       for (size_t i = 0; i < result.size(); ++i) {
         const int64_t o = static_cast<int64_t>(i) / (c.out_h() * c.out_w()) % c.out_channels;
         // Cauchy: sum |x w| <= |w of the channel| * |x of the window|, and a window of `taps` normal numbers
@@ -123,9 +138,11 @@ TEST(ConvolutionTest, AgreesWithTheReference) {
         double norm = 0.0;
         for (int64_t k = 0; k < taps; ++k) norm += double{w[o * taps + k]} * w[o * taps + k];
         const double window = 3.0 * std::sqrt(static_cast<double>(taps)) + 6.0;
-        const double bound = static_cast<double>(2 * taps + 6) * kUnit * (std::sqrt(norm) * window + 10.0);
-        ASSERT_NEAR(result[i], expected[i], bound)
-            << "element " << i << " of " << c.channels << " to " << c.out_channels;
+        // bf16 factors are up to 2^-8 larger than what they were rounded from.
+        const double bound =
+            1.01 * static_cast<double>(2 * taps + 6) * kUnit * (std::sqrt(norm) * window + 10.0);
+        ASSERT_NEAR(result[i], expected[i], bound) << "element " << i << " type " << static_cast<int>(type)
+                                                   << " of " << c.channels << " to " << c.out_channels;
       }
     }
   }
@@ -138,16 +155,18 @@ TEST(ConvolutionTest, APictureKeepsItsBitsInEveryBatch) {
     const auto x = normal_numbers(pictures * size, 1);
     const auto before = normal_numbers(pictures * out_size, 2);
     for (const int64_t threads : {1, 2, 3, 8}) {
-      const auto backend = cpu(threads);
-      const auto batch = convolve(*backend, c, pictures, x, before, Accumulate::kAdd);
-      const auto lone = cpu(9 - threads);
-      for (int64_t n = 0; n < pictures; ++n) {
-        const auto single = convolve(*lone, c, 1, std::span(x).subspan(n * size, size),
-                                     std::span(before).subspan(n * out_size, out_size), Accumulate::kAdd);
-        ASSERT_EQ(first_difference(std::span<const float>(single),
-                                   std::span(batch).subspan(n * out_size, out_size).first(out_size)),
-                  -1)
-            << "picture " << n << " threads " << threads;
+      const auto backend = cpu(threads), lone = cpu(9 - threads);
+      for (const WeightType type : kStorages) {
+        const auto batch = convolve(*backend, {c, type, pictures, x, before, Accumulate::kAdd});
+        for (int64_t n = 0; n < pictures; ++n) {
+          const auto single =
+              convolve(*lone, {c, type, 1, std::span(x).subspan(n * size, size),
+                               std::span(before).subspan(n * out_size, out_size), Accumulate::kAdd});
+          ASSERT_EQ(first_difference(std::span<const float>(single),
+                                     std::span(batch).subspan(n * out_size, out_size).first(out_size)),
+                    -1)
+              << "picture " << n << " threads " << threads << " type " << static_cast<int>(type);
+        }
       }
     }
   }

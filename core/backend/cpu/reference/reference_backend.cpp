@@ -49,13 +49,18 @@ class ReferenceBackend : public Backend {
     return packed;
   }
 
-  ConvWeight pack_conv(const HostView& weight, const HostView& bias) const override {
+  ConvWeight pack_conv(const HostView& weight, const HostView& bias, WeightType type) const override {
     VOLLEY_ASSERT(weight.shape.rank() == 4);
     const int64_t out_channels = weight.shape[0];
     std::vector<float> bias_values(static_cast<size_t>(out_channels), 0.0f);
     if (bias.data != nullptr) bias_values = to_f32(bias);
-    return {.data = copy(to_f32(weight)),
+    std::vector<float> values = to_f32(weight);
+    if (type == WeightType::kBF16) {
+      for (float& value : values) value = bf16_to_f32(f32_to_bf16(value));
+    }
+    return {.data = copy(values),
             .bias = copy(bias_values),
+            .type = type,
             .out_channels = out_channels,
             .in_channels = weight.shape[1],
             .kernel_h = weight.shape[2],

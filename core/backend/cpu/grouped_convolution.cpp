@@ -1,0 +1,168 @@
+#include "core/backend/cpu/grouped_convolution.h"
+
+#include <algorithm>
+#include <array>
+#include <vector>
+
+#include "core/backend/cpu/convolution.h"
+#include "core/backend/cpu/convolution_band.h"
+#include "core/backend/cpu/elementwise.h"
+#include "core/backend/cpu/packed_weight.h"
+#include "core/backend/cpu/parallel.h"
+#include "core/io/convert.h"
+
+namespace volley {
+namespace {
+
+int64_t divide_up(int64_t value, int64_t divisor) {
+  return (value + divisor - 1) / divisor;
+}
+
+int64_t padded_channels(const ConvWeight& weight) {
+  return divide_up(weight.in_channels, kDepthStep) * kDepthStep;
+}
+
+// Pixels of a band with their channels side by side, as a kernel reads its rows: bf16, or f32 rounded to it.
+class PixelPlanes {
+ public:
+  PixelPlanes(const ConvolutionBand& band, RowFormat format, std::byte* memory)
+      : band_(band), format_(format), channels_(padded_channels(band.args.weight)), memory_(memory) {}
+
+  static int64_t bytes(const ConvolutionBand& band, RowFormat format) {
+    return band.phases() * band.plane_size() * padded_channels(band.args.weight) * row_element_bytes(format);
+  }
+
+  // Copies the band that begins at output row `first` of picture `n`.
+  void copy_input(int64_t n, int64_t first) const {
+    const Conv2dArgs& args = band_.args;
+    int64_t row = 0;
+    for (int64_t py = 0; py < band_.phases_h; ++py) {
+      for (int64_t px = 0; px < band_.phases_w; ++px) {
+        for (int64_t r = 0; r < band_.plane_rows; ++r, ++row) {
+          const int64_t y = (first + r) * args.stride_h + py - args.pad_top;
+          copy_row(n, y, px - args.pad_left, memory_ + row * band_.plane_width * pixel_bytes());
+        }
+      }
+    }
+  }
+
+ private:
+  int64_t pixel_bytes() const { return channels_ * row_element_bytes(format_); }
+
+  // Pixel i = pixel (y, start + i * stride_w) of the picture, zero outside it.
+  void copy_row(int64_t n, int64_t y, int64_t start, std::byte* out) const {
+    const Conv2dArgs& args = band_.args;
+    const int64_t height = args.x.shape[2], width = args.x.shape[3], stride = args.stride_w;
+    int64_t begin = 0, end = 0;
+    if (y >= 0 && y < height) {
+      begin = std::min(band_.plane_width, start < 0 ? divide_up(-start, stride) : 0);
+      end = std::clamp(start < width ? divide_up(width - start, stride) : 0, begin, band_.plane_width);
+    }
+    std::fill(out, out + begin * pixel_bytes(), std::byte{0});
+    std::fill(out + end * pixel_bytes(), out + band_.plane_width * pixel_bytes(), std::byte{0});
+    if (begin == end) return;
+    const int64_t from = (n * args.x.shape[1] * height + y) * width + start + begin * stride;
+    interleave_channels({.planes = args.x.data + from,
+                         .plane_stride = height * width,
+                         .channels = args.x.shape[1],
+                         .padded_channels = channels_,
+                         .pixels = end - begin,
+                         .pixel_stride = stride,
+                         .format = format_,
+                         .out = out + begin * pixel_bytes()});
+  }
+
+  const ConvolutionBand& band_;
+  RowFormat format_;
+  int64_t channels_;
+  std::byte* memory_;
+};
+
+}  // namespace
+
+ConvWeight pack_grouped_convolution(const HostView& weight, const HostView& bias, const HostMemory& memory,
+                                    ThreadPool& threads) {
+  VOLLEY_ASSERT(weight.shape.rank() == 4);
+  ConvWeight packed = describe_convolution(weight, bias, memory);
+  packed.type = WeightType::kBF16;
+  const std::vector<float> values = to_f32(weight);
+  const int64_t taps = packed.kernel_h * packed.kernel_w, channels = padded_channels(packed);
+  std::vector<float> ordered(static_cast<size_t>(packed.out_channels * taps * channels), 0.0f);
+  for (int64_t o = 0; o < packed.out_channels; ++o) {
+    for (int64_t c = 0; c < packed.in_channels; ++c) {
+      for (int64_t t = 0; t < taps; ++t) {
+        ordered[(o * taps + t) * channels + c] = values[(o * packed.in_channels + c) * taps + t];
+      }
+    }
+  }
+  const HostView view{reinterpret_cast<const std::byte*>(ordered.data()),
+                      DType::kF32,
+                      {packed.out_channels, taps * channels}};
+  packed.data = pack_weight(view, WeightType::kBF16, memory, threads).data;
+  return packed;
+}
+
+void run_grouped_convolution(const GroupedConvolutionArgs& call) {
+  const Conv2dArgs& args = call.convolution;
+  const ConvWeight& w = args.weight;
+  assert_convolution(args);
+  const int64_t batch = args.x.shape[0], out_h = args.out.shape[2], out_w = args.out.shape[3];
+  if (batch == 0 || out_h <= 0 || out_w <= 0) return;
+
+  const RowFormat format = call.products.row_format(WeightType::kBF16);
+  const int64_t channels = padded_channels(w), taps = w.kernel_h * w.kernel_w;
+  const PackedExtents extents(w.out_channels, taps * channels, WeightType::kBF16);
+  const int64_t rows = band_rows(args, channels, row_element_bytes(format));
+  const int64_t bands = divide_up(out_h, rows);
+  const int64_t shares =
+      std::clamp<int64_t>(divide_up(4 * call.threads.threads(), batch * bands), 1, extents.groups);
+  const double guess = static_cast<double>(batch * out_h * out_w * w.out_channels * taps * channels) / 300.0;
+  share_items(call.threads, batch * bands * shares, guess, [&](int64_t item) {
+    const int64_t share = item % shares, n = item / shares / bands;
+    const int64_t first = item / shares % bands * rows;
+    const int64_t group = extents.groups * share / shares;
+    const int64_t groups = extents.groups * (share + 1) / shares - group;
+    const ConvolutionBand band(args, std::min(rows, out_h - first));
+    const int64_t plane_bytes = PixelPlanes::bytes(band, format);
+    const auto work = call.scratch.take(plane_bytes + kSliceRows * groups * kGroupColumns * 4 + taps * 8);
+    std::byte* pixels = work.as<std::byte>();
+    float* tile = reinterpret_cast<float*>(pixels + plane_bytes);
+    auto* offsets = reinterpret_cast<int64_t*>(tile + kSliceRows * groups * kGroupColumns);
+    PixelPlanes(band, format, pixels).copy_input(n, first);
+    for (int64_t t = 0; t < taps; ++t) {
+      offsets[t] = band.offset(t / w.kernel_w, t % w.kernel_w) * channels;
+    }
+    for (int64_t begin = 0; begin < band.positions; begin += kSliceRows) {
+      const int64_t count = std::min(kSliceRows, band.positions - begin);
+      call.products.multiply_bf16({.rows = count,
+                                   .x = pixels + begin * channels * row_element_bytes(format),
+                                   .row_stride = channels,
+                                   .offsets = offsets,
+                                   .segments = taps,
+                                   .segment_depth = channels,
+                                   .panels = w.data.data() + group * extents.group_bytes(),
+                                   .groups = groups,
+                                   .out = tile});
+      // Runs of positions of one output row.
+      for (int64_t position = begin; position < begin + count;) {
+        const int64_t y = position / band.plane_width, x = position % band.plane_width;
+        const int64_t run = std::min(band.plane_width - x, begin + count - position);
+        const int64_t kept = std::clamp<int64_t>(out_w - x, 0, run);
+        const int64_t o = group * kGroupColumns;
+        if (kept > 0) {
+          scatter_channels({.tile = tile + (position - begin) * groups * kGroupColumns,
+                            .tile_stride = groups * kGroupColumns,
+                            .pixels = kept,
+                            .channels = std::min(groups * kGroupColumns, w.out_channels - o),
+                            .bias = reinterpret_cast<const float*>(w.bias.data()) + o,
+                            .accumulate = args.accumulate,
+                            .out = args.out.data + ((n * w.out_channels + o) * out_h + first + y) * out_w + x,
+                            .plane_stride = out_h * out_w});
+        }
+        position += run;
+      }
+    }
+  });
+}
+
+}  // namespace volley

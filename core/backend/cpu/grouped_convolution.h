@@ -1,0 +1,26 @@
+#pragma once
+
+#include "core/backend/cpu/grouped_products.h"
+#include "core/backend/cpu/scratch_pool.h"
+#include "core/backend/operations.h"
+#include "core/base/thread_pool.h"
+
+namespace volley {
+
+// Convolutions with bf16 weights, as products of pixels with the groups of a packed weight
+// (packed_weight.h): its depth is the kernel's taps in row-major order, and in each the input channels,
+// padded to a multiple of 32.
+ConvWeight pack_grouped_convolution(const HostView& weight, const HostView& bias, const HostMemory& memory,
+                                    ThreadPool& threads);
+
+// Every output element is one chain of additions over its taps, so its bits depend neither on the other
+// pictures nor on how the work is cut.
+struct GroupedConvolutionArgs {
+  const Conv2dArgs& convolution;
+  const GroupedProducts& products;
+  ThreadPool& threads;
+  ScratchPool& scratch;
+};
+void run_grouped_convolution(const GroupedConvolutionArgs& args);
+
+}  // namespace volley

@@ -5,16 +5,6 @@
 #include "core/base/error.h"
 
 namespace volley::image {
-namespace {
-
-// A weight's tensor, or the quants that stand for it: both have its shape.
-const HostView* find_stored(const WeightSource& source, const std::string& name) {
-  const HostView* view = source.find(name);
-  return view != nullptr ? view : source.find(name + ".quants");
-}
-
-}  // namespace
-
 int64_t grid_side(int64_t cells, const std::string& path) {
   int64_t side = 0;
   while (side * side < cells) ++side;
@@ -58,18 +48,18 @@ int64_t published_head_count(const TransformerSize& size, const std::string& pat
 
 int64_t count_blocks(const WeightSource& source, const std::string& prefix, const std::string& suffix) {
   int64_t count = 0;
-  while (find_stored(source, prefix + std::to_string(count) + suffix) != nullptr) ++count;
+  while (stored_shape(source, prefix + std::to_string(count) + suffix)) ++count;
   return count;
 }
 
 Shape require_shape(const WeightSource& source, const std::string& name, int64_t rank) {
-  const HostView* view = find_stored(source, name);
-  if (view == nullptr) throw Error(source.path() + ": tensor " + name + ": missing");
-  if (view->shape.rank() != rank) {
+  const auto shape = stored_shape(source, name);
+  if (!shape) throw Error(source.path() + ": tensor " + name + ": missing");
+  if (shape->rank() != rank) {
     throw Error(source.path() + ": tensor " + name + ": expected " + std::to_string(rank) +
-                " dimensions, found " + view->shape.to_string());
+                " dimensions, found " + shape->to_string());
   }
-  return view->shape;
+  return *shape;
 }
 
 }  // namespace volley::image

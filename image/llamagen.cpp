@@ -54,12 +54,10 @@ LlamaGen::Layer LlamaGen::load_layer(WeightLoader& loader, const std::string& pr
   const auto [heads, kv_heads, width] = attention_;
   const int64_t dim = config_.dim, q_rows = heads * width, kv_rows = kv_heads * width;
   // Rows of wqkv: all of q, all of k, all of v.
-  const std::vector<float> wqkv =
-      loader.values(prefix + "attention.wqkv.weight", {q_rows + 2 * kv_rows, dim});
   const auto rows = [&](int64_t begin, int64_t count) {
-    const auto part =
-        std::span(wqkv).subspan(static_cast<size_t>(begin * dim), static_cast<size_t>(count * dim));
-    return Linear{.weight = loader.linear(part, count, dim)};
+    return Linear{.weight = loader.linear_rows(prefix + "attention.wqkv.weight",
+                                               {.rows = q_rows + 2 * kv_rows, .begin = begin, .count = count},
+                                               dim)};
   };
   const int64_t ffn = loader.shape(prefix + "feed_forward.w1.weight")[0];
   return {.attention_norm = load_rms_norm(loader, prefix + "attention_norm", dim, config_.norm_eps),

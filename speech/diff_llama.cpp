@@ -65,12 +65,13 @@ SelfAttention DiffLlama::load_attention(WeightLoader& loader, const std::string&
 // Rows of kv_proj: all of k, all of v.
 CrossAttention DiffLlama::load_cross_attention(WeightLoader& loader, const std::string& prefix) const {
   const int64_t dim = config_.n_embd, memory = config_.memory_width;
-  const std::vector<float> kv = loader.values(prefix + "kv_proj.weight", {2 * dim, memory});
-  const std::span<const float> rows(kv);
-  const auto half = static_cast<size_t>(dim * memory);
+  const auto half = [&](int64_t begin) {
+    return Linear{.weight = loader.linear_rows(prefix + "kv_proj.weight",
+                                               {.rows = 2 * dim, .begin = begin, .count = dim}, memory)};
+  };
   return {.q = load_linear(loader, prefix + "q_proj", dim, dim),
-          .k = {.weight = loader.linear(rows.first(half), dim, memory)},
-          .v = {.weight = loader.linear(rows.last(half), dim, memory)},
+          .k = half(0),
+          .v = half(dim),
           .out = load_linear(loader, prefix + "proj", dim, dim)};
 }
 

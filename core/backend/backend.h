@@ -56,6 +56,12 @@ struct DeviceInfo {
   bool has_bf16 = false;    // products on bf16 weights run natively
 };
 
+// A packed weight's planes in host memory (core/nn/packed_weights.h); `scales` only with q8_0.
+struct PackedPlanes {
+  HostView panels;
+  HostView scales;
+};
+
 // A device: its memory, its weight layouts, its queues. Const after construction and shareable between
 // threads.
 class Backend {
@@ -72,11 +78,35 @@ class Backend {
   virtual int64_t allocated_bytes() const = 0;
   virtual int64_t peak_bytes() const = 0;
 
-  // Packs `weight`, [out_features, in_features] in any float type, for products with storage `type`.
+  // Packs `weight`, [out_features, in_features] in any float type, for products with storage `type`. Throws
+  // Error if a value is not finite.
   virtual LinearWeight pack_linear(const HostView& weight, WeightType type) const = 0;
+  // The same for q8_0 planes as they are: quants i8 [out, in], scales f16 [out, in / 32].
+  virtual LinearWeight pack_quantized(const HostView& quants, const HostView& scales) const = 0;
   // Packs a convolution's weight [out, in, kh, kw] and bias [out] (data null: zeros), both of any float type,
-  // for storage f32 or bf16.
+  // for storage f32 or bf16. Throws Error if a value is not finite.
   virtual ConvWeight pack_conv(const HostView& weight, const HostView& bias, WeightType type) const = 0;
+
+  // Name and version of the layout in which bf16 and q8_0 weights lie; empty where none is written to files.
+  virtual std::string_view packed_layout() const = 0;
+  // Planes of a packed bf16 or q8_0 weight, in its memory.
+  virtual PackedPlanes packed_planes(const LinearWeight& weight) const = 0;
+  // A weight [out_features, in_features] of planes in that layout. They are used where they lie if `owner`,
+  // which keeps them alive, is given and they are aligned, else copied. Throws Error saying what does not
+  // fit.
+  struct MapLinearArgs {
+    PackedPlanes planes;
+    WeightType type = WeightType::kBF16;
+    int64_t out_features = 0;
+    int64_t in_features = 0;
+    std::shared_ptr<const void> owner;
+  };
+  virtual LinearWeight map_linear(const MapLinearArgs& args) const = 0;
+  // A bf16 convolution's weight as the product's that it is packed as, and back: `shape` is [out, in, kh,
+  // kw].
+  virtual LinearWeight conv_as_linear(const ConvWeight& weight) const = 0;
+  virtual ConvWeight conv_from_linear(const LinearWeight& weight, const HostView& bias,
+                                      const Shape& shape) const = 0;
 };
 
 // `device`: "cpu", "cpu-reference" ("auto" picks cpu). threads: 0 = physical cores. Throws Error kUsage for

@@ -168,7 +168,9 @@ Result<SafetensorsIndex> parse_safetensors(std::span<const std::byte> file) {
 }
 
 SafetensorsFile::SafetensorsFile(MappedFile file, SafetensorsIndex index, std::string path)
-    : file_(std::move(file)), index_(std::move(index)), path_(std::move(path)) {}
+    : file_(std::make_shared<const MappedFile>(std::move(file))),
+      index_(std::move(index)),
+      path_(std::move(path)) {}
 
 Result<std::unique_ptr<SafetensorsFile>> SafetensorsFile::open(const std::string& path) {
   Result<MappedFile> file = MappedFile::open(path);

@@ -31,12 +31,13 @@ class SafetensorsFile : public WeightSource {
 
   const std::vector<NamedTensor>& tensors() const override { return index_.tensors; }
   const std::string& path() const override { return path_; }
-  const std::map<std::string, std::string>& metadata() const { return index_.metadata; }
+  std::shared_ptr<const void> owner() const override { return file_; }
+  const std::map<std::string, std::string>& metadata() const override { return index_.metadata; }
 
  private:
   SafetensorsFile(MappedFile file, SafetensorsIndex index, std::string path);
 
-  MappedFile file_;
+  std::shared_ptr<const MappedFile> file_;
   SafetensorsIndex index_;
   std::string path_;
 };
@@ -60,8 +61,9 @@ class ShardedSafetensors : public WeightSource {
 };
 
 // Writes a file that parse_safetensors and the official reader accept: beside `path`, renamed when whole.
-// Tensors are laid out by falling element size, then name, so that each lies aligned. Throws Error naming
-// the path for names that repeat, are not UTF-8 or are "__metadata__", and for what the system refuses.
+// Tensors of whole cache lines (64 bytes) come first, aligned to them; then by falling element size, so that
+// each lies aligned to its elements. Throws Error naming the path for names that repeat, are not UTF-8 or are
+// "__metadata__", and for what the system refuses.
 void write_safetensors(const std::string& path, std::span<const NamedTensor> tensors,
                        const std::map<std::string, std::string>& metadata = {});
 

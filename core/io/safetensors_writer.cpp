@@ -1,5 +1,5 @@
 #include <algorithm>
-#include <utility>
+#include <tuple>
 
 #include "core/io/atomic_file.h"
 #include "core/io/byte_reader.h"
@@ -11,6 +11,8 @@ namespace volley {
 namespace {
 
 using nlohmann::json;
+
+constexpr int64_t kCacheLine = 64;
 
 std::string safetensors_dtype(DType dtype) {
   std::string name(dtype_name(dtype));
@@ -29,7 +31,8 @@ void write_safetensors(const std::string& path, std::span<const NamedTensor> ten
   std::vector<const NamedTensor*> order;
   for (const NamedTensor& tensor : tensors) order.push_back(&tensor);
   std::ranges::sort(order, {}, [](const NamedTensor* tensor) {
-    return std::pair(-dtype_size(tensor->view.dtype), std::string_view(tensor->name));
+    return std::tuple(tensor->view.bytes() % kCacheLine != 0, -dtype_size(tensor->view.dtype),
+                      std::string_view(tensor->name));
   });
 
   json header = json::object();
@@ -52,7 +55,8 @@ void write_safetensors(const std::string& path, std::span<const NamedTensor> ten
     offset += view.bytes();
   }
   std::string text = header.dump();
-  text.append((8 - text.size() % 8) % 8, ' ');  // the data begins at a multiple of 8
+  constexpr size_t kLengthBytes = 8;
+  while ((kLengthBytes + text.size()) % kCacheLine != 0) text += ' ';
   const uint64_t length = text.size();
 
   AtomicFile file(path);

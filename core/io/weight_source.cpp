@@ -10,4 +10,9 @@ const HostView* WeightSource::find(std::string_view name) const {
   return found != all.end() && found->name == name ? &found->view : nullptr;
 }
 
+const std::map<std::string, std::string>& WeightSource::metadata() const {
+  static const std::map<std::string, std::string> kNone;
+  return kNone;
+}
+
 }  // namespace volley

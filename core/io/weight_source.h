@@ -1,5 +1,7 @@
 #pragma once
 
+#include <map>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,6 +24,10 @@ class WeightSource {
   virtual const std::vector<NamedTensor>& tensors() const = 0;
   // Path as the user gave it, for messages.
   virtual const std::string& path() const = 0;
+  // Keeps the bytes of all views alive; null where they live only as long as the source.
+  virtual std::shared_ptr<const void> owner() const { return nullptr; }
+  // What the file says of itself, by key.
+  virtual const std::map<std::string, std::string>& metadata() const;
   // Null if the checkpoint has no tensor of that name.
   const HostView* find(std::string_view name) const;
 };

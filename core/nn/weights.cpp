@@ -6,6 +6,7 @@
 
 #include "core/base/error.h"
 #include "core/io/convert.h"
+#include "core/io/untrusted_text.h"
 
 namespace volley {
 namespace {
@@ -29,13 +30,13 @@ void WeightLoader::require_finite(std::string_view name, std::span<const float> 
 }
 
 bool WeightLoader::has(std::string_view name) const {
-  return source_.find(name) != nullptr || source_.find(std::string(name) + ".quants") != nullptr;
+  return stored_shape(source_, name).has_value();
 }
 
 Shape WeightLoader::shape(std::string_view name) const {
-  if (const HostView* view = source_.find(name)) return view->shape;
-  if (const HostView* view = source_.find(std::string(name) + ".quants")) return view->shape;
-  fail(name, "missing");
+  const auto shape = stored_shape(source_, name);
+  if (!shape) fail(name, "missing");
+  return *shape;
 }
 
 const HostView& WeightLoader::find(const std::string& name, const Shape& shape) {
@@ -48,31 +49,122 @@ const HostView& WeightLoader::find(const std::string& name, const Shape& shape) 
   return *view;
 }
 
-std::vector<float> WeightLoader::values(const std::string& name, Shape shape) {
-  const HostView* quants = source_.find(name + ".quants");
-  if (source_.find(name) != nullptr || quants == nullptr) {
-    const HostView& view = find(name, shape);
-    const bool is_float = view.dtype == DType::kF32 || view.dtype == DType::kF16 ||
-                          view.dtype == DType::kBF16 || view.dtype == DType::kF64;
-    if (!is_float) fail(name, "expected a float type, found " + std::string(dtype_name(view.dtype)));
-    std::vector<float> found = to_f32(view);
-    require_finite(name, found);
-    return found;
-  }
+const HostView& WeightLoader::find_floats(const std::string& name, const Shape& shape) {
+  const HostView& view = find(name, shape);
+  const bool is_float = view.dtype == DType::kF32 || view.dtype == DType::kF16 ||
+                        view.dtype == DType::kBF16 || view.dtype == DType::kF64;
+  if (!is_float) fail(name, "expected a float type, found " + std::string(dtype_name(view.dtype)));
+  return view;
+}
+
+std::optional<PackedPlanes> WeightLoader::find_quantized(const std::string& name, const Shape& shape) {
+  if (source_.find(name) != nullptr || source_.find(name + ".quants") == nullptr) return std::nullopt;
   if (shape.rank() != 2 || shape[1] % kQ8BlockSize != 0) fail(name, "cannot be stored in blocks of 32");
-  const HostView& quant_view = find(name + ".quants", shape);
-  const HostView& scale_view = find(name + ".scales", {shape[0], shape[1] / kQ8BlockSize});
-  if (quant_view.dtype != DType::kI8) fail(name + ".quants", "expected i8");
-  std::vector<float> found = dequantize_q8_0(quant_view, scale_view);
+  const HostView& quants = find(name + ".quants", shape);
+  const HostView& scales = find(name + ".scales", {shape[0], shape[1] / kQ8BlockSize});
+  if (quants.dtype != DType::kI8) fail(name + ".quants", "expected i8");
+  if (scales.dtype != DType::kF16) fail(name + ".scales", "expected f16");
+  return PackedPlanes{quants, scales};
+}
+
+std::vector<float> WeightLoader::values(const std::string& name, Shape shape) {
+  std::vector<float> found;
+  if (const auto planes = find_quantized(name, shape)) {
+    found = dequantize_q8_0(planes->panels, planes->scales);
+  } else {
+    found = to_f32(find_floats(name, shape));
+  }
   require_finite(name, found);
+  if (writer_ != nullptr) writer_->add_floats(name, shape, found);
   return found;
 }
 
+std::optional<LinearWeight> WeightLoader::find_mapped(const std::string& name, WeightType type, int64_t out,
+                                                      int64_t in) {
+  const auto packed = find_packed(source_, name);
+  if (!packed) return std::nullopt;
+  const auto layout = source_.metadata().find(std::string(kPackedLayoutKey));
+  if (layout == source_.metadata().end() || layout->second != backend_.packed_layout()) {
+    fail(name, "packed for another device or version (" +
+                   (layout == source_.metadata().end() ? "no layout stated" : quote(layout->second)) + ", " +
+                   backend_.info().name + " reads " + quote(backend_.packed_layout()) + ")");
+  }
+  if (packed->type != type) {
+    const auto name_of = [](WeightType t) {
+      return t == WeightType::kBF16 ? "bf16" : t == WeightType::kQ8_0 ? "q8_0" : "f32";
+    };
+    fail(name, std::string("packed as ") + name_of(packed->type) + ", asked for " + name_of(type));
+  }
+  if (packed->shape != Shape({out, in})) {
+    fail(name, "expected shape " + Shape({out, in}).to_string() + ", found " + packed->shape.to_string());
+  }
+  used_.insert(packed->names.begin(), packed->names.end());
+  try {
+    return backend_.map_linear({.planes = packed->planes,
+                                .type = type,
+                                .out_features = out,
+                                .in_features = in,
+                                .owner = source_.owner()});
+  } catch (const Error& error) {
+    fail(name, error.what());
+  }
+}
+
+LinearWeight WeightLoader::pack(const std::string& name, const HostView& view) const {
+  if (view.dtype == DType::kF64) {  // no backend packs it
+    const std::vector<float> values = to_f32(view);
+    return pack(name, host_view(values, view.shape));
+  }
+  try {
+    return backend_.pack_linear(view, type_);
+  } catch (const Error& error) {
+    const int64_t index = first_non_finite(view);
+    if (index < 0) throw;
+    require_finite(name, to_f32(view));
+    throw;
+  }
+}
+
+void WeightLoader::record(const std::string& name, const LinearWeight& weight) const {
+  if (writer_ != nullptr) writer_->add_packed(name, weight);
+}
+
 LinearWeight WeightLoader::linear(const std::string& name, int64_t out, int64_t in) {
-  return linear(values(name, {out, in}), out, in);
+  return linear_rows(name, {.rows = out, .count = out}, in);
+}
+
+LinearWeight WeightLoader::linear_rows(const std::string& name, const RowRange& range, int64_t in) {
+  const auto& [rows, begin, count] = range;
+  VOLLEY_ASSERT(begin >= 0 && begin + count <= rows);
+  // A part is packed under a name of its own.
+  const std::string packed_name = count == rows ? name : name + ".rows." + std::to_string(begin);
+  if (auto mapped = find_mapped(packed_name, type_, count, in)) {
+    record(packed_name, *mapped);
+    return *mapped;
+  }
+  const auto part = [&](const HostView& view) {
+    const int64_t row_bytes = view.bytes() / rows;
+    return HostView{view.data + begin * row_bytes, view.dtype, {count, view.shape[1]}};
+  };
+  LinearWeight weight;
+  if (const auto planes = find_quantized(name, {rows, in})) {
+    const PackedPlanes wanted{part(planes->panels), part(planes->scales)};
+    if (type_ == WeightType::kQ8_0) {
+      if (first_non_finite(wanted.scales) >= 0) fail(name + ".scales", "a value is not finite");
+      weight = backend_.pack_quantized(wanted.panels, wanted.scales);
+    } else {
+      const std::vector<float> values = dequantize_q8_0(wanted.panels, wanted.scales);
+      weight = pack(name, host_view(values, {count, in}));
+    }
+  } else {
+    weight = pack(name, part(find_floats(name, {rows, in})));
+  }
+  record(packed_name, weight);
+  return weight;
 }
 
 LinearWeight WeightLoader::linear(std::span<const float> values, int64_t out, int64_t in) const {
+  if (writer_ != nullptr) throw Error(source_.path() + ": a model of this kind has no packed form");
   return backend_.pack_linear(host_view(values, {out, in}), type_);
 }
 
@@ -96,11 +188,25 @@ ConvWeight WeightLoader::conv1d(const std::string& name, int64_t out, int64_t in
 }
 
 ConvWeight WeightLoader::conv_as(const std::string& name, Shape stored, Shape used) {
-  const std::vector<float> weight = values(name + ".weight", stored);
-  const std::vector<float> bias = values(name + ".bias", {used[0]});
   // Convolutions have no q8_0: bf16 is the nearest.
   const WeightType type = type_ == WeightType::kQ8_0 ? WeightType::kBF16 : type_;
-  return backend_.pack_conv(host_view(weight, used), host_view(bias, {used[0]}), type);
+  const std::vector<float> bias = values(name + ".bias", {used[0]});
+  const HostView bias_view = host_view(bias, {used[0]});
+  if (const auto packed = stored_shape(source_, name + ".weight"); packed && packed->rank() == 2) {
+    if (const auto mapped = find_mapped(name + ".weight", type, (*packed)[0], (*packed)[1])) {
+      record(name + ".weight", *mapped);
+      try {
+        return backend_.conv_from_linear(*mapped, bias_view, used);
+      } catch (const Error& error) {
+        fail(name + ".weight", error.what());
+      }
+    }
+  }
+  const HostView& view = find_floats(name + ".weight", stored);
+  if (first_non_finite(view) >= 0) require_finite(name + ".weight", to_f32(view));
+  ConvWeight conv = backend_.pack_conv({view.data, view.dtype, used}, bias_view, type);
+  if (writer_ != nullptr) writer_->add_packed(name + ".weight", backend_.conv_as_linear(conv));
+  return conv;
 }
 
 void WeightLoader::ignore(std::string_view prefix) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -8,6 +9,7 @@
 
 #include "core/backend/backend.h"
 #include "core/io/weight_source.h"
+#include "core/nn/packed_weights.h"
 
 namespace volley {
 
@@ -21,13 +23,15 @@ struct Weight {
 
 // Takes the tensors of a checkpoint by name, checks their shapes and packs them for a backend. Any float type
 // is accepted, and q8_0 planes: a weight NAME stored as NAME.quants [N, K] i8 and NAME.scales [N, K / 32]
-// f16.
+// f16. Weights that are packed already (packed_weights.h) are mapped; they must be of the asked storage.
 //
 // Every method throws Error naming the file, the tensor, what was expected and what is there.
 class WeightLoader {
  public:
-  WeightLoader(const WeightSource& source, const Backend& backend, WeightType type)
-      : source_(source), backend_(backend), type_(type) {}
+  // `writer`, if given, takes everything that is loaded.
+  WeightLoader(const WeightSource& source, const Backend& backend, WeightType type,
+               PackedWriter* writer = nullptr)
+      : source_(source), backend_(backend), type_(type), writer_(writer) {}
 
   bool has(std::string_view name) const;
   // Shape of a tensor that must exist.
@@ -35,7 +39,14 @@ class WeightLoader {
 
   // A product's weight [out, in].
   LinearWeight linear(const std::string& name, int64_t out, int64_t in);
-  // The same from host values (rows re-ordered by the model, say).
+  // Rows [begin, begin + count) of a weight [rows, in] as a weight of their own.
+  struct RowRange {
+    int64_t rows = 0;
+    int64_t begin = 0;
+    int64_t count = 0;
+  };
+  LinearWeight linear_rows(const std::string& name, const RowRange& range, int64_t in);
+  // A weight of host values (rows re-ordered by the model, say). It cannot be written to a packed file.
   LinearWeight linear(std::span<const float> values, int64_t out, int64_t in) const;
   // A vector or table, f32.
   Weight tensor(const std::string& name, Shape shape);
@@ -58,11 +69,20 @@ class WeightLoader {
   [[noreturn]] void fail(std::string_view name, const std::string& fault) const;
   void require_finite(std::string_view name, std::span<const float> found) const;
   const HostView& find(const std::string& name, const Shape& shape);
+  const HostView& find_floats(const std::string& name, const Shape& shape);
+  // q8_0 planes as a checkpoint has them: quants and scales.
+  std::optional<PackedPlanes> find_quantized(const std::string& name, const Shape& shape);
   ConvWeight conv_as(const std::string& name, Shape stored, Shape used);
+  // Packs what `view` shows of tensor `name`.
+  LinearWeight pack(const std::string& name, const HostView& view) const;
+  // The packed weight of that name, if there is one, of shape [out, in].
+  std::optional<LinearWeight> find_mapped(const std::string& name, WeightType type, int64_t out, int64_t in);
+  void record(const std::string& name, const LinearWeight& weight) const;
 
   const WeightSource& source_;
   const Backend& backend_;
   WeightType type_;
+  PackedWriter* writer_;
   std::set<std::string, std::less<>> used_;
   std::vector<std::string> ignored_;
 };

@@ -68,14 +68,14 @@ struct Band : ConvolutionBand {
 
 }  // namespace
 
-ConvWeight describe_convolution(const HostView& weight, const HostView& bias, const HostMemory& memory) {
-  VOLLEY_ASSERT(weight.shape.rank() == 4);
-  const int64_t channels = weight.shape[0], padded = round_up(channels, kChannelTile);
+ConvWeight describe_convolution(const Shape& shape, const HostView& bias, const HostMemory& memory) {
+  VOLLEY_ASSERT(shape.rank() == 4);
+  const int64_t channels = shape[0], padded = round_up(channels, kChannelTile);
   ConvWeight described{.bias = memory.allocate(padded * 4),
                        .out_channels = channels,
-                       .in_channels = weight.shape[1],
-                       .kernel_h = weight.shape[2],
-                       .kernel_w = weight.shape[3]};
+                       .in_channels = shape[1],
+                       .kernel_h = shape[2],
+                       .kernel_w = shape[3]};
   auto* values = reinterpret_cast<float*>(described.bias.data());
   std::fill(values, values + padded, 0.0f);
   if (bias.data != nullptr) {
@@ -87,7 +87,7 @@ ConvWeight describe_convolution(const HostView& weight, const HostView& bias, co
 
 // Packed: [ceil(out / kChannelTile), in * kh * kw, kChannelTile].
 ConvWeight pack_convolution(const HostView& weight, const HostView& bias, const HostMemory& memory) {
-  ConvWeight packed = describe_convolution(weight, bias, memory);
+  ConvWeight packed = describe_convolution(weight.shape, bias, memory);
   const std::vector<float> values = to_f32(weight);
   const int64_t channels = packed.out_channels, padded = round_up(channels, kChannelTile);
   const int64_t taps = packed.in_channels * packed.kernel_h * packed.kernel_w;

@@ -6,8 +6,8 @@
 
 namespace volley {
 
-// The extents of a convolution's weight and its bias, padded with zeros to a multiple of 16; no data yet.
-ConvWeight describe_convolution(const HostView& weight, const HostView& bias, const HostMemory& memory);
+// The extents of a convolution's weight [out, in, kh, kw] and its bias, padded with zeros; no data yet.
+ConvWeight describe_convolution(const Shape& shape, const HostView& bias, const HostMemory& memory);
 
 // f32 convolutions.
 ConvWeight pack_convolution(const HostView& weight, const HostView& bias, const HostMemory& memory);

@@ -6,6 +6,7 @@
 #include "core/backend/cpu/convolution.h"
 #include "core/backend/cpu/cpu_queue.h"
 #include "core/backend/cpu/grouped_convolution.h"
+#include "core/backend/cpu/packed_weight.h"
 
 namespace volley {
 namespace {
@@ -35,6 +36,21 @@ class CpuBackend : public Backend {
   int64_t peak_bytes() const override { return device_->memory.peak_bytes(); }
   LinearWeight pack_linear(const HostView& weight, WeightType type) const override {
     return device_->products.pack(weight, type, device_->memory, device_->threads);
+  }
+  LinearWeight pack_quantized(const HostView& quants, const HostView& scales) const override {
+    return volley::pack_quantized(quants, scales, device_->memory, device_->threads);
+  }
+  std::string_view packed_layout() const override { return kPackedLayout; }
+  PackedPlanes packed_planes(const LinearWeight& weight) const override { return planes_of(weight); }
+  LinearWeight map_linear(const MapLinearArgs& args) const override {
+    return map_weight(args, device_->memory);
+  }
+  LinearWeight conv_as_linear(const ConvWeight& weight) const override {
+    return grouped_convolution_as_linear(weight);
+  }
+  ConvWeight conv_from_linear(const LinearWeight& weight, const HostView& bias,
+                              const Shape& shape) const override {
+    return grouped_convolution_from_linear(weight, bias, shape, device_->memory);
   }
   ConvWeight pack_conv(const HostView& weight, const HostView& bias, WeightType type) const override {
     VOLLEY_ASSERT(type != WeightType::kQ8_0);

@@ -9,6 +9,7 @@
 #include "core/backend/cpu/elementwise.h"
 #include "core/backend/cpu/packed_weight.h"
 #include "core/backend/cpu/parallel.h"
+#include "core/base/error.h"
 #include "core/io/convert.h"
 
 namespace volley {
@@ -82,8 +83,7 @@ class PixelPlanes {
 
 ConvWeight pack_grouped_convolution(const HostView& weight, const HostView& bias, const HostMemory& memory,
                                     ThreadPool& threads) {
-  VOLLEY_ASSERT(weight.shape.rank() == 4);
-  ConvWeight packed = describe_convolution(weight, bias, memory);
+  ConvWeight packed = describe_convolution(weight.shape, bias, memory);
   packed.type = WeightType::kBF16;
   const std::vector<float> values = to_f32(weight);
   const int64_t taps = packed.kernel_h * packed.kernel_w, channels = padded_channels(packed);
@@ -100,6 +100,26 @@ ConvWeight pack_grouped_convolution(const HostView& weight, const HostView& bias
                       {packed.out_channels, taps * channels}};
   packed.data = pack_weight(view, WeightType::kBF16, memory, threads).data;
   return packed;
+}
+
+LinearWeight grouped_convolution_as_linear(const ConvWeight& weight) {
+  return {.data = weight.data,
+          .type = WeightType::kBF16,
+          .out_features = weight.out_channels,
+          .in_features = weight.kernel_h * weight.kernel_w * padded_channels(weight)};
+}
+
+ConvWeight grouped_convolution_from_linear(const LinearWeight& weight, const HostView& bias,
+                                           const Shape& shape, const HostMemory& memory) {
+  ConvWeight convolution = describe_convolution(shape, bias, memory);
+  convolution.type = WeightType::kBF16;
+  convolution.data = weight.data;
+  const LinearWeight expected = grouped_convolution_as_linear(convolution);
+  if (weight.type != expected.type || weight.out_features != expected.out_features ||
+      weight.in_features != expected.in_features) {
+    throw Error("packed weight does not fit a convolution " + shape.to_string());
+  }
+  return convolution;
 }
 
 void run_grouped_convolution(const GroupedConvolutionArgs& call) {

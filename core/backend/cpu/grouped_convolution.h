@@ -13,6 +13,11 @@ namespace volley {
 ConvWeight pack_grouped_convolution(const HostView& weight, const HostView& bias, const HostMemory& memory,
                                     ThreadPool& threads);
 
+// The weight as a product's [out, taps * padded channels], and back.
+LinearWeight grouped_convolution_as_linear(const ConvWeight& weight);
+ConvWeight grouped_convolution_from_linear(const LinearWeight& weight, const HostView& bias,
+                                           const Shape& shape, const HostMemory& memory);
+
 // Every output element is one chain of additions over its taps, so its bits depend neither on the other
 // pictures nor on how the work is cut.
 struct GroupedConvolutionArgs {

@@ -84,6 +84,7 @@ LinearWeight LinearProducts::pack_f32(const HostView& weight, const HostMemory& 
   const int64_t out_features = weight.shape[0], in_features = weight.shape[1];
   const PanelPlan plan(out_features, in_features);
   const PackedHeader header{plan.panels > 1 ? round_up(f32_->packed_bytes(plan.full), 64) : 0};
+  if (first_non_finite(weight) >= 0) throw Error("weight with a value that is not finite");
   const std::vector<float> values = to_f32(weight);
 
   LinearWeight packed{.type = WeightType::kF32, .out_features = out_features, .in_features = in_features};

@@ -3,10 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <span>
+#include <string>
 
 #include "core/backend/cpu/elementwise.h"
 #include "core/backend/cpu/parallel.h"
 #include "core/backend/q8_0.h"
+#include "core/base/error.h"
 #include "core/io/convert.h"
 
 namespace volley {
@@ -16,6 +19,12 @@ namespace {
 void read_values(const HostView& weight, int64_t begin, int64_t count, float* out) {
   const HostView part{weight.data + begin * dtype_size(weight.dtype), weight.dtype, {count}};
   copy_to_f32(part, out);
+}
+
+void require_finite(std::span<const float> values) {
+  float differences = 0.0f;  // x - x is 0 for finite numbers alone
+  for (const float value : values) differences += value - value;
+  if (differences != 0.0f) throw Error("weight with a value that is not finite");
 }
 
 // Writes 32 values of a feature into its group's panel.
@@ -70,6 +79,7 @@ LinearWeight pack_weight(const HostView& weight, WeightType type, const HostMemo
         if (c < count) {
           read_values(weight, (first + c) * in_features + k, std::min(kDepthStep, in_features - k),
                       values.data());
+          require_finite(values);
         }
         if (type == WeightType::kBF16) {
           place_bf16(values.data(), k, c, panel);
@@ -91,6 +101,7 @@ LinearWeight pack_quantized(const HostView& quants, const HostView& scales, cons
   VOLLEY_ASSERT(scales.shape == Shape({quants.shape[0], quants.shape[1] / kDepthStep}));
   const int64_t out_features = quants.shape[0], in_features = quants.shape[1];
   const PackedExtents extents(out_features, in_features, WeightType::kQ8_0);
+  if (first_non_finite(scales) >= 0) throw Error("weight with a scale that is not finite");
   LinearWeight packed = allocate_packed(out_features, in_features, WeightType::kQ8_0, memory);
   auto* packed_scales = reinterpret_cast<uint16_t*>(packed.scales.data());
   const int64_t blocks = in_features / kDepthStep;
@@ -111,6 +122,52 @@ LinearWeight pack_quantized(const HostView& quants, const HostView& scales, cons
     }
   });
   return packed;
+}
+
+PackedPlanes planes_of(const LinearWeight& weight) {
+  const PackedExtents extents(weight.out_features, weight.in_features, weight.type);
+  const bool is_bf16 = weight.type == WeightType::kBF16;
+  PackedPlanes planes{
+      .panels = {weight.data.data(), is_bf16 ? DType::kBF16 : DType::kI8, extents.panel_shape()}};
+  if (!is_bf16) planes.scales = {weight.scales.data(), DType::kF16, extents.scale_shape()};
+  return planes;
+}
+
+namespace {
+
+// The plane's bytes as a buffer: where they lie, or copied.
+Buffer plane_buffer(const HostView& plane, const std::shared_ptr<const void>& owner,
+                    const HostMemory& memory) {
+  constexpr uintptr_t kAlignment = 64;
+  if (owner != nullptr && reinterpret_cast<uintptr_t>(plane.data) % kAlignment == 0) {
+    // Weights are only read: the buffer's type has no word for that.
+    return {std::shared_ptr<std::byte>(owner, const_cast<std::byte*>(plane.data)), plane.bytes()};
+  }
+  Buffer copy = memory.allocate(plane.bytes());
+  std::memcpy(copy.data(), plane.data, static_cast<size_t>(plane.bytes()));
+  return copy;
+}
+
+void require_plane(const HostView& plane, DType dtype, const Shape& shape, const char* what) {
+  if (plane.dtype == dtype && plane.shape == shape) return;
+  throw Error(std::string(what) + ": expected " + std::string(dtype_name(dtype)) + " " + shape.to_string() +
+              ", found " + std::string(dtype_name(plane.dtype)) + " " + plane.shape.to_string());
+}
+
+}  // namespace
+
+LinearWeight map_weight(const Backend::MapLinearArgs& args, const HostMemory& memory) {
+  VOLLEY_ASSERT(args.type != WeightType::kF32);
+  const PackedExtents extents(args.out_features, args.in_features, args.type);
+  const bool is_bf16 = args.type == WeightType::kBF16;
+  require_plane(args.planes.panels, is_bf16 ? DType::kBF16 : DType::kI8, extents.panel_shape(), "panels");
+  LinearWeight weight{.type = args.type, .out_features = args.out_features, .in_features = args.in_features};
+  weight.data = plane_buffer(args.planes.panels, args.owner, memory);
+  if (!is_bf16) {
+    require_plane(args.planes.scales, DType::kF16, extents.scale_shape(), "scales");
+    weight.scales = plane_buffer(args.planes.scales, args.owner, memory);
+  }
+  return weight;
 }
 
 }  // namespace volley

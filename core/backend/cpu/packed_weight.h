@@ -13,13 +13,16 @@
 // A row of 64 bytes is what one AVX-512 instruction, or one row of an AMX tile, takes.
 
 #include <cstdint>
+#include <string_view>
 
+#include "core/backend/backend.h"
 #include "core/backend/cpu/host_memory.h"
 #include "core/backend/operations.h"
 #include "core/base/thread_pool.h"
 
 namespace volley {
 
+inline constexpr std::string_view kPackedLayout = "cpu/1";
 inline constexpr int64_t kGroupColumns = 16;
 inline constexpr int64_t kDepthStep = 32;
 
@@ -38,6 +41,12 @@ struct PackedExtents {
   // Scales of a group, in elements; 0 for bf16.
   int64_t group_scales() const { return type == WeightType::kQ8_0 ? depth / kDepthStep * kGroupColumns : 0; }
   int64_t scale_bytes() const { return groups * group_scales() * 2; }
+  // As the planes are stored in a file.
+  Shape panel_shape() const {
+    return type == WeightType::kBF16 ? Shape({groups, depth / 2, 2 * kGroupColumns})
+                                     : Shape({groups, depth / 4, 4 * kGroupColumns});
+  }
+  Shape scale_shape() const { return {groups, depth / kDepthStep, kGroupColumns}; }
 };
 
 // Packs a weight [out, in] of any float type, rounding to bf16 or to q8_0 (core/backend/q8_0.h).
@@ -47,5 +56,9 @@ LinearWeight pack_weight(const HostView& weight, WeightType type, const HostMemo
 // Packs q8_0 planes as they are: quants i8 [out, in], scales f16 [out, in / 32], in a multiple of 32.
 LinearWeight pack_quantized(const HostView& quants, const HostView& scales, const HostMemory& memory,
                             ThreadPool& threads);
+
+// The planes of a packed weight, and a weight of such planes: Backend::packed_planes, Backend::map_linear.
+PackedPlanes planes_of(const LinearWeight& weight);
+LinearWeight map_weight(const Backend::MapLinearArgs& args, const HostMemory& memory);
 
 }  // namespace volley

@@ -6,6 +6,7 @@
 #include "core/backend/cpu/host_memory.h"
 #include "core/backend/cpu/reference/reference_queue.h"
 #include "core/backend/q8_0.h"
+#include "core/base/error.h"
 #include "core/io/convert.h"
 
 namespace volley {
@@ -23,6 +24,7 @@ class ReferenceBackend : public Backend {
   LinearWeight pack_linear(const HostView& weight, WeightType type) const override {
     VOLLEY_ASSERT(weight.shape.rank() == 2);
     const std::vector<float> values = to_f32(weight);
+    if (first_non_finite(weight) >= 0) throw Error("weight with a value that is not finite");
     LinearWeight packed{.type = type, .out_features = weight.shape[0], .in_features = weight.shape[1]};
     if (type == WeightType::kF32) {
       packed.data = copy(values);
@@ -49,6 +51,24 @@ class ReferenceBackend : public Backend {
     return packed;
   }
 
+  LinearWeight pack_quantized(const HostView& quants, const HostView& scales) const override {
+    LinearWeight packed{
+        .type = WeightType::kQ8_0, .out_features = quants.shape[0], .in_features = quants.shape[1]};
+    packed.data = memory_.allocate(quants.bytes());
+    std::memcpy(packed.data.data(), quants.data, static_cast<size_t>(quants.bytes()));
+    packed.scales = copy(to_f32(scales));
+    return packed;
+  }
+
+  // The oracle has no files of its own.
+  std::string_view packed_layout() const override { return {}; }
+  PackedPlanes packed_planes(const LinearWeight&) const override { throw no_layout(); }
+  LinearWeight map_linear(const MapLinearArgs&) const override { throw no_layout(); }
+  LinearWeight conv_as_linear(const ConvWeight&) const override { throw no_layout(); }
+  ConvWeight conv_from_linear(const LinearWeight&, const HostView&, const Shape&) const override {
+    throw no_layout();
+  }
+
   ConvWeight pack_conv(const HostView& weight, const HostView& bias, WeightType type) const override {
     VOLLEY_ASSERT(weight.shape.rank() == 4);
     const int64_t out_channels = weight.shape[0];
@@ -68,6 +88,8 @@ class ReferenceBackend : public Backend {
   }
 
  private:
+  static Error no_layout() { return Error("cpu-reference neither reads nor writes packed weights"); }
+
   Buffer copy(const std::vector<float>& values) const {
     const int64_t bytes = static_cast<int64_t>(values.size() * sizeof(float));
     Buffer buffer = memory_.allocate(bytes);

@@ -124,7 +124,7 @@ class LlamaGenRun:
 
 
 class ArpgRun:
-    """64 steps in a random order, with guidance. Compiled, rows are padded to a power of two from 4 on; padded content
+    """64 steps in a random order, with guidance. Compiled, rows are padded to a power of two from 8 on; padded content
     goes to the caches' last entry, which nobody sees."""
 
     def __init__(self, torch, model, batch, dtype, wrap):
@@ -166,7 +166,7 @@ class ArpgRun:
     def pad(self, values, filler):
         if not self.static:
             return values
-        size = 4
+        size = 8
         while size < values.shape[-1]:
             size *= 2
         return self.torch.nn.functional.pad(values, (0, size - values.shape[-1]), value=filler)

@@ -36,6 +36,7 @@ std::string run_self(const std::vector<std::string>& arguments) {
   close(ends[0]);
   int status = 0;
   waitpid(child, &status, 0);
+  if (WIFSIGNALED(status)) throw Error("a case ended by signal " + std::to_string(WTERMSIG(status)));
   if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) throw Error("a case failed; the line above says why");
   return output;
 }

@@ -142,8 +142,10 @@ class PixelWorkload : public Workload {
   }
 
   void prepare(const std::shared_ptr<const Backend>& backend) override {
+    arena_.reset();
     queue_ = backend->make_queue();
-    arena_.emplace(*backend);
+    backend_ = backend;
+    arena_.emplace(*backend_);
   }
 
   void run(const std::function<void()>& on_first) override {
@@ -170,6 +172,7 @@ class PixelWorkload : public Workload {
   image::VqModel model_;
   int64_t batch_;
   std::vector<int32_t> codes_;
+  std::shared_ptr<const Backend> backend_;
   std::unique_ptr<Queue> queue_;
   std::optional<Arena> arena_;
   image::Picture picture_;

@@ -13,6 +13,7 @@
 #include <array>
 
 #include "core/backend/cpu/packed_weight.h"
+#include "hwy/targets.h"
 
 #define VOLLEY_AMX \
   __attribute__((target("amx-tile,amx-bf16,amx-int8,avx512f,avx512bw,avx512vl,avx512dq,f16c")))
@@ -313,7 +314,7 @@ bool has_amx() {
   if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return false;
   constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24, kInt8 = 1u << 25;
   if ((d & kBf16) == 0 || (d & kTile) == 0 || (d & kInt8) == 0) return false;
-  if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw")) return false;
+  if ((hwy::SupportedTargets() & HWY_AVX3) == 0) return false;  // none there, or capped
   // Tile data are kept only for processes that ask. Ref: Linux, Documentation/arch/x86/xstate.rst.
   constexpr long kRequestPermission = 0x1023, kTileData = 18;
   return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;

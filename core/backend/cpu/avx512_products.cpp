@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "core/backend/cpu/packed_weight.h"
+#include "hwy/targets.h"
 
 #define VOLLEY_AVX512 \
   __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx512vnni,f16c,fma")))
@@ -128,9 +129,8 @@ class Avx512Products : public GroupedProducts {
 }  // namespace
 
 std::unique_ptr<const GroupedProducts> make_avx512_products() {
-  const bool there = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                     __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-                     __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni");
+  const bool there = (hwy::SupportedTargets() & HWY_AVX3) != 0 && __builtin_cpu_supports("avx512bf16") &&
+                     __builtin_cpu_supports("avx512vnni");
   return there ? std::make_unique<Avx512Products>() : nullptr;
 }
 

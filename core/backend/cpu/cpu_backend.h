@@ -15,4 +15,8 @@ std::shared_ptr<const Backend> make_cpu_backend(int64_t threads);
 // The same with the kernels of products given, for tests and benchmarks.
 std::shared_ptr<const Backend> make_cpu_backend(int64_t threads, ProductKernels kernels);
 
+// Makes this process run as on a processor that has AVX2 and nothing wider, for benchmarks. Must come before
+// the first backend. Throws Error when oneDNN refuses.
+void limit_to_avx2();
+
 }  // namespace volley

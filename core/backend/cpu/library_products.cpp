@@ -184,4 +184,9 @@ std::unique_ptr<const PanelProducts> make_library_products() {
   return std::make_unique<LibraryProducts>();
 }
 
+void limit_library_to_avx2() {
+  if (dnnl::set_max_cpu_isa(dnnl::cpu_isa::avx2) != dnnl::status::success)
+    throw Error("oneDNN takes no limit of instructions: it is in use already, or built without the setting");
+}
+
 }  // namespace volley

@@ -7,4 +7,6 @@ std::unique_ptr<const PanelProducts> make_library_products() {
   return nullptr;
 }
 
+void limit_library_to_avx2() {}
+
 }  // namespace volley

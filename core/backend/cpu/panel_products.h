@@ -43,4 +43,7 @@ std::unique_ptr<const PanelProducts> make_own_products();
 // the build is without oneDNN).
 std::unique_ptr<const PanelProducts> make_library_products();
 
+// Keeps oneDNN from instructions beyond AVX2, before its first use. Throws Error when it refuses.
+void limit_library_to_avx2();
+
 }  // namespace volley

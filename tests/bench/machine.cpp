@@ -1,0 +1,112 @@
+#include "tests/bench/machine.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <span>
+#include <vector>
+
+#include "core/base/error.h"
+#include "core/base/thread_pool.h"
+#include "core/decode/statistics.h"
+
+namespace volley {
+
+MemoryWatch::MemoryWatch()
+    : thread_([this](const std::stop_token& stop) {
+        while (!stop.stop_requested()) {
+          look();
+          std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        }
+      }) {}
+
+MemoryWatch::~MemoryWatch() = default;
+
+int64_t MemoryWatch::take_peak() {
+  look();
+  return peak_.exchange(0);
+}
+
+// /proc/self/statm in pages: size, resident, resident of files and shared memory. Much cheaper to read than
+// /proc/self/status, and from the same counters.
+void MemoryWatch::look() {
+  std::ifstream file("/proc/self/statm");
+  int64_t size = 0, resident = 0, shared = 0;
+  file >> size >> resident >> shared;
+  const int64_t now = (resident - shared) * sysconf(_SC_PAGESIZE);
+  int64_t peak = peak_.load();
+  while (peak < now && !peak_.compare_exchange_weak(peak, now)) {
+  }
+}
+
+namespace {
+
+// Anonymous memory in huge pages where the system grants them: what is measured is memory, not page tables.
+class HugePages {
+ public:
+  explicit HugePages(size_t bytes) : bytes_(bytes) {
+    memory_ = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory_ == MAP_FAILED) throw Error("no memory to measure reading with");
+    madvise(memory_, bytes_, MADV_HUGEPAGE);
+  }
+  ~HugePages() { munmap(memory_, bytes_); }
+  HugePages(const HugePages&) = delete;
+  HugePages& operator=(const HugePages&) = delete;
+
+  std::span<uint64_t> words() const { return {static_cast<uint64_t*>(memory_), bytes_ / 8}; }
+
+ private:
+  size_t bytes_;
+  void* memory_;
+};
+
+}  // namespace
+
+double read_bandwidth(const BandwidthOptions& options) {
+  const int64_t words = options.bytes / options.threads / 8;
+  ThreadPool pool(options.threads);
+  const HugePages memory(static_cast<size_t>(options.bytes));
+  const auto part = [&](int64_t t) {
+    return memory.words().subspan(static_cast<size_t>(t * words), static_cast<size_t>(words));
+  };
+  pool.parallel_for(options.threads,
+                    [&](int64_t t) { std::ranges::fill(part(t), static_cast<uint64_t>(t)); });
+  std::vector<uint64_t> sums(static_cast<size_t>(options.threads));
+  double best = 0.0;
+  for (int64_t pass = 0; pass < options.passes; ++pass) {
+    double seconds = 0.0;
+    {
+      const StopWatch watch(seconds);
+      pool.parallel_for(options.threads, [&](int64_t t) {
+        uint64_t sum = 0;
+        for (const uint64_t word : part(t)) sum += word;
+        sums[static_cast<size_t>(t)] += sum;
+      });
+    }
+    best = std::max(best, static_cast<double>(words * options.threads * 8) / seconds);
+  }
+  // The sums are known, so the reads cannot be left out unseen.
+  for (size_t t = 0; t < sums.size(); ++t) {
+    VOLLEY_ASSERT(sums[t] == t * static_cast<uint64_t>(words * options.passes));
+  }
+  return best;
+}
+
+std::string load_average() {
+  std::ifstream file("/proc/loadavg");
+  std::string one, five, fifteen;
+  file >> one >> five >> fifteen;
+  return one + " " + five + " " + fifteen;
+}
+
+void read_whole_file(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::vector<char> buffer(size_t{4} << 20);
+  while (file.read(buffer.data(), static_cast<std::streamsize>(buffer.size()))) {
+  }
+}
+
+}  // namespace volley

@@ -1,0 +1,144 @@
+#include "tests/bench/profiling_backend.h"
+
+#include "core/decode/statistics.h"
+
+namespace volley {
+
+void OperationCost::add(const OperationCost& other) {
+  calls += other.calls;
+  seconds += other.seconds;
+  rows += other.rows;
+  weight_bytes += other.weight_bytes;
+  operations += other.operations;
+}
+
+OperationCost OperationProfile::total() const {
+  OperationCost total;
+  for (const auto& [kind, cost] : costs) total.add(cost);
+  return total;
+}
+
+namespace {
+
+std::string extents(const char* operation, const Shape& shape) {
+  return std::string(operation) + " " + shape.to_string();
+}
+
+class ProfilingQueue : public Queue {
+ public:
+  ProfilingQueue(std::unique_ptr<Queue> inner, std::shared_ptr<OperationProfile> profile)
+      : inner_(std::move(inner)), profile_(std::move(profile)) {}
+
+  void gather_rows(const GatherRowsArgs& args) override {
+    timed("gather rows", {}, [&] { inner_->gather_rows(args); });
+  }
+  void copy(const CopyArgs& args) override {
+    timed("copy", {}, [&] { inner_->copy(args); });
+  }
+  void add_rows(const AddRowsArgs& args) override {
+    timed("add rows", {}, [&] { inner_->add_rows(args); });
+  }
+  void rms_norm(const RmsNormArgs& args) override {
+    timed("norm", {}, [&] { inner_->rms_norm(args); });
+  }
+  void layer_norm(const LayerNormArgs& args) override {
+    timed("norm", {}, [&] { inner_->layer_norm(args); });
+  }
+  void linear(const LinearArgs& args) override {
+    const LinearWeight& weight = args.weight;
+    const int64_t rows = args.out.size() / weight.out_features;
+    timed(extents("linear", {weight.out_features, weight.in_features}),
+          {.rows = rows,
+           .weight_bytes = weight.data.bytes() + weight.scales.bytes(),
+           .operations = 2.0 * static_cast<double>(rows * weight.out_features * weight.in_features)},
+          [&] { inner_->linear(args); });
+  }
+  void activate(const ActivateArgs& args) override {
+    timed("activation", {}, [&] { inner_->activate(args); });
+  }
+  void silu_mul(const SiluMulArgs& args) override {
+    timed("silu mul", {}, [&] { inner_->silu_mul(args); });
+  }
+  void add(const AddArgs& args) override {
+    timed("add", {}, [&] { inner_->add(args); });
+  }
+  void rope(const RopeArgs& args) override {
+    timed("rope", {}, [&] { inner_->rope(args); });
+  }
+  void write_cache(const WriteCacheArgs& args) override {
+    timed("cache write", {}, [&] { inner_->write_cache(args); });
+  }
+  void attention(const AttentionArgs& args) override {
+    timed("attention", {.rows = args.q.shape[0]}, [&] { inner_->attention(args); });
+  }
+  void attention_weights(const AttentionWeightsArgs& args) override {
+    timed("attention weights", {}, [&] { inner_->attention_weights(args); });
+  }
+  void dense_attention(const DenseAttentionArgs& args) override {
+    timed("dense attention", {.rows = args.q.shape[0] * args.q.shape[1]},
+          [&] { inner_->dense_attention(args); });
+  }
+  void move_entries(const MoveEntriesArgs& args) override {
+    timed("cache commit", {}, [&] { inner_->move_entries(args); });
+  }
+  void copy_page(const CopyPageArgs& args) override {
+    timed("cache page copy", {}, [&] { inner_->copy_page(args); });
+  }
+  void conv2d(const Conv2dArgs& args) override {
+    const ConvWeight& weight = args.weight;
+    const Shape shape{weight.out_channels, weight.in_channels, weight.kernel_h, weight.kernel_w};
+    const int64_t pixels = args.out.size() / weight.out_channels;
+    timed(extents("conv", shape) + " at " + std::to_string(args.out.shape[-1]),
+          {.rows = pixels,
+           .weight_bytes = weight.data.bytes(),
+           .operations = 2.0 * static_cast<double>(pixels) * static_cast<double>(shape.size())},
+          [&] { inner_->conv2d(args); });
+  }
+  void group_norm(const GroupNormArgs& args) override {
+    timed("group norm", {}, [&] { inner_->group_norm(args); });
+  }
+  void upsample2x(const Upsample2xArgs& args) override {
+    timed("upsample", {}, [&] { inner_->upsample2x(args); });
+  }
+  void transpose(const TransposeArgs& args) override {
+    timed("transpose", {}, [&] { inner_->transpose(args); });
+  }
+  void l2_normalize(const L2NormalizeArgs& args) override {
+    timed("l2 normalize", {}, [&] { inner_->l2_normalize(args); });
+  }
+  void nearest_rows(const NearestRowsArgs& args) override {
+    timed("nearest rows", {}, [&] { inner_->nearest_rows(args); });
+  }
+  void sample(const SampleArgs& args) override {
+    timed("sampling", {.rows = args.rows.size()}, [&] { inner_->sample(args); });
+  }
+  void upload(const void* host, void* device, int64_t bytes) override {
+    timed("upload and download", {}, [&] { inner_->upload(host, device, bytes); });
+  }
+  void download(const void* device, void* host, int64_t bytes) override {
+    timed("upload and download", {}, [&] { inner_->download(device, host, bytes); });
+  }
+  void finish() override { inner_->finish(); }
+
+ private:
+  template <typename Call>
+  void timed(const std::string& kind, OperationCost cost, const Call& call) {
+    {
+      const StopWatch watch(cost.seconds);
+      call();
+    }
+    cost.calls = 1;
+    profile_->costs[kind].add(cost);
+  }
+
+  std::unique_ptr<Queue> inner_;
+  std::shared_ptr<OperationProfile> profile_;
+};
+
+}  // namespace
+
+std::unique_ptr<Queue> ProfilingBackend::make_queue() const {
+  return std::make_unique<ProfilingQueue>(inner_->make_queue(), profile_);
+}
+
+}  // namespace volley

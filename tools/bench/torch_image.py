@@ -1,0 +1,319 @@
+#!/usr/bin/env python3
+"""The image models of tests/bench/image_bench.cpp in PyTorch on the CPU: same sizes, steps, guidance and report.
+
+The networks are those of tools/train (published architectures, written from the papers); here they get caches of fixed
+size. Weights are random. Modes:
+  eager         each step attends the filled part of the caches
+  compile       torch.compile with its default mode; shapes are padded so that there are few of them
+  freeze        the same with inductor's freezing, which packs the weights once
+  max-autotune  freezing and mode max-autotune, which also tries inductor's own matrix kernels
+Every case runs in a process of its own. Needs torch, and g++ for the compiled modes.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools" / "train"))
+
+CASES = ["arpg-b1", "arpg-b4", "llamagen-b1", "llamagen-b4", "vq-b1"]
+MODES = ["eager", "compile", "freeze", "max-autotune"]
+CELLS, CLASSES, CLASS_ID, STEPS = 256, 1000, 207, 64
+
+
+class MemoryWatch(threading.Thread):
+    """Highest anonymous memory (resident minus shared of /proc/self/statm), looked at every 5 ms."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.peak = 0
+        self.start()
+
+    def run(self):
+        page = os.sysconf("SC_PAGE_SIZE")
+        while True:
+            _, resident, shared = map(int, Path("/proc/self/statm").read_text().split()[:3])
+            self.peak = max(self.peak, (resident - shared) * page)
+            time.sleep(0.005)
+
+
+def build(torch, family, dtype):
+    """A model of published size with random weights."""
+    from arpg import ARPG, ARPGConfig
+    from llamagen import LlamaGen, LlamaGenConfig
+    from vq_model import VQConfig, VQModel
+    sizes = {"dim": 1024, "n_layer": 24, "n_head": 16, "ffn_dim": 2816, "vocab_size": 16384, "block_size": CELLS}
+    torch.manual_seed(0)
+    if family == "arpg":
+        model = ARPG(ARPGConfig(num_classes=CLASSES, **sizes))
+        torch.nn.init.normal_(model.head.weight, std=0.02)
+    elif family == "llamagen":
+        model = LlamaGen(LlamaGenConfig(num_classes=CLASSES, **sizes))
+        torch.nn.init.normal_(model.output.weight, std=0.02)
+    else:
+        model = VQModel(VQConfig(128, (1, 1, 2, 2, 4), 256, 16384, 8, 2))
+    model = model.eval().requires_grad_(False)
+    rope = getattr(model, "rope", None)
+    model = model.to(dtype)
+    if rope is not None:
+        model.rope = rope  # angles stay f32, as the authors have them
+    return model
+
+
+def caches(torch, count, rows, entries, dtype):
+    """Keys and values of `count` layers, [B, entries, H, D] each."""
+    return [tuple(torch.zeros(rows, entries, 16, 64, dtype=dtype) for _ in range(2)) for _ in range(count)]
+
+
+def make_attend(torch):
+    import torch.nn.functional as F
+
+    def attend(q, k, v, mask):
+        """[B, T, H, D] each; mask [S] of the visible entries, or None for all."""
+        mask = None if mask is None else mask[None, None, None]
+        out = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask)
+        return out.transpose(1, 2).flatten(2)
+
+    return attend
+
+
+class LlamaGenRun:
+    """256 tokens one after the other, with guidance."""
+
+    def __init__(self, torch, model, batch, dtype, wrap):
+        self.torch, self.model, self.batch = torch, model, batch
+        self.static = wrap is not None
+        self.caches = caches(torch, len(model.layers), 2 * batch, CELLS, dtype)
+        attend = make_attend(torch)
+        from blocks import rotate
+
+        def step(x, position, length, mask):
+            """x: [B, 1, C] at `position` [1]; attends the first `length` entries under `mask`."""
+            rope = model.rope[position]
+            for layer, (keys, values) in zip(model.layers, self.caches):
+                a = layer.attention
+                q, k, v = (t.unflatten(-1, (a.n_head, -1)) for t in a.wqkv(layer.attention_norm(x)).chunk(3, -1))
+                q, k = rotate(q, rope), rotate(k, rope)
+                keys.index_copy_(1, position, k)
+                values.index_copy_(1, position, v)
+                x = x + a.wo(attend(q, keys[:, :length], values[:, :length], mask))
+                x = x + layer.feed_forward(layer.ffn_norm(x))
+            return model.output(model.norm(x))[:, 0].float()
+
+        self.step = wrap(step) if wrap else step
+
+    def __call__(self):
+        from blocks import guided_sample
+        torch, model, batch = self.torch, self.model, self.batch
+        classes = torch.tensor([CLASS_ID] * batch + [CLASSES] * batch)
+        x, tokens = model.cls_embedding(classes), []
+        for position in range(CELLS):
+            place = torch.tensor([position])
+            mask = torch.arange(CELLS) <= position if self.static else None
+            logits = self.step(x, place, CELLS if self.static else position + 1, mask)
+            cond, uncond = logits.split(batch)
+            tokens.append(guided_sample(cond, uncond, 4.0, 1.0, 2000))
+            x = model.tok_embeddings(tokens[-1].repeat(2))[:, None]
+        return {"forwards": CELLS, "rows": 2 * batch * CELLS, "tokens": batch * CELLS}
+
+
+class ArpgRun:
+    """64 steps in a random order, with guidance. Compiled, rows are padded to a power of two from 8 on; padded content
+    goes to the caches' last entry, which nobody sees."""
+
+    def __init__(self, torch, model, batch, dtype, wrap):
+        self.torch, self.model, self.batch = torch, model, batch
+        self.static = wrap is not None
+        layers = model.layers
+        self.caches = caches(torch, len(layers.self_dec) + 1, 2 * batch, CELLS + 2, dtype)
+        attend = make_attend(torch)
+        from blocks import rotate
+
+        def heads(x):
+            return x.unflatten(-1, (layers.n_head, -1))
+
+        def step(ids, content, slots, target, length, mask):
+            """ids [B, T] at positions `content` [T] go to entries `slots` [T]; logits [B, Q, V] at `target` [Q]."""
+            content_rope, target_rope = model.rope[content], model.rope[target]
+            x = model.embeddings(ids)
+            for layer, (keys, values) in zip(layers.self_dec, self.caches):
+                a, y = layer.attn, layer.attn_norm(x)
+                keys.index_copy_(1, slots, rotate(heads(a.to_k(y)), content_rope))
+                values.index_copy_(1, slots, heads(a.to_v(y)))
+                q = rotate(heads(a.to_q(y)), content_rope)
+                x = x + a.proj(attend(q, keys[:, :length], values[:, :length], mask))
+                x = x + layer.ffn(layer.ffn_norm(x))
+            x = layers.norm(x)
+            keys, values = self.caches[-1]
+            keys.index_copy_(1, slots, rotate(heads(layers.to_k(x)), content_rope))
+            values.index_copy_(1, slots, heads(layers.to_v(x)))
+            o = model.embeddings.weight[model.mask_id].expand(len(ids), target.shape[0], -1)
+            for layer in layers.cross_dec:
+                a = layer.attn
+                q = rotate(heads(a.to_q(layer.attn_norm(o))), target_rope)
+                o = o + a.proj(attend(q, keys[:, :length], values[:, :length], mask))
+                o = o + layer.ffn(layer.ffn_norm(o))
+            return model.head(model.norm(o)).float()
+
+        self.step = wrap(step) if wrap else step
+
+    def pad(self, values, filler):
+        if not self.static:
+            return values
+        size = 8
+        while size < values.shape[-1]:
+            size *= 2
+        return self.torch.nn.functional.pad(values, (0, size - values.shape[-1]), value=filler)
+
+    def __call__(self):
+        from arpg import step_sizes
+        from blocks import guided_sample
+        torch, model, batch = self.torch, self.model, self.batch
+        order = torch.randperm(CELLS)
+        first = model.first_class_id
+        ids = torch.tensor([[first + CLASS_ID]] * batch + [[model.no_class_id]] * batch)
+        content, filled, done, rows, forwards = torch.zeros(1, dtype=torch.long), 0, 0, 0, 0
+        for size in step_sizes(CELLS, STEPS, "arccos"):
+            cells = order[done:done + size]
+            slots = torch.arange(filled, filled + content.shape[0])
+            filled += content.shape[0]
+            done += size
+            length = CELLS + 2 if self.static else filled
+            mask = torch.arange(length) < filled if self.static else None
+            logits = self.step(self.pad(ids, 0), self.pad(content, 0), self.pad(slots, CELLS + 1),
+                               self.pad(cells + 1, 1), length, mask)[:, :size]
+            cond, uncond = logits.split(batch)
+            tokens = guided_sample(cond, uncond, 1 + 4 * done / CELLS, 1.0, 0)
+            rows += 2 * batch * (content.shape[0] + size)
+            forwards += 1
+            ids, content = tokens.repeat(2, 1), cells + 1
+        return {"forwards": forwards, "rows": rows, "tokens": batch * CELLS}
+
+
+class VqRun:
+    """Codes to 256 x 256 pixels."""
+
+    def __init__(self, torch, model, batch, dtype, wrap):
+        codes = model.quantize.codes()[torch.arange(CELLS) * 7919 % 16384]
+        self.codes = codes.to(dtype).view(1, 16, 16, -1).permute(0, 3, 1, 2).repeat(batch, 1, 1, 1)
+
+        def decode(z):
+            return model.decoder(model.post_quant_conv(z)).clamp(-1, 1)
+
+        self.decode = wrap(decode) if wrap else decode
+
+    def __call__(self):
+        pixels = self.decode(self.codes)
+        (pixels.float() * 127.5 + 128).clamp(0, 255).byte()
+        return {"forwards": 0, "rows": 0, "tokens": 0}
+
+
+def run_one(args):
+    """One case in this process."""
+    import torch
+    watch = MemoryWatch()
+    torch.set_num_threads(args.threads)
+    dtype = {"f32": torch.float32, "bf16": torch.bfloat16}[args.dtype[0]]
+    case, mode = args.case[0], args.mode[0]
+    family, batch = case.split("-b")
+    wrap = None
+    if mode != "eager":
+        import torch._inductor.config as inductor
+        inductor.freezing = mode != "compile"
+
+        def wrap(function):
+            return torch.compile(function, mode="max-autotune" if mode == "max-autotune" else "default", dynamic=False)
+
+    model = build(torch, family, dtype)
+    # What the constructor needed before the weights got their type is not part of the comparison.
+    watch.peak = 0
+    run = {"arpg": ArpgRun, "llamagen": LlamaGenRun, "vq": VqRun}[family](torch, model, int(batch), dtype, wrap)
+    report = {"case": case, "dtype": args.dtype[0], "mode": mode, "torch": torch.__version__, "threads": args.threads,
+              "load_average": Path("/proc/loadavg").read_text().split()[:3],
+              "weight_bytes": sum(p.numel() * p.element_size() for p in model.parameters())}
+    with torch.inference_mode() if mode == "eager" else torch.no_grad():
+        start = time.perf_counter()
+        report |= run()
+        report["first_run_seconds"] = time.perf_counter() - start
+        report["first_run_peak_bytes"], watch.peak = watch.peak, 0
+        report["seconds"] = []
+        for _ in range(args.repeats):
+            start = time.perf_counter()
+            run()
+            report["seconds"].append(time.perf_counter() - start)
+    report["peak_bytes"] = watch.peak
+    print(json.dumps(report))
+
+
+def spawn(args, case, dtype, mode):
+    """The report of one case, or why there is none."""
+    command = [sys.executable, __file__, "--one", "--case", case, "--dtype", dtype, "--mode", mode, "--threads",
+               str(args.threads), "--repeats", str(args.repeats)]
+    environment = os.environ | {"OMP_NUM_THREADS": str(args.threads)}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=args.timeout, env=environment)
+    except subprocess.TimeoutExpired:
+        return {"case": case, "dtype": dtype, "mode": mode, "failure": f"no end after {args.timeout} s"}
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
+        return {"case": case, "dtype": dtype, "mode": mode, "failure": last}
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def table(reports):
+    mib = 1024.0 * 1024.0
+    lines = ["| case (R) | weights | PyTorch | median s | fastest s | forwards | rows/forward | tokens/forward | "
+             "first run s | weights MiB | peak run MiB |", "|---|---|---|---|---|---|---|---|---|---|---|"]
+    for r in reports:
+        if "failure" in r:
+            lines.append(f"| {r['case']} | {r['dtype']} | {r['mode']} | failed: {r['failure']} |||||||||")
+            continue
+        seconds = sorted(r["seconds"])
+        middle = (seconds[(len(seconds) - 1) // 2] + seconds[len(seconds) // 2]) / 2
+        per = lambda x: f"{x / r['forwards']:.1f}" if r["forwards"] else "-"
+        lines.append(f"| {r['case']} | {r['dtype']} | {r['mode']} | {middle:.3f} | {seconds[0]:.3f} | {r['forwards']} | "
+                     f"{per(r['rows'])} | {per(r['tokens'])} | {r['first_run_seconds']:.1f} | "
+                     f"{r['weight_bytes'] / mib:.0f} | {r['peak_bytes'] / mib:.0f} |")
+    return "\n".join(lines)
+
+
+def names(choices):
+    def parse(text):
+        chosen = text.split(",")
+        for name in chosen:
+            if name not in choices:
+                raise argparse.ArgumentTypeError(f"{name}: expected some of {', '.join(choices)}")
+        return chosen
+    return parse
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--case", type=names(CASES), default=CASES)
+    parser.add_argument("--dtype", type=names(["f32", "bf16"]), help="default: bf16, and f32 too for vq")
+    parser.add_argument("--mode", type=names(MODES), default=["eager", "freeze"])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--timeout", type=float, default=1200.0, help="seconds a case may take")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one:
+        return run_one(args)
+    reports = []
+    for case in args.case:
+        for dtype in args.dtype or (["f32", "bf16"] if case.startswith("vq") else ["bf16"]):
+            for mode in args.mode:
+                reports.append(spawn(args, case, dtype, mode))
+                print(f"{case} {dtype} {mode} done", file=sys.stderr)
+    print(json.dumps({"schema": "volley.torch_image/1", "cases": reports}, indent=1) if args.json else table(reports))
+
+
+if __name__ == "__main__":
+    main()

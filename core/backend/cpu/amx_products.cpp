@@ -45,7 +45,7 @@ TileConfig bf16_config(int64_t upper_rows, int64_t lower_rows) {
 }
 
 // How far ahead of the multiplication a weight is fetched into the caches.
-constexpr int64_t kPrefetchBytes = 4096;
+constexpr int64_t kPrefetchBytes = 2048;
 
 VOLLEY_AMX inline void prefetch_tile(const std::byte* tile) {
   for (int64_t line = 0; line < 16; ++line) {

@@ -9,31 +9,67 @@
 #include "core/base/error.h"
 
 namespace volley {
+namespace {
 
-Buffer HostMemory::allocate(int64_t bytes) const {
-  // Large blocks lie in large pages where the system has them: fewer translations when a weight streams by.
-  constexpr int64_t kLargePage = int64_t{2} << 20;
-  VOLLEY_ASSERT(bytes >= 0);
-  const int64_t alignment = bytes >= 4 * kLargePage ? kLargePage : 64;
-  const int64_t rounded = std::max<int64_t>(64, (bytes + 63) / 64 * 64);
-  void* memory = std::aligned_alloc(static_cast<size_t>(alignment),
-                                    static_cast<size_t>((rounded + alignment - 1) / alignment * alignment));
-  if (memory == nullptr)
-    throw Error("out of memory: " + std::to_string(bytes) + " bytes of host memory needed");
+constexpr int64_t kAlignment = 64;
+constexpr int64_t kLargePage = int64_t{2} << 20;
+constexpr int64_t kSlabBytes = int64_t{32} << 20;
+
+int64_t rounded(int64_t bytes) {
+  return std::max(kAlignment, (bytes + kAlignment - 1) / kAlignment * kAlignment);
+}
+
+[[noreturn]] void out_of_memory(int64_t bytes) {
+  throw Error("out of memory: " + std::to_string(bytes) + " bytes of host memory needed");
+}
+
+std::shared_ptr<std::byte> allocate_slab() {
+  void* memory = std::aligned_alloc(kLargePage, kSlabBytes);
+  if (memory == nullptr) return nullptr;
 #if defined(MADV_HUGEPAGE)
-  if (alignment == kLargePage) {
-    madvise(memory, static_cast<size_t>(rounded / kLargePage * kLargePage), MADV_HUGEPAGE);
-  }
+  madvise(memory, kSlabBytes, MADV_HUGEPAGE);  // a wish: without large pages all is the same but slower
 #endif
-  const int64_t now = counts_->now.fetch_add(rounded) + rounded;
+  return {static_cast<std::byte*>(memory), [](std::byte* freed) { std::free(freed); }};
+}
+
+}  // namespace
+
+void HostMemory::count(int64_t bytes) const {
+  const int64_t now = counts_->now.fetch_add(bytes) + bytes;
   int64_t peak = counts_->peak.load();
   while (peak < now && !counts_->peak.compare_exchange_weak(peak, now)) {
   }
+}
+
+Buffer HostMemory::allocate(int64_t bytes) const {
+  VOLLEY_ASSERT(bytes >= 0);
+  const int64_t size = rounded(bytes);
+  void* memory = std::aligned_alloc(kAlignment, static_cast<size_t>(size));
+  if (memory == nullptr) out_of_memory(bytes);
+  count(size);
   return Buffer(std::shared_ptr<std::byte>(static_cast<std::byte*>(memory),
-                                           [counts = counts_, rounded](std::byte* freed) {
+                                           [counts = counts_, size](std::byte* freed) {
                                              std::free(freed);
-                                             counts->now.fetch_sub(rounded);
+                                             counts->now.fetch_sub(size);
                                            }),
+                bytes);
+}
+
+Buffer HostMemory::allocate_lasting(int64_t bytes) const {
+  VOLLEY_ASSERT(bytes >= 0);
+  const int64_t size = rounded(bytes);
+  if (size > kSlabBytes) return allocate(bytes);
+  std::lock_guard lock(mutex_);
+  if (slab_ == nullptr || slab_used_ + size > kSlabBytes) {
+    slab_ = allocate_slab();
+    slab_used_ = 0;
+    if (slab_ == nullptr) out_of_memory(bytes);
+  }
+  std::byte* begin = slab_.get() + slab_used_;
+  slab_used_ += size;
+  count(size);
+  return Buffer(std::shared_ptr<std::byte>(begin, [counts = counts_, size, slab = slab_](
+                                                      std::byte*) { counts->now.fetch_sub(size); }),
                 bytes);
 }
 

@@ -221,7 +221,7 @@ void LinearProducts::run_grouped(const LinearArgs& args, ThreadPool& threads, Sc
 
   // Parts of the weight: enough for the threads, small enough for the cache, in steps that the kernels like.
   constexpr int64_t kGroupStep = 4;
-  const int64_t sharing = round_up(divide_up(extents.groups, 6 * threads.threads()), kGroupStep);
+  const int64_t sharing = round_up(divide_up(extents.groups, 16 * threads.threads()), kGroupStep);
   const int64_t fitting = std::max(kGroupStep, kPanelBytes / extents.group_bytes() / kGroupStep * kGroupStep);
   const int64_t part_groups = std::min(sharing, fitting);
   const int64_t parts = divide_up(extents.groups, part_groups);

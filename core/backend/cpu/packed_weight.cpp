@@ -46,8 +46,8 @@ LinearWeight allocate_packed(int64_t out_features, int64_t in_features, WeightTy
                              const HostMemory& memory) {
   const PackedExtents extents(out_features, in_features, type);
   LinearWeight packed{.type = type, .out_features = out_features, .in_features = in_features};
-  packed.data = memory.allocate(extents.panel_bytes());
-  if (type == WeightType::kQ8_0) packed.scales = memory.allocate(extents.scale_bytes());
+  packed.data = memory.allocate_lasting(extents.panel_bytes());
+  if (type == WeightType::kQ8_0) packed.scales = memory.allocate_lasting(extents.scale_bytes());
   return packed;
 }
 
@@ -143,7 +143,7 @@ Buffer plane_buffer(const HostView& plane, const std::shared_ptr<const void>& ow
     // Weights are only read: the buffer's type has no word for that.
     return {std::shared_ptr<std::byte>(owner, const_cast<std::byte*>(plane.data)), plane.bytes()};
   }
-  Buffer copy = memory.allocate(plane.bytes());
+  Buffer copy = memory.allocate_lasting(plane.bytes());
   std::memcpy(copy.data(), plane.data, static_cast<size_t>(plane.bytes()));
   return copy;
 }

@@ -144,10 +144,10 @@ constexpr int32_t replaced_entry(int32_t entry) {
   return -1 - entry;
 }
 
-// Keys and values of one cached layer, in pages.
+// Keys and values of one cached layer, in pages; a head's entries of a page lie side by side.
 struct CachePlane {
-  Tensor keys;    // [pages, kPageSize, G, D]
-  Tensor values;  // [pages, kPageSize, G, D]
+  Tensor keys;    // [pages, G, kPageSize, D]
+  Tensor values;  // [pages, G, kPageSize, D]
 };
 
 // Where each cached sequence's entries lie; device memory at fixed addresses.

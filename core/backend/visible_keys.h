@@ -9,6 +9,22 @@
 
 namespace volley {
 
+// Where entries lie in a plane.
+struct PlaneLayout {
+  explicit PlaneLayout(const CachePlane& plane) : groups(plane.keys.shape[1]), width(plane.keys.shape[3]) {}
+
+  int64_t groups = 0;
+  int64_t width = 0;
+
+  // Elements from an entry's vector of a group to that of the next group.
+  int64_t group_stride() const { return kPageSize * width; }
+  // Where an entry's vector of group 0 begins.
+  int64_t offset(int64_t entry) const {
+    return entry / kPageSize * groups * group_stride() + entry % kPageSize * width;
+  }
+  int64_t page_size() const { return groups * group_stride(); }
+};
+
 // The visible keys of one row, as indices into a plane's [pages * kPageSize] entries.
 class VisibleKeys {
  public:

@@ -11,7 +11,7 @@ KvCache::KvCache(const Backend& backend, Queue& queue, const Config& config)
     : queue_(queue), config_(config) {
   pages_per_sequence_ = (config.entries + kPageSize - 1) / kPageSize;
   if (config_.pages == 0) config_.pages = config.sequences * pages_per_sequence_;
-  const Shape plane_shape{config_.pages, kPageSize, config.kv_heads, config.head_width};
+  const Shape plane_shape{config_.pages, config.kv_heads, kPageSize, config.head_width};
   const int64_t plane_bytes = plane_shape.size() * static_cast<int64_t>(sizeof(float));
   memory_ = backend.allocate(2 * config.planes * plane_bytes);
   auto* memory = reinterpret_cast<float*>(memory_.data());

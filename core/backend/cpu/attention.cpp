@@ -1,7 +1,9 @@
 #include "core/backend/cpu/attention.h"
 
 #include <algorithm>
+#include <array>
 #include <limits>
+#include <span>
 
 #include "core/backend/cpu/attention_kernels.h"
 #include "core/backend/cpu/parallel.h"
@@ -15,58 +17,59 @@ double attention_nanoseconds(int64_t dots, int64_t width) {
   return static_cast<double>(dots) * (4.0 + static_cast<double>(width) / 8.0);
 }
 
-// Blocks of heads in which a row is shared out: more only where the rows alone would leave threads idle.
-int64_t head_blocks(int64_t rows, int64_t heads, const ThreadPool& threads) {
-  return std::clamp<int64_t>((4 * threads.threads() + rows - 1) / std::max<int64_t>(rows, 1), 1, heads);
+// Blocks of heads in which rows are shared out: more only where the rows alone would leave threads idle.
+int64_t head_blocks(int64_t row_blocks, int64_t heads, const ThreadPool& threads) {
+  const int64_t blocks = (4 * threads.threads() + row_blocks - 1) / std::max<int64_t>(row_blocks, 1);
+  return std::clamp<int64_t>(blocks, 1, heads);
 }
 
-// Some heads of one row. `head_stride`: from a query head's q and out to the next head's.
+// Rows that are computed together, head by head: those that see the same keys find them in the cache.
+constexpr int64_t kRowBlock = 8;
+
+// Heads [first, end) of a row. Offsets are those of the visible keys' vectors of group 0.
 struct RowHeads {
   const float* q = nullptr;  // of head 0
   float* out = nullptr;      // of head 0
+  const int64_t* offsets = nullptr;
+  int64_t count = 0;
+};
+struct HeadsArgs {
+  std::span<const RowHeads> rows;
   int64_t first = 0, end = 0;
   int64_t width = 0;
   int64_t heads_per_group = 1;
+  int64_t group_stride = 0;
   float scale = 1.0f;
   const float* keys = nullptr;  // of group 0
   const float* values = nullptr;
+  float* work = nullptr;  // [width]
 };
 
-// entry_offset(i): where the i-th visible key's group 0 begins.
-template <typename EntryOffset>
-void attend_row(const RowHeads& row, int64_t count, ScratchPool& scratch, const EntryOffset& entry_offset) {
-  const int64_t heads = row.end - row.first;
-  const auto work = scratch.take(heads * (row.width * static_cast<int64_t>(sizeof(float)) +
-                                          static_cast<int64_t>(sizeof(AttentionState))));
-  auto* states = work.as<AttentionState>();
-  auto* values = reinterpret_cast<float*>(states + heads);
-  for (int64_t h = 0; h < heads; ++h) {
-    states[h].values = values + h * row.width;
-    begin_attention(states[h], row.width);
+void attend_head(const HeadsArgs& args, const RowHeads& row, int64_t head) {
+  float* out = row.out + head * args.width;
+  if (row.count == 0) {
+    std::fill(out, out + args.width, 0.0f);
+    return;
   }
-  int64_t offsets[kKeyChunk];
-  for (int64_t begin = 0; begin < count; begin += kKeyChunk) {
-    const int64_t chunk = std::min(kKeyChunk, count - begin);
-    for (int64_t i = 0; i < chunk; ++i) offsets[i] = entry_offset(begin + i);
-    for (int64_t h = 0; h < heads; ++h) {
-      const int64_t group = (row.first + h) / row.heads_per_group;
-      attend_chunk({.q = row.q + (row.first + h) * row.width,
-                    .width = row.width,
-                    .scale = row.scale,
-                    .keys = row.keys + group * row.width,
-                    .values = row.values + group * row.width,
-                    .offsets = offsets,
-                    .count = chunk},
-                   states[h]);
-    }
+  const int64_t group = head / args.heads_per_group * args.group_stride;
+  AttentionState state{.values = args.work};
+  begin_attention(state, args.width);
+  for (int64_t begin = 0; begin < row.count; begin += kKeyChunk) {
+    attend_chunk({.q = row.q + head * args.width,
+                  .width = args.width,
+                  .scale = args.scale,
+                  .keys = args.keys + group,
+                  .values = args.values + group,
+                  .offsets = row.offsets + begin,
+                  .count = std::min(kKeyChunk, row.count - begin)},
+                 state);
   }
-  for (int64_t h = 0; h < heads; ++h) {
-    float* out = row.out + (row.first + h) * row.width;
-    if (count > 0) {
-      finish_attention(states[h], row.width, out);
-    } else {
-      std::fill(out, out + row.width, 0.0f);
-    }
+  finish_attention(state, args.width, out);
+}
+
+void attend_heads(const HeadsArgs& args) {
+  for (int64_t head = args.first; head < args.end; ++head) {
+    for (const RowHeads& row : args.rows) attend_head(args, row, head);
   }
 }
 
@@ -74,33 +77,53 @@ void attend_row(const RowHeads& row, int64_t count, ScratchPool& scratch, const 
 
 void run_attention(const AttentionArgs& args, ThreadPool& threads, ScratchPool& scratch) {
   const int64_t rows = args.q.shape[0], heads = args.q.shape[1], width = args.q.shape[2];
-  const int64_t groups = args.plane.keys.shape[2];
-  VOLLEY_ASSERT(groups > 0 && heads % groups == 0 && args.plane.keys.shape[3] == width);
-  int64_t dots = 0;
-  for (int64_t r = 0; r < rows; ++r) dots += VisibleKeys(args, r).size() * heads;
-  const int64_t blocks = head_blocks(rows, heads, threads);
-  share_items(threads, rows * blocks, attention_nanoseconds(dots, width), [&](int64_t item) {
-    const int64_t r = item / blocks, block = item % blocks;
-    const VisibleKeys keys(args, r);
-    if (!keys.active()) return;
-    attend_row({.q = args.q.data + r * heads * width,
-                .out = args.out.data + r * heads * width,
-                .first = heads * block / blocks,
-                .end = heads * (block + 1) / blocks,
-                .width = width,
-                .heads_per_group = heads / groups,
-                .scale = args.scale,
-                .keys = args.plane.keys.data,
-                .values = args.plane.values.data},
-               keys.size(), scratch, [&](int64_t i) { return keys.entry(i) * groups * width; });
+  const PlaneLayout layout(args.plane);
+  VOLLEY_ASSERT(layout.groups > 0 && heads % layout.groups == 0 && layout.width == width);
+  int64_t keys = 0, block_keys = 0;  // of all rows, of a block's at most
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t count = VisibleKeys(args, r).size();
+    keys += count;
+    block_keys = std::max(block_keys, std::min(kRowBlock, rows) * count);
+  }
+  const int64_t work_bytes = width * 4 + block_keys * 8;
+  scratch.prepare(threads.threads(), work_bytes);
+  const int64_t row_blocks = (rows + kRowBlock - 1) / kRowBlock,
+                blocks = head_blocks(row_blocks, heads, threads);
+  share_items(threads, row_blocks * blocks, attention_nanoseconds(keys * heads, width), [&](int64_t item) {
+    const int64_t first_row = item / blocks * kRowBlock, block = item % blocks;
+    const int64_t end_row = std::min(rows, first_row + kRowBlock);
+    const auto work = scratch.take(work_bytes);
+    auto* offsets = work.as<int64_t>();
+    auto* values = reinterpret_cast<float*>(offsets + block_keys);
+    std::array<RowHeads, kRowBlock> row_heads;
+    size_t active = 0;
+    for (int64_t r = first_row; r < end_row; ++r) {
+      const VisibleKeys visible(args, r);
+      if (!visible.active()) continue;
+      row_heads[active++] = {.q = args.q.data + r * heads * width,
+                             .out = args.out.data + r * heads * width,
+                             .offsets = offsets,
+                             .count = visible.size()};
+      for (int64_t i = 0; i < visible.size(); ++i) *offsets++ = layout.offset(visible.entry(i));
+    }
+    attend_heads({.rows = std::span(row_heads).first(active),
+                  .first = heads * block / blocks,
+                  .end = heads * (block + 1) / blocks,
+                  .width = width,
+                  .heads_per_group = heads / layout.groups,
+                  .group_stride = layout.group_stride(),
+                  .scale = args.scale,
+                  .keys = args.plane.keys.data,
+                  .values = args.plane.values.data,
+                  .work = values});
   });
 }
 
 void run_attention_weights(const AttentionWeightsArgs& args, ThreadPool& threads) {
   const AttentionArgs& attention = args.attention;
   const int64_t rows = attention.q.shape[0], heads = attention.q.shape[1], width = attention.q.shape[2];
-  const int64_t groups = attention.plane.keys.shape[2];
-  const int64_t group = args.head / (heads / groups);
+  const PlaneLayout layout(attention.plane);
+  const int64_t group = args.head / (heads / layout.groups) * layout.group_stride();
   const int64_t columns = args.out.shape[1];
   int64_t dots = 0;
   for (int64_t r = 0; r < rows; ++r) dots += VisibleKeys(attention, r).size();
@@ -114,11 +137,11 @@ void run_attention_weights(const AttentionWeightsArgs& args, ThreadPool& threads
     float maximum = -std::numeric_limits<float>::infinity();
     for (int64_t begin = 0; begin < count; begin += kKeyChunk) {
       const int64_t chunk = std::min(kKeyChunk, count - begin);
-      for (int64_t i = 0; i < chunk; ++i) offsets[i] = keys.entry(begin + i) * groups * width;
+      for (int64_t i = 0; i < chunk; ++i) offsets[i] = layout.offset(keys.entry(begin + i));
       score_chunk({.q = attention.q.data + (r * heads + args.head) * width,
                    .width = width,
                    .scale = attention.scale,
-                   .keys = attention.plane.keys.data + group * width,
+                   .keys = attention.plane.keys.data + group,
                    .offsets = offsets,
                    .count = chunk},
                   out + begin);
@@ -133,20 +156,32 @@ void run_attention_weights(const AttentionWeightsArgs& args, ThreadPool& threads
 void run_dense_attention(const DenseAttentionArgs& args, ThreadPool& threads, ScratchPool& scratch) {
   const int64_t items = args.q.shape[0], rows = args.q.shape[1], heads = args.q.shape[2],
                 width = args.q.shape[3];
-  const int64_t blocks = head_blocks(items * rows, heads, threads);
+  const int64_t row_blocks = (rows + kRowBlock - 1) / kRowBlock;
+  const int64_t blocks = head_blocks(items * row_blocks, heads, threads);
   const double guess = attention_nanoseconds(items * rows * rows * heads, width);
-  share_items(threads, items * rows * blocks, guess, [&](int64_t item) {
-    const int64_t r = item / blocks, block = item % blocks;  // r: row among those of all items
-    const int64_t first_row = r / rows * rows;
-    attend_row({.q = args.q.data + r * heads * width,
-                .out = args.out.data + r * heads * width,
-                .first = heads * block / blocks,
-                .end = heads * (block + 1) / blocks,
-                .width = width,
-                .scale = args.scale,
-                .keys = args.k.data + first_row * heads * width,
-                .values = args.v.data + first_row * heads * width},
-               rows, scratch, [&](int64_t i) { return i * heads * width; });
+  scratch.prepare(threads.threads(), width * 4 + rows * 8);
+  share_items(threads, items * row_blocks * blocks, guess, [&](int64_t share) {
+    const int64_t item = share / blocks / row_blocks, block = share % blocks;
+    const int64_t first_row = share / blocks % row_blocks * kRowBlock;
+    const auto work = scratch.take(width * 4 + rows * 8);
+    auto* offsets = work.as<int64_t>();
+    for (int64_t i = 0; i < rows; ++i) offsets[i] = i * heads * width;
+    std::array<RowHeads, kRowBlock> row_heads;
+    size_t count = 0;
+    for (int64_t r = first_row; r < std::min(rows, first_row + kRowBlock); ++r) {
+      const int64_t at = (item * rows + r) * heads * width;
+      row_heads[count++] = {
+          .q = args.q.data + at, .out = args.out.data + at, .offsets = offsets, .count = rows};
+    }
+    attend_heads({.rows = std::span(row_heads).first(count),
+                  .first = heads * block / blocks,
+                  .end = heads * (block + 1) / blocks,
+                  .width = width,
+                  .group_stride = width,
+                  .scale = args.scale,
+                  .keys = args.k.data + item * rows * heads * width,
+                  .values = args.v.data + item * rows * heads * width,
+                  .work = reinterpret_cast<float*>(offsets + rows)});
   });
 }
 

@@ -16,28 +16,56 @@
 HWY_BEFORE_NAMESPACE();
 namespace volley::HWY_NAMESPACE {
 
-// Dot products of q with kKeys keys, each in its own chain of lanes.
-template <int kKeys, class D>
-HWY_INLINE void dot_keys(D d, const AttentionChunkArgs& args, int64_t first, float* scores) {
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  hn::Vec<D> sums[kKeys];
-  const float* keys[kKeys];
-  for (int k = 0; k < kKeys; ++k) {
-    sums[k] = hn::Zero(d);
-    keys[k] = args.keys + args.offsets[first + k];
+// Sums of the lanes of four vectors, each by the same tree of additions.
+template <class D>
+HWY_INLINE void sum_four([[maybe_unused]] D d, const hn::Vec<D>* vectors, float* sums) {
+#if HWY_TARGET == HWY_SCALAR
+  for (int k = 0; k < 4; ++k) sums[k] = hn::GetLane(vectors[k]);
+#else
+  if constexpr (hn::MaxLanes(D()) == 1) {
+    for (int k = 0; k < 4; ++k) sums[k] = hn::GetLane(vectors[k]);
+  } else if constexpr (hn::MaxLanes(D()) == 4) {
+    const auto halves = [&](auto a, auto b) {  // a0 + a2, b0 + b2, a1 + a3, b1 + b3
+      return hn::Add(hn::InterleaveLower(d, a, b), hn::InterleaveUpper(d, a, b));
+    };
+    const hn::Repartition<uint64_t, D> wide;
+    const auto ab = hn::BitCast(wide, halves(vectors[0], vectors[1]));
+    const auto cd = hn::BitCast(wide, halves(vectors[2], vectors[3]));
+    const auto lower = hn::BitCast(d, hn::InterleaveLower(wide, ab, cd));
+    const auto upper = hn::BitCast(d, hn::InterleaveUpper(wide, ab, cd));
+    hn::StoreU(hn::Add(lower, upper), d, sums);
+  } else {
+    const hn::Half<D> half;
+    hn::Vec<decltype(half)> narrower[4];
+    for (int k = 0; k < 4; ++k) {
+      narrower[k] = hn::Add(hn::LowerHalf(half, vectors[k]), hn::UpperHalf(half, vectors[k]));
+    }
+    sum_four(half, narrower, sums);
   }
-  for (int64_t i = 0; i < args.width; i += lanes) {
-    const auto q = hn::LoadU(d, args.q + i);
-    for (int k = 0; k < kKeys; ++k) sums[k] = hn::MulAdd(q, hn::LoadU(d, keys[k] + i), sums[k]);
-  }
-  for (int k = 0; k < kKeys; ++k) scores[first + k] = hn::GetLane(hn::SumOfLanes(d, sums[k])) * args.scale;
+#endif
 }
 
+// Dot products of q with four keys, each in its own chain of lanes; of fewer, the last stands for the others.
 template <class D>
 HWY_INLINE void score_with(D d, const AttentionChunkArgs& args, float* scores) {
-  int64_t i = 0;
-  for (; i + 4 <= args.count; i += 4) dot_keys<4>(d, args, i, scores);
-  for (; i < args.count; ++i) dot_keys<1>(d, args, i, scores);
+  constexpr int64_t kKeys = 4;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  for (int64_t first = 0; first < args.count; first += kKeys) {
+    hn::Vec<D> sums[kKeys];
+    const float* keys[kKeys];
+    for (int64_t k = 0; k < kKeys; ++k) {
+      sums[k] = hn::Zero(d);
+      keys[k] = args.keys + args.offsets[std::min(first + k, args.count - 1)];
+    }
+    for (int64_t i = 0; i < args.width; i += lanes) {
+      const auto q = hn::LoadU(d, args.q + i);
+      for (int64_t k = 0; k < kKeys; ++k) sums[k] = hn::MulAdd(q, hn::LoadU(d, keys[k] + i), sums[k]);
+    }
+    float dots[kKeys];
+    sum_four(d, sums, dots);
+    for (int64_t k = 0; k < std::min(kKeys, args.count - first); ++k)
+      scores[first + k] = dots[k] * args.scale;
+  }
 }
 
 // Values of kVectors vectors of the width, even and odd keys in separate chains.

@@ -114,11 +114,15 @@ void run_convolution(const Conv2dArgs& args, ThreadPool& threads, ScratchPool& s
   const int64_t tiles = divide_up(w.out_channels, kChannelTile);
   const int64_t shares = std::clamp<int64_t>(divide_up(2 * threads.threads(), batch * bands), 1, tiles);
   const double guess = static_cast<double>(batch * out_h * out_w * w.out_channels * taps) / 30.0;
+  const auto work_bytes = [&](const Band& band) {
+    return (band.input_size + kChannelTile * band.out_stride + 2 * taps) * 4;
+  };
+  scratch.prepare(threads.threads(), work_bytes(Band(args, rows)));
   share_items(threads, batch * bands * shares, guess, [&](int64_t item) {
     const int64_t share = item % shares, n = item / shares / bands;
     const int64_t first = item / shares % bands * rows;
     const Band band(args, std::min(rows, out_h - first));
-    const auto work = scratch.take((band.input_size + kChannelTile * band.out_stride + 2 * taps) * 4);
+    const auto work = scratch.take(work_bytes(band));
     auto* offsets = work.as<int64_t>();
     auto* planes = reinterpret_cast<float*>(offsets + taps);
     float* out = planes + band.input_size;

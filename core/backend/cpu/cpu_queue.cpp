@@ -111,6 +111,7 @@ void CpuQueue::rope(const RopeArgs& args) {
   const int64_t half = width / 2;
   const int64_t components = args.positions.size() / rows;
   const int64_t columns = half / components;
+  scratch_.prepare(threads_.threads(), width * static_cast<int64_t>(sizeof(float)));
   share_ranges(threads_, rows, static_cast<double>(args.x.size()) * kSimple, [&](int64_t begin, int64_t end) {
     // A row's angles side by side: every head turns by the same ones.
     const auto angles = scratch_.take(width * static_cast<int64_t>(sizeof(float)));
@@ -135,12 +136,17 @@ void CpuQueue::rope(const RopeArgs& args) {
 }
 
 void CpuQueue::write_cache(const WriteCacheArgs& args) {
-  const int64_t width = args.plane.keys.shape[2] * args.plane.keys.shape[3];
+  const PlaneLayout layout(args.plane);
+  const int64_t width = layout.width;
   for (int64_t r = 0; r < args.keys.shape[0]; ++r) {
     const int64_t entry = written_entry(args, r);
     if (entry < 0) continue;
-    copy_floats(args.keys.data + r * width, width, args.plane.keys.data + entry * width);
-    copy_floats(args.values.data + r * width, width, args.plane.values.data + entry * width);
+    for (int64_t g = 0; g < layout.groups; ++g) {
+      const int64_t from = (r * layout.groups + g) * width;
+      const int64_t to = layout.offset(entry) + g * layout.group_stride();
+      copy_floats(args.keys.data + from, width, args.plane.keys.data + to);
+      copy_floats(args.values.data + from, width, args.plane.values.data + to);
+    }
   }
 }
 
@@ -160,12 +166,15 @@ void CpuQueue::move_entries(const MoveEntriesArgs& args) {
     return int64_t{pages[logical / kPageSize]} * kPageSize + logical % kPageSize;
   };
   for (const CachePlane& plane : args.planes) {
-    const int64_t width = plane.keys.shape[2] * plane.keys.shape[3];
+    const PlaneLayout layout(plane);
     for (size_t i = 0; i + 1 < args.moves.size(); i += 2) {
-      const int64_t from = place(args.moves[i]) * width, to = place(args.moves[i + 1]) * width;
+      const int64_t from = layout.offset(place(args.moves[i])), to = layout.offset(place(args.moves[i + 1]));
       if (from == to) continue;
-      copy_floats(plane.keys.data + from, width, plane.keys.data + to);
-      copy_floats(plane.values.data + from, width, plane.values.data + to);
+      for (int64_t g = 0; g < layout.groups; ++g) {
+        const int64_t group = g * layout.group_stride();
+        copy_floats(plane.keys.data + from + group, layout.width, plane.keys.data + to + group);
+        copy_floats(plane.values.data + from + group, layout.width, plane.values.data + to + group);
+      }
     }
   }
   args.cache.lengths.data[args.slot] = args.length;
@@ -173,7 +182,7 @@ void CpuQueue::move_entries(const MoveEntriesArgs& args) {
 
 void CpuQueue::copy_page(const CopyPageArgs& args) {
   for (const CachePlane& plane : args.planes) {
-    const int64_t page = kPageSize * plane.keys.shape[2] * plane.keys.shape[3];
+    const int64_t page = PlaneLayout(plane).page_size();
     copy_floats(plane.keys.data + args.from * page, page, plane.keys.data + args.to * page);
     copy_floats(plane.values.data + args.from * page, page, plane.values.data + args.to * page);
   }

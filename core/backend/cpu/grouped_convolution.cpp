@@ -137,6 +137,11 @@ void run_grouped_convolution(const GroupedConvolutionArgs& call) {
   const int64_t shares =
       std::clamp<int64_t>(divide_up(4 * call.threads.threads(), batch * bands), 1, extents.groups);
   const double guess = static_cast<double>(batch * out_h * out_w * w.out_channels * taps * channels) / 300.0;
+  const auto work_bytes = [&](const ConvolutionBand& band, int64_t groups) {
+    return PixelPlanes::bytes(band, format) + kSliceRows * groups * kGroupColumns * 4 + taps * 8;
+  };
+  call.scratch.prepare(call.threads.threads(),
+                       work_bytes(ConvolutionBand(args, rows), divide_up(extents.groups, shares)));
   share_items(call.threads, batch * bands * shares, guess, [&](int64_t item) {
     const int64_t share = item % shares, n = item / shares / bands;
     const int64_t first = item / shares % bands * rows;
@@ -144,7 +149,7 @@ void run_grouped_convolution(const GroupedConvolutionArgs& call) {
     const int64_t groups = extents.groups * (share + 1) / shares - group;
     const ConvolutionBand band(args, std::min(rows, out_h - first));
     const int64_t plane_bytes = PixelPlanes::bytes(band, format);
-    const auto work = call.scratch.take(plane_bytes + kSliceRows * groups * kGroupColumns * 4 + taps * 8);
+    const auto work = call.scratch.take(work_bytes(band, groups));
     std::byte* pixels = work.as<std::byte>();
     float* tile = reinterpret_cast<float*>(pixels + plane_bytes);
     auto* offsets = reinterpret_cast<int64_t*>(tile + kSliceRows * groups * kGroupColumns);

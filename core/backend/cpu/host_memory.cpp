@@ -23,13 +23,16 @@ int64_t rounded(int64_t bytes) {
   throw Error("out of memory: " + std::to_string(bytes) + " bytes of host memory needed");
 }
 
-std::shared_ptr<std::byte> allocate_slab() {
-  void* memory = std::aligned_alloc(kLargePage, kSlabBytes);
-  if (memory == nullptr) return nullptr;
+// Null when there is too little. Large blocks lie in large pages where the system has them.
+std::byte* allocate_block(int64_t bytes) {
+  const bool is_large = bytes >= 4 * kLargePage;
+  const int64_t alignment = is_large ? kLargePage : kAlignment;
+  const int64_t size = (bytes + alignment - 1) / alignment * alignment;
+  void* memory = std::aligned_alloc(static_cast<size_t>(alignment), static_cast<size_t>(size));
 #if defined(MADV_HUGEPAGE)
-  madvise(memory, kSlabBytes, MADV_HUGEPAGE);  // a wish: without large pages all is the same but slower
+  if (memory != nullptr && is_large) madvise(memory, static_cast<size_t>(size), MADV_HUGEPAGE);
 #endif
-  return {static_cast<std::byte*>(memory), [](std::byte* freed) { std::free(freed); }};
+  return static_cast<std::byte*>(memory);
 }
 
 }  // namespace
@@ -44,10 +47,10 @@ void HostMemory::count(int64_t bytes) const {
 Buffer HostMemory::allocate(int64_t bytes) const {
   VOLLEY_ASSERT(bytes >= 0);
   const int64_t size = rounded(bytes);
-  void* memory = std::aligned_alloc(kAlignment, static_cast<size_t>(size));
+  std::byte* memory = allocate_block(size);
   if (memory == nullptr) out_of_memory(bytes);
   count(size);
-  return Buffer(std::shared_ptr<std::byte>(static_cast<std::byte*>(memory),
+  return Buffer(std::shared_ptr<std::byte>(memory,
                                            [counts = counts_, size](std::byte* freed) {
                                              std::free(freed);
                                              counts->now.fetch_sub(size);
@@ -61,9 +64,10 @@ Buffer HostMemory::allocate_lasting(int64_t bytes) const {
   if (size > kSlabBytes) return allocate(bytes);
   std::lock_guard lock(mutex_);
   if (slab_ == nullptr || slab_used_ + size > kSlabBytes) {
-    slab_ = allocate_slab();
+    std::byte* memory = allocate_block(kSlabBytes);
+    if (memory == nullptr) out_of_memory(bytes);
+    slab_ = {memory, [](std::byte* freed) { std::free(freed); }};
     slab_used_ = 0;
-    if (slab_ == nullptr) out_of_memory(bytes);
   }
   std::byte* begin = slab_.get() + slab_used_;
   slab_used_ += size;

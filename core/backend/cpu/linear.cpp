@@ -129,6 +129,7 @@ void LinearProducts::run_f32(const LinearArgs& args, ThreadPool& threads, Scratc
   const int64_t slices = divide_up(rows, kSliceRows);
   const int64_t groups = std::min(slices, divide_up(4 * threads.threads(), plan.panels));
   const double guess = product_guess(rows, weight.out_features * weight.in_features * 4);
+  scratch.prepare(threads.threads(), kSliceRows * plan.full.columns * 4);
   share_items(threads, plan.panels * groups, guess, [&](int64_t item) {
     const int64_t panel = item / groups, group = item % groups;
     const PanelShape& shape = plan.shape(panel);
@@ -228,6 +229,7 @@ void LinearProducts::run_grouped(const LinearArgs& args, ThreadPool& threads, Sc
   const int64_t slices = divide_up(rows, kSliceRows);
   const int64_t shares = std::min(slices, divide_up(4 * threads.threads(), parts));
   const int64_t offset = 0;
+  scratch.prepare(threads.threads(), kSliceRows * part_groups * kGroupColumns * 4);
   share_items(threads, parts * shares, product_guess(rows, extents.panel_bytes()), [&](int64_t item) {
     const int64_t part = item / shares, share = item % shares;
     const int64_t group = part * part_groups;

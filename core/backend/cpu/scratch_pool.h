@@ -1,6 +1,8 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <mutex>
 #include <utility>
 #include <vector>
@@ -9,8 +11,7 @@
 
 namespace volley {
 
-// Work memory that the items of a loop borrow: there are never more pieces than threads, each grows to the
-// largest need and stays, so a steady state allocates nothing.
+// Work memory that the items of a loop borrow. Pieces stay, so a steady state allocates nothing.
 class ScratchPool {
  public:
   explicit ScratchPool(const HostMemory& memory) : memory_(memory) {}
@@ -34,17 +35,33 @@ class ScratchPool {
     Buffer buffer_;
   };
 
+  // Makes sure that `count` pieces of that size are free: for a loop whose items take one each, before it
+  // begins, so that no thread allocates, however late it joins.
+  void prepare(int64_t count, int64_t bytes) {
+    std::lock_guard lock(mutex_);
+    std::ranges::sort(free_, std::less(), &Buffer::bytes);
+    const auto fitting = std::ranges::lower_bound(free_, bytes, std::less(), &Buffer::bytes);
+    const int64_t missing = count - (free_.end() - fitting);
+    // Pieces that are too small make room for those that come.
+    if (missing > 0) free_.erase(fitting - std::min<int64_t>(missing, fitting - free_.begin()), fitting);
+    for (int64_t i = 0; i < missing; ++i) free_.push_back(memory_.allocate(bytes));
+  }
+
   Lease take(int64_t bytes) {
-    Buffer buffer;
     {
       std::lock_guard lock(mutex_);
-      if (!free_.empty()) {
-        buffer = std::move(free_.back());
-        free_.pop_back();
+      const auto least = [&](const Buffer& a, const Buffer& b) {
+        return (a.bytes() >= bytes) != (b.bytes() >= bytes) ? a.bytes() >= bytes : a.bytes() < b.bytes();
+      };
+      const auto piece = std::ranges::min_element(free_, least);
+      if (piece != free_.end() && piece->bytes() >= bytes) {
+        Buffer buffer = std::move(*piece);
+        free_.erase(piece);
+        return Lease(*this, std::move(buffer));
       }
     }
-    if (buffer.bytes() < bytes) buffer = memory_.allocate(bytes);
-    return Lease(*this, std::move(buffer));
+    prepare(1, bytes);
+    return take(bytes);
   }
 
  private:

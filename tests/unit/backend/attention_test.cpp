@@ -82,9 +82,12 @@ class Step {
     std::vector<int32_t> lengths(static_cast<size_t>(slots), 0);
     const auto put = [&](int64_t slot, int64_t place, const float* key, const float* value) {
       const int64_t at =
-          (pages[slot * slot_pages + place / kPageSize] * kPageSize + place % kPageSize) * entry;
-      std::copy(key, key + entry, keys.begin() + at);
-      std::copy(value, value + entry, values.begin() + at);
+          pages[slot * slot_pages + place / kPageSize] * kPageSize * entry + place % kPageSize * scene.width;
+      for (int64_t g = 0; g < scene.groups; ++g) {
+        const int64_t to = at + g * kPageSize * scene.width;
+        std::copy_n(key + g * scene.width, scene.width, keys.begin() + to);
+        std::copy_n(value + g * scene.width, scene.width, values.begin() + to);
+      }
     };
     std::vector<int32_t> tail, tail_begin, sequence_slot, sequence_memory;
     for (int64_t s = 0; s < scene.sequences; ++s) {
@@ -126,7 +129,7 @@ class Step {
     std::copy(logical.q.begin(), logical.q.end(), q.begin() + ours_ * scene.heads * scene.width);
 
     tail.push_back(0);  // never an empty array
-    const Shape plane{static_cast<int64_t>(pages.size()), kPageSize, scene.groups, scene.width};
+    const Shape plane{static_cast<int64_t>(pages.size()), scene.groups, kPageSize, scene.width};
     const auto ints = [&](const std::vector<int32_t>& numbers) {
       ints_.push_back(
           std::make_unique<Guarded<int32_t>>(backend, Shape{static_cast<int64_t>(numbers.size())}, numbers));
@@ -382,7 +385,7 @@ TEST(AttentionTest, DenseAttentionEqualsCachedAttentionBitForBit) {
 
 TEST(CacheTest, WritesMovesAndCopiesLikeTheReference) {
   constexpr int64_t kSlots = 3, kSlotPages = 4, kGroups = 2, kWidth = 5, kRows = 40, kPlanes = 2;
-  const Shape plane{kSlots * kSlotPages, kPageSize, kGroups, kWidth};
+  const Shape plane{kSlots * kSlotPages, kGroups, kPageSize, kWidth};
   std::vector<std::vector<float>> results;
   for (const auto& backend : {make_reference_backend(), cpu(3)}) {
     std::mt19937_64 generator(4);

@@ -11,7 +11,7 @@
 namespace volley::test {
 namespace {
 
-constexpr int64_t kPlanes = 2, kHeads = 1, kWidth = 3;
+constexpr int64_t kPlanes = 2, kHeads = 2, kWidth = 3;
 
 // A cache whose rows hold a number that says what was written.
 class CacheFixture {
@@ -34,7 +34,7 @@ class CacheFixture {
     for (int64_t p = 0; p < kPlanes; ++p) {
       std::vector<float> keys, data;
       for (float value : values) {
-        for (int64_t d = 0; d < kWidth; ++d) {
+        for (int64_t d = 0; d < kHeads * kWidth; ++d) {
           keys.push_back(value + static_cast<float>(100000 * p + d));
           data.push_back(-value - static_cast<float>(100000 * p + d));
         }
@@ -54,12 +54,14 @@ class CacheFixture {
     const auto slot = static_cast<int64_t>(sequence);
     for (int64_t i = 0; i < tables.lengths.data[slot]; ++i) {
       const int32_t page = tables.block_table.data[slot * tables.block_table.shape[1] + i / kPageSize];
-      const int64_t at = (page * kPageSize + i % kPageSize) * kWidth;
+      // Pages hold [head, entry, width].
+      const int64_t at = (page * kHeads * kPageSize + i % kPageSize) * kWidth;
       const float value = cache_.plane(0).keys.data[at];
       for (int64_t p = 0; p < kPlanes; ++p) {
-        for (int64_t d = 0; d < kWidth; ++d) {
-          EXPECT_EQ(cache_.plane(p).keys.data[at + d], value + static_cast<float>(100000 * p + d));
-          EXPECT_EQ(cache_.plane(p).values.data[at + d], -value - static_cast<float>(100000 * p + d));
+        for (int64_t d = 0; d < kHeads * kWidth; ++d) {
+          const int64_t place = at + d / kWidth * kPageSize * kWidth + d % kWidth;
+          EXPECT_EQ(cache_.plane(p).keys.data[place], value + static_cast<float>(100000 * p + d));
+          EXPECT_EQ(cache_.plane(p).values.data[place], -value - static_cast<float>(100000 * p + d));
         }
       }
       values.push_back(value);

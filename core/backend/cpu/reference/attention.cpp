@@ -1,6 +1,6 @@
 // Reference attention and cache operations.
+#include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -47,27 +47,29 @@ void attend(const float* q, int64_t width, int64_t count, float scale, const Key
 }  // namespace
 
 void ReferenceQueue::write_cache(const WriteCacheArgs& args) {
-  const int64_t width = args.plane.keys.shape[2] * args.plane.keys.shape[3];
+  const PlaneLayout layout(args.plane);
   for (int64_t r = 0; r < args.keys.shape[0]; ++r) {
     const int64_t entry = written_entry(args, r);
     if (entry < 0) continue;
-    std::memcpy(args.plane.keys.data + entry * width, args.keys.data + r * width,
-                static_cast<size_t>(width) * sizeof(float));
-    std::memcpy(args.plane.values.data + entry * width, args.values.data + r * width,
-                static_cast<size_t>(width) * sizeof(float));
+    for (int64_t g = 0; g < layout.groups; ++g) {
+      const int64_t from = (r * layout.groups + g) * layout.width;
+      const int64_t to = layout.offset(entry) + g * layout.group_stride();
+      std::copy_n(args.keys.data + from, layout.width, args.plane.keys.data + to);
+      std::copy_n(args.values.data + from, layout.width, args.plane.values.data + to);
+    }
   }
 }
 
 void ReferenceQueue::attention(const AttentionArgs& args) {
   const int64_t heads = args.q.shape[1], width = args.q.shape[2];
-  const int64_t groups = args.plane.keys.shape[2];
+  const PlaneLayout layout(args.plane);
   for (int64_t r = 0; r < args.q.shape[0]; ++r) {
     const VisibleKeys keys(args, r);
     if (!keys.active()) continue;
     for (int64_t h = 0; h < heads; ++h) {
-      const int64_t group = h / (heads / groups);
+      const int64_t group = h / (heads / layout.groups) * layout.group_stride();
       const auto place = [&](const Tensor& plane) {
-        return [&, data = plane.data](int64_t i) { return data + (keys.entry(i) * groups + group) * width; };
+        return [&, data = plane.data + group](int64_t i) { return data + layout.offset(keys.entry(i)); };
       };
       attend(args.q.data + (r * heads + h) * width, width, keys.size(), args.scale, place(args.plane.keys),
              place(args.plane.values), args.out.data + (r * heads + h) * width);
@@ -78,8 +80,8 @@ void ReferenceQueue::attention(const AttentionArgs& args) {
 void ReferenceQueue::attention_weights(const AttentionWeightsArgs& args) {
   const AttentionArgs& attention = args.attention;
   const int64_t heads = attention.q.shape[1], width = attention.q.shape[2];
-  const int64_t groups = attention.plane.keys.shape[2];
-  const int64_t group = args.head / (heads / groups);
+  const PlaneLayout layout(attention.plane);
+  const int64_t group = args.head / (heads / layout.groups) * layout.group_stride();
   const int64_t columns = args.out.shape[1];
   for (int64_t r = 0; r < attention.q.shape[0]; ++r) {
     const VisibleKeys keys(attention, r);
@@ -89,7 +91,7 @@ void ReferenceQueue::attention_weights(const AttentionWeightsArgs& args) {
     VOLLEY_ASSERT(keys.size() <= columns);
     float maximum = -std::numeric_limits<float>::infinity();
     for (int64_t i = 0; i < keys.size(); ++i) {
-      const float* key = attention.plane.keys.data + (keys.entry(i) * groups + group) * width;
+      const float* key = attention.plane.keys.data + layout.offset(keys.entry(i)) + group;
       float dot = 0.0f;
       for (int64_t d = 0; d < width; ++d) dot += q[d] * key[d];
       out[i] = dot * attention.scale;
@@ -125,13 +127,15 @@ void ReferenceQueue::move_entries(const MoveEntriesArgs& args) {
     return int64_t{pages[logical / kPageSize]} * kPageSize + logical % kPageSize;
   };
   for (const CachePlane& plane : args.planes) {
-    const int64_t width = plane.keys.shape[2] * plane.keys.shape[3];
+    const PlaneLayout layout(plane);
     for (size_t i = 0; i + 1 < args.moves.size(); i += 2) {
-      const int64_t from = place(args.moves[i]) * width, to = place(args.moves[i + 1]) * width;
+      const int64_t from = layout.offset(place(args.moves[i])), to = layout.offset(place(args.moves[i + 1]));
       if (from == to) continue;
-      std::memcpy(plane.keys.data + to, plane.keys.data + from, static_cast<size_t>(width) * sizeof(float));
-      std::memcpy(plane.values.data + to, plane.values.data + from,
-                  static_cast<size_t>(width) * sizeof(float));
+      for (int64_t g = 0; g < layout.groups; ++g) {
+        const int64_t group = g * layout.group_stride();
+        std::copy_n(plane.keys.data + from + group, layout.width, plane.keys.data + to + group);
+        std::copy_n(plane.values.data + from + group, layout.width, plane.values.data + to + group);
+      }
     }
   }
   args.cache.lengths.data[args.slot] = args.length;
@@ -139,11 +143,9 @@ void ReferenceQueue::move_entries(const MoveEntriesArgs& args) {
 
 void ReferenceQueue::copy_page(const CopyPageArgs& args) {
   for (const CachePlane& plane : args.planes) {
-    const int64_t size = kPageSize * plane.keys.shape[2] * plane.keys.shape[3];
-    std::memcpy(plane.keys.data + args.to * size, plane.keys.data + args.from * size,
-                static_cast<size_t>(size) * sizeof(float));
-    std::memcpy(plane.values.data + args.to * size, plane.values.data + args.from * size,
-                static_cast<size_t>(size) * sizeof(float));
+    const int64_t size = PlaneLayout(plane).page_size();
+    std::copy_n(plane.keys.data + args.from * size, size, plane.keys.data + args.to * size);
+    std::copy_n(plane.values.data + args.from * size, size, plane.values.data + args.to * size);
   }
 }
 

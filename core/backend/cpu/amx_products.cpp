@@ -45,7 +45,7 @@ TileConfig bf16_config(int64_t upper_rows, int64_t lower_rows) {
 }
 
 // How far ahead of the multiplication a weight is fetched into the caches.
-constexpr int64_t kPrefetchBytes = 2048;
+constexpr int64_t kPrefetchBytes = 3072;
 
 VOLLEY_AMX inline void prefetch_tile(const std::byte* tile) {
   for (int64_t line = 0; line < 16; ++line) {
@@ -289,8 +289,12 @@ VOLLEY_AMX void multiply_q8_0_tiles(const GroupedProductArgs& args) {
         multiply_q8_0_group<2>(args, r, rows, group);
       } else if (rows <= 4) {
         multiply_q8_0_group<4>(args, r, rows, group);
+      } else if (rows <= 6) {
+        multiply_q8_0_group<6>(args, r, rows, group);
       } else if (rows <= 8) {
         multiply_q8_0_group<8>(args, r, rows, group);
+      } else if (rows <= 12) {
+        multiply_q8_0_group<12>(args, r, rows, group);
       } else {
         multiply_q8_0_group<16>(args, r, rows, group);
       }

@@ -67,6 +67,30 @@ TEST(DTypeTest, FloatsRoundToTheNearestBFloatTiesToEven) {
   }
 }
 
+// Every half survives the way through f32, and what lies between two neighbours goes to the nearer one, at
+// equal distance to the even one.
+TEST(DTypeTest, HalvesRoundToNearestEven) {
+  for (uint32_t half = 0; half < 0x7c00u; ++half) {
+    const auto bits = static_cast<uint16_t>(half);
+    const float value = f16_to_f32(bits);
+    ASSERT_EQ(f32_to_f16(value), bits);
+    ASSERT_EQ(f32_to_f16(-value), bits | 0x8000u);
+    if (half == 0x7bffu) continue;
+    const float next = f16_to_f32(static_cast<uint16_t>(half + 1)), middle = value + (next - value) / 2;
+    const auto neighbour = [](float x, int step) {
+      return std::bit_cast<float>(std::bit_cast<int32_t>(x) + step);
+    };
+    ASSERT_EQ(f32_to_f16(neighbour(middle, -1)), half);
+    ASSERT_EQ(f32_to_f16(middle), half + (half & 1u));
+    ASSERT_EQ(f32_to_f16(neighbour(middle, 1)), half + 1);
+  }
+  EXPECT_EQ(f32_to_f16(65519.996f), 0x7bff);
+  EXPECT_EQ(f32_to_f16(65520.0f), 0x7c00);
+  EXPECT_EQ(f32_to_f16(std::numeric_limits<float>::infinity()), 0x7c00);
+  EXPECT_EQ(f32_to_f16(-1e30f), 0xfc00);
+  EXPECT_TRUE(std::isnan(f16_to_f32(f32_to_f16(std::nanf("")))));
+}
+
 TEST(DTypeTest, NaNsStayNaNs) {
   for (uint32_t mantissa = 1; mantissa < 0x00800000u; mantissa = mantissa * 3 / 2 + 1) {
     for (const uint32_t sign : {0u, 0x80000000u}) {

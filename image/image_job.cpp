@@ -179,7 +179,6 @@ ImageResult run_image(const ImageModel& model, const ImageRequest& request, cons
   VOLLEY_ASSERT(transformer_for(request.decoder) == model.transformer());
   ImageResult result{.volley = std::string(version()),
                      .request = request,
-                     .weights = model.weights(),
                      .device = model.backend()->info().name,
                      .dtype = std::string(weight_type_name(model.weight_type()))};
   const auto decoder = make_decoder(request.decoder);
@@ -212,6 +211,7 @@ ImageResult run_image(const ImageModel& model, const ImageRequest& request, cons
       }
     }
   }
+  result.weights = model.weights();
   if (session) result.statistics = session->statistics();
   result.statistics.peak_bytes = model.backend()->peak_bytes();
   result.interrupted = result.pictures.size() < all_items.size() ||

@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/io/weight_source.h"
 
@@ -12,5 +13,9 @@ namespace volley {
 // The container is told from the first bytes, by the file's extension only where they say nothing.
 // Throws Error "<path>: <fault>"; kModelMissing if nothing is there, kFailed otherwise.
 std::unique_ptr<WeightSource> open_weights(const std::string& path);
+
+// The files that such a checkpoint consists of: itself, or an index and the shards it names, in order of
+// name. Throws as open_weights does.
+std::vector<std::string> weight_files(const std::string& path);
 
 }  // namespace volley

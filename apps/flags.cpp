@@ -77,7 +77,26 @@ const std::map<std::string_view, Adder>& adders() {
       {"model",
        [](CLI::App& verb, SharedFlags& flags) {
          add_text(verb, "-m,--model", flags.model, "NAME|PATH",
-                  "model in the box or model folder [" + flags.model + "]");
+                  "model in the box, pulled model, checkpoint or folder [" + flags.model + "]");
+       }},
+      {"vq",
+       [](CLI::App& verb, SharedFlags& flags) {
+         add_text(verb, "--vq", flags.vq, "FILE",
+                  "tokenizer of a bare checkpoint [beside it, else a pulled one]");
+       }},
+      {"image-size",
+       [](CLI::App& verb, SharedFlags& flags) {
+         add_integer(verb,
+                     {.names = "--image-size",
+                      .meaning = "pixels of a side, for a bare checkpoint [by its name, else 256]",
+                      .low = 16,
+                      .high = 4096},
+                     [&flags](int64_t value) { flags.image_size = value; });
+       }},
+      {"text-features",
+       [](CLI::App& verb, SharedFlags& flags) {
+         add_text(verb, "--text-features", flags.text_features, "FILE",
+                  "what a text encoder made of a prompt (.npy, .safetensors), for t2i models");
        }},
       {"out",
        [](CLI::App& verb, SharedFlags& flags) {

@@ -18,6 +18,9 @@ inline constexpr std::string_view kDefaultModel = "emoji-128";
 // Flags that mean the same in every verb that has them.
 struct SharedFlags {
   std::string model;
+  std::string vq;
+  int64_t image_size = 0;  // 0: as the model says
+  std::string text_features;
   std::string out;
   std::string out_dir;
   std::string format;

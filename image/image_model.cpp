@@ -71,7 +71,7 @@ ImageModel::ImageModel(ImageCard card, const Options& options)
   // The hash is of what is read here; files are not changed in place while they are mapped.
   const auto open = [&](std::string_view role, const std::string& file) {
     hashes_.emplace(role, FileHash(weight_files(file)));
-    return open_weights(file);
+    return open_image_weights(file);
   };
   {
     const auto source = open("vq", card_.vq.file);

@@ -37,6 +37,7 @@ class ImageModel {
 
   const VqModel& vq() const { return *vq_; }
   const StepModel& step_model() const;
+  const LlamaGen* llamagen() const { return llamagen_.get(); }  // null if it is another
   int32_t class_token(int64_t class_id) const;
   // Prompt of the guidance partner. Throws Error if the model was trained without one.
   int32_t null_class_token() const;

@@ -44,7 +44,7 @@ std::unique_ptr<WeightSource> finish(Result<std::unique_ptr<Source>> source, con
   return std::move(source).value_or_throw(path);
 }
 
-std::unique_ptr<WeightSource> open_file(const std::string& path) {
+std::unique_ptr<WeightSource> open_file(const std::string& path, CrcCheck crc) {
   if (path.ends_with(".index.json")) return finish(ShardedSafetensors::open(path), path);
   MappedFile file = MappedFile::open(path).value_or_throw(path);
   const std::string_view bytes = as_text(file.bytes());
@@ -54,7 +54,7 @@ std::unique_ptr<WeightSource> open_file(const std::string& path) {
     case Container::kSafetensors:
       return finish(SafetensorsFile::from_mapping(std::move(file), path), path);
     case Container::kTorchZip:
-      return finish(TorchZipFile::from_mapping(std::move(file), path), path);
+      return finish(TorchZipFile::from_mapping(std::move(file), path, crc), path);
     case Container::kUnknown:
       break;
   }
@@ -87,8 +87,8 @@ std::string checkpoint_file(const std::string& path) {
 
 }  // namespace
 
-std::unique_ptr<WeightSource> open_weights(const std::string& path) {
-  return open_file(checkpoint_file(path));
+std::unique_ptr<WeightSource> open_weights(const std::string& path, CrcCheck crc) {
+  return open_file(checkpoint_file(path), crc);
 }
 
 std::vector<std::string> weight_files(const std::string& path) {

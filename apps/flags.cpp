@@ -43,18 +43,6 @@ void add_parsed(CLI::App& verb, const NumberFlag& flag, const char* kind, std::f
       ->type_name(std::is_integral_v<T> ? "N" : "X");
 }
 
-void add_text(CLI::App& verb, const std::string& names, std::string& target, const std::string& type,
-              const std::string& meaning) {
-  verb.add_option_function<std::string>(
-          names,
-          [names, &target](const std::string& text) {
-            if (text.empty()) throw Error(long_name(names) + ": is empty", ErrorKind::kUsage);
-            target = text;
-          },
-          meaning)
-      ->type_name(type);
-}
-
 // One of a few words.
 template <typename Store>
 void add_choice(CLI::App& verb, const std::string& name, std::vector<std::string> choices,
@@ -76,13 +64,19 @@ const std::map<std::string_view, Adder>& adders() {
   static const std::map<std::string_view, Adder> table{
       {"model",
        [](CLI::App& verb, SharedFlags& flags) {
-         add_text(verb, "-m,--model", flags.model, "NAME|PATH",
-                  "model in the box, pulled model, checkpoint or folder [" + flags.model + "]");
+         add_text(verb,
+                  {.names = "-m,--model",
+                   .type = "NAME|PATH",
+                   .meaning = "model in the box, pulled model, checkpoint or folder [" + flags.model + "]"},
+                  flags.model);
        }},
       {"vq",
        [](CLI::App& verb, SharedFlags& flags) {
-         add_text(verb, "--vq", flags.vq, "FILE",
-                  "tokenizer of a bare checkpoint [beside it, else a pulled one]");
+         add_text(verb,
+                  {.names = "--vq",
+                   .type = "FILE",
+                   .meaning = "tokenizer of a bare checkpoint [beside it, else a pulled one]"},
+                  flags.vq);
        }},
       {"image-size",
        [](CLI::App& verb, SharedFlags& flags) {
@@ -95,18 +89,27 @@ const std::map<std::string_view, Adder>& adders() {
        }},
       {"text-features",
        [](CLI::App& verb, SharedFlags& flags) {
-         add_text(verb, "--text-features", flags.text_features, "FILE",
-                  "what a text encoder made of a prompt (.npy, .safetensors), for t2i models");
+         add_text(verb,
+                  {.names = "--text-features",
+                   .type = "FILE",
+                   .meaning = "what a text encoder made of a prompt (.npy, .safetensors), for t2i models"},
+                  flags.text_features);
        }},
       {"out",
        [](CLI::App& verb, SharedFlags& flags) {
-         add_text(verb, "-o,--out", flags.out, "PATH|-",
-                  "file to write; several need a pattern such as %03d; - is standard output");
+         add_text(verb,
+                  {.names = "-o,--out",
+                   .type = "PATH|-",
+                   .meaning = "file to write; several need a pattern such as %03d; - is standard output"},
+                  flags.out);
        }},
       {"out-dir",
        [](CLI::App& verb, SharedFlags& flags) {
-         add_text(verb, "--out-dir", flags.out_dir, "DIR",
-                  "folder for files without a place of their own [out]");
+         add_text(verb,
+                  {.names = "--out-dir",
+                   .type = "DIR",
+                   .meaning = "folder for files without a place of their own [out]"},
+                  flags.out_dir);
        }},
       {"format",
        [](CLI::App& verb, SharedFlags& flags) {
@@ -119,7 +122,11 @@ const std::map<std::string_view, Adder>& adders() {
        }},
       {"device",
        [](CLI::App& verb, SharedFlags& flags) {
-         add_text(verb, "-d,--device", flags.device, "NAME", "auto, cpu or cpu-reference [auto, printed]");
+         add_text(verb,
+                  {.names = "-d,--device",
+                   .type = "NAME",
+                   .meaning = "auto, cpu or cpu-reference [auto, printed]"},
+                  flags.device);
        }},
       {"dtype",
        [](CLI::App& verb, SharedFlags& flags) {
@@ -140,8 +147,11 @@ const std::map<std::string_view, Adder>& adders() {
        }},
       {"decoder",
        [](CLI::App& verb, SharedFlags& flags) {
-         add_text(verb, "--decoder", flags.method.decoder, "NAME[:k=v,..]",
-                  "decoding method, see volley decoders [auto, printed; never lossy]");
+         add_text(verb,
+                  {.names = "--decoder",
+                   .type = "NAME[:k=v,..]",
+                   .meaning = "decoding method, see volley decoders [auto, printed; never lossy]"},
+                  flags.method.decoder);
        }},
       {"seed",
        [](CLI::App& verb, SharedFlags& flags) {
@@ -194,7 +204,8 @@ const std::map<std::string_view, Adder>& adders() {
        }},
       {"events",
        [](CLI::App& verb, SharedFlags& flags) {
-         add_text(verb, "--events", flags.events, "FILE", "write what happens as JSON Lines");
+         add_text(verb, {.names = "--events", .type = "FILE", .meaning = "write what happens as JSON Lines"},
+                  flags.events);
        }},
       {"check",
        [](CLI::App& verb, SharedFlags& flags) {
@@ -220,6 +231,14 @@ void SharedFlags::apply_to(Console& console) const {
   console.set_verbosity(quiet ? Verbosity::kQuiet : verbose ? Verbosity::kVerbose : Verbosity::kNormal);
   console.set_color(color);
   console.set_progress(quiet || no_progress ? When::kNever : When::kAuto);
+}
+
+void add_text(CLI::App& verb, const TextFlag& flag, std::string& target) {
+  const auto store = [name = long_name(flag.names), &target](const std::string& text) {
+    if (text.empty()) throw Error(name + ": is empty", ErrorKind::kUsage);
+    target = text;
+  };
+  verb.add_option_function<std::string>(flag.names, store, flag.meaning)->type_name(flag.type);
 }
 
 void add_integer(CLI::App& verb, const NumberFlag& flag, std::function<void(int64_t)> store) {

@@ -47,6 +47,14 @@ struct SharedFlags {
 // --color.
 void add_shared_flags(CLI::App& verb, SharedFlags& flags, std::initializer_list<std::string_view> names);
 
+// A flag that takes text, which may not be empty.
+struct TextFlag {
+  std::string names;
+  std::string type;  // "FILE"
+  std::string meaning;
+};
+void add_text(CLI::App& verb, const TextFlag& flag, std::string& target);
+
 // A flag that takes a number. Values outside the range are Error kUsage.
 struct NumberFlag {
   std::string names;  // "-s,--seed"

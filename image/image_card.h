@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -57,6 +58,8 @@ struct ImageCard {
   std::optional<CardPart<LlamaGenConfig>> llamagen;
   std::optional<CardPart<ArpgConfig>> arpg;
   SizeSource size_source = SizeSource::kStated;
+  std::map<std::string, std::string>
+      selftest;  // by transformer: hash of the selftest's tokens by the reference
 
   int64_t tokens() const { return grid * grid; }
   // Drawn from text features, not from a class.

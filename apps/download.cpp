@@ -69,6 +69,25 @@ bool is_redirect(int status) {
   return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
 }
 
+std::string error_text(httplib::Error error) {
+  switch (error) {
+    case httplib::Error::Connection:
+    case httplib::Error::ConnectionTimeout:
+      return "cannot connect";
+    case httplib::Error::Read:
+    case httplib::Error::Write:
+      return "the connection is lost";
+    case httplib::Error::SSLConnection:
+      return "cannot connect by TLS";
+    case httplib::Error::SSLLoadingCerts:
+      return "cannot load the certificates to check the server by";
+    case httplib::Error::SSLServerVerification:
+      return "the server's certificate is not to be trusted";
+    default:
+      return "failed (" + httplib::to_string(error) + ")";
+  }
+}
+
 class Download {
  public:
   Download(const DownloadRequest& request, const DownloadControl& control)
@@ -169,7 +188,7 @@ class Download {
 
   [[noreturn]] void fail(const Url& url, httplib::Error error) const {
     throw Error(
-        url.text() + ": " + httplib::to_string(error) +
+        url.text() + ": " + error_text(error) +
         (part_.size() > 0 ? "; " + byte_count(part_.size()) + " are kept, run it again to go on" : ""));
   }
 

@@ -241,6 +241,11 @@ void add_text(CLI::App& verb, const TextFlag& flag, std::string& target) {
   verb.add_option_function<std::string>(flag.names, store, flag.meaning)->type_name(flag.type);
 }
 
+void add_choice(CLI::App& verb, const ChoiceFlag& flag, std::string& target) {
+  add_choice(verb, flag.names, flag.choices, flag.meaning,
+             [choices = flag.choices, &target](size_t i) { target = choices[i]; });
+}
+
 void add_integer(CLI::App& verb, const NumberFlag& flag, std::function<void(int64_t)> store) {
   add_parsed<int64_t>(verb, flag, "a whole number", std::move(store));
 }
@@ -251,6 +256,11 @@ void add_number(CLI::App& verb, const NumberFlag& flag, std::function<void(doubl
 
 void add_shared_flags(CLI::App& verb, SharedFlags& flags, std::initializer_list<std::string_view> names) {
   for (std::string_view name : names) adders().at(name)(verb, flags);
+  add_text(verb,
+           {.names = "--config",
+            .type = "FILE",
+            .meaning = "values of flags that are not given [$XDG_CONFIG_HOME/volley/config.toml]"},
+           flags.config);
   verb.add_flag("-q,--quiet", flags.quiet, "only errors on standard error");
   verb.add_flag("-v,--verbose", flags.verbose, "more on standard error: times, counts, memory");
   add_choice(verb, "--color", {"auto", "always", "never"},

@@ -42,6 +42,8 @@ struct MemoryNeeds {
 
   void add(const WeightSource& weights, const std::string& role) {
     for (const NamedTensor& tensor : weights.tensors()) {
+      if (tensor.name.ends_with(".scales"))
+        continue;  // of the quants beside them, which count as whole weights
       const int64_t size = tensor.view.shape.size();
       const bool is_table = tensor.name.find("embedding") != std::string::npos;
       f32 += 4 * size;
@@ -143,14 +145,14 @@ int show_checkpoint(const std::string& path, const SharedFlags& flags, Console& 
 
 bool holds(const std::string& path, const char* file) {
   std::error_code code;
-  return fs::exists(fs::path(path) / file, code);
+  return fs::exists(fs::symlink_status(fs::path(path) / file, code));
 }
 
-// A folder in transformers' layout, or a file.
+// A folder in transformers' layout, or a file; an empty folder is refused as one.
 bool is_checkpoint(const std::string& path) {
   std::error_code code;
   return !fs::is_directory(path, code) || holds(path, "model.safetensors") ||
-         holds(path, "model.safetensors.index.json");
+         holds(path, "model.safetensors.index.json") || fs::is_empty(path, code);
 }
 
 // An image model has a transformer and a tokenizer; other checkpoints are looked at as tensors.

@@ -1,5 +1,4 @@
 // volley verify: makes a picture again from its run record and compares.
-#include <filesystem>
 #include <memory>
 #include <optional>
 
@@ -198,12 +197,12 @@ std::string makers(const image::RunRecord& record, const image::RunRecord& again
 }
 
 image::ImageCard open_recorded_card(const SharedFlags& flags, const RecordedPng& png) {
-  SharedFlags stated = flags;
   const std::string path = flags.model.empty() ? recorded_model(png) : find_model(flags.model);
+  image::ImageCard card = open_card(flags, path);
+  if (card.size_source == image::SizeSource::kStated) return card;
   // A bare checkpoint does not say what it was run at; the record does.
-  std::error_code code;
-  if (stated.image_size == 0 && !std::filesystem::is_directory(path, code))
-    stated.image_size = png.record.width / png.record.layout.columns;
+  SharedFlags stated = flags;
+  stated.image_size = png.record.width / png.record.layout.columns;
   return open_card(stated, path);
 }
 

@@ -35,6 +35,13 @@ install(FILES
 
 if(TARGET volley)
   install(TARGETS volley RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT command)
+  if(NOT CMAKE_CROSSCOMPILING)
+    set(shell_files ${PROJECT_BINARY_DIR}/shell)
+    install(DIRECTORY ${shell_files}/man1 DESTINATION ${CMAKE_INSTALL_MANDIR} COMPONENT command)
+    install(DIRECTORY ${shell_files}/bash/ DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions COMPONENT command)
+    install(DIRECTORY ${shell_files}/zsh/ DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/site-functions COMPONENT command)
+    install(DIRECTORY ${shell_files}/fish/ DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d COMPONENT command)
+  endif()
 endif()
 if(EXISTS ${PROJECT_SOURCE_DIR}/assets/models)
   install(DIRECTORY assets/models/ DESTINATION ${VOLLEY_INSTALL_MODELSDIR} COMPONENT command)

@@ -6,12 +6,14 @@
 #include <array>
 #include <cctype>
 #include <filesystem>
+#include <map>
 #include <system_error>
 
 #include "core/base/error.h"
 #include "core/io/json.h"
 #include "core/io/untrusted_text.h"
 #include "image/grid_transformer.h"
+#include "image/imagenet_names.h"
 #include "image/published_models.h"
 
 namespace volley::image {
@@ -213,8 +215,24 @@ SamplingDefaults authors_sampling(CheckpointKind kind, int64_t dim) {
           .schedule = "arccos"};
 }
 
+// Classes are numbers; a thousand of them are taken for ImageNet's, whose names a prompt may use.
 void number_classes(ImageCard& card, int64_t count) {
   for (int64_t id = 0; id < count; ++id) card.classes.push_back(std::to_string(id));
+  const std::vector<std::string_view> names = imagenet_names();
+  if (count != static_cast<int64_t>(names.size())) return;
+  const auto lower = [](std::string_view name) {
+    std::string text(name);
+    std::ranges::transform(text, text.begin(), [](unsigned char c) { return std::tolower(c); });
+    return text;
+  };
+  std::map<std::string, int64_t> times;
+  for (std::string_view name : names) ++times[lower(name)];
+  for (size_t id = 0; id < names.size(); ++id) {
+    std::string name(names[id]);
+    if (times[lower(name)] > 1) name += " " + std::to_string(id);  // to tell the two apart
+    card.names.push_back({.name = std::move(name), .class_id = static_cast<int64_t>(id)});
+  }
+  std::ranges::sort(card.names, {}, &EmojiName::name);
 }
 
 std::string card_name(const std::string& path) {

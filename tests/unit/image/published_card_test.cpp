@@ -11,6 +11,7 @@
 #include "core/io/safetensors.h"
 #include "image/grid_transformer.h"
 #include "image/image_job.h"
+#include "image/imagenet_names.h"
 #include "image/published_models.h"
 #include "tests/support/toy_models.h"
 #include "tests/unit/image/toy_checkpoints.h"
@@ -324,6 +325,27 @@ TEST_F(PublishedCard, EveryTensorMustFit) {
   EXPECT_THAT(file_fault("g.safetensors"), HasSubstr("dim 16 is no multiple of 4 times 3 heads"));
   write_text(path("config.json"), R"({"n_head": "two"})");
   EXPECT_THAT(file_fault("g.safetensors"), HasSubstr("config.json: key 'n_head': expected"));
+}
+
+TEST_F(PublishedCard, AThousandClassesHaveImageNetsNames) {
+  const std::vector<std::string_view> names = imagenet_names();
+  ASSERT_EQ(names.size(), 1000u);
+  EXPECT_EQ(names[0], "tench");
+  EXPECT_EQ(names[207], "golden retriever");
+  EXPECT_EQ(names[999], "toilet tissue");
+  test::write_without(path("a.safetensors"), *weights(toy("llamagen.safetensors")),
+                      "cls_embedding.embedding_table.weight");
+  test::write_with(path("b.safetensors"), *weights(path("a.safetensors")),
+                   "cls_embedding.embedding_table.weight", {1001, 16});
+  const ImageCard made = card("b.safetensors");
+  EXPECT_EQ(find_class(made, "207").id, 207);
+  EXPECT_EQ(find_prompt(made, "207").id, 207);
+  EXPECT_EQ(find_prompt(made, "a Golden Retriever, please").id, 207);
+  EXPECT_EQ(find_prompt(made, "a Golden Retriever, please").name, "207");
+  EXPECT_EQ(find_prompt(made, "cardigan 474").id, 474);
+  EXPECT_THROW(find_prompt(made, "cardigan"), Error) << "two classes are called so";
+  copy("llamagen.safetensors", "four.safetensors");
+  EXPECT_TRUE(card("four.safetensors").names.empty());
 }
 
 // ---- Captions

@@ -9,6 +9,7 @@
 #include "apps/model_store.h"
 #include "apps/models.h"
 #include "core/base/error.h"
+#include "core/io/convert.h"
 #include "core/io/open_weights.h"
 #include "core/io/untrusted_text.h"
 #include "image/image_model.h"
@@ -38,6 +39,7 @@ std::string weights_text(const WeightsInfo& info) {
 struct MemoryNeeds {
   int64_t f32 = 0;
   int64_t bf16 = 0;
+  int64_t q8_0 = 0;
   int64_t cache = 0;  // of a picture, without a guidance partner
 
   void add(const WeightSource& weights, const std::string& role) {
@@ -46,8 +48,10 @@ struct MemoryNeeds {
         continue;  // of the quants beside them, which count as whole weights
       const int64_t size = tensor.view.shape.size();
       const bool is_table = tensor.name.find("embedding") != std::string::npos;
+      const bool is_product = role != "vq" && tensor.view.shape.rank() == 2 && !is_table;
       f32 += 4 * size;
-      bf16 += role != "vq" && tensor.view.shape.rank() == 2 && !is_table ? 2 * size : 4 * size;
+      bf16 += is_product ? 2 * size : 4 * size;
+      q8_0 += is_product ? size + size / kQ8BlockSize * 2 : 4 * size;
     }
   }
 };
@@ -114,9 +118,11 @@ int show_image_model(const std::string& path, const image::ImageCard& card, cons
     text += padded("prompts", 13) + plural(static_cast<int64_t>(card.names.size()), "name") + " such as " +
             printable(card.names.front().name, 100) + "\n";
   }
-  json["memory"] = {{"f32", memory.f32}, {"bf16", memory.bf16}, {"cache_per_picture", memory.cache}};
+  json["memory"] = {
+      {"f32", memory.f32}, {"bf16", memory.bf16}, {"q8_0", memory.q8_0}, {"cache_per_picture", memory.cache}};
   text += padded("memory", 13) + "weights " + byte_count(memory.f32) + " in f32, " + byte_count(memory.bf16) +
-          " in bf16; cache " + byte_count(memory.cache) + " a picture, twice that with guidance\n";
+          " in bf16, " + byte_count(memory.q8_0) + " in q8_0; cache " + byte_count(memory.cache) +
+          " a picture, twice that with guidance\n";
   if (const image::PublishedModel* published = image::find_published_model(card.name)) {
     json["licence"] = published->licence;
     text += padded("licence", 13) + std::string(published->licence) + " (" +

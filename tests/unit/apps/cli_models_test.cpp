@@ -104,6 +104,7 @@ TEST_F(CliModels, InfoSaysWhatAModelNeeds) {
                              info["weights"]["vq"]["parameters"].get<int64_t>();
   EXPECT_EQ(info["memory"]["f32"], 4 * parameters);
   EXPECT_LT(info["memory"]["bf16"], info["memory"]["f32"]);
+  EXPECT_LT(info["memory"]["q8_0"], info["memory"]["bf16"]);
   EXPECT_EQ(info["memory"]["cache_per_picture"], 4 * 2 * 2 * 16 * 65);
   // Without its tokenizer a transformer is a list of tensors.
   std::filesystem::remove(path("bare/vq_ds16_c2i.pt"));

@@ -17,10 +17,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Empty for what has no long name, or asks about the program rather than for work.
+// Empty for what has no long name, asks about the program rather than for work, or was marked by its verb.
 std::string key_of(const CLI::Option& option) {
   const std::vector<std::string>& names = option.get_lnames();
-  if (names.empty() || names.front() == "help" || names.front() == "config") return "";
+  if (names.empty() || !option.get_configurable() || names.front() == "help" || names.front() == "config")
+    return "";
   return names.front();
 }
 

@@ -128,7 +128,8 @@ nlohmann::json pull_one(const PullFlags& flags, const image::PublishedModel& mod
   Console& console = program.console;
   const std::string folder = (fs::path(store_folder()) / model.name).string();
   const std::string path = (fs::path(folder) / model.file).string();
-  const std::string repository = flags.endpoint + "/" + std::string(model.repository);
+  const size_t end = flags.endpoint.find_last_not_of('/') + 1;  // "https://host/" will do as well
+  const std::string repository = flags.endpoint.substr(0, end) + "/" + std::string(model.repository);
   nlohmann::json json{{"name", model.name},
                       {"path", path},
                       {"repository", model.repository},

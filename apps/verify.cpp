@@ -283,6 +283,9 @@ Verb add_verify(CLI::App& program) {
   add_shared_flags(
       verb, flags->shared,
       {"model", "vq", "image-size", "text-features", "device", "threads", "json", "no-progress"});
+  // The record says these; no default may say otherwise.
+  for (const char* name : {"--model", "--vq", "--image-size", "--text-features", "--device"})
+    verb.get_option(name)->configurable(false);
   flags->shared.model.clear();
   return {
       .parser = &verb, .schema = std::string(kSchema), .flags = &flags->shared, .run = [flags](Program& p) {

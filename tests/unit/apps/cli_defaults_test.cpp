@@ -37,7 +37,7 @@ TEST_F(CliDefaults, FlagBeforeEnvironmentBeforeFileBeforeDefault) {
 
 TEST_F(CliDefaults, ASectionCountsMoreThanTheWholeFile) {
   write_text(path("c.toml"),
-             "seed = 1\ntop-k = 7\n[image]\nseed = 2\nmodel = 'toy'\n[verify]\nmodel = 'emoji'\n");
+             "seed = 1\ntop-k = 7\n[image]\nseed = 2\nmodel = 'toy'\n[models.selftest]\nmodel = 'emoji'\n");
   const auto by_flag = planned({"--config", "c.toml"}, {});
   EXPECT_EQ(by_flag["seed"], 2);
   EXPECT_EQ(by_flag["top_k"], 7);
@@ -46,6 +46,17 @@ TEST_F(CliDefaults, ASectionCountsMoreThanTheWholeFile) {
   write_default_config("seed = 9\n");
   EXPECT_EQ(planned({"--config", "c.toml"}, {})["seed"], 2) << "one file, not two";
   EXPECT_EQ(planned({"--config", "/dev/null", "-m", "toy"}, {{"VOLLEY_SEED", "8"}})["seed"], 8);
+}
+
+TEST_F(CliDefaults, VerifyGoesByTheRecord) {
+  ASSERT_EQ(volley({"image", "-m", "toy", "bird", "-o", "x.png"}).exit_code, 0);
+  Command run = command({"verify", "x.png"});
+  run.environment["VOLLEY_MODEL"] = "emoji-128";
+  run.environment["VOLLEY_DEVICE"] = "cpu-reference";
+  const CommandResult result = run_command(run);
+  EXPECT_EQ(result.exit_code, 0) << result.out << result.err;
+  write_text(path("c.toml"), "[verify]\nmodel = 'toy'\n");
+  expect_failure(volley({"verify", "x.png", "--config", "c.toml"}), 2, "key 'model': no such flag of verify");
 }
 
 TEST_F(CliDefaults, SwitchesAreTrueOrFalse) {

@@ -12,6 +12,7 @@
 #include "core/io/byte_reader.h"
 #include "tests/unit/apps/cli_fixture.h"
 #include "tests/unit/apps/hub_server.h"
+#include "tests/unit/apps/tls_server.h"
 
 namespace volley::test {
 namespace {
@@ -218,6 +219,20 @@ TEST_F(CliPull, OnePullOfAModelAtATime) {
   expect_failure(pull(), 1, "another process is at it already");
   ::close(lock);
   expect_whole(pull());
+}
+
+TEST_F(CliPull, OnlyTrustedServersAreBelieved) {
+  const TlsServer server(hub_.file.body, path("certificate.pem"));
+  const auto pull_from = [&](const std::string& host, bool is_trusted) {
+    Command run = command(
+        {"models", "pull", kName, "--endpoint", "https://" + host + ":" + std::to_string(server.port())});
+    if (is_trusted) run.environment["SSL_CERT_FILE"] = path("certificate.pem");
+    return run_command(run);
+  };
+  expect_failure(pull_from("localhost", false), 1, "the server's certificate is not to be trusted");
+  expect_failure(pull_from("127.0.0.1", true), 1, "the server's certificate is not to be trusted");
+  EXPECT_FALSE(std::filesystem::exists(stored(kFile)));
+  expect_whole(pull_from("localhost", true));
 }
 
 TEST_F(CliPull, FindsWhatTheHubsToolsKeep) {

@@ -46,6 +46,10 @@ int run(const SharedFlags& flags, Console& console) {
 
 }  // namespace
 
+std::vector<std::string> device_names() {
+  return {kDevices.begin(), kDevices.end()};
+}
+
 Verb add_devices(CLI::App& program) {
   const auto flags = std::make_shared<SharedFlags>();
   CLI::App& verb = *program.add_subcommand("devices", "list the devices that can compute");

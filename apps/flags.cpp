@@ -43,18 +43,6 @@ void add_parsed(CLI::App& verb, const NumberFlag& flag, const char* kind, std::f
       ->type_name(std::is_integral_v<T> ? "N" : "X");
 }
 
-void add_text(CLI::App& verb, const std::string& names, std::string& target, const std::string& type,
-              const std::string& meaning) {
-  verb.add_option_function<std::string>(
-          names,
-          [names, &target](const std::string& text) {
-            if (text.empty()) throw Error(long_name(names) + ": is empty", ErrorKind::kUsage);
-            target = text;
-          },
-          meaning)
-      ->type_name(type);
-}
-
 // One of a few words.
 template <typename Store>
 void add_choice(CLI::App& verb, const std::string& name, std::vector<std::string> choices,
@@ -76,18 +64,52 @@ const std::map<std::string_view, Adder>& adders() {
   static const std::map<std::string_view, Adder> table{
       {"model",
        [](CLI::App& verb, SharedFlags& flags) {
-         add_text(verb, "-m,--model", flags.model, "NAME|PATH",
-                  "model in the box or model folder [" + flags.model + "]");
+         add_text(verb,
+                  {.names = "-m,--model",
+                   .type = "NAME|PATH",
+                   .meaning = "model in the box, pulled model, checkpoint or folder [" + flags.model + "]"},
+                  flags.model);
+       }},
+      {"vq",
+       [](CLI::App& verb, SharedFlags& flags) {
+         add_text(verb,
+                  {.names = "--vq",
+                   .type = "FILE",
+                   .meaning = "tokenizer of a bare checkpoint [beside it, else a pulled one]"},
+                  flags.vq);
+       }},
+      {"image-size",
+       [](CLI::App& verb, SharedFlags& flags) {
+         add_integer(verb,
+                     {.names = "--image-size",
+                      .meaning = "pixels of a side, for a bare checkpoint [by its name, else 256]",
+                      .low = 16,
+                      .high = 4096},
+                     [&flags](int64_t value) { flags.image_size = value; });
+       }},
+      {"text-features",
+       [](CLI::App& verb, SharedFlags& flags) {
+         add_text(verb,
+                  {.names = "--text-features",
+                   .type = "FILE",
+                   .meaning = "what a text encoder made of a prompt (.npy, .safetensors), for t2i models"},
+                  flags.text_features);
        }},
       {"out",
        [](CLI::App& verb, SharedFlags& flags) {
-         add_text(verb, "-o,--out", flags.out, "PATH|-",
-                  "file to write; several need a pattern such as %03d; - is standard output");
+         add_text(verb,
+                  {.names = "-o,--out",
+                   .type = "PATH|-",
+                   .meaning = "file to write; several need a pattern such as %03d; - is standard output"},
+                  flags.out);
        }},
       {"out-dir",
        [](CLI::App& verb, SharedFlags& flags) {
-         add_text(verb, "--out-dir", flags.out_dir, "DIR",
-                  "folder for files without a place of their own [out]");
+         add_text(verb,
+                  {.names = "--out-dir",
+                   .type = "DIR",
+                   .meaning = "folder for files without a place of their own [out]"},
+                  flags.out_dir);
        }},
       {"format",
        [](CLI::App& verb, SharedFlags& flags) {
@@ -100,7 +122,11 @@ const std::map<std::string_view, Adder>& adders() {
        }},
       {"device",
        [](CLI::App& verb, SharedFlags& flags) {
-         add_text(verb, "-d,--device", flags.device, "NAME", "auto, cpu or cpu-reference [auto, printed]");
+         add_text(verb,
+                  {.names = "-d,--device",
+                   .type = "NAME",
+                   .meaning = "auto, cpu or cpu-reference [auto, printed]"},
+                  flags.device);
        }},
       {"dtype",
        [](CLI::App& verb, SharedFlags& flags) {
@@ -121,8 +147,11 @@ const std::map<std::string_view, Adder>& adders() {
        }},
       {"decoder",
        [](CLI::App& verb, SharedFlags& flags) {
-         add_text(verb, "--decoder", flags.method.decoder, "NAME[:k=v,..]",
-                  "decoding method, see volley decoders [auto, printed; never lossy]");
+         add_text(verb,
+                  {.names = "--decoder",
+                   .type = "NAME[:k=v,..]",
+                   .meaning = "decoding method, see volley decoders [auto, printed; never lossy]"},
+                  flags.method.decoder);
        }},
       {"seed",
        [](CLI::App& verb, SharedFlags& flags) {
@@ -175,7 +204,8 @@ const std::map<std::string_view, Adder>& adders() {
        }},
       {"events",
        [](CLI::App& verb, SharedFlags& flags) {
-         add_text(verb, "--events", flags.events, "FILE", "write what happens as JSON Lines");
+         add_text(verb, {.names = "--events", .type = "FILE", .meaning = "write what happens as JSON Lines"},
+                  flags.events);
        }},
       {"check",
        [](CLI::App& verb, SharedFlags& flags) {
@@ -203,6 +233,19 @@ void SharedFlags::apply_to(Console& console) const {
   console.set_progress(quiet || no_progress ? When::kNever : When::kAuto);
 }
 
+void add_text(CLI::App& verb, const TextFlag& flag, std::string& target) {
+  const auto store = [name = long_name(flag.names), &target](const std::string& text) {
+    if (text.empty()) throw Error(name + ": is empty", ErrorKind::kUsage);
+    target = text;
+  };
+  verb.add_option_function<std::string>(flag.names, store, flag.meaning)->type_name(flag.type);
+}
+
+void add_choice(CLI::App& verb, const ChoiceFlag& flag, std::string& target) {
+  add_choice(verb, flag.names, flag.choices, flag.meaning,
+             [choices = flag.choices, &target](size_t i) { target = choices[i]; });
+}
+
 void add_integer(CLI::App& verb, const NumberFlag& flag, std::function<void(int64_t)> store) {
   add_parsed<int64_t>(verb, flag, "a whole number", std::move(store));
 }
@@ -213,6 +256,11 @@ void add_number(CLI::App& verb, const NumberFlag& flag, std::function<void(doubl
 
 void add_shared_flags(CLI::App& verb, SharedFlags& flags, std::initializer_list<std::string_view> names) {
   for (std::string_view name : names) adders().at(name)(verb, flags);
+  add_text(verb,
+           {.names = "--config",
+            .type = "FILE",
+            .meaning = "values of flags that are not given [$XDG_CONFIG_HOME/volley/config.toml]"},
+           flags.config);
   verb.add_flag("-q,--quiet", flags.quiet, "only errors on standard error");
   verb.add_flag("-v,--verbose", flags.verbose, "more on standard error: times, counts, memory");
   add_choice(verb, "--color", {"auto", "always", "never"},

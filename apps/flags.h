@@ -17,7 +17,11 @@ inline constexpr std::string_view kDefaultModel = "emoji-128";
 
 // Flags that mean the same in every verb that has them.
 struct SharedFlags {
+  std::string config;  // empty: the usual file
   std::string model;
+  std::string vq;
+  int64_t image_size = 0;  // 0: as the model says
+  std::string text_features;
   std::string out;
   std::string out_dir;
   std::string format;
@@ -39,10 +43,26 @@ struct SharedFlags {
   void apply_to(Console& console) const;
 };
 
-// Adds the flags of these names (long, without dashes) to a verb, and those every verb has: --quiet,
-// --verbose,
-// --color.
+// Adds the flags of these names (long, without dashes) to a verb, and those every verb has: --config,
+// --quiet,
+// --verbose, --color.
 void add_shared_flags(CLI::App& verb, SharedFlags& flags, std::initializer_list<std::string_view> names);
+
+// A flag that takes text, which may not be empty.
+struct TextFlag {
+  std::string names;
+  std::string type;  // "FILE"
+  std::string meaning;
+};
+void add_text(CLI::App& verb, const TextFlag& flag, std::string& target);
+
+// A flag that takes one of a few words.
+struct ChoiceFlag {
+  std::string names;
+  std::vector<std::string> choices;
+  std::string meaning;
+};
+void add_choice(CLI::App& verb, const ChoiceFlag& flag, std::string& target);
 
 // A flag that takes a number. Values outside the range are Error kUsage.
 struct NumberFlag {
@@ -54,6 +74,8 @@ struct NumberFlag {
 void add_integer(CLI::App& verb, const NumberFlag& flag, std::function<void(int64_t)> store);
 void add_number(CLI::App& verb, const NumberFlag& flag, std::function<void(double)> store);
 
+// What --device may name, apart from auto.
+std::vector<std::string> device_names();
 // The backend of --device and --threads, and the number of threads that it uses.
 std::shared_ptr<const Backend> backend_for(const SharedFlags& flags);
 int64_t threads_for(const SharedFlags& flags);

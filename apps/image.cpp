@@ -7,6 +7,7 @@
 
 #include "apps/event_file.h"
 #include "apps/model_path.h"
+#include "apps/model_store.h"
 #include "apps/output_names.h"
 #include "apps/progress.h"
 #include "apps/verbs.h"
@@ -153,13 +154,15 @@ class Renderer : public image::ImageObserver {
   int64_t next_ = 0;                // item whose name comes next
 };
 
-ImageRequest make_request(const ImageFlags& flags, const image::ImageCard& card, Console& console) {
-  ImageRequest request{.model = card.name, .count = flags.count};
-  request.check = flags.shared.check ? image::Check::kYes : image::Check::kNo;
-  for (const std::string& word : flags.prompt) request.prompt += (request.prompt.empty() ? "" : " ") + word;
+// Fills the class of `request`.
+void choose_class(const ImageFlags& flags, const image::ImageCard& card, ImageRequest& request,
+                  Console& console) {
   if (!request.prompt.empty() && !flags.class_name.empty()) {
     throw Error("--class " + flags.class_name + ": does not go with a prompt; give one of the two",
                 ErrorKind::kUsage);
+  }
+  if (!flags.shared.text_features.empty()) {
+    throw Error("--text-features: model " + card.name + " draws classes, not captions", ErrorKind::kUsage);
   }
   if (request.prompt.empty() && flags.class_name.empty()) {
     throw Error("image: name what to draw: a prompt such as 'red apple', or --class; volley models info " +
@@ -173,6 +176,33 @@ ImageRequest make_request(const ImageFlags& flags, const image::ImageCard& card,
   request.class_id = choice.id;
   if (!choice.is_exact) {
     console.note("\"" + printable(request.prompt, 200) + "\" -> class " + printable(choice.name, 100));
+  }
+}
+
+// Fills the text features of `request`; a prompt only names what they were made of.
+void choose_features(const ImageFlags& flags, const image::ImageCard& card, ImageRequest& request) {
+  if (!flags.class_name.empty()) {
+    throw Error("--class " + flags.class_name + ": model " + card.name + " draws captions, not classes",
+                ErrorKind::kUsage);
+  }
+  if (flags.shared.text_features.empty()) {
+    throw Error("image: model " + card.name +
+                    " draws from what a text encoder makes of a prompt, and volley has no such encoder: give "
+                    "--text-features FILE (docs/models.md says how to make one)",
+                ErrorKind::kUsage);
+  }
+  request.features = read_features(flags.shared.text_features, card);
+  request.features_hash = request.features->sha256;
+}
+
+ImageRequest make_request(const ImageFlags& flags, const image::ImageCard& card, Console& console) {
+  ImageRequest request{.model = card.name, .count = flags.count};
+  request.check = flags.shared.check ? image::Check::kYes : image::Check::kNo;
+  for (const std::string& word : flags.prompt) request.prompt += (request.prompt.empty() ? "" : " ") + word;
+  if (card.is_caption_model()) {
+    choose_features(flags, card, request);
+  } else {
+    choose_class(flags, card, request, console);
   }
   request.seed = static_cast<uint64_t>(flags.shared.seed);
   if (flags.shared.seed < 0) request.seed = std::random_device{}();
@@ -204,7 +234,7 @@ int plan(const ImageFlags& flags, const ImageRequest& request, const OutputNames
     return kExitDone;
   }
   console.print_line("would make " + plural(request.count, "picture") + " of " +
-                     printable(request.class_name, 100) + " with " + request.model + " by " +
+                     printable(request.subject(), 100) + " with " + request.model + " by " +
                      method_line(request));
   for (const std::string& path : names.paths) console.print_line(path);
   return kExitDone;
@@ -226,7 +256,7 @@ void summarize(const ImageResult& result, Console& console) {
     const auto average = [&](int64_t sum, int64_t of) {
       return fixed(static_cast<double>(sum) / static_cast<double>(std::max<int64_t>(of, 1)), 1);
     };
-    console.note(plural(made, "picture") + " of " + printable(result.request.class_name, 100) + " in " +
+    console.note(plural(made, "picture") + " of " + printable(result.request.subject(), 100) + " in " +
                  seconds_text(result.total_seconds - result.check_seconds) + ": " + average(tokens, made) +
                  " tokens in " + average(forwards, made) + " forwards a picture, " +
                  average(tokens, forwards) + " tokens and " + average(rows, forwards) + " rows a forward");
@@ -250,7 +280,7 @@ void summarize(const ImageResult& result, Console& console) {
 int run(const ImageFlags& flags, Program& program) {
   Console& console = program.console;
   const SharedFlags& shared = flags.shared;
-  const image::ImageCard card = image::read_image_card(find_model(shared.model));
+  const image::ImageCard card = open_card(shared, find_model(shared.model));
   const ImageRequest request = make_request(flags, card, console);
   const OutputNames names = name_outputs(shared, flags.grid ? "grid-" : "", flags.grid ? 1 : request.count);
   refuse_events_among(names, shared.events);
@@ -269,6 +299,10 @@ int run(const ImageFlags& flags, Program& program) {
   console.note(console.faint(card.name + " on " + model->backend()->info().name + " (" +
                              std::string(image::weight_type_name(model->weight_type())) + ", " +
                              plural(threads_for(shared), "thread") + "): " + method_line(request)));
+  if (card.size_source == image::SizeSource::kAssumed) {
+    console.note("nothing states the size of the pictures: " + std::to_string(card.image_size) +
+                 " pixels assumed; --image-size says otherwise");
+  }
   console.detail("model " + card.folder + ", device: " + model->backend()->info().description);
   prepare_outputs(names);
   Renderer renderer(flags, program, *model, request, names);
@@ -319,8 +353,9 @@ Verb add_image(CLI::App& program) {
               [flags = flags.get()](int64_t value) { flags->shared.method.steps = value; });
   add_shared_flags(
       verb, flags->shared,
-      {"model", "out", "out-dir", "format", "overwrite", "device", "dtype", "threads", "decoder", "seed",
-       "temperature", "top-k", "top-p", "cfg", "json", "events", "check", "dry-run", "no-progress"});
+      {"model",  "vq",    "image-size", "text-features", "out",     "out-dir",     "format", "overwrite",
+       "device", "dtype", "threads",    "decoder",       "seed",    "temperature", "top-k",  "top-p",
+       "cfg",    "json",  "events",     "check",         "dry-run", "no-progress"});
   return {.parser = &verb,
           .schema = std::string(image::kImageSchema),
           .flags = &flags->shared,

@@ -42,7 +42,11 @@ int run(const InfoFlags& flags, Console& console) {
   line("model", request.model);
   for (const auto& [role, hash] : record.weights) line("  " + role, hash);
   if (!request.prompt.empty()) line("prompt", request.prompt);
-  line("class", request.class_name + " (" + std::to_string(request.class_id) + ")");
+  if (request.features_hash.empty()) {
+    line("class", request.class_name + " (" + std::to_string(request.class_id) + ")");
+  } else {
+    line("text", "features " + request.features_hash);
+  }
   line("decoder", image::decoder_text(request.decoder));
   line("  class", std::string(decoder_class_name(decoder_class(request.decoder))));
   line("cfg", shortest(request.cfg) + " " + std::string(image::guidance_name(request.guidance)));

@@ -46,7 +46,7 @@ InterruptGuard::InterruptGuard() {
     ::close(pipe_write_end.exchange(-1));
     ::close(read_end_);
     throw Error("cannot start a thread, not even the one that waits for interrupts: " +
-                error.code().message());
+                error.code().message() + " (too little memory, or too many threads)");
   }
   struct sigaction action {};
   action.sa_handler = handle_interrupt;

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "apps/defaults.h"
 #include "apps/interrupt.h"
 #include "apps/verbs.h"
 #include "core/base/error.h"
@@ -94,6 +95,8 @@ class CommandLine {
     verbs_ = {add_image(parser_), add_info(parser_), add_verify(parser_), add_decoders(parser_),
               add_devices(parser_)};
     for (Verb& verb : add_models(parser_)) verbs_.push_back(std::move(verb));
+    verbs_.push_back(add_completion(parser_));
+    verbs_.push_back(add_help(parser_));
     set_up(parser_);
   }
 
@@ -122,6 +125,8 @@ class CommandLine {
     const CLI::App& app = reached(parser_);
     for (const Verb& verb : verbs_) {
       if (verb.parser != &app) continue;
+      if (verb.defaults == Defaults::kApplied) apply_defaults(parser_, *verb.parser, verb.flags->config);
+      wants_json_ = wants_json_ || verb.flags->json;
       verb.flags->apply_to(console_);
       InterruptGuard guard;
       Program program{.console = console_, .stop = guard.token()};

@@ -3,6 +3,8 @@
 #include <array>
 #include <string_view>
 
+#include "image/checkpoint.h"
+
 namespace volley::apps {
 namespace {
 
@@ -13,10 +15,6 @@ struct Mark {
 
 // The first that fits counts: a mark of a special family stands before that of the general one.
 constexpr std::array kMarks{
-    Mark{"arpg", {"layers.self_dec.0.attn.to_q.weight", "embeddings.weight"}},
-    Mark{"llamagen t2i", {"layers.0.attention.wqkv.weight", "cls_embedding.uncond_embedding"}},
-    Mark{"llamagen c2i", {"layers.0.attention.wqkv.weight", "cls_embedding.embedding_table.weight"}},
-    Mark{"llamagen vq", {"quantize.embedding.weight", "decoder.conv_in.weight"}},
     Mark{"qwen3", {"model.layers.0.self_attn.q_norm.weight", nullptr}},
     Mark{"qwen2", {"model.layers.0.self_attn.q_proj.bias", nullptr}},
     Mark{"llama", {"model.layers.0.self_attn.q_proj.weight", nullptr}},
@@ -33,6 +31,9 @@ bool has(const WeightSource& weights, const std::string& name) {
 }  // namespace
 
 std::string recognise_family(const WeightSource& weights) {
+  if (const auto kind = image::recognise_checkpoint(weights)) {
+    return std::string(image::checkpoint_kind_name(*kind));
+  }
   for (const Mark& mark : kMarks) {
     if (has(weights, mark.tensors[0]) && (mark.tensors[1] == nullptr || has(weights, mark.tensors[1]))) {
       return mark.family;

@@ -7,6 +7,7 @@
 #include <set>
 #include <system_error>
 
+#include "apps/model_store.h"
 #include "core/base/error.h"
 #include "core/decode/options.h"
 #include "core/io/untrusted_text.h"
@@ -62,6 +63,12 @@ std::string find_boxed_model(const std::string& name, const std::string& subject
     if (model.name == name) return model.path;
     names.push_back(model.name);
   }
+  if (const auto stored = find_stored_model(name)) return stored->path;
+  if (image::find_published_model(name) != nullptr) {
+    throw Error(subject + ": is not on this machine; volley models pull " + name + " gets it",
+                ErrorKind::kModelMissing);
+  }
+  for (const image::PublishedModel& model : image::published_models()) names.emplace_back(model.name);
   const std::vector<std::string> nearest = nearest_names(name, names, 1);
   throw Error(
       subject + ": no such model in the box" + (nearest.empty() ? "" : "; nearest is " + nearest.front()),
@@ -74,6 +81,7 @@ std::string find_model(const std::string& name_or_path) {
   for (const BoxedModel& model : boxed_models()) {
     if (model.name == name_or_path) return model.path;
   }
+  if (const auto stored = find_stored_model(name_or_path)) return stored->path;
   std::error_code code;
   if (fs::exists(name_or_path, code)) return name_or_path;
   return find_boxed_model(name_or_path, "--model " + quote(name_or_path) + " (a path holds a slash)");

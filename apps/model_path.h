@@ -16,12 +16,14 @@ struct BoxedModel {
 // Models in those folders, each name once, sorted.
 std::vector<BoxedModel> boxed_models();
 
-// The path of the model of that name in the box, for names that come out of files: never a path of their own.
-// Throws Error "<subject>: ..." kModelMissing naming the nearest.
+// The path of the model of that name in the box or among the pulled ones, for names that come out of files:
+// never a path of their own. Throws Error "<subject>: ..." kModelMissing with the command that pulls it, or
+// naming the nearest.
 std::string find_boxed_model(const std::string& name, const std::string& subject);
 
 // The path of a model: a path as it is (anything with a slash, and "."), else the model of that name in the
-// box. Throws Error kModelMissing naming the nearest.
+// box or among the pulled ones, else the file of that name. Throws Error kModelMissing as find_boxed_model
+// does.
 std::string find_model(const std::string& name_or_path);
 
 }  // namespace volley::apps

@@ -17,11 +17,15 @@ struct Program {
   std::stop_token stop;
 };
 
+// Whether flags that are not given take values of the environment and of the configuration file.
+enum class Defaults : uint8_t { kApplied, kNone };
+
 // A verb of the command line: its parser, the schema of its --json, what it does. Returns the exit code.
 struct Verb {
   CLI::App* parser = nullptr;
   std::string schema;
   const SharedFlags* flags = nullptr;
+  Defaults defaults = Defaults::kApplied;
   std::function<int(Program&)> run;
 };
 
@@ -43,6 +47,8 @@ Verb add_info(CLI::App& program);
 Verb add_verify(CLI::App& program);
 Verb add_decoders(CLI::App& program);
 Verb add_devices(CLI::App& program);
+Verb add_completion(CLI::App& program);
+Verb add_help(CLI::App& program);
 std::vector<Verb> add_models(CLI::App& program);
 
 }  // namespace volley::apps

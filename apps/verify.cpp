@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "apps/model_path.h"
+#include "apps/model_store.h"
 #include "apps/png_record.h"
 #include "apps/progress.h"
 #include "apps/verbs.h"
@@ -122,6 +123,11 @@ Verdict compare_frame(const image::ImageCard& card, const RecordedPng& png) {
       size(record.layout.columns * card.image_size, record.layout.rows * card.image_size);
   if (recorded != expected)
     return differs("record", "size", recorded, expected + " by the grid and the model");
+  if (card.is_caption_model() != !record.request.features_hash.empty()) {
+    return differs("record", "text_features", record.request.features_hash.empty() ? "none" : "some",
+                   card.is_caption_model() ? "a model of captions" : "a model of classes");
+  }
+  if (card.is_caption_model()) return std::nullopt;
   if (record.request.class_id >= static_cast<int64_t>(card.classes.size())) {
     return differs("record", "class_id", std::to_string(record.request.class_id),
                    std::to_string(card.classes.size()) + " classes");
@@ -190,10 +196,31 @@ std::string makers(const image::RunRecord& record, const image::RunRecord& again
   return "; made by " + maker(record) + ", again by " + maker(again);
 }
 
+image::ImageCard open_recorded_card(const SharedFlags& flags, const RecordedPng& png) {
+  const std::string path = flags.model.empty() ? recorded_model(png) : find_model(flags.model);
+  image::ImageCard card = open_card(flags, path);
+  if (card.size_source == image::SizeSource::kStated) return card;
+  // A bare checkpoint does not say what it was run at; the record does.
+  SharedFlags stated = flags;
+  stated.image_size = png.record.width / png.record.layout.columns;
+  return open_card(stated, path);
+}
+
+// The text features that the record only has the hash of.
+Verdict add_features(const SharedFlags& flags, const image::ImageCard& card, image::ImageRequest& request) {
+  if (!card.is_caption_model()) return std::nullopt;
+  if (flags.text_features.empty()) {
+    throw Error("verify: the picture was drawn from text features; --text-features names their file",
+                ErrorKind::kUsage);
+  }
+  request.features = read_features(flags.text_features, card);
+  if (request.features->sha256 == request.features_hash) return std::nullopt;
+  return differs("record", "text_features", request.features_hash, request.features->sha256);
+}
+
 Verdict verify(const VerifyFlags& flags, const RecordedPng& png, Program& program) {
   const image::RunRecord& record = png.record;
-  const image::ImageCard card = image::read_image_card(
-      flags.shared.model.empty() ? recorded_model(png) : find_model(flags.shared.model));
+  const image::ImageCard card = open_recorded_card(flags.shared, png);
   if (auto verdict = compare_weights(card, record)) return verdict;
   if (auto verdict = compare_frame(card, png)) return verdict;
   if (record.dtype != "f32" && record.dtype != "bf16" && record.dtype != "q8_0")
@@ -208,6 +235,7 @@ Verdict verify(const VerifyFlags& flags, const RecordedPng& png, Program& progra
                                        .weight_type = weight_type_for(record.dtype, *backend),
                                        .transformer = image::transformer_for(record.request.decoder)});
   image::ImageRequest request = record.request;
+  if (auto verdict = add_features(flags.shared, card, request)) return verdict;
   request.check = image::Check::kNo;
   for (const image::RecordedPicture& picture : record.pictures) request.only.push_back(picture.index);
   Remade remade(program.console, static_cast<int64_t>(record.pictures.size()), card.tokens());
@@ -252,7 +280,12 @@ Verb add_verify(CLI::App& program) {
   CLI::App& verb = *program.add_subcommand("verify", "make a picture again from its run record and compare");
   flags->shared.model = "the recorded one";
   verb.add_option("file", flags->file, "PNG file that volley made")->type_name("FILE")->required();
-  add_shared_flags(verb, flags->shared, {"model", "device", "threads", "json", "no-progress"});
+  add_shared_flags(
+      verb, flags->shared,
+      {"model", "vq", "image-size", "text-features", "device", "threads", "json", "no-progress"});
+  // The record says these; no default may say otherwise.
+  for (const char* name : {"--model", "--vq", "--image-size", "--text-features", "--device"})
+    verb.get_option(name)->configurable(false);
   flags->shared.model.clear();
   return {
       .parser = &verb, .schema = std::string(kSchema), .flags = &flags->shared, .run = [flags](Program& p) {

@@ -5,6 +5,7 @@
 
 #include "core/io/json.h"
 #include "core/nn/layers.h"
+#include "image/checkpoint.h"
 
 namespace volley::image {
 
@@ -23,9 +24,9 @@ struct ArpgConfig {
 
 // Reads config.json's object; `path` is for messages. Throws Error on missing or impossible values.
 ArpgConfig parse_arpg_config(const nlohmann::json& config, const std::string& path);
-// Sizes of a published checkpoint, which has no config.json: from its tensors, except for the grid. Throws
-// Error for sizes that were not published.
-ArpgConfig infer_arpg_config(const WeightSource& weights, int64_t block_size);
+// Sizes of a published checkpoint: from its tensors, except for the grid. Throws Error for sizes that were
+// not published and of which nothing is stated.
+ArpgConfig infer_arpg_config(const WeightSource& weights, int64_t block_size, const StatedSizes& stated = {});
 
 // ARPG: predicts the codes of an image grid in any order, many at once. Content rows (class token, known
 // codes) run the first half of the layers and leave keys and values; query rows ask for the code of their

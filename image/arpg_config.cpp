@@ -37,7 +37,7 @@ ArpgConfig parse_arpg_config(const nlohmann::json& config, const std::string& pa
   return parsed;
 }
 
-ArpgConfig infer_arpg_config(const WeightSource& weights, int64_t block_size) {
+ArpgConfig infer_arpg_config(const WeightSource& weights, int64_t block_size, const StatedSizes& stated) {
   const Shape table = require_shape(weights, "embeddings.weight", 2);
   const int64_t vocab = require_shape(weights, "head.weight", 2)[0];
   ArpgConfig config{.dim = table[1],
@@ -45,7 +45,18 @@ ArpgConfig infer_arpg_config(const WeightSource& weights, int64_t block_size) {
                     .vocab_size = vocab,
                     .num_classes = table[0] - vocab - 3,
                     .block_size = block_size};
-  config.n_head = published_head_count({.dim = config.dim, .layers = config.n_layer}, weights.path());
+  if (config.num_classes < 1) {
+    throw Error(weights.path() + ": tensor embeddings.weight: expected more than the " +
+                std::to_string(vocab) + " rows of head.weight, 3 and the classes; found " +
+                table.to_string());
+  }
+  config.n_head = stated.n_head ? *stated.n_head
+                                : find_published_size(weights, {.dim = config.dim,
+                                                                .layers = config.n_layer,
+                                                                .w1 = "layers.self_dec.0.ffn.w1.weight"})
+                                      .heads;
+  config.norm_eps = stated.norm_eps.value_or(config.norm_eps);
+  config.rope_base = stated.rope_base.value_or(config.rope_base);
   check(config, weights.path());
   return config;
 }

@@ -24,26 +24,33 @@ RopeTable make_grid_rope(const WeightLoader& loader, const GridRopeOptions& opti
                          {.rows = options.side + 1, .origin = RopeOrigin::kNull});
 }
 
-int64_t published_head_count(const TransformerSize& size, const std::string& path) {
-  struct Published {
-    int64_t dim, layers, heads;
-  };
-  // LlamaGen B, L, XL, XXL, XXXL, 1B, 3B, 7B; ARPG L, XL and XXL have the sizes of LlamaGen's.
-  static constexpr std::array<Published, 8> kSizes{{{768, 12, 12},
-                                                    {1024, 24, 16},
-                                                    {1280, 36, 20},
-                                                    {1536, 48, 24},
-                                                    {2560, 48, 40},
-                                                    {2048, 22, 32},
-                                                    {3200, 24, 32},
-                                                    {4096, 32, 32}}};
-  const auto found = std::ranges::find_if(
-      kSizes, [&](const Published& known) { return known.dim == size.dim && known.layers == size.layers; });
-  if (found == kSizes.end()) {
-    throw Error(path + ": " + std::to_string(size.layers) + " layers of width " + std::to_string(size.dim) +
-                " are no published size; a config.json must state n_head");
+std::span<const PublishedSize> published_sizes() {
+  // Ref: FoundationVision/LlamaGen, autoregressive/models/gpt.py. ARPG L, XL and XXL have LlamaGen's sizes.
+  static constexpr std::array<PublishedSize, 8> kSizes{{{"B", 768, 12, 2048, 12},
+                                                        {"L", 1024, 24, 2816, 16},
+                                                        {"XL", 1280, 36, 3584, 20},
+                                                        {"XXL", 1536, 48, 4096, 24},
+                                                        {"XXXL", 2560, 48, 6912, 40},
+                                                        {"1B", 2048, 22, 5632, 32},
+                                                        {"3B", 3200, 24, 8704, 32},
+                                                        {"7B", 4096, 32, 11008, 32}}};
+  return kSizes;
+}
+
+const PublishedSize& find_published_size(const WeightSource& weights, const TransformerSize& size) {
+  const auto found = std::ranges::find_if(published_sizes(), [&](const PublishedSize& known) {
+    return known.dim == size.dim && known.layers == size.layers;
+  });
+  if (found == published_sizes().end()) {
+    throw Error(weights.path() + ": " + std::to_string(size.layers) + " layers of width " +
+                std::to_string(size.dim) + " are no published size; a config.json must state n_head");
   }
-  return found->heads;
+  const Shape expected{found->ffn, found->dim}, shape = require_shape(weights, size.w1, 2);
+  if (shape != expected) {
+    throw Error(weights.path() + ": tensor " + size.w1 + ": expected shape " + expected.to_string() +
+                " as in the published size " + std::string(found->name) + ", found " + shape.to_string());
+  }
+  return *found;
 }
 
 int64_t count_blocks(const WeightSource& source, const std::string& prefix, const std::string& suffix) {

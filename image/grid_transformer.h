@@ -4,7 +4,9 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string>
+#include <string_view>
 
 #include "core/nn/rope_table.h"
 #include "core/nn/weights.h"
@@ -28,13 +30,25 @@ struct GridRopeOptions {
 };
 RopeTable make_grid_rope(const WeightLoader& loader, const GridRopeOptions& options);
 
-// Query heads of the published LlamaGen and ARPG sizes, which their checkpoints do not state. Throws Error
-// "<path>: ..." for other sizes.
+// A published size of LlamaGen or ARPG: what checkpoints tell, then what they do not.
+struct PublishedSize {
+  std::string_view name;  // "L"
+  int64_t dim = 0;
+  int64_t layers = 0;
+  int64_t ffn = 0;  // rows of the hidden layer
+  int64_t heads = 0;
+};
+std::span<const PublishedSize> published_sizes();
+
+// The published size of these tensors. `w1` names the hidden layer's tensor, whose rows are checked. Throws
+// Error
+// "<path>: ..." for other sizes, saying what was expected and what is there.
 struct TransformerSize {
   int64_t dim = 0;
   int64_t layers = 0;
+  std::string w1;
 };
-int64_t published_head_count(const TransformerSize& size, const std::string& path);
+const PublishedSize& find_published_size(const WeightSource& weights, const TransformerSize& size);
 
 // Number of consecutive i from 0 for which the checkpoint has PREFIX<i>SUFFIX.
 int64_t count_blocks(const WeightSource& source, const std::string& prefix, const std::string& suffix);

@@ -150,6 +150,11 @@ ImageCard read_image_card(const std::string& folder) {
   if (card.llamagen && card.llamagen->config.condition != Condition::kClass) {
     throw Error(path + ": llamagen: model_type t2i: only c2i models are run from a folder");
   }
+  if (fields.has("selftest")) {
+    const JsonFields hashes = fields.object("selftest");
+    for (const auto& [transformer, hash] : hashes.value().items())
+      card.selftest[transformer] = hashes.text(transformer);
+  }
   read_names(card);
   return card;
 }

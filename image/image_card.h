@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -38,19 +39,31 @@ struct EmojiName {
   int64_t class_id = 0;
 };
 
+// Where the size of the pictures comes from.
+enum class SizeSource : uint8_t {
+  kStated,    // by config.json or the request
+  kFileName,  // the checkpoint's
+  kAssumed,   // nothing states it
+};
+
 // What a model folder says of itself in config.json and names.json, checked; no weights are read.
 struct ImageCard {
   std::string folder;
   std::string name;
   int64_t image_size = 0;            // pixels of a side
   int64_t grid = 0;                  // codes of a side
-  std::vector<std::string> classes;  // by id
+  std::vector<std::string> classes;  // by id; empty: conditioned on text features
   std::vector<EmojiName> names;      // things a class holds, sorted by name
   CardPart<VqConfig> vq;
   std::optional<CardPart<LlamaGenConfig>> llamagen;
   std::optional<CardPart<ArpgConfig>> arpg;
+  SizeSource size_source = SizeSource::kStated;
+  std::map<std::string, std::string>
+      selftest;  // by transformer: hash of the selftest's tokens by the reference
 
   int64_t tokens() const { return grid * grid; }
+  // Drawn from text features, not from a class.
+  bool is_caption_model() const { return llamagen && llamagen->config.condition == Condition::kCaption; }
 };
 
 inline constexpr std::string_view kImageModelFormat = "volley.image_model/1";

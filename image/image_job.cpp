@@ -7,6 +7,7 @@
 #include "core/base/error.h"
 #include "core/base/version.h"
 #include "core/nn/arena.h"
+#include "image/image_prompt.h"
 
 namespace volley::image {
 namespace {
@@ -100,20 +101,17 @@ class CheckProgress : public Observer {
 
 std::vector<Generation> make_generations(const ImageModel& model, const ImageRequest& request,
                                          std::span<const int64_t> items) {
-  const StepModel& network = model.step_model();
-  const std::array<int32_t, 1> prompt{model.class_token(request.class_id)};
-  Generation generation{.prompt = token_prompt(network, prompt),
+  const ImagePrompt prompt = make_image_prompt(model, request);
+  Generation generation{.prompt = prompt.given,
+                        .unconditional = prompt.null,
                         .chain = {.guidance = {.kind = request.guidance,
                                                .scale = static_cast<float>(request.cfg),
                                                .interval = request.cfg_interval},
                                   .temperature = static_cast<float>(request.temperature),
                                   .top_k = static_cast<int32_t>(request.top_k),
                                   .top_p = static_cast<float>(request.top_p)},
-                        .max_tokens = model.card().tokens()};
-  if (request.cfg != 1.0) {
-    const std::array<int32_t, 1> nothing{model.null_class_token()};
-    generation.unconditional = token_prompt(network, nothing);
-  }
+                        .max_tokens = model.card().tokens(),
+                        .first_index = prompt.first_index};
   std::vector<Generation> generations;
   for (int64_t item : items) {
     generation.seed = request.seed + static_cast<uint64_t>(item);
@@ -179,7 +177,6 @@ ImageResult run_image(const ImageModel& model, const ImageRequest& request, cons
   VOLLEY_ASSERT(transformer_for(request.decoder) == model.transformer());
   ImageResult result{.volley = std::string(version()),
                      .request = request,
-                     .weights = model.weights(),
                      .device = model.backend()->info().name,
                      .dtype = std::string(weight_type_name(model.weight_type()))};
   const auto decoder = make_decoder(request.decoder);
@@ -212,6 +209,7 @@ ImageResult run_image(const ImageModel& model, const ImageRequest& request, cons
       }
     }
   }
+  result.weights = model.weights();
   if (session) result.statistics = session->statistics();
   result.statistics.peak_bytes = model.backend()->peak_bytes();
   result.interrupted = result.pictures.size() < all_items.size() ||

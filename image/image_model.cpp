@@ -1,12 +1,9 @@
 #include "image/image_model.h"
 
 #include <filesystem>
-#include <system_error>
 #include <utility>
 
 #include "core/base/error.h"
-#include "core/base/sha256.h"
-#include "core/io/mapped_file.h"
 #include "core/io/open_weights.h"
 #include "image/grid_transformer.h"
 
@@ -21,9 +18,7 @@ const SamplingDefaults& defaults_of(const ImageCard& card, Transformer transform
 }
 
 std::string hash_file(const std::string& path) {
-  std::error_code code;
-  if (!std::filesystem::exists(path, code)) throw Error(path + ": no such file", ErrorKind::kModelMissing);
-  return sha256_hex(MappedFile::open(path).value_or_throw(path).bytes());
+  return FileHash(weight_files(path)).hex();
 }
 
 namespace {
@@ -75,8 +70,8 @@ ImageModel::ImageModel(ImageCard card, const Options& options)
   }
   // The hash is of what is read here; files are not changed in place while they are mapped.
   const auto open = [&](std::string_view role, const std::string& file) {
-    weights_.emplace(role, hash_file(file));
-    return open_weights(file);
+    hashes_.emplace(role, FileHash(weight_files(file)));
+    return open_image_weights(file);
   };
   {
     const auto source = open("vq", card_.vq.file);
@@ -92,6 +87,12 @@ ImageModel::ImageModel(ImageCard card, const Options& options)
     arpg_ = std::make_unique<const Arpg>(card_.arpg->config, WeightLoader(*source, *backend_, weight_type_));
     check_ffn_dim(card_, transformer_, *card_.arpg, *source, ffn_layers(card_.arpg->config));
   }
+}
+
+std::map<std::string, std::string> ImageModel::weights() const {
+  std::map<std::string, std::string> weights;
+  for (const auto& [role, hash] : hashes_) weights.emplace(role, hash.hex());
+  return weights;
 }
 
 const SamplingDefaults& ImageModel::defaults() const {

@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "core/io/file_hash.h"
 #include "image/image_card.h"
 
 namespace volley::image {
@@ -30,11 +31,13 @@ class ImageModel {
   WeightType weight_type() const { return weight_type_; }
   Transformer transformer() const { return transformer_; }
   const SamplingDefaults& defaults() const;
-  // SHA-256 of the files used, by role: "vq", and the transformer's.
-  const std::map<std::string, std::string>& weights() const { return weights_; }
+  // SHA-256 of the files used, by role: "vq", and the transformer's. Waits for them: they are computed beside
+  // loading and decoding.
+  std::map<std::string, std::string> weights() const;
 
   const VqModel& vq() const { return *vq_; }
   const StepModel& step_model() const;
+  const LlamaGen* llamagen() const { return llamagen_.get(); }  // null if it is another
   int32_t class_token(int64_t class_id) const;
   // Prompt of the guidance partner. Throws Error if the model was trained without one.
   int32_t null_class_token() const;
@@ -44,7 +47,7 @@ class ImageModel {
   std::shared_ptr<const Backend> backend_;
   WeightType weight_type_;
   Transformer transformer_;
-  std::map<std::string, std::string> weights_;
+  std::map<std::string, FileHash> hashes_;
   std::unique_ptr<const VqModel> vq_;
   std::unique_ptr<const LlamaGen> llamagen_;
   std::unique_ptr<const Arpg> arpg_;
@@ -52,7 +55,7 @@ class ImageModel {
 
 // The card's defaults for a transformer that it has.
 const SamplingDefaults& defaults_of(const ImageCard& card, Transformer transformer);
-// SHA-256 of a file. Throws Error; kModelMissing if it is not there.
+// SHA-256 of a checkpoint's files. Throws Error; kModelMissing if it is not there.
 std::string hash_file(const std::string& path);
 
 }  // namespace volley::image

@@ -91,8 +91,6 @@ void choose_method(const ImageCard& card, const MethodChoices& choices, ImageReq
 
 nlohmann::json to_json(const ImageRequest& request) {
   nlohmann::json json{{"model", request.model},
-                      {"class", request.class_name},
-                      {"class_id", request.class_id},
                       {"count", request.count},
                       {"seed", request.seed},
                       {"decoder", decoder_text(request.decoder)},
@@ -102,6 +100,12 @@ nlohmann::json to_json(const ImageRequest& request) {
                       {"temperature", request.temperature},
                       {"top_k", request.top_k},
                       {"top_p", request.top_p}};
+  if (request.features_hash.empty()) {
+    json["class"] = request.class_name;
+    json["class_id"] = request.class_id;
+  } else {
+    json["text_features"] = request.features_hash;
+  }
   if (!request.prompt.empty()) json["prompt"] = request.prompt;
   if (!request.only.empty()) json["only"] = request.only;
   if (request.guidance == GuidanceSchedule::Kind::kInterval) json["cfg_interval"] = request.cfg_interval;
@@ -137,8 +141,6 @@ DecoderSpec read_decoder(const JsonFields& fields, const std::string& subject) {
 ImageRequest read_request(const JsonFields& fields, const std::string& subject) {
   ImageRequest request{.model = fields.text("model"),
                        .prompt = fields.text_or("prompt", ""),
-                       .class_name = fields.text("class"),
-                       .class_id = fields.integer("class_id", {0, 1 << 24}),
                        .count = fields.integer("count", {1, kMaxCount}),
                        .seed = read_seed(fields),
                        .decoder = read_decoder(fields, subject),
@@ -148,6 +150,12 @@ ImageRequest read_request(const JsonFields& fields, const std::string& subject) 
                        .top_k = fields.integer("top_k", {0, 1 << 24}),
                        .top_p = fields.number("top_p", {0.0, 1.0}),
                        .check = fields.boolean_or("check", false) ? Check::kYes : Check::kNo};
+  if (fields.has("text_features")) {
+    request.features_hash = fields.text("text_features");
+  } else {
+    request.class_name = fields.text("class");
+    request.class_id = fields.integer("class_id", {0, 1 << 24});
+  }
   if (fields.has("only")) request.only = fields.integers("only", {0, request.count - 1});
   if (std::ranges::adjacent_find(request.only, std::ranges::greater_equal{}) != request.only.end()) {
     throw Error(subject + ": key 'only': expected increasing items");

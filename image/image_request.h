@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -9,6 +10,7 @@
 #include "core/decode/decoder.h"
 #include "core/io/json.h"
 #include "image/image_model.h"
+#include "image/text_features.h"
 
 namespace volley::image {
 
@@ -19,10 +21,12 @@ enum class Check : uint8_t { kNo, kYes };
 // What makes a run's pixels what they are, besides the weights and the storage they are multiplied in. Item i
 // of the run uses seed + i, so each can be made alone.
 struct ImageRequest {
-  std::string model;   // its name
-  std::string prompt;  // as asked, or empty
-  std::string class_name;
+  std::string model;       // its name
+  std::string prompt;      // as asked, or empty
+  std::string class_name;  // empty: drawn from text features
   int64_t class_id = 0;
+  std::string features_hash;                     // SHA-256 of their file, or empty
+  std::shared_ptr<const TextFeatures> features;  // themselves; not part of a record
   int64_t count = 1;
   std::vector<int64_t> only;  // items to make, increasing; empty: all
   uint64_t seed = 0;
@@ -36,6 +40,8 @@ struct ImageRequest {
   Check check = Check::kNo;  // decode again sequentially and compare the tokens
 
   std::vector<int64_t> items() const;
+  // What is drawn, in words.
+  std::string subject() const { return features_hash.empty() ? class_name : "a caption"; }
 };
 
 // What a person may say about the method; the model's card and the methods' defaults say the rest.

@@ -53,18 +53,25 @@ std::vector<float> LlamaGen::project_caption(Queue& queue, Arena& arena,
 LlamaGen::Layer LlamaGen::load_layer(WeightLoader& loader, const std::string& prefix) const {
   const auto [heads, kv_heads, width] = attention_;
   const int64_t dim = config_.dim, q_rows = heads * width, kv_rows = kv_heads * width;
-  // Rows of wqkv: all of q, all of k, all of v.
-  const auto rows = [&](int64_t begin, int64_t count) {
-    return Linear{.weight = loader.linear_rows(prefix + "attention.wqkv.weight",
-                                               {.rows = q_rows + 2 * kv_rows, .begin = begin, .count = count},
-                                               dim)};
-  };
+  SelfAttention attention{.out = load_linear(loader, prefix + "attention.wo", dim, q_rows)};
+  if (loader.has(prefix + "attention.wq.weight")) {
+    attention.q = load_linear(loader, prefix + "attention.wq", q_rows, dim);
+    attention.k = load_linear(loader, prefix + "attention.wk", kv_rows, dim);
+    attention.v = load_linear(loader, prefix + "attention.wv", kv_rows, dim);
+  } else {
+    // Rows of wqkv: all of q, all of k, all of v.
+    const auto rows = [&](int64_t begin, int64_t count) {
+      return Linear{
+          .weight = loader.linear_rows(prefix + "attention.wqkv.weight",
+                                       {.rows = q_rows + 2 * kv_rows, .begin = begin, .count = count}, dim)};
+    };
+    attention.q = rows(0, q_rows);
+    attention.k = rows(q_rows, kv_rows);
+    attention.v = rows(q_rows + kv_rows, kv_rows);
+  }
   const int64_t ffn = loader.shape(prefix + "feed_forward.w1.weight")[0];
   return {.attention_norm = load_rms_norm(loader, prefix + "attention_norm", dim, config_.norm_eps),
-          .attention = {.q = rows(0, q_rows),
-                        .k = rows(q_rows, kv_rows),
-                        .v = rows(q_rows + kv_rows, kv_rows),
-                        .out = load_linear(loader, prefix + "attention.wo", dim, q_rows)},
+          .attention = std::move(attention),
           .ffn_norm = load_rms_norm(loader, prefix + "ffn_norm", dim, config_.norm_eps),
           .feed_forward = {.gate = load_linear(loader, prefix + "feed_forward.w1", ffn, dim),
                            .up = load_linear(loader, prefix + "feed_forward.w3", ffn, dim),

@@ -6,6 +6,7 @@
 
 #include "core/io/json.h"
 #include "core/nn/layers.h"
+#include "image/checkpoint.h"
 
 namespace volley::image {
 
@@ -33,9 +34,10 @@ struct LlamaGenConfig {
 
 // Reads config.json's object; `path` is for messages. Throws Error on missing or impossible values.
 LlamaGenConfig parse_llamagen_config(const nlohmann::json& config, const std::string& path);
-// Sizes of a published checkpoint, which has no config.json: from its tensors, except for the grid. Throws
-// Error for sizes that were not published.
-LlamaGenConfig infer_llamagen_config(const WeightSource& weights, int64_t block_size);
+// Sizes of a published checkpoint: from its tensors, except for the grid. Throws Error for sizes that were
+// not published and of which nothing is stated.
+LlamaGenConfig infer_llamagen_config(const WeightSource& weights, int64_t block_size,
+                                     const StatedSizes& stated = {});
 
 // LlamaGen: predicts the codes of an image grid in raster order, given a class or a caption. Token ids:
 // codes, then (c2i) classes, then the null class. Positions are grid cells, see grid_transformer.h.

@@ -48,11 +48,12 @@ LlamaGenConfig parse_llamagen_config(const nlohmann::json& config, const std::st
   return parsed;
 }
 
-LlamaGenConfig infer_llamagen_config(const WeightSource& weights, int64_t block_size) {
+LlamaGenConfig infer_llamagen_config(const WeightSource& weights, int64_t block_size,
+                                     const StatedSizes& stated) {
   const Shape table = require_shape(weights, "tok_embeddings.weight", 2);
   const std::string class_table = "cls_embedding.embedding_table.weight";
   LlamaGenConfig config{.dim = table[1],
-                        .n_layer = count_blocks(weights, "layers.", ".attention.wqkv.weight"),
+                        .n_layer = count_blocks(weights, "layers.", ".attention.wo.weight"),
                         .vocab_size = table[0],
                         .block_size = block_size};
   if (weights.find(class_table) != nullptr) {
@@ -63,7 +64,13 @@ LlamaGenConfig infer_llamagen_config(const WeightSource& weights, int64_t block_
     config.cls_token_num = uncond[0];
     config.caption_dim = uncond[1];
   }
-  config.n_head = published_head_count({.dim = config.dim, .layers = config.n_layer}, weights.path());
+  config.n_head = stated.n_head ? *stated.n_head
+                                : find_published_size(weights, {.dim = config.dim,
+                                                                .layers = config.n_layer,
+                                                                .w1 = "layers.0.feed_forward.w1.weight"})
+                                      .heads;
+  config.norm_eps = stated.norm_eps.value_or(config.norm_eps);
+  config.rope_base = stated.rope_base.value_or(config.rope_base);
   config.n_kv_head = config.n_head;
   check(config, weights.path());
   return config;

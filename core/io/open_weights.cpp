@@ -44,7 +44,7 @@ std::unique_ptr<WeightSource> finish(Result<std::unique_ptr<Source>> source, con
   return std::move(source).value_or_throw(path);
 }
 
-std::unique_ptr<WeightSource> open_file(const std::string& path) {
+std::unique_ptr<WeightSource> open_file(const std::string& path, CrcCheck crc) {
   if (path.ends_with(".index.json")) return finish(ShardedSafetensors::open(path), path);
   MappedFile file = MappedFile::open(path).value_or_throw(path);
   const std::string_view bytes = as_text(file.bytes());
@@ -54,18 +54,19 @@ std::unique_ptr<WeightSource> open_file(const std::string& path) {
     case Container::kSafetensors:
       return finish(SafetensorsFile::from_mapping(std::move(file), path), path);
     case Container::kTorchZip:
-      return finish(TorchZipFile::from_mapping(std::move(file), path), path);
+      return finish(TorchZipFile::from_mapping(std::move(file), path, crc), path);
     case Container::kUnknown:
       break;
   }
   throw Error(path + ": neither a safetensors file nor a PyTorch zip file");
 }
 
-std::unique_ptr<WeightSource> open_folder(const std::string& path) {
+// The file of a folder that stands for its checkpoint.
+std::string file_in_folder(const std::string& path) {
   for (const char* name : {"model.safetensors", "model.safetensors.index.json"}) {
     const fs::path inside = fs::path(path) / name;
     std::error_code code;
-    if (fs::exists(fs::symlink_status(inside, code))) return open_file(inside.string());
+    if (fs::exists(fs::symlink_status(inside, code))) return inside.string();
   }
   throw Error(path + ": folder holds neither model.safetensors nor model.safetensors.index.json",
               ErrorKind::kModelMissing);
@@ -73,13 +74,30 @@ std::unique_ptr<WeightSource> open_folder(const std::string& path) {
 
 }  // namespace
 
-std::unique_ptr<WeightSource> open_weights(const std::string& path) {
+namespace {
+
+std::string checkpoint_file(const std::string& path) {
   std::error_code code;
   const fs::file_status status = fs::status(path, code);
   if (status.type() == fs::file_type::not_found) {
     throw Error(path + ": no such file or folder", ErrorKind::kModelMissing);
   }
-  return fs::is_directory(status) ? open_folder(path) : open_file(path);
+  return fs::is_directory(status) ? file_in_folder(path) : path;
+}
+
+}  // namespace
+
+std::unique_ptr<WeightSource> open_weights(const std::string& path, CrcCheck crc) {
+  return open_file(checkpoint_file(path), crc);
+}
+
+std::vector<std::string> weight_files(const std::string& path) {
+  const std::string file = checkpoint_file(path);
+  std::vector<std::string> files{file};
+  if (!file.ends_with(".index.json")) return files;
+  std::vector<std::string> shards = shard_files(file).value_or_throw(file);
+  files.insert(files.end(), shards.begin(), shards.end());
+  return files;
 }
 
 }  // namespace volley

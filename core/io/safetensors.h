@@ -60,6 +60,9 @@ class ShardedSafetensors : public WeightSource {
   std::string path_;
 };
 
+// The files that an index names, each once, in order of name.
+Result<std::vector<std::string>> shard_files(const std::string& index_path);
+
 // Writes a file that parse_safetensors and the official reader accept: beside `path`, renamed when whole.
 // Tensors of whole cache lines (64 bytes) come first, aligned to them; then by falling element size, so that
 // each lies aligned to its elements. Throws Error naming the path for names that repeat, are not UTF-8 or are

@@ -1,6 +1,7 @@
 // Checkpoints of several safetensors files under one index.
 
 #include <filesystem>
+#include <set>
 #include <utility>
 
 #include "core/io/json.h"
@@ -36,6 +37,20 @@ Result<json> read_weight_map(const std::string& path) {
 }
 
 }  // namespace
+
+Result<std::vector<std::string>> shard_files(const std::string& index_path) {
+  const Result<json> weight_map = read_weight_map(index_path);
+  if (!weight_map) return weight_map.fault();
+  const std::filesystem::path folder = std::filesystem::path(index_path).parent_path();
+  std::set<std::string> files;
+  for (const auto& [name, value] : weight_map.value().items()) {
+    if (!value.is_string() || !is_plain_file_name(value.get_ref<const std::string&>())) {
+      return Fault{"weight_map: shard of " + quote(name) + " is not a plain file name"};
+    }
+    files.insert((folder / value.get_ref<const std::string&>()).string());
+  }
+  return std::vector<std::string>(files.begin(), files.end());
+}
 
 ShardedSafetensors::ShardedSafetensors(std::string path) : path_(std::move(path)) {}
 

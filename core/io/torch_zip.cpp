@@ -351,8 +351,9 @@ Result<std::unique_ptr<TorchZipFile>> TorchZipFile::open(const std::string& path
   return from_mapping(std::move(file).value(), path);
 }
 
-Result<std::unique_ptr<TorchZipFile>> TorchZipFile::from_mapping(MappedFile file, std::string path) {
-  Result<TorchCheckpoint> checkpoint = parse_torch_zip(file.bytes());
+Result<std::unique_ptr<TorchZipFile>> TorchZipFile::from_mapping(MappedFile file, std::string path,
+                                                                 CrcCheck crc) {
+  Result<TorchCheckpoint> checkpoint = parse_torch_zip(file.bytes(), crc);
   if (!checkpoint) return checkpoint.fault();
   return std::unique_ptr<TorchZipFile>(
       new TorchZipFile(std::move(file), std::move(checkpoint).value(), std::move(path)));

@@ -33,7 +33,7 @@ string(REGEX REPLACE "\n$" "" output "${output}")
 string(REPLACE "\n" ";" entries "${output}")
 set(found_license OFF)
 foreach(entry ${entries})
-  if(NOT entry MATCHES "^volley-[^/]+/((bin|include/volley|share/volley|share/doc/volley)/|lib[^/]*/([^/]*/)?(libvolley_[a-z_]+\\.a$|cmake/volley/))?"
+  if(NOT entry MATCHES "^volley-[^/]+/((bin|include/volley|share/volley|share/doc/volley|share/man|share/bash-completion|share/zsh|share/fish)/|lib[^/]*/([^/]*/)?(libvolley_[a-z_]+\\.a$|cmake/volley/))?"
      OR entry MATCHES "\\.so(\\.|$)|ffmpeg|libav|cuda|cublas|cudnn")
     message(FATAL_ERROR "the archive holds ${entry}")
   endif()

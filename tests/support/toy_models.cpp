@@ -39,6 +39,10 @@ void MemoryWeights::add(const std::string& name, Shape shape, std::vector<float>
   tensors_.push_back({name, {nullptr, DType::kF32, shape}});
 }
 
+ShapesOnly::ShapesOnly(const std::map<std::string, Shape>& shapes) {
+  for (const auto& [name, shape] : shapes) tensors_.push_back({name, {nullptr, DType::kF32, shape}});
+}
+
 void MemoryWeights::finish() {
   for (size_t i = 0; i < tensors_.size(); ++i) {
     tensors_[i].view.data = reinterpret_cast<const std::byte*>(values_[i].data());

@@ -3,6 +3,7 @@
 // Small random models for tests: no files, any vocabulary.
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -42,6 +43,18 @@ class MemoryWeights : public WeightSource {
   std::string path_ = "toy";
   std::vector<NamedTensor> tensors_;
   std::vector<std::vector<float>> values_;
+};
+
+// Names and shapes of a checkpoint without values: reading one is a mistake.
+class ShapesOnly : public WeightSource {
+ public:
+  explicit ShapesOnly(const std::map<std::string, Shape>& shapes);
+  const std::vector<NamedTensor>& tensors() const override { return tensors_; }
+  const std::string& path() const override { return path_; }
+
+ private:
+  std::string path_ = "toy";
+  std::vector<NamedTensor> tensors_;
 };
 
 struct ToySizes {

@@ -26,7 +26,13 @@ class Cli : public testing::Test {
   Command command(std::vector<std::string> arguments) const {
     return {.arguments = std::move(arguments),
             .folder = work_.file("w"),
-            .environment = {{"VOLLEY_MODEL_PATH", box_.path().string()}}};
+            .environment = {{"VOLLEY_MODEL_PATH", box_.path().string()},
+                            {"HOME", home("")},
+                            {"XDG_CONFIG_HOME", home("config")},
+                            {"XDG_DATA_HOME", data("")},
+                            {"HF_HUB_CACHE", ""},
+                            {"HF_HOME", ""},
+                            {"HF_TOKEN", ""}}};
   }
   CommandResult volley(std::vector<std::string> arguments) const {
     return run_command(command(std::move(arguments)));
@@ -68,6 +74,9 @@ class Cli : public testing::Test {
     return names;
   }
   std::string path(const std::string& name) const { return work_.file("w/" + name); }
+  // Folders of the person who runs it.
+  std::string home(const std::string& name) const { return work_.file("home/" + name); }
+  std::string data(const std::string& name) const { return work_.file("home/data/" + name); }
 
   TempFolder box_;
   TempFolder work_;

@@ -12,7 +12,8 @@ namespace {
 
 TEST_F(Cli, HelpIsAsRecorded) {
   for (const std::string verb :
-       {"", "image", "info", "verify", "decoders", "devices", "models", "models info", "models list"}) {
+       {"", "image", "info", "verify", "decoders", "devices", "models", "models info", "models list",
+        "models pull", "models remove", "models selftest", "completion", "help"}) {
     std::vector<std::string> arguments;
     std::istringstream words(verb);
     for (std::string word; words >> word;) arguments.push_back(word);

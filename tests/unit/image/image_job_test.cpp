@@ -194,7 +194,7 @@ TEST_F(ImageJob, MissingTransformerAndWeightsAreNamed) {
     ADD_FAILURE();
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::kModelMissing);
-    EXPECT_EQ(std::string(error.what()), folder_.file("arpg.safetensors") + ": no such file");
+    EXPECT_EQ(std::string(error.what()), folder_.file("arpg.safetensors") + ": no such file or folder");
   }
 }
 

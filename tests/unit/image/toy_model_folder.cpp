@@ -10,7 +10,7 @@
 namespace volley::test {
 namespace {
 
-constexpr int64_t kDim = 16, kHeads = 2, kLayers = 2, kCodes = 32, kClasses = 4, kFfn = 32, kGrid = 8;
+constexpr int64_t kDim = 16, kHeads = kToyHeads, kLayers = 2, kCodes = 32, kClasses = 4, kFfn = 32, kGrid = 8;
 constexpr int64_t kChannels = 32, kLatent = 16, kCodeWidth = 8;
 constexpr float kSpread = 0.5f;
 
@@ -83,10 +83,18 @@ void write_vq(const std::string& path, uint64_t seed) {
   vq.write(path);
 }
 
-void write_llamagen(const std::string& path, uint64_t seed) {
+enum class ConditionedOn { kClass, kCaption };
+
+void write_llamagen(const std::string& path, uint64_t seed, ConditionedOn condition) {
   Tensors model(seed);
   model.add("tok_embeddings.weight", {kCodes, kDim}, 1.0f);
-  model.add("cls_embedding.embedding_table.weight", {kClasses + 1, kDim}, 1.0f);
+  if (condition == ConditionedOn::kClass) {
+    model.add("cls_embedding.embedding_table.weight", {kClasses + 1, kDim}, 1.0f);
+  } else {
+    model.linear("cls_embedding.cap_proj.fc1", kDim, kToyCaptionWidth);
+    model.linear("cls_embedding.cap_proj.fc2", kDim, kDim);
+    model.add("cls_embedding.uncond_embedding", {kToyCaptionRows, kToyCaptionWidth}, 1.0f);
+  }
   for (int64_t l = 0; l < kLayers; ++l) {
     const std::string prefix = "layers." + std::to_string(l) + ".";
     model.rms_norm(prefix + "attention_norm");
@@ -159,7 +167,7 @@ void write_toy_model_folder(const std::string& folder, const ToyFolderOptions& o
     config["llamagen"]["file"] = "llamagen.safetensors";
     config["llamagen"]["cls_token_num"] = 1;
     config["llamagen"]["defaults"] = {{"cfg", 2.0}, {"temperature", 1.0}, {"top_k", 0}, {"top_p", 1.0}};
-    write_llamagen(folder + "/llamagen.safetensors", options.seed + 1);
+    write_llamagen(folder + "/llamagen.safetensors", options.seed + 1, ConditionedOn::kClass);
   }
   if (options.has_arpg) {
     config["arpg"] = sizes;
@@ -176,6 +184,10 @@ void write_toy_model_folder(const std::string& folder, const ToyFolderOptions& o
                                       {"apple juice", "food-drink"},
                                       {"bird", "animal-bird"},
                                       {"cloud", "sky & weather"}});
+}
+
+void write_toy_caption_checkpoint(const std::string& path, uint64_t seed) {
+  write_llamagen(path, seed, ConditionedOn::kCaption);
 }
 
 }  // namespace volley::test

@@ -14,6 +14,11 @@ struct ToyFolderOptions {
 };
 void write_toy_model_folder(const std::string& folder, const ToyFolderOptions& options = {});
 
+// A t2i checkpoint as its authors name it, for the same tokenizer: up to 5 caption rows of 6 features.
+void write_toy_caption_checkpoint(const std::string& path, uint64_t seed = 1);
+inline constexpr int64_t kToyCaptionRows = 5, kToyCaptionWidth = 6;
+
+inline constexpr int64_t kToyHeads = 2;
 inline constexpr int64_t kToyTokens = 64;
 inline constexpr int64_t kToySide = 16;  // pixels
 

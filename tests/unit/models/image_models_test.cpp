@@ -10,6 +10,7 @@ namespace volley::image {
 namespace {
 
 using test::RandomWeights;
+using test::ShapesOnly;
 using testing::HasSubstr;
 using testing::ThrowsMessage;
 
@@ -32,11 +33,17 @@ TEST(GridTransformer, CountsCellsFromOneBehindTheConditions) {
               ThrowsMessage<Error>(HasSubstr("some.json: a grid of 250")));
 }
 
+ShapesOnly hidden_layer(int64_t dim, int64_t ffn) {
+  return ShapesOnly({{"w1", {ffn, dim}}});
+}
+
 TEST(GridTransformer, KnowsThePublishedSizesOnly) {
-  EXPECT_EQ(published_head_count({.dim = 3200, .layers = 24}, "x"), 32);
-  EXPECT_EQ(published_head_count({.dim = 1280, .layers = 36}, "x"), 20);
-  EXPECT_THAT([] { published_head_count({.dim = 1024, .layers = 36}, "model.pt"); },
-              ThrowsMessage<Error>(HasSubstr("model.pt: 36 layers of width 1024")));
+  EXPECT_EQ(find_published_size(hidden_layer(3200, 8704), {.dim = 3200, .layers = 24, .w1 = "w1"}).heads, 32);
+  EXPECT_EQ(find_published_size(hidden_layer(1280, 3584), {.dim = 1280, .layers = 36, .w1 = "w1"}).heads, 20);
+  EXPECT_THAT([] { find_published_size(hidden_layer(1024, 2816), {.dim = 1024, .layers = 36, .w1 = "w1"}); },
+              ThrowsMessage<Error>(HasSubstr("toy: 36 layers of width 1024")));
+  EXPECT_THAT([] { find_published_size(hidden_layer(1024, 4096), {.dim = 1024, .layers = 24, .w1 = "w1"}); },
+              ThrowsMessage<Error>(HasSubstr("toy: tensor w1: expected shape [2816, 1024]")));
 }
 
 // ---- LlamaGen

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
+
+namespace volley::apps {
+
+// What the parser knows of the command, as completion scripts and manual pages need it.
+struct FlagInfo {
+  std::vector<std::string> names;  // "-m", "--model"
+  std::string type;                // "NAME|PATH"; empty: a switch
+  std::string meaning;
+
+  // Words it takes, if it takes no others: "auto", "f32", "bf16".
+  std::vector<std::string> choices() const;
+};
+struct VerbInfo {
+  std::vector<std::string> words;  // {"models", "pull"}; empty: the program
+  std::string summary;
+  std::string footer;
+  std::vector<FlagInfo> positionals;  // one name each
+  std::vector<FlagInfo> flags;
+  std::vector<VerbInfo> verbs;
+
+  // "volley models pull" with another character between the words.
+  std::string joined(char between) const;
+};
+
+VerbInfo describe_command(const CLI::App& program);
+// The verb and those below it, parents first.
+std::vector<const VerbInfo*> all_verbs(const VerbInfo& verb);
+
+}  // namespace volley::apps

@@ -1,0 +1,199 @@
+// volley models info: what a model or checkpoint holds, and what it needs.
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <system_error>
+
+#include "apps/model_info.h"
+#include "apps/model_path.h"
+#include "apps/model_store.h"
+#include "apps/models.h"
+#include "core/base/error.h"
+#include "core/io/convert.h"
+#include "core/io/open_weights.h"
+#include "core/io/untrusted_text.h"
+#include "image/image_model.h"
+
+namespace volley::apps {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct InfoFlags {
+  SharedFlags shared;
+  std::string path;
+};
+
+std::string weights_text(const WeightsInfo& info) {
+  std::string types;
+  for (const auto& [dtype, size] : info.dtypes) {
+    types += (types.empty() ? "" : ", ") + dtype + " " + std::to_string(size);
+  }
+  return padded("family", 13) + (info.family.empty() ? "not recognised" : info.family) + "\n" +
+         padded("tensors", 13) + std::to_string(info.tensors) + "\n" + padded("parameters", 13) +
+         std::to_string(info.parameters) + "\n" + padded("elements", 13) + types + "\n" + padded("size", 13) +
+         byte_count(info.bytes) + "\n";
+}
+
+// Memory that running a model takes, in bytes. Tables, norms and the tokenizer are f32 in any case.
+struct MemoryNeeds {
+  int64_t f32 = 0;
+  int64_t bf16 = 0;
+  int64_t q8_0 = 0;
+  int64_t cache = 0;  // of a picture, without a guidance partner
+
+  void add(const WeightSource& weights, const std::string& role) {
+    for (const NamedTensor& tensor : weights.tensors()) {
+      if (tensor.name.ends_with(".scales"))
+        continue;  // of the quants beside them, which count as whole weights
+      const int64_t size = tensor.view.shape.size();
+      const bool is_table = tensor.name.find("embedding") != std::string::npos;
+      const bool is_product = role != "vq" && tensor.view.shape.rank() == 2 && !is_table;
+      f32 += 4 * size;
+      bf16 += is_product ? 2 * size : 4 * size;
+      q8_0 += is_product ? size + size / kQ8BlockSize * 2 : 4 * size;
+    }
+  }
+};
+
+int64_t cache_bytes(const image::ImageCard& card) {
+  int64_t values = 0;
+  if (card.llamagen) {
+    const image::LlamaGenConfig& c = card.llamagen->config;
+    values = 2 * c.n_layer * c.n_kv_head * (c.dim / c.n_head) * (c.cls_token_num + card.tokens());
+  } else if (card.arpg) {
+    values = 2 * (card.arpg->config.n_layer / 2 + 1) * card.arpg->config.dim * (1 + card.tokens());
+  }
+  return 4 * values;
+}
+
+std::string conditions_text(const image::ImageCard& card) {
+  if (card.is_caption_model()) {
+    return padded("draws", 13) + "captions, from up to " +
+           std::to_string(card.llamagen->config.cls_token_num) + " text features of " +
+           std::to_string(card.llamagen->config.caption_dim) + "\n";
+  }
+  std::string text = padded("classes", 13) + std::to_string(card.classes.size()) + ": ";
+  // A thousand numbers tell no more than two.
+  const bool is_numbered = card.classes.front() == "0" && card.classes.size() > 2;
+  if (is_numbered) return text + "0 to " + std::to_string(card.classes.size() - 1) + "\n";
+  std::string names;
+  for (const std::string& name : card.classes) names += (names.empty() ? "" : ", ") + printable(name, 100);
+  return text + names + "\n";
+}
+
+int show_image_model(const std::string& path, const image::ImageCard& card, const SharedFlags& flags,
+                     Console& console) {
+  nlohmann::json json{{"schema", kModelsSchema},
+                      {"path", path},
+                      {"name", card.name},
+                      {"image_size", card.image_size},
+                      {"grid", card.grid},
+                      {"classes", card.classes},
+                      {"weights", nlohmann::json::object()}};
+  std::string text = padded("model", 13) + card.name + "\n" + padded("pictures", 13) +
+                     std::to_string(card.image_size) + "x" + std::to_string(card.image_size) + " pixels of " +
+                     std::to_string(card.grid) + "x" + std::to_string(card.grid) + " codes" +
+                     (card.size_source == image::SizeSource::kAssumed ? " (assumed)" : "") + "\n";
+  MemoryNeeds memory{.cache = cache_bytes(card)};
+  const auto add = [&](const std::string& role, const std::string& file) {
+    const auto weights = image::open_image_weights(file);
+    const WeightsInfo info = describe_weights(*weights);
+    memory.add(*weights, role);
+    nlohmann::json entry = to_json(info);
+    entry["sha256"] = image::hash_file(file);
+    std::string types;
+    for (const auto& [dtype, size] : info.dtypes) types += (types.empty() ? "" : " and ") + dtype;
+    text += padded(role, 13) + fs::path(file).filename().string() + ": " + std::to_string(info.parameters) +
+            " parameters in " + plural(info.tensors, "tensor") + ", " + types + ", " +
+            byte_count(info.bytes) + "\n" + padded("", 13) + "sha256 " + entry["sha256"].get<std::string>() +
+            "\n";
+    json["weights"][role] = std::move(entry);
+  };
+  add("vq", card.vq.file);
+  if (card.llamagen) add("llamagen", card.llamagen->file);
+  if (card.arpg) add("arpg", card.arpg->file);
+  text += conditions_text(card);
+  if (!card.names.empty()) {
+    text += padded("prompts", 13) + plural(static_cast<int64_t>(card.names.size()), "name") + " such as " +
+            printable(card.names.front().name, 100) + "\n";
+  }
+  json["memory"] = {
+      {"f32", memory.f32}, {"bf16", memory.bf16}, {"q8_0", memory.q8_0}, {"cache_per_picture", memory.cache}};
+  text += padded("memory", 13) + "weights " + byte_count(memory.f32) + " in f32, " + byte_count(memory.bf16) +
+          " in bf16, " + byte_count(memory.q8_0) + " in q8_0; cache " + byte_count(memory.cache) +
+          " a picture, twice that with guidance\n";
+  if (const image::PublishedModel* published = image::find_published_model(card.name)) {
+    json["licence"] = published->licence;
+    text += padded("licence", 13) + std::string(published->licence) + " (" +
+            std::string(published->repository) + ")\n";
+  }
+  if (flags.json) {
+    console.print_line(json.dump());
+  } else {
+    console.print(text);
+  }
+  return kExitDone;
+}
+
+int show_checkpoint(const std::string& path, const SharedFlags& flags, Console& console) {
+  const auto weights = open_weights(path);
+  const WeightsInfo info = describe_weights(*weights);
+  if (flags.json) {
+    console.print_line(
+        nlohmann::json{{"schema", kModelsSchema}, {"path", path}, {"weights", {{"model", to_json(info)}}}}
+            .dump());
+  } else {
+    console.print(padded("weights", 13) + printable(path, 1000) + "\n" + weights_text(info));
+  }
+  return kExitDone;
+}
+
+bool holds(const std::string& path, const char* file) {
+  std::error_code code;
+  return fs::exists(fs::symlink_status(fs::path(path) / file, code));
+}
+
+// A folder in transformers' layout, or a file; an empty folder is refused as one.
+bool is_checkpoint(const std::string& path) {
+  std::error_code code;
+  return !fs::is_directory(path, code) || holds(path, "model.safetensors") ||
+         holds(path, "model.safetensors.index.json") || fs::is_empty(path, code);
+}
+
+// An image model has a transformer and a tokenizer; other checkpoints are looked at as tensors.
+int show(const InfoFlags& flags, Console& console) {
+  const std::string path = find_model(flags.path);
+  if (is_checkpoint(path)) {
+    const auto kind = image::recognise_checkpoint(*open_weights(path, CrcCheck::kSkip));
+    if (!kind || *kind == image::CheckpointKind::kVq) return show_checkpoint(path, flags.shared, console);
+    std::optional<image::ImageCard> card;
+    try {
+      card = open_card(flags.shared, path);
+    } catch (const Error& error) {
+      console.note(error.what());  // its tensors can be looked at all the same
+    }
+    if (!card) return show_checkpoint(path, flags.shared, console);
+    return show_image_model(path, *card, flags.shared, console);
+  }
+  return show_image_model(path, open_card(flags.shared, path), flags.shared, console);
+}
+
+}  // namespace
+
+Verb add_models_info(CLI::App& models) {
+  const auto flags = std::make_shared<InfoFlags>();
+  CLI::App& verb =
+      *models.add_subcommand("info", "what a model or checkpoint holds, and the memory it needs");
+  verb.add_option("path", flags->path,
+                  "model in the box, pulled model, model folder, safetensors or PyTorch file")
+      ->type_name("NAME|PATH")
+      ->required();
+  add_shared_flags(verb, flags->shared, {"vq", "image-size", "json"});
+  return {.parser = &verb,
+          .schema = std::string(kModelsSchema),
+          .flags = &flags->shared,
+          .run = [flags](Program& p) { return show(*flags, p.console); }};
+}
+
+}  // namespace volley::apps

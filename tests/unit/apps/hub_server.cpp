@@ -1,0 +1,81 @@
+#include "tests/unit/apps/hub_server.h"
+
+#include <algorithm>
+#include <chrono>
+
+namespace volley::test {
+
+HubServer::HubServer() {
+  hub_.Get(".*", [this](const httplib::Request& request, httplib::Response& response) {
+    record(hub_requests_, request);
+    if (status == 200) return serve(request, response);
+    response.status = status;
+    if (status != 302) return;
+    response.set_header("Location", location.empty()
+                                        ? "http://localhost:" + std::to_string(host_port_) + "/blob?x=1"
+                                        : location);
+    if (!linked_etag.empty()) response.set_header("X-Linked-ETag", "\"" + linked_etag + "\"");
+    if (linked_size > 0) response.set_header("X-Linked-Size", std::to_string(linked_size));
+  });
+  host_.Get("/blob", [this](const httplib::Request& request, httplib::Response& response) {
+    record(host_requests_, request);
+    serve(request, response);
+  });
+  hub_port_ = hub_.bind_to_any_port("127.0.0.1");
+  host_port_ = host_.bind_to_any_port("127.0.0.1");
+  hub_thread_ = std::thread([this] { hub_.listen_after_bind(); });
+  host_thread_ = std::thread([this] { host_.listen_after_bind(); });
+  while (!hub_.is_running() || !host_.is_running()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+}
+
+HubServer::~HubServer() {
+  stopping_ = true;
+  hub_.stop();
+  host_.stop();
+  hub_thread_.join();
+  host_thread_.join();
+}
+
+void HubServer::record(std::vector<SeenRequest>& requests, const httplib::Request& request) {
+  const std::lock_guard lock(mutex_);
+  requests.push_back({.path = request.path,
+                      .token = request.get_header_value("Authorization"),
+                      .range = request.get_header_value("Range"),
+                      .if_range = request.get_header_value("If-Range")});
+}
+
+void HubServer::serve(const httplib::Request& request, httplib::Response& response) {
+  size_t start = 0;
+  const std::string range = request.get_header_value("Range");
+  const bool is_same = request.get_header_value("If-Range") == file.etag || file.ignores_if_range;
+  if (range.starts_with("bytes=") && is_same) start = std::stoul(range.substr(6));
+  const_cast<httplib::Request&>(request).ranges.clear();  // answered here, not by the library
+  response.set_header("ETag", file.etag);
+  if (start > 0 && start >= file.body.size()) {
+    response.status = 416;
+    response.set_header("Content-Range", "bytes */" + std::to_string(file.body.size()));
+    return;
+  }
+  if (start > 0) {
+    response.status = 206;
+    response.set_header("Content-Range", "bytes " + std::to_string(start) + "-" +
+                                             std::to_string(file.body.size() - 1) + "/" +
+                                             std::to_string(file.body.size()));
+  }
+  const std::string rest = file.body.substr(start);
+  const int64_t ends_after = file.ends_after;
+  response.set_content_provider(
+      file.claimed_size > 0 ? file.claimed_size : rest.size(), "application/octet-stream",
+      [this, rest, ends_after](size_t offset, size_t length, httplib::DataSink& sink) {
+        const size_t limit = ends_after < 0 ? rest.size() : static_cast<size_t>(ends_after);
+        if (offset >= limit) {
+          while (file.waits && !stopping_ && sink.is_writable())
+            std::this_thread::sleep_for(std::chrono::milliseconds(10));
+          return false;
+        }
+        sink.write(rest.data() + offset, std::min({length, limit - offset, size_t{16384}}));
+        return true;
+      });
+}
+
+}  // namespace volley::test

@@ -9,6 +9,7 @@
 
 #include "core/base/error.h"
 #include "core/base/thread_pool.h"
+#include "image/run_record.h"
 
 namespace volley::apps {
 namespace {
@@ -284,11 +285,21 @@ std::shared_ptr<const Backend> backend_for(const SharedFlags& flags) {
   }
 }
 
-WeightType weight_type_for(const std::string& dtype, const Backend& backend) {
-  if (dtype == "bf16") return WeightType::kBF16;
-  if (dtype == "q8_0") return WeightType::kQ8_0;
-  if (dtype == "f32") return WeightType::kF32;
-  return backend.info().has_bf16 ? WeightType::kBF16 : WeightType::kF32;
+WeightType weight_type_for(const StorageChoice& choice) {
+  const auto& packed = choice.card.packed;
+  if (choice.dtype == "auto") {
+    if (packed) return *packed;
+    return choice.backend.info().has_bf16 ? WeightType::kBF16 : WeightType::kF32;
+  }
+  const WeightType type = choice.dtype == "bf16"   ? WeightType::kBF16
+                          : choice.dtype == "q8_0" ? WeightType::kQ8_0
+                                                   : WeightType::kF32;
+  if (packed && *packed != type) {
+    throw Error("--dtype " + choice.dtype + ": the weights of " + choice.card.folder + " are packed as " +
+                    std::string(image::weight_type_name(*packed)),
+                ErrorKind::kUsage);
+  }
+  return type;
 }
 
 }  // namespace volley::apps

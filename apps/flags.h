@@ -79,6 +79,13 @@ std::vector<std::string> device_names();
 // The backend of --device and --threads, and the number of threads that it uses.
 std::shared_ptr<const Backend> backend_for(const SharedFlags& flags);
 int64_t threads_for(const SharedFlags& flags);
-WeightType weight_type_for(const std::string& dtype, const Backend& backend);
+// Storage of the weights: --dtype's, else what the model is packed for, else bf16 where the device has it.
+// Throws Error kUsage for another storage than the model's.
+struct StorageChoice {
+  const std::string& dtype;  // as --dtype takes it
+  const image::ImageCard& card;
+  const Backend& backend;
+};
+WeightType weight_type_for(const StorageChoice& choice);
 
 }  // namespace volley::apps

@@ -293,7 +293,7 @@ int run(const ImageFlags& flags, Program& program) {
     const auto backend = backend_for(shared);
     model = std::make_unique<image::ImageModel>(
         card, image::ImageModel::Options{.backend = backend,
-                                         .weight_type = weight_type_for(shared.dtype, *backend),
+                                         .weight_type = weight_type_for({shared.dtype, card, *backend}),
                                          .transformer = image::transformer_for(request.decoder)});
   }
   console.note(console.faint(card.name + " on " + model->backend()->info().name + " (" +

@@ -18,7 +18,7 @@ nlohmann::json test_one(const image::ImageCard& card, image::Transformer transfo
                         const SharedFlags& flags, Program& program) {
   const auto backend = backend_for(flags);
   const image::ImageModel model(card, {.backend = backend,
-                                       .weight_type = weight_type_for(flags.dtype, *backend),
+                                       .weight_type = weight_type_for({flags.dtype, card, *backend}),
                                        .transformer = transformer});
   const bool is_reference = flags.device == kReference;  // too slow for pixels
   const image::SelftestReport report = run_selftest(

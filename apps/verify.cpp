@@ -232,7 +232,7 @@ Verdict verify(const VerifyFlags& flags, const RecordedPng& png, Program& progra
   const auto backend = device_is_recorded ? as_recorded(png, "device", [&] { return backend_for(shared); })
                                           : backend_for(shared);
   const image::ImageModel model(card, {.backend = backend,
-                                       .weight_type = weight_type_for(record.dtype, *backend),
+                                       .weight_type = weight_type_for({record.dtype, card, *backend}),
                                        .transformer = image::transformer_for(record.request.decoder)});
   image::ImageRequest request = record.request;
   if (auto verdict = add_features(flags.shared, card, request)) return verdict;

@@ -132,8 +132,8 @@ ImageCard read_image_card(const std::string& folder) {
                  .image_size = fields.integer("image_size", {1, 1 << 14}),
                  .grid = fields.integer("grid", {1, kMaxGrid}),
                  .classes = fields.texts("classes")};
-  if (card.classes.empty() || card.classes.size() > kMaxClasses) {
-    throw Error(path + ": key 'classes': expected 1 to " + std::to_string(kMaxClasses) + " names");
+  if (card.classes.size() > kMaxClasses) {
+    throw Error(path + ": key 'classes': more than " + std::to_string(kMaxClasses) + " names");
   }
   std::vector<std::string> sorted = card.classes;
   std::ranges::sort(sorted);
@@ -147,8 +147,15 @@ ImageCard read_image_card(const std::string& folder) {
   card.llamagen = parse_transformer<LlamaGenConfig>(card, fields, "llamagen", &parse_llamagen_config, path);
   card.arpg = parse_transformer<ArpgConfig>(card, fields, "arpg", &parse_arpg_config, path);
   if (!card.llamagen && !card.arpg) throw Error(path + ": has neither 'llamagen' nor 'arpg'");
-  if (card.llamagen && card.llamagen->config.condition != Condition::kClass) {
-    throw Error(path + ": llamagen: model_type t2i: only c2i models are run from a folder");
+  if (card.classes.empty() && !card.is_caption_model()) {
+    throw Error(path + ": key 'classes': expected at least one name");
+  }
+  if (fields.has("packed")) {
+    const std::string dtype = fields.object("packed").text("dtype");
+    if (dtype != "bf16" && dtype != "q8_0") {
+      throw Error(path + ": packed: key 'dtype': expected bf16 or q8_0, found " + quote(dtype));
+    }
+    card.packed = dtype == "bf16" ? WeightType::kBF16 : WeightType::kQ8_0;
   }
   if (fields.has("selftest")) {
     const JsonFields hashes = fields.object("selftest");

@@ -57,6 +57,8 @@ struct ImageCard {
   CardPart<VqConfig> vq;
   std::optional<CardPart<LlamaGenConfig>> llamagen;
   std::optional<CardPart<ArpgConfig>> arpg;
+  std::optional<WeightType>
+      packed;  // storage that the networks' files are packed for; else they are checkpoints
   SizeSource size_source = SizeSource::kStated;
   std::map<std::string, std::string>
       selftest;  // by transformer: hash of the selftest's tokens by the reference

@@ -33,7 +33,7 @@ struct LinearWeight {
 };
 
 // A convolution's weight [out_channels, in_channels, kernel_h, kernel_w], packed, and its bias
-// [out_channels]. Storage is f32 or bf16; with bf16 the pixels are rounded too.
+// [out_channels]. Storage is f32 or bf16; with bf16 the inputs are rounded too.
 struct ConvWeight {
   Buffer data;
   Buffer bias;

@@ -8,8 +8,8 @@
 namespace volley {
 
 // Geometry of a band of output rows. Its input is copied into planes with the padding written out, one for
-// each phase of the stride: plane (py, px) holds the pixels (y * stride_h + py, x * stride_w + px). In such a
-// plane the pixels that a tap reads for neighbouring outputs are neighbours, and an output row ends where the
+// each phase of the stride: plane (py, px) holds the points (y * stride_h + py, x * stride_w + px). In such a
+// plane the points that a tap reads for neighbouring outputs are neighbours, and an output row ends where the
 // next begins, save for the columns of the kernel's width that are computed and thrown away.
 struct ConvolutionBand {
   ConvolutionBand(const Conv2dArgs& a, int64_t band_rows) : args(a), rows(band_rows) {
@@ -24,7 +24,7 @@ struct ConvolutionBand {
 
   int64_t phases() const { return phases_h * phases_w; }
   int64_t plane_size() const { return plane_rows * plane_width; }
-  // Where tap (ky, kx) reads for output position 0, in pixels from the first plane.
+  // Where tap (ky, kx) reads for output position 0, in points from the first plane.
   int64_t offset(int64_t ky, int64_t kx) const {
     const int64_t phase = (ky % args.stride_h) * phases_w + kx % args.stride_w;
     return (phase * plane_rows + ky / args.stride_h) * plane_width + kx / args.stride_w;

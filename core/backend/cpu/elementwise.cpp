@@ -106,34 +106,34 @@ void quantize_row(const QuantizeRowArgs& args) {
 }
 
 // Bits of 16 values of a channel, rounded to bf16, in the upper halves of words.
-HWY_INLINE void round_pixels(const float* x, int64_t stride, int64_t count, uint32_t* words) {
-  constexpr int64_t kPixels = 16;
-  float values[kPixels] = {};
-  if (stride == 1 && count == kPixels) {
+HWY_INLINE void round_points(const float* x, int64_t stride, int64_t count, uint32_t* words) {
+  constexpr int64_t kPoints = 16;
+  float values[kPoints] = {};
+  if (stride == 1 && count == kPoints) {
     std::memcpy(values, x, sizeof(values));
   } else {
     for (int64_t i = 0; i < count; ++i) values[i] = x[i * stride];
   }
-  const hn::CappedTag<float, kPixels> d;
+  const hn::CappedTag<float, kPoints> d;
   const hn::RebindToUnsigned<decltype(d)> du;
-  for (int64_t i = 0; i < kPixels; i += static_cast<int64_t>(hn::Lanes(d))) {
+  for (int64_t i = 0; i < kPoints; i += static_cast<int64_t>(hn::Lanes(d))) {
     hn::StoreU(bf16_bits(d, hn::LoadU(d, values + i)), du, words + i);
   }
 }
 
 void interleave_channels(const InterleaveChannelsArgs& args) {
-  constexpr int64_t kPixels = 16;
-  for (int64_t begin = 0; begin < args.pixels; begin += kPixels) {
-    const int64_t count = std::min(kPixels, args.pixels - begin);
+  constexpr int64_t kPoints = 16;
+  for (int64_t begin = 0; begin < args.points; begin += kPoints) {
+    const int64_t count = std::min(kPoints, args.points - begin);
     for (int64_t c = 0; c < args.padded_channels; c += 2) {
-      uint32_t pair[2][kPixels] = {};
+      uint32_t pair[2][kPoints] = {};
       for (int64_t i = 0; i < 2 && c + i < args.channels; ++i) {
-        round_pixels(args.planes + (c + i) * args.plane_stride + begin * args.pixel_stride, args.pixel_stride,
+        round_points(args.planes + (c + i) * args.plane_stride + begin * args.point_stride, args.point_stride,
                      count, pair[i]);
       }
       if (args.format == RowFormat::kBF16) {
         auto* out = reinterpret_cast<uint16_t*>(args.out) + begin * args.padded_channels + c;
-        for (int64_t i = 0; i < kPixels; ++i) pair[0][i] = (pair[0][i] >> 16) | (pair[1][i] & 0xffff0000u);
+        for (int64_t i = 0; i < kPoints; ++i) pair[0][i] = (pair[0][i] >> 16) | (pair[1][i] & 0xffff0000u);
         for (int64_t i = 0; i < count; ++i) std::memcpy(out + i * args.padded_channels, &pair[0][i], 4);
       } else {
         auto* out = reinterpret_cast<uint32_t*>(args.out) + begin * args.padded_channels + c;
@@ -152,9 +152,9 @@ void scatter_channels(const ScatterChannelsArgs& args) {
     float* out = args.out + c * args.plane_stride;
     const float bias = args.bias[c];
     if (args.accumulate == Accumulate::kAdd) {
-      for (int64_t i = 0; i < args.pixels; ++i) out[i] += tile[i * args.tile_stride] + bias;
+      for (int64_t i = 0; i < args.points; ++i) out[i] += tile[i * args.tile_stride] + bias;
     } else {
-      for (int64_t i = 0; i < args.pixels; ++i) out[i] = tile[i * args.tile_stride] + bias;
+      for (int64_t i = 0; i < args.points; ++i) out[i] = tile[i * args.tile_stride] + bias;
     }
   }
 }

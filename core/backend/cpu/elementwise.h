@@ -54,7 +54,7 @@ void rms_norm_row(const NormRowArgs& args);
 void layer_norm_row(const NormRowArgs& args);
 void l2_normalize_row(const NormRowArgs& args);  // eps is the least norm
 
-// One group of one picture: `channels` planes of `area` pixels that lie together.
+// One group of one picture: `channels` planes of `area` points that lie together.
 struct NormGroupArgs {
   const float* x = nullptr;
   const float* weight = nullptr;  // [channels]
@@ -77,17 +77,17 @@ struct RotateArgs {
 };
 void rotate_head(const RotateArgs& args);
 
-// out[i, c] = planes[c * plane_stride + i * pixel_stride] rounded to bf16; channels from `channels` on are
+// out[i, c] = planes[c * plane_stride + i * point_stride] rounded to bf16; channels from `channels` on are
 // zero.
 struct InterleaveChannelsArgs {
   const float* planes = nullptr;
   int64_t plane_stride = 0;
   int64_t channels = 0;
   int64_t padded_channels = 0;  // even
-  int64_t pixels = 0;
-  int64_t pixel_stride = 1;
+  int64_t points = 0;
+  int64_t point_stride = 1;
   RowFormat format = RowFormat::kBF16;  // or kRoundedF32
-  std::byte* out = nullptr;             // [pixels, padded_channels]
+  std::byte* out = nullptr;             // [points, padded_channels]
 };
 void interleave_channels(const InterleaveChannelsArgs& args);
 
@@ -95,7 +95,7 @@ void interleave_channels(const InterleaveChannelsArgs& args);
 struct ScatterChannelsArgs {
   const float* tile = nullptr;
   int64_t tile_stride = 0;
-  int64_t pixels = 0;
+  int64_t points = 0;
   int64_t channels = 0;
   const float* bias = nullptr;
   Accumulate accumulate = Accumulate::kAssign;

@@ -23,10 +23,10 @@ int64_t padded_channels(const ConvWeight& weight) {
   return divide_up(weight.in_channels, kDepthStep) * kDepthStep;
 }
 
-// Pixels of a band with their channels side by side, as a kernel reads its rows: bf16, or f32 rounded to it.
-class PixelPlanes {
+// Points of a band with their channels side by side, as a kernel reads its rows: bf16, or f32 rounded to it.
+class PointPlanes {
  public:
-  PixelPlanes(const ConvolutionBand& band, RowFormat format, std::byte* memory)
+  PointPlanes(const ConvolutionBand& band, RowFormat format, std::byte* memory)
       : band_(band), format_(format), channels_(padded_channels(band.args.weight)), memory_(memory) {}
 
   static int64_t bytes(const ConvolutionBand& band, RowFormat format) {
@@ -41,16 +41,16 @@ class PixelPlanes {
       for (int64_t px = 0; px < band_.phases_w; ++px) {
         for (int64_t r = 0; r < band_.plane_rows; ++r, ++row) {
           const int64_t y = (first + r) * args.stride_h + py - args.pad_top;
-          copy_row(n, y, px - args.pad_left, memory_ + row * band_.plane_width * pixel_bytes());
+          copy_row(n, y, px - args.pad_left, memory_ + row * band_.plane_width * point_bytes());
         }
       }
     }
   }
 
  private:
-  int64_t pixel_bytes() const { return channels_ * row_element_bytes(format_); }
+  int64_t point_bytes() const { return channels_ * row_element_bytes(format_); }
 
-  // Pixel i = pixel (y, start + i * stride_w) of the picture, zero outside it.
+  // Pixel i = point (y, start + i * stride_w) of the picture, zero outside it.
   void copy_row(int64_t n, int64_t y, int64_t start, std::byte* out) const {
     const Conv2dArgs& args = band_.args;
     const int64_t height = args.x.shape[2], width = args.x.shape[3], stride = args.stride_w;
@@ -59,18 +59,18 @@ class PixelPlanes {
       begin = std::min(band_.plane_width, start < 0 ? divide_up(-start, stride) : 0);
       end = std::clamp(start < width ? divide_up(width - start, stride) : 0, begin, band_.plane_width);
     }
-    std::fill(out, out + begin * pixel_bytes(), std::byte{0});
-    std::fill(out + end * pixel_bytes(), out + band_.plane_width * pixel_bytes(), std::byte{0});
+    std::fill(out, out + begin * point_bytes(), std::byte{0});
+    std::fill(out + end * point_bytes(), out + band_.plane_width * point_bytes(), std::byte{0});
     if (begin == end) return;
     const int64_t from = (n * args.x.shape[1] * height + y) * width + start + begin * stride;
     interleave_channels({.planes = args.x.data + from,
                          .plane_stride = height * width,
                          .channels = args.x.shape[1],
                          .padded_channels = channels_,
-                         .pixels = end - begin,
-                         .pixel_stride = stride,
+                         .points = end - begin,
+                         .point_stride = stride,
                          .format = format_,
-                         .out = out + begin * pixel_bytes()});
+                         .out = out + begin * point_bytes()});
   }
 
   const ConvolutionBand& band_;
@@ -138,7 +138,7 @@ void run_grouped_convolution(const GroupedConvolutionArgs& call) {
       std::clamp<int64_t>(divide_up(4 * call.threads.threads(), batch * bands), 1, extents.groups);
   const double guess = static_cast<double>(batch * out_h * out_w * w.out_channels * taps * channels) / 300.0;
   const auto work_bytes = [&](const ConvolutionBand& band, int64_t groups) {
-    return PixelPlanes::bytes(band, format) + kSliceRows * groups * kGroupColumns * 4 + taps * 8;
+    return PointPlanes::bytes(band, format) + kSliceRows * groups * kGroupColumns * 4 + taps * 8;
   };
   call.scratch.prepare(call.threads.threads(),
                        work_bytes(ConvolutionBand(args, rows), divide_up(extents.groups, shares)));
@@ -148,19 +148,19 @@ void run_grouped_convolution(const GroupedConvolutionArgs& call) {
     const int64_t group = extents.groups * share / shares;
     const int64_t groups = extents.groups * (share + 1) / shares - group;
     const ConvolutionBand band(args, std::min(rows, out_h - first));
-    const int64_t plane_bytes = PixelPlanes::bytes(band, format);
+    const int64_t plane_bytes = PointPlanes::bytes(band, format);
     const auto work = call.scratch.take(work_bytes(band, groups));
-    std::byte* pixels = work.as<std::byte>();
-    float* tile = reinterpret_cast<float*>(pixels + plane_bytes);
+    std::byte* points = work.as<std::byte>();
+    float* tile = reinterpret_cast<float*>(points + plane_bytes);
     auto* offsets = reinterpret_cast<int64_t*>(tile + kSliceRows * groups * kGroupColumns);
-    PixelPlanes(band, format, pixels).copy_input(n, first);
+    PointPlanes(band, format, points).copy_input(n, first);
     for (int64_t t = 0; t < taps; ++t) {
       offsets[t] = band.offset(t / w.kernel_w, t % w.kernel_w) * channels;
     }
     for (int64_t begin = 0; begin < band.positions; begin += kSliceRows) {
       const int64_t count = std::min(kSliceRows, band.positions - begin);
       call.products.multiply_bf16({.rows = count,
-                                   .x = pixels + begin * channels * row_element_bytes(format),
+                                   .x = points + begin * channels * row_element_bytes(format),
                                    .row_stride = channels,
                                    .offsets = offsets,
                                    .segments = taps,
@@ -177,7 +177,7 @@ void run_grouped_convolution(const GroupedConvolutionArgs& call) {
         if (kept > 0) {
           scatter_channels({.tile = tile + (position - begin) * groups * kGroupColumns,
                             .tile_stride = groups * kGroupColumns,
-                            .pixels = kept,
+                            .points = kept,
                             .channels = std::min(groups * kGroupColumns, w.out_channels - o),
                             .bias = reinterpret_cast<const float*>(w.bias.data()) + o,
                             .accumulate = args.accumulate,

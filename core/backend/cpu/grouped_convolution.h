@@ -7,7 +7,7 @@
 
 namespace volley {
 
-// Convolutions with bf16 weights, as products of pixels with the groups of a packed weight
+// Convolutions with bf16 weights, as products of points with the groups of a packed weight
 // (packed_weight.h): its depth is the kernel's taps in row-major order, and in each the input channels,
 // padded to a multiple of 32.
 ConvWeight pack_grouped_convolution(const HostView& weight, const HostView& bias, const HostMemory& memory,

@@ -131,5 +131,57 @@ TEST_F(CliModels, SelftestPassesAndFails) {
   EXPECT_EQ(emoji["runs"][1]["compared"], true) << "the card of the model in the box has no hash";
 }
 
+// A converted model gives the tokens and pixels of the model it was made from, in that storage.
+TEST_F(CliModels, AConvertedModelDrawsTheSame) {
+  for (const char* dtype : {"bf16", "q8_0"}) {
+    const std::string folder = std::string("packed-") + dtype;
+    const auto converted =
+        json_of({"models", "convert", "-m", "toy", "-o", folder, "--dtype", dtype}, "volley.convert.1.json");
+    EXPECT_EQ(converted["files"].size(), 3u);
+    for (const char* decoder : {"jacobi", "parallel"}) {
+      const auto draw = [&](const std::string& model, const std::string& out, bool states_storage) {
+        std::vector<std::string> arguments{"image",     "-m",    model, "--class", "animal-bird",
+                                           "--decoder", decoder, "-o",  out,       "--overwrite"};
+        if (states_storage) arguments.insert(arguments.end(), {"--dtype", dtype});
+        return json_of(arguments, "volley.image.1.json");
+      };
+      const auto expected = draw("toy", "a.png", true), made = draw(folder, "b.png", false);
+      EXPECT_EQ(made["dtype"], dtype);
+      EXPECT_EQ(made["pictures"][0]["token_hash"], expected["pictures"][0]["token_hash"]);
+      const auto a = image::decode_png(as_bytes(read_text(path("a.png"))));
+      const auto b = image::decode_png(as_bytes(read_text(path("b.png"))));
+      ASSERT_TRUE(a.ok() && b.ok());
+      EXPECT_EQ(a.value(), b.value());
+      EXPECT_EQ(json_of({"verify", "b.png", "-m", folder}, "volley.verify.1.json")["identical"], true);
+    }
+    expect_failure(volley({"image", "-m", folder, "--class", "animal-bird", "--dtype", "f32"}), 2,
+                   std::string("are packed as ") + dtype);
+    expect_failure(volley({"image", "-m", folder, "--class", "animal-bird", "-d", "cpu-reference"}), 1,
+                   "cpu-reference reads");
+    expect_failure(volley({"models", "convert", "-m", "toy", "-o", folder}), 2, "exists already");
+    expect_failure(volley({"models", "convert", "-m", folder, "-o", "again"}), 2, "is packed already");
+    EXPECT_EQ(json_of({"models", "selftest", "-m", folder}, "volley.selftest.1.json")["runs"].size(), 2u);
+  }
+  expect_failure(volley({"models", "convert", "-m", "toy", "-o", "f", "--dtype", "f32"}), 2, "--dtype f32");
+  expect_failure(volley({"models", "convert", "-m", "toy", "-o", "f", "-d", "cpu-reference"}), 2,
+                 "reads no packed weights");
+  expect_failure(volley({"models", "convert", "-m", "toy", "-o", "missing/f"}), 1, "cannot make the folder");
+}
+
+TEST_F(CliModels, AConvertedCheckpointIsAModelOfItsOwn) {
+  json_of({"models", "convert", "-m", "bare/c2i.pt", "--image-size", "16", "-o", "packed"},
+          "volley.convert.1.json");
+  std::filesystem::remove_all(path("bare"));
+  const auto made =
+      json_of({"image", "-m", "packed", "--class", "2", "-o", "x.png", "--cfg", "2", "--top-k", "0"},
+              "volley.image.1.json");
+  EXPECT_EQ(made["dtype"], "bf16");
+  // A broken file of weights leaves nothing behind.
+  write_text(path("broken.safetensors"), "no weights");
+  volley({"models", "convert", "-m", "broken.safetensors", "-o", "none"});
+  EXPECT_FALSE(std::filesystem::exists(path("none")));
+  EXPECT_FALSE(std::filesystem::exists(path("none.partial")));
+}
+
 }  // namespace
 }  // namespace volley::test

@@ -13,7 +13,7 @@ namespace {
 TEST_F(Cli, HelpIsAsRecorded) {
   for (const std::string verb :
        {"", "image", "info", "verify", "decoders", "devices", "models", "models info", "models list",
-        "models pull", "models remove", "models selftest", "completion", "help"}) {
+        "models convert", "models pull", "models remove", "models selftest", "completion", "help"}) {
     std::vector<std::string> arguments;
     std::istringstream words(verb);
     for (std::string word; words >> word;) arguments.push_back(word);
@@ -35,7 +35,7 @@ TEST_F(Cli, UnknownWordsSuggestTheNearest) {
   expect_failure(volley({"devices", "now"}), 2, "one word too many");
   expect_failure(volley({"--verson"}), 2, "nearest is --version");
   expect_failure(volley({}), 2, "knows image, ");
-  expect_failure(volley({"models"}), 2, "knows info, list");
+  expect_failure(volley({"models"}), 2, "knows convert, info, list");
   expect_failure(volley({"\x1b[31m"}), 2, "'\\x1b[31m'");
   EXPECT_TRUE(volley({"--version"}).out.starts_with("volley "));
 }

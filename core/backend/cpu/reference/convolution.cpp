@@ -25,9 +25,9 @@ void ReferenceQueue::conv2d(const Conv2dArgs& args) {
               for (int64_t kx = 0; kx < w.kernel_w; ++kx) {
                 const int64_t in_x = x * args.stride_w + kx - args.pad_left;
                 if (in_x < 0 || in_x >= width) continue;
-                float pixel = args.x.data[((n * w.in_channels + c) * height + in_y) * width + in_x];
-                if (w.type == WeightType::kBF16) pixel = bf16_to_f32(f32_to_bf16(pixel));
-                sum += pixel * weight[((o * w.in_channels + c) * w.kernel_h + ky) * w.kernel_w + kx];
+                float point = args.x.data[((n * w.in_channels + c) * height + in_y) * width + in_x];
+                if (w.type == WeightType::kBF16) point = bf16_to_f32(f32_to_bf16(point));
+                sum += point * weight[((o * w.in_channels + c) * w.kernel_h + ky) * w.kernel_w + kx];
               }
             }
           }

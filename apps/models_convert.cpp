@@ -1,0 +1,68 @@
+// volley models convert: weights packed for this device's products, to be mapped at load.
+#include <memory>
+
+#include "apps/model_path.h"
+#include "apps/model_store.h"
+#include "apps/models.h"
+#include "core/base/error.h"
+#include "image/convert_model.h"
+#include "image/run_record.h"
+
+namespace volley::apps {
+namespace {
+
+struct ConvertFlags {
+  SharedFlags shared;
+  std::string out;
+};
+
+int run(const ConvertFlags& flags, Program& program) {
+  const SharedFlags& shared = flags.shared;
+  if (shared.dtype == "f32") {
+    throw Error("--dtype f32: weights are packed as bf16 or q8_0", ErrorKind::kUsage);
+  }
+  const image::ImageCard card = open_card(shared, find_model(shared.model));
+  const auto backend = backend_for(shared);
+  const WeightType type = shared.dtype == "q8_0" ? WeightType::kQ8_0 : WeightType::kBF16;
+  const auto files =
+      image::convert_image_model({.card = card, .backend = *backend, .type = type, .folder = flags.out});
+  const std::string dtype(image::weight_type_name(type));
+  nlohmann::json json{{"schema", kConvertSchema},
+                      {"model", card.name},
+                      {"path", flags.out},
+                      {"dtype", dtype},
+                      {"layout", backend->packed_layout()},
+                      {"files", nlohmann::json::array()}};
+  std::string text;
+  for (const image::ConvertedFile& file : files) {
+    json["files"].push_back({{"role", file.role}, {"file", file.file}, {"bytes", file.bytes}});
+    text += padded(file.role, 13) + file.file + ", " + byte_count(file.bytes) + "\n";
+  }
+  if (shared.json) {
+    program.console.print_line(json.dump());
+  } else {
+    program.console.print(text);
+    program.console.note(card.name + " in " + dtype + ": volley image -m " + flags.out);
+  }
+  return kExitDone;
+}
+
+}  // namespace
+
+Verb add_models_convert(CLI::App& models) {
+  const auto flags = std::make_shared<ConvertFlags>();
+  flags->shared.model = std::string(kDefaultModel);
+  CLI::App& verb =
+      *models.add_subcommand("convert", "pack a model's weights into a folder that loads at once");
+  verb.add_option("-o,--out", flags->out, "folder to make")->type_name("DIR")->required();
+  verb.footer(
+      "The folder is a model for -m. It is mapped and used as it lies: nothing is packed or copied at load.\n"
+      "--dtype auto is bf16.");
+  add_shared_flags(verb, flags->shared, {"model", "vq", "image-size", "device", "dtype", "threads", "json"});
+  return {.parser = &verb,
+          .schema = std::string(kConvertSchema),
+          .flags = &flags->shared,
+          .run = [flags](Program& p) { return run(*flags, p); }};
+}
+
+}  // namespace volley::apps

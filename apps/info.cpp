@@ -1,4 +1,5 @@
 // volley info: the run record of a picture.
+#include <algorithm>
 #include <memory>
 
 #include "apps/png_record.h"

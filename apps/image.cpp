@@ -16,6 +16,7 @@
 #include "core/io/untrusted_text.h"
 #include "image/image_job.h"
 #include "image/png.h"
+#include "image/prompt_words.h"
 
 namespace volley::apps {
 namespace {
@@ -154,7 +155,19 @@ class Renderer : public image::ImageObserver {
   int64_t next_ = 0;                // item whose name comes next
 };
 
-// Fills the class of `request`.
+// Says what of a prompt a text encoder cannot read.
+void check_words(const image::TextEncoderConfig& encoder, const ImageRequest& request, Console& console) {
+  const auto words = static_cast<int64_t>(image::prompt_words(request.prompt).size());
+  if (words == 0) {
+    throw Error("prompt " + quote(request.prompt) + ": holds no words", ErrorKind::kUsage);
+  }
+  if (words > encoder.max_words) {
+    console.note("the first " + std::to_string(encoder.max_words) + " words of the prompt are read, " +
+                 std::to_string(words) + " are given");
+  }
+}
+
+// Fills the class of `request`, unless the model reads its prompt as text.
 void choose_class(const ImageFlags& flags, const image::ImageCard& card, ImageRequest& request,
                   Console& console) {
   if (!request.prompt.empty() && !flags.class_name.empty()) {
@@ -170,6 +183,8 @@ void choose_class(const ImageFlags& flags, const image::ImageCard& card, ImageRe
                 ErrorKind::kUsage);
   }
   if (!is_valid_utf8(request.prompt)) throw Error("prompt: is not UTF-8", ErrorKind::kUsage);
+  if (card.text_encoder && !request.prompt.empty())
+    return check_words(card.text_encoder->config, request, console);
   const image::ClassChoice choice =
       request.prompt.empty() ? find_class(card, flags.class_name) : find_prompt(card, request.prompt);
   request.class_name = choice.name;
@@ -334,7 +349,8 @@ Verb add_image(CLI::App& program) {
       "  volley image --class food-fruit --decoder jacobi --check\n"
       "  volley image --class food-fruit --decoder parallel --steps 32 -o fruit-%03d.png -n 4\n"
       "Exit codes: 0 done, 1 failed, 2 usage, 4 model missing, 130 interrupted with finished pictures kept.");
-  verb.add_option("prompt", flags->prompt, "what to draw: a class, or words that name an emoji of one")
+  verb.add_option("prompt", flags->prompt,
+                  "what to draw, in words; a model without a text encoder draws the class that they name")
       ->type_name("WORDS");
   verb.add_option("--class", flags->class_name, "what to draw: the exact name of a class")->type_name("NAME");
   add_integer(verb,

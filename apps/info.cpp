@@ -1,4 +1,5 @@
 // volley info: the run record of a picture.
+#include <algorithm>
 #include <memory>
 
 #include "apps/png_record.h"
@@ -31,7 +32,7 @@ int run(const InfoFlags& flags, Console& console) {
   std::string text;
   // Whatever the record says is shown as text fit for a terminal.
   const auto line = [&](std::string name, const std::string& value) {
-    name.resize(13, ' ');
+    name.resize(std::max<size_t>(13, name.size() + 1), ' ');
     text += name + printable(value, 400) + "\n";
   };
   line("file", flags.file);
@@ -42,10 +43,10 @@ int run(const InfoFlags& flags, Console& console) {
   line("model", request.model);
   for (const auto& [role, hash] : record.weights) line("  " + role, hash);
   if (!request.prompt.empty()) line("prompt", request.prompt);
-  if (request.features_hash.empty()) {
-    line("class", request.class_name + " (" + std::to_string(request.class_id) + ")");
-  } else {
+  if (!request.features_hash.empty()) {
     line("text", "features " + request.features_hash);
+  } else if (!request.is_text()) {
+    line("class", request.class_name + " (" + std::to_string(request.class_id) + ")");
   }
   line("decoder", image::decoder_text(request.decoder));
   line("  class", std::string(decoder_class_name(decoder_class(request.decoder))));

@@ -73,7 +73,12 @@ std::string conditions_text(const image::ImageCard& card) {
            std::to_string(card.llamagen->config.cls_token_num) + " text features of " +
            std::to_string(card.llamagen->config.caption_dim) + "\n";
   }
-  std::string text = padded("classes", 13) + std::to_string(card.classes.size()) + ": ";
+  std::string text;
+  if (card.text_encoder) {
+    text = padded("draws", 13) + "prompts of up to " + std::to_string(card.text_encoder->config.max_words) +
+           " words, and classes\n";
+  }
+  text += padded("classes", 13) + std::to_string(card.classes.size()) + ": ";
   // A thousand numbers tell no more than two.
   const bool is_numbered = card.classes.front() == "0" && card.classes.size() > 2;
   if (is_numbered) return text + "0 to " + std::to_string(card.classes.size() - 1) + "\n";
@@ -111,6 +116,7 @@ int show_image_model(const std::string& path, const image::ImageCard& card, cons
     json["weights"][role] = std::move(entry);
   };
   add("vq", card.vq.file);
+  if (card.text_encoder) add("text_encoder", card.text_encoder->file);
   if (card.llamagen) add("llamagen", card.llamagen->file);
   if (card.arpg) add("arpg", card.arpg->file);
   text += conditions_text(card);

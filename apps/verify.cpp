@@ -99,6 +99,7 @@ Verdict compare_weights(const image::ImageCard& card, const image::RunRecord& re
   } else if (transformer == image::Transformer::kArpg && card.arpg) {
     found["arpg"] = image::hash_file(card.arpg->file);
   }
+  if (card.text_encoder) found["text_encoder"] = image::hash_file(card.text_encoder->file);
   for (const auto& [role, hash] : found) {
     const auto recorded = record.weights.find(role);
     if (recorded == record.weights.end()) return differs("weights", role, "none", hash);
@@ -128,13 +129,17 @@ Verdict compare_frame(const image::ImageCard& card, const RecordedPng& png) {
                    card.is_caption_model() ? "a model of captions" : "a model of classes");
   }
   if (card.is_caption_model()) return std::nullopt;
+  if (record.request.is_text()) {
+    if (card.text_encoder) return std::nullopt;
+    return differs("record", "class", "none", "a model of classes");
+  }
   if (record.request.class_id >= static_cast<int64_t>(card.classes.size())) {
     return differs("record", "class_id", std::to_string(record.request.class_id),
                    std::to_string(card.classes.size()) + " classes");
   }
   const std::string& name = card.classes[static_cast<size_t>(record.request.class_id)];
   if (record.request.class_name != name) return differs("record", "class", record.request.class_name, name);
-  return compare_prompt(card, record.request);
+  return card.text_encoder ? std::nullopt : compare_prompt(card, record.request);
 }
 
 Verdict compare_pixels(const image::Picture& recorded, const image::Picture& found) {

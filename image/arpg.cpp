@@ -83,8 +83,15 @@ Arpg::Arpg(ArpgConfig config, WeightLoader loader)
   };
   const auto square = [&](const std::string& name) { return load_linear(loader, name, dim, dim); };
 
-  // Codes, mask, classes, null class, and a row for another kind of guidance that is not used.
-  embeddings_ = loader.tensor("embeddings.weight", {config_.vocab_size + config_.num_classes + 3, dim});
+  // Codes and mask; of a c2i model also classes, null class, and a row for another kind of guidance that is
+  // not used.
+  const bool has_classes = config_.condition == Condition::kClass;
+  embeddings_ = loader.tensor("embeddings.weight",
+                              {config_.vocab_size + 1 + (has_classes ? config_.num_classes + 2 : 0), dim});
+  if (!has_classes) {
+    caption_ = CaptionProjection(loader, "cls_embedding.",
+                                 {.rows = 1, .caption_dim = config_.caption_dim, .dim = dim});
+  }
   for (int64_t l = 0; l < config_.n_layer / 2; ++l) {
     const std::string self = "layers.self_dec." + std::to_string(l) + ".";
     self_dec_.push_back({.attn_norm = norm(self + "attn_norm"),
@@ -121,7 +128,7 @@ Arpg::Arpg(ArpgConfig config, WeightLoader loader)
              .max_position = config_.grid_side + 1,
              .logit_shift = 0,
              .query_token = mask_token(),
-             .row_kinds = {RowKind::kToken, RowKind::kQuery},
+             .row_kinds = {RowKind::kToken, RowKind::kEmbedding, RowKind::kQuery},
              .logit_kinds = {RowKind::kQuery},
              .masks = {MaskKind::kFull, MaskKind::kBlockCausal}};
 }

@@ -24,15 +24,23 @@ void check(ArpgConfig& config, const std::string& path) {
 
 ArpgConfig parse_arpg_config(const nlohmann::json& config, const std::string& path) {
   const JsonFields fields(config, path);
+  const std::string type = fields.text_or("model_type", "c2i");
+  if (type != "c2i" && type != "t2i") throw Error(path + ": model_type " + type + ": expected c2i or t2i");
   const IntRange size{1, kMaxSize};
   ArpgConfig parsed{.dim = fields.integer("dim", size),
                     .n_layer = fields.integer("n_layer", {2, 4096}),
                     .n_head = fields.integer("n_head", {1, 4096}),
                     .vocab_size = fields.integer("vocab_size", size),
-                    .num_classes = fields.integer("num_classes", size),
                     .block_size = fields.integer("block_size", {1, 1 << 20}),
                     .norm_eps = static_cast<float>(fields.number_or("norm_eps", 1e-5)),
                     .rope_base = static_cast<float>(fields.number_or("rope_base", 10000.0))};
+  if (type == "c2i") {
+    parsed.num_classes = fields.integer("num_classes", size);
+  } else {
+    parsed.condition = Condition::kCaption;
+    parsed.caption_dim = fields.integer("caption_dim", size);
+    if (fields.integer_or("cls_token_num", 1, size) != 1) throw Error(path + ": cls_token_num: expected 1");
+  }
   check(parsed, path);
   return parsed;
 }

@@ -1,59 +1,22 @@
 // From what a person typed to a class of the model.
 #include <algorithm>
 #include <array>
-#include <cctype>
 
 #include "core/base/error.h"
 #include "core/decode/options.h"
 #include "core/io/untrusted_text.h"
 #include "image/image_card.h"
+#include "image/prompt_words.h"
 
 namespace volley::image {
 namespace {
 
 constexpr int64_t kOffered = 5;
 
-bool is_word_byte(unsigned char c) {
-  return std::isalnum(c) != 0 || c >= 0x80;
-}
-
-// Typographic quotes as people's keyboards have them.
-std::string with_plain_quotes(std::string_view text) {
-  struct Quote {
-    std::string_view typographic;
-    char plain;
-  };
-  static constexpr std::array<Quote, 10> kQuotes{{{"\u2018", '\''},
-                                                  {"\u2019", '\''},
-                                                  {"\u201a", '\''},
-                                                  {"\u201b", '\''},
-                                                  {"\u02bc", '\''},
-                                                  {"\u2032", '\''},
-                                                  {"\u201c", '"'},
-                                                  {"\u201d", '"'},
-                                                  {"\u201e", '"'},
-                                                  {"\u201f", '"'}}};
-  std::string plain;
-  while (!text.empty()) {
-    const auto found = std::ranges::find_if(
-        kQuotes, [&](const Quote& known) { return text.starts_with(known.typographic); });
-    plain += found == kQuotes.end() ? text.front() : found->plain;
-    text.remove_prefix(found == kQuotes.end() ? 1 : found->typographic.size());
-  }
-  return plain;
-}
-
-// Lower case; every run of other bytes than letters and digits becomes one space.
+// The words of a text with one space between them.
 std::string words_of(std::string_view text) {
   std::string words;
-  for (unsigned char c : with_plain_quotes(text)) {
-    if (is_word_byte(c)) {
-      words += static_cast<char>(std::tolower(c));
-    } else if (!words.empty() && words.back() != ' ') {
-      words += ' ';
-    }
-  }
-  while (words.ends_with(' ')) words.pop_back();
+  for (const std::string& word : prompt_words(text)) words += (words.empty() ? "" : " ") + word;
   return words;
 }
 

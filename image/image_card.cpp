@@ -66,12 +66,31 @@ std::optional<CardPart<Config>> parse_transformer(const ImageCard& card, const J
   if (fields.has("ffn_dim")) part.ffn_dim = fields.integer("ffn_dim", {1, 1 << 24});
   if (fields.has("defaults")) part.defaults = parse_defaults(fields.object("defaults"), path + ": defaults");
   expect_equal(path, "block_size", card.tokens(), part.config.block_size);
-  expect_equal(path, "num_classes", static_cast<int64_t>(card.classes.size()), part.config.num_classes);
+  if (part.config.condition == Condition::kClass) {
+    expect_equal(path, "num_classes", static_cast<int64_t>(card.classes.size()), part.config.num_classes);
+  } else if (card.text_encoder) {
+    expect_equal(path, "caption_dim", card.text_encoder->config.dim, part.config.caption_dim);
+  } else if (!card.classes.empty()) {
+    throw Error(path + ": model_type t2i: needs a text_encoder in config.json, or no classes");
+  }
+  if (card.text_encoder && part.config.condition == Condition::kClass) {
+    throw Error(path + ": model_type c2i: beside a text_encoder, expected t2i");
+  }
   if (part.config.vocab_size > card.vq.config.codebook_size) {
     throw Error(path + ": vocab_size " + std::to_string(part.config.vocab_size) + " exceeds the codebook's " +
                 std::to_string(card.vq.config.codebook_size));
   }
   return part;
+}
+
+void read_text_encoder(ImageCard& card, const JsonFields& root, const std::string& config_path) {
+  if (!root.has("text_encoder")) return;
+  const JsonFields fields = root.object("text_encoder");
+  const std::string path = config_path + ": text_encoder";
+  card.text_encoder = {.file = part_file(card, fields, path),
+                       .config = parse_text_encoder_config(fields.value(), path)};
+  expect_equal(path, "num_classes", static_cast<int64_t>(card.classes.size()),
+               card.text_encoder->config.num_classes);
 }
 
 void read_names(ImageCard& card) {
@@ -144,6 +163,7 @@ ImageCard read_image_card(const std::string& folder) {
   card.vq.file = part_file(card, vq, path + ": vq");
   card.vq.config = parse_vq_config(vq.value(), path + ": vq");
   expect_equal(path, "image_size", card.grid * card.vq.config.factor(), card.image_size);
+  read_text_encoder(card, fields, path);
   card.llamagen = parse_transformer<LlamaGenConfig>(card, fields, "llamagen", &parse_llamagen_config, path);
   card.arpg = parse_transformer<ArpgConfig>(card, fields, "arpg", &parse_arpg_config, path);
   if (!card.llamagen && !card.arpg) throw Error(path + ": has neither 'llamagen' nor 'arpg'");

@@ -10,6 +10,7 @@
 #include "core/decode/logits_chain.h"
 #include "image/arpg.h"
 #include "image/llamagen.h"
+#include "image/text_encoder.h"
 #include "image/vq_model.h"
 
 namespace volley::image {
@@ -55,6 +56,7 @@ struct ImageCard {
   std::vector<std::string> classes;  // by id; empty: conditioned on text features
   std::vector<EmojiName> names;      // things a class holds, sorted by name
   CardPart<VqConfig> vq;
+  std::optional<CardPart<TextEncoderConfig>> text_encoder;  // makes the condition of prompts and classes
   std::optional<CardPart<LlamaGenConfig>> llamagen;
   std::optional<CardPart<ArpgConfig>> arpg;
   std::optional<WeightType>
@@ -64,8 +66,10 @@ struct ImageCard {
       selftest;  // by transformer: hash of the selftest's tokens by the reference
 
   int64_t tokens() const { return grid * grid; }
-  // Drawn from text features, not from a class.
-  bool is_caption_model() const { return llamagen && llamagen->config.condition == Condition::kCaption; }
+  // Drawn from text features that somebody else made, not from a class or a prompt.
+  bool is_caption_model() const {
+    return !text_encoder && llamagen && llamagen->config.condition == Condition::kCaption;
+  }
 };
 
 inline constexpr std::string_view kImageModelFormat = "volley.image_model/1";

@@ -77,6 +77,11 @@ ImageModel::ImageModel(ImageCard card, const Options& options)
     const auto source = open("vq", card_.vq.file);
     vq_ = std::make_unique<const VqModel>(card_.vq.config, WeightLoader(*source, *backend_, weight_type_));
   }
+  if (card_.text_encoder) {
+    const auto source = open("text_encoder", card_.text_encoder->file);
+    text_encoder_ = std::make_unique<const TextEncoder>(card_.text_encoder->config,
+                                                        WeightLoader(*source, *backend_, weight_type_));
+  }
   if (transformer_ == Transformer::kLlamaGen) {
     const auto source = open("llamagen", card_.llamagen->file);
     llamagen_ = std::make_unique<const LlamaGen>(card_.llamagen->config,
@@ -102,6 +107,10 @@ const SamplingDefaults& ImageModel::defaults() const {
 const StepModel& ImageModel::step_model() const {
   if (llamagen_) return *llamagen_;
   return *arpg_;
+}
+
+const CaptionProjection& ImageModel::caption() const {
+  return llamagen_ ? llamagen_->caption() : arpg_->caption();
 }
 
 int32_t ImageModel::class_token(int64_t class_id) const {

@@ -31,13 +31,17 @@ class ImageModel {
   WeightType weight_type() const { return weight_type_; }
   Transformer transformer() const { return transformer_; }
   const SamplingDefaults& defaults() const;
-  // SHA-256 of the files used, by role: "vq", and the transformer's. Waits for them: they are computed beside
-  // loading and decoding.
+  // SHA-256 of the files used, by role: "vq", the transformer's, and "text_encoder" if there is one. Waits
+  // for them: they are computed beside loading and decoding.
   std::map<std::string, std::string> weights() const;
 
   const VqModel& vq() const { return *vq_; }
   const StepModel& step_model() const;
   const LlamaGen* llamagen() const { return llamagen_.get(); }  // null if it is another
+  // Null if the model has none: prompts are then names of classes.
+  const TextEncoder* text_encoder() const { return text_encoder_.get(); }
+  // What projects a condition for the transformer; of models conditioned on features or text.
+  const CaptionProjection& caption() const;
   int32_t class_token(int64_t class_id) const;
   // Prompt of the guidance partner. Throws Error if the model was trained without one.
   int32_t null_class_token() const;
@@ -49,6 +53,7 @@ class ImageModel {
   Transformer transformer_;
   std::map<std::string, FileHash> hashes_;
   std::unique_ptr<const VqModel> vq_;
+  std::unique_ptr<const TextEncoder> text_encoder_;
   std::unique_ptr<const LlamaGen> llamagen_;
   std::unique_ptr<const Arpg> arpg_;
 };

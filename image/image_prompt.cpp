@@ -11,7 +11,7 @@ namespace {
 // Caption rows stand at the end of the condition's places; padding before them is not fed.
 PromptRows caption_rows(const LlamaGen& model, Queue& queue, Arena& arena, std::span<const float> features) {
   const int64_t rows = static_cast<int64_t>(features.size()) / model.config().caption_dim;
-  PromptRows prompt{.embeddings = model.project_caption(queue, arena, features)};
+  PromptRows prompt{.embeddings = model.caption().project(queue, arena, features)};
   for (int64_t i = 0; i < rows; ++i) {
     prompt.rows.push_back(
         {.kind = RowKind::kEmbedding, .position = model.position(model.config().cls_token_num - rows + i)});
@@ -27,8 +27,23 @@ ImagePrompt caption_prompt(const LlamaGen& model, const ImageModel& owner, const
                      .first_index = model.config().cls_token_num};
   if (request.cfg == 1.0) return prompt;
   // The authors give the null caption the same padding as the caption.
-  const std::span<const float> null = model.uncond_embedding();
+  const std::span<const float> null = model.caption().uncond_embedding();
   prompt.null = caption_rows(model, *queue, arena, null.last(request.features->values.size()));
+  return prompt;
+}
+
+// One row: the text encoder's condition.
+ImagePrompt encoded_prompt(const TextEncoder& encoder, const ImageModel& model, const ImageRequest& request) {
+  const std::unique_ptr<Queue> queue = model.backend()->make_queue();
+  Arena arena(*model.backend());
+  const auto rows = [&](std::span<const float> condition) {
+    return PromptRows{.rows = {{.kind = RowKind::kEmbedding, .position = model.step_model().position(0)}},
+                      .embeddings = model.caption().project(*queue, arena, condition)};
+  };
+  TextEncoder::Asked asked{.prompt = request.prompt};
+  if (!request.is_text()) asked = {.class_id = request.class_id};
+  ImagePrompt prompt{.given = rows(encoder.encode(*queue, arena, asked))};
+  if (request.cfg != 1.0) prompt.null = rows(model.caption().uncond_embedding());
   return prompt;
 }
 
@@ -36,6 +51,7 @@ ImagePrompt caption_prompt(const LlamaGen& model, const ImageModel& owner, const
 
 ImagePrompt make_image_prompt(const ImageModel& model, const ImageRequest& request) {
   if (model.card().is_caption_model()) return caption_prompt(*model.llamagen(), model, request);
+  if (model.text_encoder() != nullptr) return encoded_prompt(*model.text_encoder(), model, request);
   const std::array<int32_t, 1> given{model.class_token(request.class_id)};
   ImagePrompt prompt{.given = token_prompt(model.step_model(), given)};
   if (request.cfg == 1.0) return prompt;

@@ -15,6 +15,11 @@ std::vector<int64_t> ImageRequest::items() const {
   return all;
 }
 
+std::string ImageRequest::subject() const {
+  if (!features_hash.empty()) return "a caption";
+  return is_text() ? quote(prompt) : class_name;
+}
+
 Transformer transformer_for(const DecoderSpec& decoder) {
   decoder_class(decoder);  // throws for unknown names
   if (decoder.name == "masked") {
@@ -100,11 +105,11 @@ nlohmann::json to_json(const ImageRequest& request) {
                       {"temperature", request.temperature},
                       {"top_k", request.top_k},
                       {"top_p", request.top_p}};
-  if (request.features_hash.empty()) {
+  if (!request.features_hash.empty()) {
+    json["text_features"] = request.features_hash;
+  } else if (!request.is_text()) {
     json["class"] = request.class_name;
     json["class_id"] = request.class_id;
-  } else {
-    json["text_features"] = request.features_hash;
   }
   if (!request.prompt.empty()) json["prompt"] = request.prompt;
   if (!request.only.empty()) json["only"] = request.only;
@@ -152,7 +157,7 @@ ImageRequest read_request(const JsonFields& fields, const std::string& subject) 
                        .check = fields.boolean_or("check", false) ? Check::kYes : Check::kNo};
   if (fields.has("text_features")) {
     request.features_hash = fields.text("text_features");
-  } else {
+  } else if (fields.has("class") || request.prompt.empty()) {
     request.class_name = fields.text("class");
     request.class_id = fields.integer("class_id", {0, 1 << 24});
   }

@@ -23,7 +23,7 @@ enum class Check : uint8_t { kNo, kYes };
 struct ImageRequest {
   std::string model;       // its name
   std::string prompt;      // as asked, or empty
-  std::string class_name;  // empty: drawn from text features
+  std::string class_name;  // empty: drawn from text features, or from the prompt by a text encoder
   int64_t class_id = 0;
   std::string features_hash;                     // SHA-256 of their file, or empty
   std::shared_ptr<const TextFeatures> features;  // themselves; not part of a record
@@ -41,7 +41,9 @@ struct ImageRequest {
 
   std::vector<int64_t> items() const;
   // What is drawn, in words.
-  std::string subject() const { return features_hash.empty() ? class_name : "a caption"; }
+  std::string subject() const;
+  // Drawn from the words of the prompt.
+  bool is_text() const { return class_name.empty() && features_hash.empty(); }
 };
 
 // What a person may say about the method; the model's card and the methods' defaults say the rest.

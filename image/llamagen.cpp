@@ -32,24 +32,6 @@ std::array<int32_t, 3> LlamaGen::position(int64_t index) const {
   return cell_position(index - config_.cls_token_num, config_.grid_side);
 }
 
-std::vector<float> LlamaGen::project_caption(Queue& queue, Arena& arena,
-                                             std::span<const float> features) const {
-  VOLLEY_ASSERT(config_.condition == Condition::kCaption);
-  VOLLEY_ASSERT(static_cast<int64_t>(features.size()) % config_.caption_dim == 0);
-  const int64_t rows = static_cast<int64_t>(features.size()) / config_.caption_dim;
-  const Arena::Scope scope(arena);
-  const Tensor x = arena.tensor({rows, config_.caption_dim});  // [L, caption_dim]
-  const Tensor hidden = arena.tensor({rows, config_.dim});     // [L, dim]
-  const Tensor projected = arena.tensor(hidden.shape);         // [L, dim]
-  queue.upload(features.data(), x.data, x.size() * 4);
-  cap_proj_fc1_.apply(queue, Phase::kEncoder, x, hidden);
-  queue.activate({.activation = Activation::kGeluTanh, .x = hidden});
-  cap_proj_fc2_.apply(queue, Phase::kEncoder, hidden, projected);
-  std::vector<float> result(static_cast<size_t>(projected.size()));
-  queue.download(projected.data, result.data(), projected.size() * 4);
-  return result;
-}
-
 LlamaGen::Layer LlamaGen::load_layer(WeightLoader& loader, const std::string& prefix) const {
   const auto [heads, kv_heads, width] = attention_;
   const int64_t dim = config_.dim, q_rows = heads * width, kv_rows = kv_heads * width;
@@ -92,10 +74,9 @@ void LlamaGen::load_condition(WeightLoader& loader) {
     table.insert(table.end(), class_table.begin(), class_table.end());
     table_rows += classes;
   } else {
-    cap_proj_fc1_ = load_linear(loader, "cls_embedding.cap_proj.fc1", dim, config_.caption_dim);
-    cap_proj_fc2_ = load_linear(loader, "cls_embedding.cap_proj.fc2", dim, dim);
-    uncond_embedding_ =
-        loader.values("cls_embedding.uncond_embedding", {config_.cls_token_num, config_.caption_dim});
+    caption_ =
+        CaptionProjection(loader, "cls_embedding.",
+                          {.rows = config_.cls_token_num, .caption_dim = config_.caption_dim, .dim = dim});
   }
   tok_embeddings_ = loader.tensor(table, {table_rows, dim});
 }

@@ -1,19 +1,14 @@
 #pragma once
 
-#include <span>
 #include <string>
 #include <vector>
 
 #include "core/io/json.h"
 #include "core/nn/layers.h"
+#include "image/caption_projection.h"
 #include "image/checkpoint.h"
 
 namespace volley::image {
-
-enum class Condition : uint8_t {
-  kClass,    // c2i: one class token
-  kCaption,  // t2i: rows of a caption's text features
-};
 
 // Sizes of a LlamaGen transformer, named as in the authors' ModelArgs.
 struct LlamaGenConfig {
@@ -56,11 +51,9 @@ class LlamaGen : public StepModel {
   int32_t class_token(int64_t label) const { return static_cast<int32_t>(config_.vocab_size + label); }
   int32_t null_class_token() const { return class_token(config_.num_classes); }
 
-  // Embedding rows [L, dim] of a caption's text features [L, caption_dim] (t2i). Rows that are padding need
-  // no row in a step: nobody sees them. Uses `arena`'s memory for the time of the call.
-  std::vector<float> project_caption(Queue& queue, Arena& arena, std::span<const float> features) const;
-  // Text features of no caption, [cls_token_num, caption_dim], for guidance (t2i).
-  std::span<const float> uncond_embedding() const { return uncond_embedding_; }
+  // What makes condition rows of text features (t2i). Rows that are padding need no row in a step: nobody
+  // sees them.
+  const CaptionProjection& caption() const { return caption_; }
 
  private:
   struct Layer {
@@ -80,10 +73,8 @@ class LlamaGen : public StepModel {
   Weight tok_embeddings_;  // [vocab + classes, dim]
   std::vector<Layer> layers_;
   RmsNorm norm_;
-  Linear output_;        // [vocab, dim]
-  Linear cap_proj_fc1_;  // [dim, caption_dim]
-  Linear cap_proj_fc2_;  // [dim, dim]
-  std::vector<float> uncond_embedding_;
+  Linear output_;  // [vocab, dim]
+  CaptionProjection caption_;
 };
 
 }  // namespace volley::image

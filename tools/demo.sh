@@ -150,7 +150,7 @@ HTML
   cat <<HTML
 </table></div>
 <p>Forwards, tokens and rows are of one picture, on average, rows with those of its guidance partner; a grid is decoded as
-one batch. The model has memorised its pictures (see <code>assets/models/emoji-128/CARD.md</code>), so its next tokens are
+one batch. The model knows little but emoji (see <code>assets/models/emoji-128/CARD.md</code>), so its next tokens are
 unusually certain, and Jacobi iteration's tokens per forward owe much to that. Seconds are of the whole run, with
 $(field grid threads) threads on the device <code>$(field grid device)</code> in $(field grid dtype), without reading the model and without the
 check.</p>

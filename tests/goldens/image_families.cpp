@@ -69,12 +69,12 @@ std::vector<Conditions> all_conditions(const Run& run, const image::LlamaGen& mo
   }
   const std::unique_ptr<Queue> queue = run.backend->make_queue();
   Arena arena(*run.backend);
-  const std::vector<float> null = model.project_caption(*queue, arena, model.uncond_embedding());
+  const std::vector<float> null = model.caption().project(*queue, arena, model.caption().uncond_embedding());
   for (int64_t b = 0; b < shape[0]; ++b) {
     const auto size = static_cast<size_t>(shape[1] * shape[2]);
     const auto mask =
         std::span(masks).subspan(static_cast<size_t>(b * shape[1]), static_cast<size_t>(shape[1]));
-    const std::vector<float> given = model.project_caption(
+    const std::vector<float> given = model.caption().project(
         *queue, arena, std::span(features).subspan(static_cast<size_t>(b) * size, size));
     conditions.push_back({.given = caption_rows(model, given, mask),
                           .null = caption_rows(model, null, mask),

@@ -2,7 +2,8 @@
 
 Pass 1 is a causal transformer over the codes known so far, each at its own position. Pass 2 holds one query per code to
 predict, placed at the target's position, that attends the keys and values of pass 1; all its layers share one K and V.
-Parameter names are the published ones.
+Parameter names are the published ones, and LlamaGen's for the condition: its row comes from a text encoder, not from the
+table of codes.
 Ref: Li et al. 2025, "Autoregressive Image Generation with Randomized Parallel Decoding" (hp-l33/ARPG, models/arpg.py).
 """
 
@@ -13,21 +14,20 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from blocks import (Cache, FeedForward, RMSNorm, attend, guided_sample, init_weights, linear, rope_table,
-                    rotate)
+from blocks import (Cache, CaptionEmbedding, FeedForward, RMSNorm, attend, guided_sample, init_weights, linear,
+                    rope_table, rotate)
 
 
 @dataclasses.dataclass
 class ARPGConfig:
-    num_classes: int
+    caption_dim: int = 128
     dim: int = 256
     n_layer: int = 8
     n_head: int = 8
-    ffn_dim: int = 352
+    ffn_dim: int = 320
     vocab_size: int = 2048
     block_size: int = 256
-    class_dropout: float = 0.1
-    dropout: float = 0.0  # of embeddings and of both residual branches, while training
+    dropout: float = 0.1  # of embeddings and of both residual branches, while training
 
 
 class SelfAttention(nn.Module):
@@ -95,27 +95,27 @@ class ARPG(nn.Module):
     def __init__(self, config):
         super().__init__()
         c = self.config = config
-        # Rows: codes, mask, classes, no class, and one that the published layout keeps and nothing reads.
-        self.embeddings = nn.Embedding(c.vocab_size + c.num_classes + 3, c.dim)
-        self.mask_id, self.first_class_id = c.vocab_size, c.vocab_size + 1
-        self.no_class_id = c.vocab_size + 1 + c.num_classes
+        self.embeddings = nn.Embedding(c.vocab_size + 1, c.dim)  # codes, then the mask
+        self.cls_embedding = CaptionEmbedding(c)
+        self.mask_id = c.vocab_size
         self.layers = Layers(c)
         self.dropout = nn.Dropout(c.dropout)
         self.norm, self.head = RMSNorm(c.dim), linear(c.dim, c.vocab_size)
         self.register_buffer("rope", rope_table(int(c.block_size**0.5), c.dim // c.n_head), persistent=False)
         init_weights(self, self.head)
 
-    def forward(self, ids, content, target, caches=None):
-        """ids: [B, T] rows of the table at positions `content`; logits [B, Q, V] for positions `target`.
+    def forward(self, rows, content, target, caches=None):
+        """rows: [B, T, C], of the condition or embedded codes, at positions `content`; logits [B, Q, V] for positions
+        `target`.
 
-        Positions count from 0 for the class, so a cell is 1 + its raster index; [T] or [B, T].
+        Positions count from 0 for the condition, so a cell is 1 + its raster index; [T] or [B, T].
         """
-        x = self.dropout(self.embeddings(ids))
-        queries = self.embeddings.weight[self.mask_id].expand(len(ids), target.shape[-1], -1)
+        x = self.dropout(rows)
+        queries = self.embeddings.weight[self.mask_id].expand(len(rows), target.shape[-1], -1)
         x = self.layers(x, queries, self.rope[content], self.rope[target], caches)
         return self.head(self.norm(x)).float()
 
-    def losses(self, class_id, tokens, order=None, seen=None):
+    def losses(self, condition, tokens, order=None, seen=None):
         """Negative log-likelihood [B, N] in nats, given the codes `seen` (the tokens themselves unless said).
 
         order: [B, N], a random one per picture unless given.
@@ -123,24 +123,21 @@ class ARPG(nn.Module):
         seen = tokens if seen is None else seen
         if order is None:
             order = torch.rand(tokens.shape, device=tokens.device).argsort(1)
-        condition = class_id + self.first_class_id
-        if self.training:
-            dropped = torch.rand(class_id.shape, device=class_id.device) < self.config.class_dropout
-            condition = torch.where(dropped, self.no_class_id, condition)
         shuffled = tokens.gather(1, order)
         target = order + 1
         content = torch.cat([torch.zeros_like(target[:, :1]), target[:, :-1]], 1)
-        logits = self(torch.cat([condition[:, None], seen.gather(1, order)[:, :-1]], 1), content, target)
+        known = self.embeddings(seen.gather(1, order)[:, :-1])
+        logits = self(torch.cat([self.cls_embedding(condition), known], 1), content, target)
         return F.cross_entropy(logits.flatten(0, 1), shuffled.flatten(), reduction="none").view(tokens.shape)
 
     @torch.no_grad()
-    def generate(self, class_id, cfg, steps=32, schedule="arccos", guidance_schedule="linear", temperature=1.0, top_k=0,
-                 generator=None, order=None):
-        """One picture's tokens [B, N] for every class in class_id, in one order shared by the batch."""
-        batch, count, device = len(class_id), self.config.block_size, class_id.device
+    def generate(self, condition, cfg, steps=32, schedule="arccos", guidance_schedule="linear", temperature=1.0,
+                 top_k=0, generator=None, order=None):
+        """One picture's tokens [B, N] for every condition, in one order shared by the batch."""
+        batch, count, device = len(condition), self.config.block_size, condition.device
         if order is None:
             order = torch.rand(count, device=device, generator=generator).argsort()
-        ids = torch.cat([class_id + self.first_class_id, torch.full_like(class_id, self.no_class_id)])[:, None]
+        rows = self.cls_embedding(self.cls_embedding.with_partner(condition))
         content = torch.zeros(1, dtype=torch.long, device=device)
         caches = [Cache() for _ in range(len(self.layers.self_dec) + 1)]
         out = torch.zeros(batch, count, dtype=torch.long, device=device)
@@ -149,9 +146,9 @@ class ARPG(nn.Module):
             cells = order[done:done + size]
             done += size
             scale = 1 + (cfg - 1) * done / count if guidance_schedule == "linear" else cfg
-            cond, uncond = self(ids, content, cells + 1, caches).split(batch)
+            cond, uncond = self(rows, content, cells + 1, caches).split(batch)
             out[:, cells] = guided_sample(cond, uncond, scale, temperature, top_k, generator)
-            ids, content = out[:, cells].repeat(2, 1), cells + 1
+            rows, content = self.embeddings(out[:, cells].repeat(2, 1)), cells + 1
         return out
 
 

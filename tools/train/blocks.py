@@ -1,4 +1,5 @@
-"""Parts shared by the two transformers: RMSNorm, SwiGLU, 2-D rotary positions, initialisation, logit filtering.
+"""Parts shared by the transformers: RMSNorm, SwiGLU, the condition row, 2-D rotary positions, initialisation, logit
+filtering.
 
 Ref: Touvron et al. 2023 (Llama); Su et al. 2021 (RoPE); the 2-D tables follow FoundationVision/LlamaGen and hp-l33/ARPG.
 """
@@ -29,6 +30,37 @@ class FeedForward(nn.Module):
 
     def forward(self, x):
         return self.dropout(self.w2(F.silu(self.w1(x)) * self.w3(x)))
+
+
+class CaptionProjection(nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        self.fc1, self.fc2 = linear(c.caption_dim, c.dim), linear(c.dim, c.dim)
+
+    def forward(self, x):
+        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+
+
+class CaptionEmbedding(nn.Module):
+    """The row that a transformer starts from: a projected condition vector. Ref: LlamaGen's t2i models."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.cap_proj = CaptionProjection(c)
+        self.uncond_embedding = nn.Parameter(torch.randn(1, c.caption_dim) / c.caption_dim**0.5)
+
+    def forward(self, condition):
+        """[B, caption_dim] to [B, 1, C]."""
+        return self.cap_proj(condition)[:, None]
+
+    def with_partner(self, condition):
+        """Conditions followed by as many of no condition: the batch that guidance needs."""
+        return torch.cat([condition, self.uncond_embedding.expand_as(condition)])
+
+    def dropped(self, condition, share):
+        """Conditions of which some, at random, are no condition."""
+        chosen = torch.rand(len(condition), 1, device=condition.device) < share
+        return torch.where(chosen, self.uncond_embedding, condition)
 
 
 def linear(inputs, outputs):

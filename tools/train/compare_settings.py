@@ -1,7 +1,9 @@
-"""Draws the same subgroups under several sampling settings, to choose defaults by eye: `python3 compare_settings.py
---checkpoint arpg.pt --vq vq.pt --data emoji.npz --out arpg_settings.png '{"cfg": 3, "steps": 64}' '{"cfg": 2}'`.
+"""Samples one transformer under several settings, to choose its defaults: `python3 compare_settings.py --model arpg --run
+DIR --data emoji.npz --out DIR '{"cfg": 3, "steps": 64}' '{"cfg": 2}'`.
 
-Every setting is a block of columns; weights are used as they ship, rounded to q8_0.
+For each setting: agreement of the classifier with the class asked for over --count samples, and the share of copies among
+them. DIR/MODEL.json takes the setting of highest agreement with the group that makes at most MOST_COPIES copies, and
+DIR/MODEL_chosen.png shows it. Seeds differ from those of evaluate.py; weights are used as they ship, rounded to q8_0.
 """
 
 import argparse
@@ -11,39 +13,53 @@ import pathlib
 import torch
 
 from emoji_dataset import EmojiSet
-from quant import dequantize_state, quantize_state
-from training import SHOWN, save_grid
-from train_tokens import build_model
+from judge import TrainingPictures, agreement, asked_classes, draw_samples
+from text_encoder import encode_prompts
+from train_classifier import load_classifier
+from train_tokens import load_model
+from training import save_grid
 from vq_model import load_vq
 
-COLUMNS = 5
+SEED = 100
+MOST_COPIES = 0.03
 
 
-@torch.no_grad()
+def grid_prompts(classes):
+    """(class id or None, text) of the pictures shown in the card, fixed before the training."""
+    asked = json.loads(pathlib.Path(__file__).with_name("grid_prompts.json").read_text())
+    return [(classes.index(c) if c else None, text) for c, text in asked]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", type=pathlib.Path, required=True)
-    parser.add_argument("--vq", type=pathlib.Path, required=True)
+    parser.add_argument("--model", choices=["llamagen", "arpg"], required=True)
+    parser.add_argument("--run", type=pathlib.Path, required=True)
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("settings", type=json.loads, nargs="+")
     args = parser.parse_args()
 
-    classes = EmojiSet(args.data, "cpu").classes
-    saved = torch.load(args.checkpoint, map_location=args.device)
-    state = dequantize_state(quantize_state(saved["model"]))
-    model = build_model(args.checkpoint.stem.split("_")[0], saved["config"], state).to(args.device).eval()
-    vq = load_vq(args.vq, args.device)
-    class_id = torch.tensor([classes.index(s) for s in SHOWN], device=args.device).repeat_interleave(COLUMNS)
-    blocks = []
+    device = args.device
+    data = EmojiSet(args.data, device)
+    encoder, model = (load_model(kind, args.run, device) for kind in ("text_encoder", args.model))
+    vq, classifier = load_vq(args.run / "vq.pt", device), load_classifier(args.run / "classifier.pt", device)
+    training = TrainingPictures(data, vq)
+    class_id = asked_classes(data, args.count, SEED)
+    condition = encode_prompts(encoder, [(c, "") for c in class_id.tolist()])
+    shown = encode_prompts(encoder, grid_prompts(data.classes))
+    args.out.mkdir(parents=True, exist_ok=True)
+    results = []
     for setting in args.settings:
-        generator = torch.Generator(args.device).manual_seed(args.seed)
-        tokens = model.generate(class_id, generator=generator, **setting)
-        pixels = torch.cat([vq.decode(part).cpu() for part in tokens.split(40)])
-        blocks.append(pixels.unflatten(0, (len(SHOWN), COLUMNS)))
-    save_grid(args.out, torch.cat(blocks, 1).flatten(0, 1), COLUMNS * len(blocks), shrink_to=80)
+        pictures = draw_samples(model, vq, condition, SEED, **setting)
+        scores = agreement(classifier, pictures, class_id, data.group_of_class, device)
+        copies = training.copies(pictures).float().mean().item()
+        print(f"{args.model} {setting}: subgroup {scores['subgroup']:.3f}, group {scores['group']:.3f}, copies {copies:.3f}", flush=True)
+        results.append((copies <= MOST_COPIES, scores["group"], setting))
+    best = max(results, key=lambda r: r[:2])[2]
+    (args.out / f"{args.model}.json").write_text(json.dumps({args.model: best}) + "\n")
+    save_grid(args.out / f"{args.model}_chosen.png", draw_samples(model, vq, shown, SEED, **best), 16, shrink_to=80)
 
 
 if __name__ == "__main__":

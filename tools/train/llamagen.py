@@ -1,6 +1,6 @@
-"""LlamaGen, class-conditional: a Llama-style decoder that predicts image codes in raster order.
+"""LlamaGen, text-conditional: a Llama-style decoder that predicts image codes in raster order.
 
-Parameter names are the published ones. The condition is one token; image token t is fed at position 1 + t.
+Parameter names are the published ones. The condition is one row; image token t is fed at position 1 + t.
 Ref: Sun et al. 2024 (FoundationVision/LlamaGen, autoregressive/models/gpt.py).
 """
 
@@ -10,20 +10,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from blocks import (Cache, FeedForward, RMSNorm, attend, guided_sample, init_weights, linear, rope_table,
-                    rotate)
+from blocks import (Cache, CaptionEmbedding, FeedForward, RMSNorm, attend, guided_sample, init_weights, linear,
+                    rope_table, rotate)
 
 
 @dataclasses.dataclass
 class LlamaGenConfig:
-    num_classes: int
+    caption_dim: int = 128
     dim: int = 256
     n_layer: int = 6
     n_head: int = 8
-    ffn_dim: int = 512
+    ffn_dim: int = 352
     vocab_size: int = 2048
     block_size: int = 256
-    class_dropout: float = 0.1
     dropout: float = 0.1  # of embeddings and of both residual branches, while training
 
 
@@ -53,15 +52,6 @@ class Layer(nn.Module):
         return x + self.feed_forward(self.ffn_norm(x))
 
 
-class ClassEmbedding(nn.Module):
-    def __init__(self, c):
-        super().__init__()
-        self.embedding_table = nn.Embedding(c.num_classes + 1, c.dim)  # last row: no class
-
-    def forward(self, class_id):
-        return self.embedding_table(class_id)[:, None]
-
-
 class LlamaGen(nn.Module):
     kind = "llamagen"
 
@@ -69,7 +59,7 @@ class LlamaGen(nn.Module):
         super().__init__()
         self.config = config
         self.tok_embeddings = nn.Embedding(config.vocab_size, config.dim)
-        self.cls_embedding = ClassEmbedding(config)
+        self.cls_embedding = CaptionEmbedding(config)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.n_layer))
         self.dropout = nn.Dropout(config.dropout)
         self.norm, self.output = RMSNorm(config.dim), linear(config.dim, config.vocab_size)
@@ -77,31 +67,28 @@ class LlamaGen(nn.Module):
         self.register_buffer("rope", table, persistent=False)
         init_weights(self, self.output)
 
-    def forward(self, class_id, tokens):
-        """class_id: [B]; tokens: [B, T]; logits [B, 1 + T, V] of tokens 0..T."""
-        x = torch.cat([self.cls_embedding(class_id), self.tok_embeddings(tokens)], 1)
+    def forward(self, condition, tokens):
+        """condition: [B, caption_dim]; tokens: [B, T]; logits [B, 1 + T, V] of tokens 0..T."""
+        x = torch.cat([self.cls_embedding(condition), self.tok_embeddings(tokens)], 1)
         x = self.dropout(x)
         for layer in self.layers:
             x = layer(x, self.rope[:x.shape[1]])
         return self.output(self.norm(x)).float()
 
-    def losses(self, class_id, tokens, order=None, seen=None):
+    def losses(self, condition, tokens, order=None, seen=None):
         """Negative log-likelihood [B, N] in nats, given the codes `seen` (the tokens themselves unless said).
 
         The order is raster here, whatever `order` says.
         """
         seen = tokens if seen is None else seen
-        if self.training:
-            dropped = torch.rand(class_id.shape, device=class_id.device) < self.config.class_dropout
-            class_id = torch.where(dropped, self.config.num_classes, class_id)
-        logits = self(class_id, seen[:, :-1])
+        logits = self(condition, seen[:, :-1])
         return F.cross_entropy(logits.flatten(0, 1), tokens.flatten(), reduction="none").view(tokens.shape)
 
     @torch.no_grad()
-    def generate(self, class_id, cfg, temperature=1.0, top_k=0, generator=None):
-        """One picture's tokens [B, N] for every class in class_id."""
-        batch = len(class_id)
-        x = self.cls_embedding(torch.cat([class_id, torch.full_like(class_id, self.config.num_classes)]))
+    def generate(self, condition, cfg, temperature=1.0, top_k=0, generator=None):
+        """One picture's tokens [B, N] for every condition."""
+        batch = len(condition)
+        x = self.cls_embedding(self.cls_embedding.with_partner(condition))
         caches, tokens = [Cache() for _ in self.layers], []
         for position in range(self.config.block_size):
             for layer, cache in zip(self.layers, caches):

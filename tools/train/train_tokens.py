@@ -1,36 +1,64 @@
-"""Trains a transformer on the codes of the VQ model: `python3 train_tokens.py --model arpg --data emoji.npz --vq vq.pt
---out DIR --seconds 560`. With --resume CHECKPOINT the weights go on from there, under a fresh schedule.
+"""Trains text encoder and transformers on the codes of the VQ model: `python3 train_tokens.py --models llamagen arpg
+--data emoji.npz --vq vq.pt --out DIR --seconds 240` trains all three together. With --resume DIR the weights go on from
+there under a fresh schedule; with --frozen-encoder the encoder stays as it is, so that each transformer may go its own
+way and both still read the same condition.
 
-Most pictures are drawn as they are in the font; the others come from a bank of mirrored, shrunk and shifted copies,
-encoded once at the start. Some of the codes that the model sees (never those it is to predict) are wrong, so that it
-learns to recover from its own mistakes.
+Some pictures are drawn as they are in the font; the others come from a bank of mirrored, resized, turned and shifted
+copies that is encoded anew all the time. Some of the codes that a model sees (never those it is to predict) are wrong, so
+that it learns to recover from its own mistakes.
 """
 
 import argparse
+import contextlib
 import pathlib
 
 import torch
+from torch import nn
 
 from arpg import ARPG, ARPGConfig
 from emoji_dataset import EmojiSet
 from llamagen import LlamaGen, LlamaGenConfig
+from prompt_bank import PromptBank
 from quant import dequantize_state, quantize_state
-from training import SHOWN, Trainer, compiled_on, count_parameters, save_checkpoint, save_grid
+from text_encoder import TextEncoder, TextEncoderConfig, encode_ids
+from training import Trainer, compiled_on, count_parameters, save_checkpoint
 from vq_model import load_vq
 
 WRONG_CODES = 0.15  # largest share of wrong codes in a picture; half of the pictures have none
-KINDS = {"llamagen": (LlamaGen, LlamaGenConfig), "arpg": (ARPG, ARPGConfig)}
+NO_CONDITION = 0.1  # share of pictures learned without a condition, for guidance
+KINDS = {"llamagen": (LlamaGen, LlamaGenConfig), "arpg": (ARPG, ARPGConfig), "text_encoder": (TextEncoder, TextEncoderConfig)}
 
 
-@torch.no_grad()
-def token_bank(vq, data, copies):
-    """Codes of all pictures, [1 + copies, M, N] int16; plane 0 holds the pictures as they are."""
-    everything = torch.arange(len(data.images), device=data.images.device)
-    planes = []
-    for plane in range(1 + copies):
-        pictures = (data.augmented(part) if plane else data.pixels(part) for part in everything.split(256))
-        planes.append(torch.cat([vq.encode(p).short() for p in pictures]))
-    return torch.stack(planes)
+class TokenBank:
+    """Codes of pictures as drawn, and of `planes` changed copies of each, some of which are made anew now and then."""
+
+    def __init__(self, vq, data, planes):
+        self.vq, self.data, self.device = vq, data, data.images.device
+        self.encode = compiled_on(self.device.type, vq.encode)
+        everything = torch.arange(len(data.images), device=self.device)
+        self.drawn = torch.cat([vq.encode(data.pixels(part)).short() for part in everything.split(256)])  # [M, N]
+        self.changed = self.drawn.repeat(planes, 1, 1)  # [planes, M, N]
+        for plane in range(planes):
+            for begin in range(0, len(everything), REFRESH):
+                self.refresh(plane, everything[torch.arange(begin, begin + REFRESH, device=self.device) % len(everything)])
+
+    @torch.no_grad()
+    def refresh(self, plane, index):
+        with torch.autocast(self.device.type, torch.bfloat16):
+            self.changed[plane, index] = self.encode(self.data.augmented(index)).short()
+
+    def refresh_some(self):
+        plane = int(torch.randint(len(self.changed), ()))
+        self.refresh(plane, self.data.draw(REFRESH))
+
+    def draw(self, index, as_drawn):
+        plane = torch.randint(len(self.changed), index.shape, device=self.device)
+        keep = torch.rand(len(index), 1, device=self.device) < as_drawn
+        return torch.where(keep, self.drawn[index], self.changed[plane, index]).long()
+
+
+REFRESH = 256  # pictures encoded at a time
+REFRESH_EVERY = 8  # steps
 
 
 @torch.no_grad()
@@ -51,7 +79,7 @@ def with_wrong_codes(tokens, near):
 
 
 def build_model(kind, config, state=None):
-    """A transformer from its configuration and, if given, its weights."""
+    """A network from its configuration and, if given, its weights."""
     model_type, config_type = KINDS[kind]
     model = model_type(config_type(**config))
     if state is not None:
@@ -59,15 +87,42 @@ def build_model(kind, config, state=None):
     return model
 
 
+def load_model(kind, folder, device, quantized=True):
+    """A trained network from DIR/KIND.pt, by default with the q8_0 rounding that it is shipped with."""
+    saved = torch.load(folder / f"{kind}.pt", map_location="cpu")
+    state = dequantize_state(quantize_state(saved["model"])) if quantized else saved["model"]
+    return build_model(kind, saved["config"], state).to(device).eval()
+
+
+class Networks(nn.Module):
+    """The encoder and the transformers trained with it."""
+
+    def __init__(self, encoder, transformers, is_frozen):
+        super().__init__()
+        self.encoder, self.transformers = encoder, nn.ModuleDict(transformers)
+        self.is_frozen = is_frozen
+
+    def losses(self, means, class_id, word_ids, tokens, seen):
+        """Mean nats per token of each transformer, [K]."""
+        with torch.no_grad() if self.is_frozen else contextlib.nullcontext():
+            condition = encode_ids(self.encoder, means, class_id, word_ids)
+        each = []
+        for model in self.transformers.values():
+            dropped = model.cls_embedding.dropped(condition, NO_CONDITION)
+            each.append(model.losses(dropped, tokens, seen=seen).mean())
+        return torch.stack(each)
+
+
 @torch.no_grad()
-def nats(model, data, tokens, index, orders=4):
-    """Mean nats per token of the pictures in index; for ARPG over `orders` fixed random orders."""
+def nats(encoder, model, prompts, kind, tokens, index, orders=4):
+    """Mean nats per token of the pictures in index, asked for by prompts of that kind; for ARPG over fixed orders."""
     generator = torch.Generator(tokens.device).manual_seed(7)
     losses = []
     for _ in range(orders if model.kind == "arpg" else 1):
         for part in index.split(128):
             order = torch.rand(len(part), tokens.shape[1], device=tokens.device, generator=generator).argsort(1)
-            losses.append(model.losses(data.class_id[part], tokens[part].long(), order).mean(1))
+            condition = encode_ids(encoder, prompts.means, *prompts.of_kind(kind, part))
+            losses.append(model.losses(condition, tokens[part].long(), order).mean(1))
     return torch.cat(losses).mean().item()
 
 
@@ -79,70 +134,100 @@ def one_per_base(data, index):
     return torch.tensor(list(seen.values()), device=index.device)
 
 
-@torch.no_grad()
-def sample_grid(path, model, vq, classes, columns=10, seed=0, **settings):
-    """A PNG with a row of samples for every subgroup in SHOWN."""
-    device = model.rope.device
-    class_id = torch.tensor([classes.index(s) for s in SHOWN], device=device).repeat_interleave(columns)
-    generator = torch.Generator(device).manual_seed(seed)
-    tokens = model.generate(class_id, generator=generator, **settings)
-    save_grid(path, torch.cat([vq.decode(part) for part in tokens.split(32)]), columns, shrink_to=96)
+def measured_pictures(data, stride):
+    """Pictures that losses are measured on: every `stride`-th base emoji trained on, and all held out."""
+    return {
+        "training": one_per_base(data, (data.is_emoji & ~data.held_out).nonzero().flatten())[::stride],
+        "held out": one_per_base(data, data.held_out.nonzero().flatten()),
+    }
+
+
+def report(networks, prompts, tokens, parts, orders):
+    """One line of losses: per transformer and prompt kind, training / held out."""
+    out = []
+    for kind, model in networks.transformers.items():
+        for asked in ("name", "class"):
+            scores = [nats(networks.encoder, model, prompts, asked, tokens, part, orders) for part in parts.values()]
+            out.append(f"{kind} by {asked} {scores[0]:.3f} / {scores[1]:.3f}")
+    return ", ".join(out)
+
+
+def save_all(networks, out, steps):
+    out.mkdir(parents=True, exist_ok=True)
+    for kind, model in networks.transformers.items():
+        save_checkpoint(out / f"{kind}.pt", model, steps=steps)
+    if not networks.is_frozen:
+        save_checkpoint(out / "text_encoder.pt", networks.encoder, steps=steps)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", choices=KINDS, required=True)
+    parser.add_argument("--models", choices=["llamagen", "arpg"], nargs="+", required=True)
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--vq", type=pathlib.Path, required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--seconds", type=float, default=560)
     parser.add_argument("--lr", type=float, default=1.5e-3)
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--as-drawn", type=float, default=0.75, help="share of pictures not mirrored, shrunk or shifted")
-    parser.add_argument("--copies", type=int, default=24)
+    parser.add_argument("--weight-decay", type=float, default=0.05)
+    parser.add_argument("--dropout", type=float, default=0.1)
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--as-drawn", type=float, default=0.3, help="share of pictures not changed")
+    parser.add_argument("--clip-art", type=float, default=0.3, help="share of pictures that are clip art")
+    parser.add_argument("--planes", type=int, default=12, help="changed copies kept of every picture")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--part", type=float, nargs=2, default=(0.0, 1.0), help="stretch of the learning rate's schedule")
     parser.add_argument("--resume", type=pathlib.Path)
+    parser.add_argument("--frozen-encoder", action="store_true")
     args = parser.parse_args()
 
     torch.manual_seed(args.seed)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     device = args.device
-    data = EmojiSet(args.data, device)
+    data = EmojiSet(args.data, device, args.clip_art)
     vq = load_vq(args.vq, device)
-    saved = torch.load(args.resume, map_location=device) if args.resume else None
-    config = saved["config"] if saved else {"num_classes": len(data.classes)}
-    model = build_model(args.model, config, saved and saved["model"]).to(device)
-    trainer = Trainer(model, args.lr, weight_decay=0.03, seconds=args.seconds)
-    print(f"{args.model}: {count_parameters(model)} parameters", flush=True)
-    bank = token_bank(vq, data, args.copies)
-    print(f"codes of {bank.shape[0]} x {bank.shape[1]} pictures after {trainer.clock.elapsed():.0f} s", flush=True)
 
-    train = one_per_base(data, (~data.held_out).nonzero().flatten())[::5]
-    held_out = one_per_base(data, data.held_out.nonzero().flatten())
-    losses_of = compiled_on(device, model.losses)
+    def network(kind, config):
+        saved = torch.load(args.resume / f"{kind}.pt", map_location="cpu") if args.resume else None
+        config = (saved["config"] if saved else config) | {"dropout": args.dropout}
+        return build_model(kind, config, saved and saved["model"])
+
+    encoder = network("text_encoder", {"num_classes": len(data.classes)})
+    if args.frozen_encoder:  # as it is shipped
+        encoder.load_state_dict(dequantize_state(quantize_state(encoder.state_dict())))
+        encoder = encoder.eval().requires_grad_(False)
+    networks = Networks(encoder, {kind: network(kind, {}) for kind in args.models}, args.frozen_encoder).to(device)
+    for name, model in [("text_encoder", encoder), *networks.transformers.items()]:
+        print(f"{name}: {count_parameters(model)} parameters", flush=True)
+    trainer = Trainer(networks, args.lr, args.weight_decay, args.seconds, part=args.part)
+    prompts = PromptBank(data, encoder.config.buckets, device)
+    means = prompts.means.to(torch.bfloat16 if device == "cuda" else torch.float32)
+    bank = TokenBank(vq, data, args.planes)
+    print(f"{len(prompts.vocabulary.words)} words, codes of {1 + args.planes} x {len(data.images)} pictures after "
+          f"{trainer.clock.elapsed():.0f} s", flush=True)
+
+    parts = measured_pictures(data, stride=5)
+    losses_of = compiled_on(device, networks.losses)
     near = nearest_codes(vq)
-    report = 0.125
+    next_report = 0.1
     while trainer.running():
         index = data.draw(args.batch)
-        plane = torch.randint(1, bank.shape[0], (args.batch,), device=device)
-        plane = torch.where(torch.rand(args.batch, device=device) < args.as_drawn, 0, plane)
-        tokens = bank[plane, index].long()
+        tokens = bank.draw(index, args.as_drawn)
+        class_id, word_ids = prompts.draw(index)
         with torch.autocast(device, torch.bfloat16):
-            loss = losses_of(data.class_id[index], tokens, seen=with_wrong_codes(tokens, near))
-        trainer.step(loss.mean())
-        if trainer.share >= report:
-            report += 0.125
-            scores = [nats(trainer.averaged, data, bank[0], part) for part in (train, held_out)]
-            print(f"{trainer.line()}  nats: training {scores[0]:.3f}, held out {scores[1]:.3f}", flush=True)
+            losses = losses_of(means, class_id, word_ids, tokens, with_wrong_codes(tokens, near))
+        trainer.step(losses.sum())
+        if trainer.steps % REFRESH_EVERY == 0:
+            bank.refresh_some()
+        if trainer.share >= next_report:
+            next_report += 0.1
+            print(f"{trainer.line()}  {report(trainer.averaged, prompts, bank.drawn, parts, 1)}", flush=True)
+            save_all(trainer.averaged, args.out, trainer.steps)
 
-    args.out.mkdir(parents=True, exist_ok=True)
-    best = trainer.averaged
-    save_checkpoint(args.out / f"{args.model}.pt", best, steps=trainer.steps)
-    best.load_state_dict(dequantize_state(quantize_state(best.state_dict())))
-    scores = [nats(best, data, bank[0], part) for part in (train, held_out)]
-    print(f"{trainer.line()}  as q8_0: training {scores[0]:.3f}, held out {scores[1]:.3f}", flush=True)
-    sample_grid(args.out / f"{args.model}.png", best, vq, data.classes, cfg=2.0, top_k=300)
+    save_all(trainer.averaged, args.out, trainer.steps)
+    for model in (trainer.averaged.encoder, *trainer.averaged.transformers.values()):
+        model.load_state_dict(dequantize_state(quantize_state(model.state_dict())))
+    print(f"{trainer.line()}  as q8_0: {report(trainer.averaged, prompts, bank.drawn, parts, 2)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Trains the VQ autoencoder: `python3 train_vq.py --data emoji.npz --out DIR --seconds 280`.
+"""Trains the VQ autoencoder: `python3 train_vq.py --data emoji.npz --out DIR --seconds 280`. With --resume CHECKPOINT the
+weights go on from there under a fresh schedule.
 
 Loss: squared and absolute error of pixels, absolute error of their gradients at three scales, and the codebook and
 commitment terms. Codes that stay unused are moved onto latents of the current batch.
@@ -56,6 +57,9 @@ def main():
     parser.add_argument("--seconds", type=float, default=280)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--clip-art", type=float, default=0.25, help="share of pictures that are clip art")
+    parser.add_argument("--channels-last", action="store_true")
+    parser.add_argument("--resume", type=pathlib.Path)
     parser.add_argument("--device", default="cuda")
     args = parser.parse_args()
 
@@ -63,17 +67,26 @@ def main():
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
     device = args.device
-    data = EmojiSet(args.data, device)
-    model = VQModel(VQConfig()).to(device, memory_format=torch.channels_last)
+    data = EmojiSet(args.data, device, args.clip_art)
+    memory_format = torch.channels_last if args.channels_last else torch.contiguous_format
+    if not args.channels_last:
+        import torch._inductor.config as inductor
+        inductor.layout_optimization = False
+    model = VQModel(VQConfig()).to(device, memory_format=memory_format)
+    if args.resume:
+        model.load_state_dict({k: v.float() for k, v in torch.load(args.resume, map_location=device)["model"].items()})
     trainer = Trainer(model, args.lr, weight_decay=1e-4, seconds=args.seconds)
     compiled = compiled_on(device, model)
     print(f"{count_parameters(model)} parameters", flush=True)
 
-    idle = torch.zeros(model.config.codebook_size, device=device)
     held_out = data.held_out.nonzero().flatten()
+    train = (data.is_emoji & ~data.held_out).nonzero().flatten()
+    if args.resume:
+        print(f"before: held-out {psnr(model, data, held_out)[0]:.2f} dB", flush=True)
+    idle = torch.zeros(model.config.codebook_size, device=device)
     report = 0.1
     while trainer.running():
-        pixels = data.augmented(data.draw(BATCH), share=0.7).contiguous(memory_format=torch.channels_last)
+        pixels = data.augmented(data.draw(BATCH), share=0.7).contiguous(memory_format=memory_format)
         with torch.autocast(device, torch.bfloat16):
             out, z, code, index = compiled(pixels)
         loss = picture_loss(out.float(), pixels) + F.mse_loss(code, z.detach()) + COMMITMENT * F.mse_loss(z, code.detach())
@@ -94,8 +107,7 @@ def main():
             print(f"{trainer.line()}  held-out {value:.2f} dB, {len(codes.unique())} codes, {int((idle > 50).sum())} idle", flush=True)
 
     args.out.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(args.out / "vq.pt", trainer.averaged)
-    train = (~data.held_out).nonzero().flatten()
+    save_checkpoint(args.out / "vq.pt", trainer.averaged, held_out_psnr=psnr(trainer.averaged, data, held_out)[0])
     value, codes = psnr(trainer.averaged, data, train)
     print(f"{trainer.line()}  training pictures {value:.2f} dB, {len(codes.unique())} codes used", flush=True)
     shown = held_out[torch.linspace(0, len(held_out) - 1, 24, device=device).long()]

@@ -35,9 +35,13 @@ class Clock:
 
 
 class Trainer:
-    """AdamW with warm-up, cosine decay and clipping, plus an exponential average of the weights."""
+    """AdamW with warm-up, cosine decay and clipping, plus an exponential average of the weights.
 
-    def __init__(self, model, lr, weight_decay, seconds, warmup_steps=300, ema=0.999):
+    part: which stretch of the cosine this run covers, so that one schedule can span several runs.
+    """
+
+    def __init__(self, model, lr, weight_decay, seconds, warmup_steps=300, ema=0.999, part=(0.0, 1.0)):
+        self.part = part
         self.model, self.lr, self.warmup_steps, self.decay = model, lr, warmup_steps, ema
         matrices = [p for p in model.parameters() if p.ndim >= 2]
         vectors = [p for p in model.parameters() if p.ndim < 2]
@@ -58,7 +62,8 @@ class Trainer:
         return self.share < 1
 
     def step(self, loss):
-        lr = self.lr * min(1.0, (self.steps + 1) / self.warmup_steps) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * self.share)))
+        place = self.part[0] + (self.part[1] - self.part[0]) * min(self.share, 1.0)
+        lr = self.lr * min(1.0, (self.steps + 1) / self.warmup_steps) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * place)))
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         loss.backward()

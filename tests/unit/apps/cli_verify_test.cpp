@@ -123,6 +123,32 @@ TEST_F(CliVerify, ThePromptMustNameTheClass) {
             "record: prompt: recorded 'zzz', which names no class of the model, found class food-fruit");
 }
 
+TEST_F(CliVerify, WordsThatATextEncoderReadMakeThePicture) {
+  write_toy_model_folder(box_.file("toy"), {.has_text_encoder = true});
+  for (const char* decoder : {"jacobi", "parallel"}) {
+    const auto made =
+        json_of({"image", "-m", "toy", "Red apple", "-o", "a.png", "--overwrite", "--decoder", decoder},
+                "volley.image.1.json");
+    EXPECT_FALSE(made["request"].contains("class"));
+    EXPECT_TRUE(made["weights"].contains("text_encoder")) << made;
+    const auto json = json_of({"verify", "a.png"}, "volley.verify.1.json");
+    EXPECT_EQ(json["identical"], true) << json;
+    EXPECT_EQ(volley({"info", "a.png"}).out.find("\nclass "), std::string::npos);
+    forge("a.png", [](image::Picture&, nlohmann::json& record) { record["prompt"] = "green apple"; });
+    EXPECT_TRUE(difference().starts_with("tokens: picture 0: hash")) << difference();
+    forge("a.png", [](image::Picture&, nlohmann::json& record) { record["weights"].erase("text_encoder"); });
+    EXPECT_TRUE(difference().starts_with("weights: text_encoder: recorded none")) << difference();
+  }
+  volley({"image", "-m", "toy", "--class", "animal-bird", "-o", "c.png"});
+  EXPECT_EQ(json_of({"verify", "c.png"}, "volley.verify.1.json")["identical"], true);
+  expect_failure(volley({"image", "-m", "toy", "?!"}), 2, "prompt '?!': holds no words");
+  EXPECT_NE(volley({"image", "-m", "toy", "one two three four", "-o", "d.png"})
+                .err.find("the first 3 words of the prompt are read, 4 are given"),
+            std::string::npos);
+  EXPECT_NE(volley({"models", "info", "toy"}).out.find("draws        prompts of up to 3 words"),
+            std::string::npos);
+}
+
 TEST_F(CliVerify, ADifferenceNamesAnotherMaker) {
   volley({"image", "-m", "toy", "bird", "-o", "a.png", "-d", "cpu-reference", "--dtype", "f32"});
   forge("a.png", [](image::Picture& picture, nlohmann::json&) { picture.rgb[0] ^= 1; });

@@ -4,12 +4,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 #include "core/decode/generation.h"
 #include "core/decode/session.h"
 #include "core/io/convert.h"
 #include "core/io/open_weights.h"
-#include "image/image_model.h"
+#include "image/image_prompt.h"
 #include "image/picture.h"
 
 namespace volley::image {
@@ -29,6 +30,43 @@ class EmojiModel : public testing::TestWithParam<const char*> {
   std::vector<int64_t> integers(std::string_view name) const { return to_i64(*reference_->find(name)); }
   std::vector<float> floats(std::string_view name) const { return to_f32(*reference_->find(name)); }
 
+  std::vector<std::string> reference_prompts() const {
+    std::vector<std::string> prompts(1);
+    for (const int64_t byte : integers("prompts")) {
+      if (byte == '\n') {
+        prompts.emplace_back();
+      } else {
+        prompts.back() += static_cast<char>(byte);
+      }
+    }
+    prompts.pop_back();
+    return prompts;
+  }
+
+  // Prompt 0 or 1 as a request.
+  ImageRequest reference_request(size_t prompt) const {
+    ImageRequest request{.cfg = 2.0};
+    if (prompt == 1) {
+      request.prompt = reference_prompts()[1];
+    } else {
+      request.class_id = integers("class_id")[0];
+      request.class_name = read_image_card(kFolder).classes[static_cast<size_t>(request.class_id)];
+    }
+    return request;
+  }
+
+  // Row `c` of [3, dim].
+  static std::vector<float> row_of(const std::vector<float>& rows, size_t c) {
+    const size_t dim = rows.size() / 3;
+    return {rows.begin() + static_cast<int64_t>(c * dim), rows.begin() + static_cast<int64_t>((c + 1) * dim)};
+  }
+
+  static void expect_near(std::span<const float> ours, std::span<const float> expected) {
+    ASSERT_EQ(ours.size(), expected.size());
+    for (size_t i = 0; i < ours.size(); ++i)
+      ASSERT_NEAR(ours[i], expected[i], 1e-5f + 1e-5f * std::abs(expected[i])) << "value " << i;
+  }
+
   // Row `row` of [.., vocab / 8] expected logits against a whole row of ours.
   static void expect_logits(const std::vector<float>& ours, const std::vector<float>& expected, size_t row) {
     const size_t kept = ours.size() / kStride;
@@ -40,17 +78,51 @@ class EmojiModel : public testing::TestWithParam<const char*> {
   }
 };
 
+TEST_P(EmojiModel, ConditionsEqualTheTrainingCodes) {
+  const std::vector<int64_t> classes = integers("class_id");
+  const std::vector<std::string> prompts = reference_prompts();
+  const std::vector<float> condition = floats("condition");
+  ASSERT_EQ(prompts.size(), classes.size());
+  for (const Transformer transformer : {Transformer::kLlamaGen, Transformer::kArpg}) {
+    const ImageModel model = load(transformer);
+    const std::string name(transformer_name(transformer));
+    const std::vector<float> rows = floats(name + ".row"), null = floats("null." + name);
+    const auto queue = backend_->make_queue();
+    Arena arena(*backend_);
+    const auto width = static_cast<size_t>(model.text_encoder()->config().dim);
+    for (size_t c = 0; c < classes.size(); ++c) {
+      TextEncoder::Asked asked{.prompt = prompts[c]};
+      if (classes[c] >= 0) asked.class_id = classes[c];
+      expect_near(model.text_encoder()->encode(*queue, arena, asked),
+                  std::span(condition).subspan(c * width, width));
+    }
+    // The same as the job asks for it: by class, and by words alone.
+    for (const size_t c : {size_t{0}, size_t{1}}) {
+      const ImagePrompt prompt = make_image_prompt(model, reference_request(c));
+      ASSERT_EQ(prompt.given.rows.size(), 1u);
+      const size_t dim = prompt.given.embeddings.size();
+      expect_near(prompt.given.embeddings, std::span(rows).subspan(c * dim, dim));
+      ASSERT_TRUE(prompt.null.has_value());
+      expect_near(prompt.null->embeddings, null);
+    }
+  }
+}
+
 TEST_P(EmojiModel, RasterTransformerEqualsItsTrainingCode) {
   const ImageModel model = load(Transformer::kLlamaGen);
-  const std::vector<int64_t> classes = integers("class_id"), tokens = integers("tokens");
-  const std::vector<float> expected = floats("llamagen.logits");
-  for (size_t c = 0; c < classes.size(); ++c) {
-    // One causal step over the class and all tokens but the last.
-    std::vector<int32_t> sequence{model.class_token(classes[c])};
-    for (size_t i = 0; i + 1 < 256; ++i) sequence.push_back(static_cast<int32_t>(tokens[c * 256 + i]));
-    Session session(model.step_model(), backend_, {.sequences = 1, .entries = 256});
+  const std::vector<int64_t> tokens = integers("tokens");
+  const std::vector<float> expected = floats("llamagen.logits"), rows = floats("llamagen.row");
+  const StepModel& network = model.step_model();
+  for (size_t c = 0; c < 3; ++c) {
+    // One causal step over the condition and all tokens but the last.
+    Session session(network, backend_, {.sequences = 1, .entries = 256});
     SequenceStep step{.sequence = session.cache().create(),
-                      .rows = token_prompt(model.step_model(), sequence).rows};
+                      .rows = {{.kind = RowKind::kEmbedding, .position = network.position(0)}},
+                      .embeddings = row_of(rows, c)};
+    for (int64_t i = 0; i + 1 < 256; ++i) {
+      step.rows.push_back({.token = static_cast<int32_t>(tokens[c * 256 + static_cast<size_t>(i)]),
+                           .position = network.position(1 + i)});
+    }
     step.wanted.logits = {0, 100, 255};
     session.step({&step, 1});
     for (int64_t i = 0; i < 3; ++i)
@@ -61,14 +133,15 @@ TEST_P(EmojiModel, RasterTransformerEqualsItsTrainingCode) {
 TEST_P(EmojiModel, RandomOrderTransformerEqualsItsTrainingCode) {
   const ImageModel model = load(Transformer::kArpg);
   const StepModel& network = model.step_model();
-  const std::vector<int64_t> classes = integers("class_id"), tokens = integers("tokens"),
-                             order = integers("arpg.order");
-  const std::vector<float> expected = floats("arpg.logits");
-  for (size_t c = 0; c < classes.size(); ++c) {
+  const std::vector<int64_t> tokens = integers("tokens"), order = integers("arpg.order");
+  const std::vector<float> expected = floats("arpg.logits"), rows = floats("arpg.row");
+  for (size_t c = 0; c < 3; ++c) {
     for (const size_t known : {size_t{0}, size_t{40}}) {
       Session session(network, backend_, {.sequences = 1, .entries = 64});
-      SequenceStep step{.sequence = session.cache().create(), .visibility = {.kind = MaskKind::kFull}};
-      step.rows.push_back({.token = model.class_token(classes[c]), .position = network.position(0)});
+      SequenceStep step{.sequence = session.cache().create(),
+                        .rows = {{.kind = RowKind::kEmbedding, .position = network.position(0)}},
+                        .embeddings = row_of(rows, c),
+                        .visibility = {.kind = MaskKind::kFull}};
       for (size_t i = 0; i < known; ++i) {
         step.rows.push_back({.token = static_cast<int32_t>(tokens[c * 256 + static_cast<size_t>(order[i])]),
                              .position = network.position(1 + order[i])});

@@ -75,6 +75,41 @@ TEST(ImageCard, RefusesWhatDoesNotFitTogether) {
   EXPECT_NE(message_with([](json& c) { c["grid"] = "8"; }), "accepted");
 }
 
+TEST(ImageCard, ATextEncoderFitsItsTransformers) {
+  const test::TempFolder folder;
+  test::write_toy_model_folder(folder.path().string(), {.has_text_encoder = true});
+  const std::string path = folder.file("config.json");
+  const json good = read_json_file(path);
+  const ImageCard card = read_image_card(folder.path().string());
+  EXPECT_EQ(card.text_encoder->file, folder.file("text_encoder.safetensors"));
+  EXPECT_EQ(card.text_encoder->config.max_words, 3);
+  EXPECT_FALSE(card.is_caption_model()) << "it needs no features from elsewhere";
+  const auto message = [&](const std::function<void(json&)>& change) -> std::string {
+    json config = good;
+    change(config);
+    test::write_text(path, config.dump());
+    try {
+      read_image_card(folder.path().string());
+    } catch (const Error& error) {
+      return std::string(error.what()).substr(path.size());
+    }
+    return "accepted";
+  };
+  EXPECT_EQ(message([](json& c) { c["text_encoder"]["num_classes"] = 5; }),
+            ": text_encoder: num_classes: expected 4, found 5");
+  EXPECT_EQ(message([](json& c) { c["text_encoder"]["n_head"] = 3; }),
+            ": text_encoder: dim 8 is no multiple of 3 heads");
+  EXPECT_EQ(message([](json& c) { c["text_encoder"]["max_words"] = 0; }).find("accepted"), std::string::npos);
+  EXPECT_EQ(message([](json& c) { c["arpg"]["caption_dim"] = 16; }),
+            ": arpg: caption_dim: expected 8, found 16");
+  EXPECT_EQ(message([](json& c) { c["llamagen"]["model_type"] = "c2i", c["llamagen"]["num_classes"] = 4; }),
+            ": llamagen: model_type c2i: beside a text_encoder, expected t2i");
+  EXPECT_EQ(message([](json& c) { c.erase("text_encoder"); }),
+            ": llamagen: model_type t2i: needs a text_encoder in config.json");
+  EXPECT_NE(message([](json& c) { c["text_encoder"]["file"] = "../x"; }).find("expected a plain file name"),
+            std::string::npos);
+}
+
 TEST(ImageCard, FilesStayInsideTheFolder) {
   for (const char* file : {"../vq.safetensors", "/etc/passwd", "..", "", "a/b"}) {
     EXPECT_NE(message_with([&](json& c) { c["vq"]["file"] = file; }).find("expected a plain file name"),

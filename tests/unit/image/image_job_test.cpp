@@ -55,6 +55,33 @@ class ImageJob : public testing::Test {
   test::TempFolder folder_;
 };
 
+TEST_F(ImageJob, ATextEncoderDrawsWordsAndClasses) {
+  test::write_toy_model_folder(folder_.path().string(), {.has_text_encoder = true});
+  const auto tokens = [&](const std::string& decoder, const std::string& prompt, int64_t count = 1) {
+    ImageRequest made = request(decoder, count);
+    if (!prompt.empty()) {
+      made.prompt = prompt;
+      made.class_name.clear();
+    }
+    EXPECT_EQ(made.is_text(), !prompt.empty());
+    Recorder recorder;
+    const ImageResult result = run(made, recorder);
+    EXPECT_EQ(result.weights.count("text_encoder"), 1u);
+    return recorder.pictures.at(0).tokens;
+  };
+  for (const char* decoder : {"sequential", "parallel:steps=9"}) {
+    SCOPED_TRACE(decoder);
+    const auto apple = tokens(decoder, "red apple");
+    EXPECT_NE(apple, tokens(decoder, "")) << "a class is not its words";
+    EXPECT_NE(apple, tokens(decoder, "green apple"));
+    EXPECT_NE(apple, tokens(decoder, "apple red")) << "the order of words counts";
+    EXPECT_EQ(apple, tokens(decoder, "  RED, apple! "));
+    EXPECT_EQ(apple, tokens(decoder, "red apple", 3)) << "in company";
+    EXPECT_EQ(tokens(decoder, "one two three"), tokens(decoder, "one two three four")) << "three are read";
+  }
+  EXPECT_EQ(tokens("sequential", "bird"), tokens("jacobi:window=6", "bird"));
+}
+
 TEST_F(ImageJob, PicturesDoNotDependOnTheirCompany) {
   for (const char* decoder : {"sequential", "jacobi:window=6", "parallel:steps=9"}) {
     SCOPED_TRACE(decoder);

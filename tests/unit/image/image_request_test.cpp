@@ -101,6 +101,18 @@ TEST(ImageRequest, SurvivesJson) {
   EXPECT_EQ(decoder_text(again.decoder), decoder_text(request.decoder));
 }
 
+TEST(ImageRequest, WordsAloneSurviveJson) {
+  const nlohmann::json json =
+      to_json(ImageRequest{.model = "m", .prompt = "red apple", .decoder = {.name = "sequential"}});
+  EXPECT_FALSE(json.contains("class"));
+  const ImageRequest again = read_request(JsonFields(json, "r"), "r");
+  EXPECT_TRUE(again.is_text());
+  EXPECT_EQ(again.subject(), "'red apple'");
+  nlohmann::json nothing = json;
+  nothing.erase("prompt");
+  EXPECT_THROW(read_request(JsonFields(nothing, "r"), "r"), Error);
+}
+
 TEST(ImageRequest, RefusesBadJson) {
   const nlohmann::json good =
       to_json(ImageRequest{.model = "m", .class_name = "c", .decoder = {.name = "sequential"}});

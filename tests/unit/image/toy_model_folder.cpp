@@ -11,6 +11,7 @@ namespace volley::test {
 namespace {
 
 constexpr int64_t kDim = 16, kHeads = kToyHeads, kLayers = 2, kCodes = 32, kClasses = 4, kFfn = 32, kGrid = 8;
+constexpr int64_t kEncoderWidth = 8, kBuckets = 64, kWords = 3;
 constexpr int64_t kChannels = 32, kLatent = 16, kCodeWidth = 8;
 constexpr float kSpread = 0.5f;
 
@@ -83,17 +84,42 @@ void write_vq(const std::string& path, uint64_t seed) {
   vq.write(path);
 }
 
-enum class ConditionedOn { kClass, kCaption };
+// What a transformer is conditioned on: a class (no rows), or rows of features.
+struct Condition {
+  int64_t rows = 0, width = 0;
+};
+constexpr Condition kOnClass{}, kOnCaption{.rows = kToyCaptionRows, .width = kToyCaptionWidth},
+    kOnText{.rows = 1, .width = kEncoderWidth};
 
-void write_llamagen(const std::string& path, uint64_t seed, ConditionedOn condition) {
+void add_caption(Tensors& model, const Condition& condition) {
+  model.linear("cls_embedding.cap_proj.fc1", kDim, condition.width);
+  model.linear("cls_embedding.cap_proj.fc2", kDim, kDim);
+  model.add("cls_embedding.uncond_embedding", {condition.rows, condition.width}, 1.0f);
+}
+
+void write_text_encoder(const std::string& path, uint64_t seed) {
+  Tensors model(seed);
+  const int64_t width = kEncoderWidth;
+  model.add("class_embedding.weight", {kClasses + 1, width}, 1.0f);
+  model.add("word_embedding.weight", {kBuckets, width}, 1.0f);
+  model.add("position_embedding.weight", {1 + kWords, width}, 1.0f);
+  for (const char* norm : {"layers.0.attention_norm", "layers.0.ffn_norm", "norm"})
+    model.add(std::string(norm) + ".weight", {width}, 0.1f, 1.0f);
+  model.linear("layers.0.attention.wqkv", 3 * width, width);
+  model.linear("layers.0.attention.wo", width, width);
+  model.linear("layers.0.feed_forward.w1", kFfn, width);
+  model.linear("layers.0.feed_forward.w2", width, kFfn);
+  model.linear("layers.0.feed_forward.w3", kFfn, width);
+  model.write(path);
+}
+
+void write_llamagen(const std::string& path, uint64_t seed, const Condition& condition) {
   Tensors model(seed);
   model.add("tok_embeddings.weight", {kCodes, kDim}, 1.0f);
-  if (condition == ConditionedOn::kClass) {
+  if (condition.rows == 0) {
     model.add("cls_embedding.embedding_table.weight", {kClasses + 1, kDim}, 1.0f);
   } else {
-    model.linear("cls_embedding.cap_proj.fc1", kDim, kToyCaptionWidth);
-    model.linear("cls_embedding.cap_proj.fc2", kDim, kDim);
-    model.add("cls_embedding.uncond_embedding", {kToyCaptionRows, kToyCaptionWidth}, 1.0f);
+    add_caption(model, condition);
   }
   for (int64_t l = 0; l < kLayers; ++l) {
     const std::string prefix = "layers." + std::to_string(l) + ".";
@@ -110,9 +136,10 @@ void write_llamagen(const std::string& path, uint64_t seed, ConditionedOn condit
   model.write(path);
 }
 
-void write_arpg(const std::string& path, uint64_t seed) {
+void write_arpg(const std::string& path, uint64_t seed, const Condition& condition) {
   Tensors model(seed);
-  model.add("embeddings.weight", {kCodes + kClasses + 3, kDim}, 1.0f);
+  model.add("embeddings.weight", {kCodes + 1 + (condition.rows == 0 ? kClasses + 2 : 0), kDim}, 1.0f);
+  if (condition.rows > 0) add_caption(model, condition);
   for (const std::string part : {"self_dec", "cross_dec"}) {
     const std::string prefix = "layers." + part + ".0.";
     model.rms_norm(prefix + "attn_norm");
@@ -158,16 +185,31 @@ void write_toy_model_folder(const std::string& folder, const ToyFolderOptions& o
                           {"codebook_size", kCodes},
                           {"codebook_embed_dim", kCodeWidth},
                           {"num_res_blocks", 1}}}};
-  const nlohmann::json sizes{{"dim", kDim},          {"n_layer", kLayers},      {"n_head", kHeads},
-                             {"vocab_size", kCodes}, {"num_classes", kClasses}, {"block_size", kGrid * kGrid},
-                             {"ffn_dim", kFfn}};
+  nlohmann::json sizes{{"dim", kDim},          {"n_layer", kLayers},          {"n_head", kHeads},
+                       {"vocab_size", kCodes}, {"block_size", kGrid * kGrid}, {"ffn_dim", kFfn}};
+  if (options.has_text_encoder) {
+    sizes["model_type"] = "t2i";
+    sizes["caption_dim"] = kEncoderWidth;
+    config["text_encoder"] = {{"file", "text_encoder.safetensors"},
+                              {"dim", kEncoderWidth},
+                              {"n_layer", 1},
+                              {"n_head", kHeads},
+                              {"ffn_dim", kFfn},
+                              {"num_classes", kClasses},
+                              {"buckets", kBuckets},
+                              {"max_words", kWords}};
+    write_text_encoder(folder + "/text_encoder.safetensors", options.seed + 3);
+  } else {
+    sizes["num_classes"] = kClasses;
+  }
+  const Condition condition = options.has_text_encoder ? kOnText : kOnClass;
   write_vq(folder + "/vq.safetensors", options.seed);
   if (options.has_llamagen) {
     config["llamagen"] = sizes;
     config["llamagen"]["file"] = "llamagen.safetensors";
     config["llamagen"]["cls_token_num"] = 1;
     config["llamagen"]["defaults"] = {{"cfg", 2.0}, {"temperature", 1.0}, {"top_k", 0}, {"top_p", 1.0}};
-    write_llamagen(folder + "/llamagen.safetensors", options.seed + 1, ConditionedOn::kClass);
+    write_llamagen(folder + "/llamagen.safetensors", options.seed + 1, condition);
   }
   if (options.has_arpg) {
     config["arpg"] = sizes;
@@ -175,7 +217,7 @@ void write_toy_model_folder(const std::string& folder, const ToyFolderOptions& o
     config["arpg"]["defaults"] = {{"cfg", 3.0},           {"steps", 16},
                                   {"schedule", "arccos"}, {"guidance_schedule", "linear"},
                                   {"temperature", 1.0},   {"top_k", 8}};
-    write_arpg(folder + "/arpg.safetensors", options.seed + 2);
+    write_arpg(folder + "/arpg.safetensors", options.seed + 2, condition);
   }
   write_json(folder + "/config.json", config);
   write_json(folder + "/names.json", {{"red apple", "food-fruit"},
@@ -187,7 +229,7 @@ void write_toy_model_folder(const std::string& folder, const ToyFolderOptions& o
 }
 
 void write_toy_caption_checkpoint(const std::string& path, uint64_t seed) {
-  write_llamagen(path, seed, ConditionedOn::kCaption);
+  write_llamagen(path, seed, kOnCaption);
 }
 
 }  // namespace volley::test

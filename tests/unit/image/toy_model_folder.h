@@ -11,6 +11,8 @@ struct ToyFolderOptions {
   uint64_t seed = 1;
   bool has_llamagen = true;
   bool has_arpg = true;
+  // With a text encoder, prompts of up to three words are drawn as they are.
+  bool has_text_encoder = false;
 };
 void write_toy_model_folder(const std::string& folder, const ToyFolderOptions& options = {});
 

@@ -43,33 +43,6 @@ void add_parsed(CLI::App& verb, const NumberFlag& flag, const char* kind, std::f
       ->type_name(std::is_integral_v<T> ? "N" : "X");
 }
 
-void add_text(CLI::App& verb, const std::string& names, std::string& target, const std::string& type,
-              const std::string& meaning) {
-  verb.add_option_function<std::string>(
-          names,
-          [names, &target](const std::string& text) {
-            if (text.empty()) throw Error(long_name(names) + ": is empty", ErrorKind::kUsage);
-            target = text;
-          },
-          meaning)
-      ->type_name(type);
-}
-
-// One of a few words.
-template <typename Store>
-void add_choice(CLI::App& verb, const std::string& name, std::vector<std::string> choices,
-                const std::string& meaning, Store store) {
-  std::string type;
-  for (const std::string& choice : choices) type += (type.empty() ? "" : "|") + choice;
-  const auto parse = [name, choices, type, store](const std::string& text) {
-    for (size_t i = 0; i < choices.size(); ++i) {
-      if (text == choices[i]) return store(i);
-    }
-    throw Error(name + " " + text + ": expected " + type, ErrorKind::kUsage);
-  };
-  verb.add_option_function<std::string>(name, parse, meaning)->type_name(type);
-}
-
 using Adder = void (*)(CLI::App&, SharedFlags&);
 
 const std::map<std::string_view, Adder>& adders() {
@@ -82,7 +55,7 @@ const std::map<std::string_view, Adder>& adders() {
       {"out",
        [](CLI::App& verb, SharedFlags& flags) {
          add_text(verb, "-o,--out", flags.out, "PATH|-",
-                  "file to write; several need a pattern such as %03d; - is standard output");
+                  "file to write; - is standard output; several need %03d or {prompt} {name} {line} {seed}");
        }},
       {"out-dir",
        [](CLI::App& verb, SharedFlags& flags) {
@@ -91,12 +64,17 @@ const std::map<std::string_view, Adder>& adders() {
        }},
       {"format",
        [](CLI::App& verb, SharedFlags& flags) {
-         add_choice(verb, "--format", {"png"}, "file format, whatever the name's ending [the ending's]",
-                    [&flags](size_t) { flags.format = "png"; });
+         add_text(verb, "--format", flags.format, "LIST",
+                  "file formats, whatever the name's ending: png, jpg, webp [the ending's, png]");
        }},
       {"overwrite",
        [](CLI::App& verb, SharedFlags& flags) {
          verb.add_flag("--overwrite", flags.overwrite, "replace files that exist [refuse]");
+       }},
+      {"skip-existing",
+       [](CLI::App& verb, SharedFlags& flags) {
+         verb.add_flag("--skip-existing", flags.skip_existing,
+                       "go on with a run: keep files that it made before, make the others");
        }},
       {"device",
        [](CLI::App& verb, SharedFlags& flags) {
@@ -201,6 +179,31 @@ void SharedFlags::apply_to(Console& console) const {
   console.set_verbosity(quiet ? Verbosity::kQuiet : verbose ? Verbosity::kVerbose : Verbosity::kNormal);
   console.set_color(color);
   console.set_progress(quiet || no_progress ? When::kNever : When::kAuto);
+}
+
+void add_text(CLI::App& verb, const std::string& names, std::string& target, const std::string& type,
+              const std::string& meaning) {
+  verb.add_option_function<std::string>(
+          names,
+          [names, &target](const std::string& text) {
+            if (text.empty()) throw Error(long_name(names) + ": is empty", ErrorKind::kUsage);
+            target = text;
+          },
+          meaning)
+      ->type_name(type);
+}
+
+void add_choice(CLI::App& verb, const std::string& name, std::vector<std::string> choices,
+                const std::string& meaning, std::function<void(size_t)> store) {
+  std::string type;
+  for (const std::string& choice : choices) type += (type.empty() ? "" : "|") + choice;
+  const auto parse = [name, choices, type, store](const std::string& text) {
+    for (size_t i = 0; i < choices.size(); ++i) {
+      if (text == choices[i]) return store(i);
+    }
+    throw Error(name + " " + text + ": expected " + type, ErrorKind::kUsage);
+  };
+  verb.add_option_function<std::string>(name, parse, meaning)->type_name(type);
 }
 
 void add_integer(CLI::App& verb, const NumberFlag& flag, std::function<void(int64_t)> store) {

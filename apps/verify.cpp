@@ -1,9 +1,13 @@
 // volley verify: makes a picture again from its run record and compares.
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
 #include <memory>
 #include <optional>
 
+#include "apps/edit_files.h"
 #include "apps/model_path.h"
-#include "apps/png_record.h"
+#include "apps/picture_record.h"
 #include "apps/progress.h"
 #include "apps/verbs.h"
 #include "core/base/error.h"
@@ -15,14 +19,19 @@ namespace {
 
 constexpr std::string_view kSchema = "volley.verify/1";
 
+// Mean difference of a channel, of 255, up to which pixels may be those of a lossy file.
+constexpr double kLossyDifference = 16.0;
+
 struct VerifyFlags {
   SharedFlags shared;
   std::string file;
+  std::string init;
+  std::string mask;
 };
 
 // The first thing that is not as recorded.
 struct Difference {
-  std::string what;  // "weights", "record", "tokens", "pixels"
+  std::string what;  // "weights", "record", "init", "mask", "tokens", "pixels"
   std::string message;
 };
 using Verdict = std::optional<Difference>;
@@ -30,7 +39,7 @@ using Verdict = std::optional<Difference>;
 // Runs `call`; what is then wrong with a request is wrong with the record it came from: key `key`, or, if
 // empty, the whole. Throws Error "<subject>: ..." that speaks of no flag.
 template <typename Call>
-auto as_recorded(const RecordedPng& png, const std::string& key, Call call) {
+auto as_recorded(const RecordedPicture& made, const std::string& key, Call call) {
   try {
     return call();
   } catch (const Error& error) {
@@ -38,15 +47,15 @@ auto as_recorded(const RecordedPng& png, const std::string& key, Call call) {
     std::string fault = error.what();
     const std::string flag = "--" + key + " ";
     if (fault.starts_with(flag)) fault.erase(0, flag.size());
-    throw Error(png.subject + ": " + (key.empty() ? "" : "key '" + key + "': ") + fault);
+    throw Error(made.subject + ": " + (key.empty() ? "" : "key '" + key + "': ") + fault);
   }
 }
 
 // The model the record names: one of the box, since a record may come from anywhere and is no reason to read
 // a folder.
-std::string recorded_model(const RecordedPng& png) {
-  const std::string& name = png.record.request.model;
-  const std::string subject = png.subject + ": key 'model': ";
+std::string recorded_model(const RecordedPicture& made) {
+  const std::string& name = made.record.request.model;
+  const std::string subject = made.subject + ": key 'model': ";
   if (name.find('/') != std::string::npos || name == "." || name == "..") {
     throw Error(subject + quote(name) + " is no model's name; -m names a model folder");
   }
@@ -110,16 +119,21 @@ Verdict compare_weights(const image::ImageCard& card, const image::RunRecord& re
 }
 
 // What the record says of the file and the model, before anything is made from it.
-Verdict compare_frame(const image::ImageCard& card, const RecordedPng& png) {
-  const image::RunRecord& record = png.record;
+Verdict compare_frame(const image::ImageCard& card, const RecordedPicture& made) {
+  const image::RunRecord& record = made.record;
   const auto size = [](int64_t width, int64_t height) {
     return std::to_string(width) + "x" + std::to_string(height);
   };
   const std::string recorded = size(record.width, record.height);
-  const std::string actual = size(png.picture.width, png.picture.height);
+  const std::string actual = size(made.picture.width, made.picture.height);
   if (recorded != actual) return differs("record", "size", recorded, actual);
+  const image::Canvas canvas = canvas_of(card, record.request);
+  if (canvas.cells() > image::kMaxCanvas) {
+    return differs("record", "outpaint", std::to_string(canvas.cells()) + " cells",
+                   std::to_string(image::kMaxCanvas) + " at most");
+  }
   const std::string expected =
-      size(record.layout.columns * card.image_size, record.layout.rows * card.image_size);
+      size(record.layout.columns * canvas.width(), record.layout.rows * canvas.height());
   if (recorded != expected)
     return differs("record", "size", recorded, expected + " by the grid and the model");
   if (record.request.class_id >= static_cast<int64_t>(card.classes.size())) {
@@ -129,6 +143,61 @@ Verdict compare_frame(const image::ImageCard& card, const RecordedPng& png) {
   const std::string& name = card.classes[static_cast<size_t>(record.request.class_id)];
   if (record.request.class_name != name) return differs("record", "class", record.request.class_name, name);
   return compare_prompt(card, record.request);
+}
+
+// The file an edit was made from: the one that a flag names, or one of the recorded name beside the picture
+// or in the working folder.
+std::string find_source(const RecordedPicture& made, const image::SourceFile& file, const std::string& flag,
+                        const std::string& given) {
+  if (!given.empty()) return given;
+  if (file.name.empty() || file.name.find('/') != std::string::npos || file.name == "." ||
+      file.name == "..") {
+    throw Error(made.subject + ": " + quote(file.name) + " is no file's name; " + flag + " names the file");
+  }
+  for (const auto& folder : {std::filesystem::path(made.path).parent_path(), std::filesystem::path()}) {
+    std::error_code code;
+    const std::filesystem::path path = folder / file.name;
+    if (std::filesystem::is_regular_file(path, code)) return path.string();
+  }
+  throw Error(made.path + ": was made from " + quote(file.name) + ", which is not beside it; " + flag +
+              " names the file");
+}
+
+// Puts the pixels that an edit started from into the request.
+Verdict restore_edit(const VerifyFlags& flags, const RecordedPicture& made, const image::ImageCard& card,
+                     image::ImageRequest& request) {
+  if (!request.edit) {
+    if (flags.init.empty() && flags.mask.empty()) return std::nullopt;
+    throw Error(std::string(flags.init.empty() ? "--mask " + flags.mask : "--init " + flags.init) + ": " +
+                    made.path + " was not made from another picture",
+                ErrorKind::kUsage);
+  }
+  image::EditRequest& edit = *request.edit;
+  image::EditRequest found;
+  read_edit_files(
+      {.init = find_source(made, edit.init, "--init", flags.init),
+       .mask = edit.mask ? find_source(made, *edit.mask, "--mask", flags.mask) : ""},
+      card, [](const std::string&) {}, found);
+  if (found.init.sha256 != edit.init.sha256) {
+    return differs("init", edit.init.name, edit.init.sha256, found.init.sha256);
+  }
+  if (edit.mask && found.mask->sha256 != edit.mask->sha256) {
+    return differs("mask", edit.mask->name, edit.mask->sha256, found.mask->sha256);
+  }
+  edit.source = found.source;
+  return std::nullopt;
+}
+
+// Whether a lossy file can be of these pixels.
+Verdict compare_roughly(const image::Picture& recorded, const image::Picture& found) {
+  int64_t sum = 0;
+  for (size_t i = 0; i < recorded.rgb.size(); ++i) sum += std::abs(recorded.rgb[i] - found.rgb[i]);
+  const double mean = static_cast<double>(sum) / static_cast<double>(recorded.rgb.size());
+  if (mean <= kLossyDifference) return std::nullopt;
+  return Difference{.what = "pixels",
+                    .message = "mean difference of a channel: expected at most " +
+                               fixed(kLossyDifference, 0) + " of 255 in a lossy file, found " +
+                               fixed(mean, 1)};
 }
 
 Verdict compare_pixels(const image::Picture& recorded, const image::Picture& found) {
@@ -150,9 +219,9 @@ Verdict compare_pixels(const image::Picture& recorded, const image::Picture& fou
   return std::nullopt;
 }
 
-Verdict compare_remade(const RecordedPng& png, const image::RunRecord& again,
+Verdict compare_remade(const RecordedPicture& made, const image::RunRecord& again,
                        std::span<const image::ImagePicture> pictures, bool device_is_recorded) {
-  const image::RunRecord& record = png.record;
+  const image::RunRecord& record = made.record;
   const int64_t first = record.pictures.front().index;
   std::vector<const image::Picture*> cells(static_cast<size_t>(record.pictures.back().index - first + 1),
                                            nullptr);
@@ -169,10 +238,13 @@ Verdict compare_remade(const RecordedPng& png, const image::RunRecord& again,
     cells[static_cast<size_t>(pictures[i].index - first)] = &pictures[i].picture;
   }
   const image::Picture picture = image::make_grid(cells, record.layout);
-  if (auto verdict = compare_pixels(png.picture, picture)) return verdict;
+  if (auto verdict =
+          made.is_lossless ? compare_pixels(made.picture, picture) : compare_roughly(made.picture, picture)) {
+    return verdict;
+  }
   // The rest of the record, except for what may differ between two makings.
   const nlohmann::json found = image::to_json(again);
-  for (const auto& [key, value] : png.json.items()) {
+  for (const auto& [key, value] : made.json.items()) {
     if (key == "volley" || (key == "device" && !device_is_recorded)) continue;
     const auto other = found.find(key);
     if (other == found.end()) return differs("record", key, value.dump(), "nothing");
@@ -190,37 +262,38 @@ std::string makers(const image::RunRecord& record, const image::RunRecord& again
   return "; made by " + maker(record) + ", again by " + maker(again);
 }
 
-Verdict verify(const VerifyFlags& flags, const RecordedPng& png, Program& program) {
-  const image::RunRecord& record = png.record;
+Verdict verify(const VerifyFlags& flags, const RecordedPicture& made, Program& program) {
+  const image::RunRecord& record = made.record;
   const image::ImageCard card = image::read_image_card(
-      flags.shared.model.empty() ? recorded_model(png) : find_model(flags.shared.model));
+      flags.shared.model.empty() ? recorded_model(made) : find_model(flags.shared.model));
   if (auto verdict = compare_weights(card, record)) return verdict;
-  if (auto verdict = compare_frame(card, png)) return verdict;
+  if (auto verdict = compare_frame(card, made)) return verdict;
   if (record.dtype != "f32" && record.dtype != "bf16" && record.dtype != "q8_0")
     return differs("record", "dtype", record.dtype, "f32, bf16 or q8_0");
 
   SharedFlags shared = flags.shared;
   const bool device_is_recorded = shared.device == "auto";
   if (device_is_recorded) shared.device = record.device;
-  const auto backend = device_is_recorded ? as_recorded(png, "device", [&] { return backend_for(shared); })
+  const auto backend = device_is_recorded ? as_recorded(made, "device", [&] { return backend_for(shared); })
                                           : backend_for(shared);
   const image::ImageModel model(card, {.backend = backend,
                                        .weight_type = weight_type_for(record.dtype, *backend),
                                        .transformer = image::transformer_for(record.request.decoder)});
   image::ImageRequest request = record.request;
+  if (auto verdict = restore_edit(flags, made, card, request)) return verdict;
   request.check = image::Check::kNo;
   for (const image::RecordedPicture& picture : record.pictures) request.only.push_back(picture.index);
   Remade remade(program.console, static_cast<int64_t>(record.pictures.size()), card.tokens());
   program.console.detail("making " + plural(static_cast<int64_t>(record.pictures.size()), "picture") +
                          " again: " + card.name + " on " + backend->info().name);
   const image::ImageResult result = as_recorded(
-      png, "", [&] { return run_image(model, request, {.observer = &remade, .stop = program.stop}); });
+      made, "", [&] { return run_image(model, request, {.observer = &remade, .stop = program.stop}); });
   remade.clear();
   if (result.interrupted) throw Interrupted(flags.file + ": interrupted before it was compared");
   std::ranges::sort(remade.pictures, {}, &image::ImagePicture::index);
   request.model = card.name;
   const image::RunRecord again = make_run_record(model, request, remade.pictures, record.layout);
-  Verdict verdict = compare_remade(png, again, remade.pictures, device_is_recorded);
+  Verdict verdict = compare_remade(made, again, remade.pictures, device_is_recorded);
   if (verdict && verdict->what == "pixels") verdict->message += "; all tokens are equal";
   if (verdict && verdict->what != "record") verdict->message += makers(record, again);
   return verdict;
@@ -228,19 +301,24 @@ Verdict verify(const VerifyFlags& flags, const RecordedPng& png, Program& progra
 
 int run(const VerifyFlags& flags, Program& program) {
   Console& console = program.console;
-  const RecordedPng png = read_recorded_png(flags.file);
-  const Verdict verdict = verify(flags, png, program);
-  const auto count = static_cast<int64_t>(png.record.pictures.size());
+  const RecordedPicture made = read_recorded_picture(flags.file);
+  const Verdict verdict = verify(flags, made, program);
+  const auto count = static_cast<int64_t>(made.record.pictures.size());
   if (flags.shared.json) {
-    nlohmann::json json{
-        {"schema", kSchema}, {"file", flags.file}, {"pictures", count}, {"identical", !verdict}};
+    nlohmann::json json{{"schema", kSchema},
+                        {"file", flags.file},
+                        {"pictures", count},
+                        {"identical", !verdict},
+                        {"compared", made.is_lossless ? "tokens and pixels" : "tokens"}};
     if (verdict) json["difference"] = {{"what", verdict->what}, {"message", verdict->message}};
     console.print_line(json.dump());
   } else if (verdict) {
     console.print_line(flags.file + ": differs: " + verdict->what + ": " + verdict->message);
   } else {
-    console.print_line(flags.file + ": identical: " + plural(count, "picture") +
-                       " made again, tokens and pixels equal");
+    const std::string again = plural(count, "picture") + " made again, ";
+    console.print_line(
+        flags.file + ": identical: " + again +
+        (made.is_lossless ? "tokens and pixels equal" : "tokens equal; pixels are lossy, so alike at best"));
   }
   return verdict ? kExitFailed : kExitDone;
 }
@@ -251,7 +329,12 @@ Verb add_verify(CLI::App& program) {
   const auto flags = std::make_shared<VerifyFlags>();
   CLI::App& verb = *program.add_subcommand("verify", "make a picture again from its run record and compare");
   flags->shared.model = "the recorded one";
-  verb.add_option("file", flags->file, "PNG file that volley made")->type_name("FILE")->required();
+  verb.add_option("file", flags->file, "picture that volley made: PNG, JPEG or WebP")
+      ->type_name("FILE")
+      ->required();
+  add_text(verb, "--init", flags->init, "FILE",
+           "the picture it was made from [beside it, by its recorded name]");
+  add_text(verb, "--mask", flags->mask, "FILE", "the mask it was made with [beside it]");
   add_shared_flags(verb, flags->shared, {"model", "device", "threads", "json", "no-progress"});
   flags->shared.model.clear();
   return {

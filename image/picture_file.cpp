@@ -96,6 +96,18 @@ std::string encode_picture(const Picture& picture, const PictureEncoding& encodi
   return encode_jpeg(picture, encoding.quality.value_or(kJpegQuality), xmp);
 }
 
+std::string encode_picture(const Picture& picture, const PictureEncoding& encoding) {
+  switch (encoding.format) {
+    case PictureFormat::kPng:
+      break;
+    case PictureFormat::kJpeg:
+      return encode_jpeg(picture, encoding.quality.value_or(kJpegQuality), {});
+    case PictureFormat::kWebp:
+      return encode_webp(picture, encoding.quality, {});
+  }
+  return encode_png(picture, {});
+}
+
 Result<RgbaPicture> decode_picture(std::span<const std::byte> file) {
   const auto format = format_of_bytes(file);
   if (!format) return kNoPicture;

@@ -31,6 +31,8 @@ struct PictureEncoding {
 // A picture file with its run record: PNG holds it as text, beside the line of parameters that other programs
 // read; JPEG and WebP as XMP. Throws Error when the record does not fit or memory is short.
 std::string encode_picture(const Picture& picture, const PictureEncoding& encoding, const RunRecord& record);
+// The same without a record.
+std::string encode_picture(const Picture& picture, const PictureEncoding& encoding);
 
 // The pixels of a PNG, JPEG or WebP file, which its first bytes tell. Faults: another file, and those of the
 // format's decoder.

@@ -163,15 +163,16 @@ void summarize(const ImageResult& result, Console& console) {
       return fixed(static_cast<double>(sum) / static_cast<double>(std::max<int64_t>(of, 1)), 1);
     };
     console.note(plural(made, "picture") + " of " + printable(result.request.class_name, 100) + " in " +
-                 seconds_text(result.total_seconds - result.check_seconds) + ": " + average(tokens, made) +
-                 " tokens in " + average(forwards, made) + " forwards a picture, " +
+                 seconds_text(result.total_seconds - result.check_seconds - result.render_seconds) + ": " +
+                 average(tokens, made) + " tokens in " + average(forwards, made) + " forwards a picture, " +
                  average(tokens, forwards) + " tokens and " + average(rows, forwards) + " rows a forward");
   }
   const Statistics& statistics = result.statistics;
   console.detail("seconds: load " + fixed(result.load_seconds, 2) + ", prompt " +
                  fixed(statistics.prompt_seconds, 2) + ", decode " + fixed(statistics.decode_seconds, 2) +
                  ", sample " + fixed(statistics.sample_seconds, 2) + ", pixels " +
-                 fixed(result.pixels_seconds, 2) + ", check " + fixed(result.check_seconds, 2));
+                 fixed(result.pixels_seconds, 2) + ", check " + fixed(result.check_seconds, 2) +
+                 ", previews and animations " + fixed(result.render_seconds, 2));
   console.detail("batch: " + plural(statistics.forwards, "forward") + " of " +
                  plural(statistics.rows, "row") + ", prompt " + std::to_string(statistics.prompt_forwards) +
                  " of " + std::to_string(statistics.prompt_rows) + "; peak memory " +

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/decode/statistics.h"
+
 namespace volley::apps {
 namespace {
 
@@ -54,28 +56,33 @@ ImageRenderer::ImageRenderer(const RenderContext& context)
   if (has_fills) fills_.emplace(std::move(fills), *maker_);
 }
 
+template <typename Show>
+void ImageRenderer::show(Show show) {
+  const StopWatch watch(render_seconds_);
+  if (preview_) show(*preview_);
+  if (fills_) show(*fills_);
+}
+
 size_t ImageRenderer::file_of(int64_t item) const {
   return context_.flags.grid ? 0 : context_.task.first_file + static_cast<size_t>(item);
 }
 
 void ImageRenderer::on_step(const StepEvent& event) {
   if (context_.events != nullptr) context_.events->step(event);
-  if (preview_) preview_->on_step(event);
-  if (fills_) fills_->on_step(event);
+  show([&](auto& renderer) { renderer.on_step(event); });
   progress_.on_step(event);
 }
 
 void ImageRenderer::on_picture(const ImagePicture& picture) {
   const size_t file = file_of(picture.index);
-  if (preview_) preview_->on_picture(picture);
   if (context_.flags.grid) {
     kept_.push_back(picture);
   } else {
     context_.writer.write(file, picture.picture,
                           make_run_record(context_.model, request_, {&picture, 1}, {}));
   }
-  // A side output never stands beside a picture that is not there.
-  if (fills_) fills_->on_picture(picture);
+  // No animation stands beside a picture that is not there.
+  show([&](auto& renderer) { renderer.on_picture(picture); });
   if (!context_.flags.grid) {
     finished_.insert(picture.index);
     announce_in_order();
@@ -101,6 +108,7 @@ void ImageRenderer::finish(image::ImageResult& result) {
   progress_.clear();
   if (!kept_.empty()) write_grid();
   if (fills_) fills_->finish();
+  result.render_seconds = render_seconds_;
   for (int64_t item : finished_) announce(file_of(item));
   for (image::PictureInfo& info : result.pictures)
     info.file = context_.writer.paths(file_of(info.index)).front();

@@ -46,6 +46,9 @@ class ImageRenderer : public image::ImageObserver {
   void finish(image::ImageResult& result);
 
  private:
+  // Lets previews and animations see something.
+  template <typename Show>
+  void show(Show show);
   size_t file_of(int64_t item) const;
   void announce(size_t file);
   void announce_in_order();
@@ -59,6 +62,7 @@ class ImageRenderer : public image::ImageObserver {
   std::optional<image::PictureMaker> maker_;  // of what follows, if there is any
   std::optional<Preview> preview_;
   std::optional<FillOutputs> fills_;
+  double render_seconds_ = 0.0;            // of preview_ and fills_
   std::vector<image::ImagePicture> kept_;  // for the grid
   std::vector<int64_t> items_;             // of the run, in order
   std::set<int64_t> finished_;             // whose names are not printed yet

@@ -7,7 +7,11 @@ namespace volley::apps {
 RecordedPicture read_recorded_picture(const std::string& path, Pixels pixels) {
   const MappedFile file = MappedFile::open(path).value_or_throw(path);
   const auto found = image::read_file_record(file.bytes());
-  if (!found.ok()) throw NoRecord(path + ": " + found.fault().message);
+  if (!found.ok()) {
+    const std::string message = path + ": " + found.fault().message;
+    if (image::decode_picture(file.bytes()).ok()) throw NoRecord(message);
+    throw Error(message);
+  }
   RecordedPicture result{.path = path,
                          .format = found.value().format,
                          .is_lossless = found.value().is_lossless,

@@ -19,7 +19,7 @@ struct RecordedPicture {
   image::RunRecord record;
 };
 
-// A file that is a picture but none of ours, or that has lost its record.
+// A whole picture that is none of ours, or that has lost its record.
 class NoRecord : public Error {
  public:
   explicit NoRecord(std::string message) : Error(std::move(message)) {}

@@ -1,5 +1,6 @@
 // volley verify: makes a picture again from its run record and compares.
-#include <cmath>
+#include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
@@ -19,8 +20,8 @@ namespace {
 
 constexpr std::string_view kSchema = "volley.verify/1";
 
-// Mean difference of a channel, of 255, up to which pixels may be those of a lossy file.
-constexpr double kLossyDifference = 16.0;
+// Difference of a block's mean colours, of 255, up to which its pixels may be those of a lossy file.
+constexpr int64_t kLossyDifference = 48;
 
 struct VerifyFlags {
   SharedFlags shared;
@@ -188,16 +189,34 @@ Verdict restore_edit(const VerifyFlags& flags, const RecordedPicture& made, cons
   return std::nullopt;
 }
 
-// Whether a lossy file can be of these pixels.
+// Whether a lossy file can be of these pixels: compression keeps the mean colours of its blocks nearly.
 Verdict compare_roughly(const image::Picture& recorded, const image::Picture& found) {
-  int64_t sum = 0;
-  for (size_t i = 0; i < recorded.rgb.size(); ++i) sum += std::abs(recorded.rgb[i] - found.rgb[i]);
-  const double mean = static_cast<double>(sum) / static_cast<double>(recorded.rgb.size());
-  if (mean <= kLossyDifference) return std::nullopt;
-  return Difference{.what = "pixels",
-                    .message = "mean difference of a channel: expected at most " +
-                               fixed(kLossyDifference, 0) + " of 255 in a lossy file, found " +
-                               fixed(mean, 1)};
+  constexpr int64_t kBlock = 8;
+  for (int64_t top = 0; top < found.height; top += kBlock) {
+    for (int64_t left = 0; left < found.width; left += kBlock) {
+      const int64_t right = std::min(left + kBlock, found.width);
+      const int64_t bottom = std::min(top + kBlock, found.height);
+      std::array<int64_t, 3> difference{};
+      for (int64_t y = top; y < bottom; ++y) {
+        for (int64_t x = left; x < right; ++x) {
+          for (size_t c = 0; c < 3; ++c) {
+            const size_t at = static_cast<size_t>(3 * (y * found.width + x)) + c;
+            difference[c] += recorded.rgb[at] - found.rgb[at];
+          }
+        }
+      }
+      const int64_t pixels = (bottom - top) * (right - left);
+      for (int64_t value : difference) {
+        if (std::abs(value) <= kLossyDifference * pixels) continue;
+        return Difference{.what = "pixels",
+                          .message = "block at column " + std::to_string(left) + ", row " +
+                                     std::to_string(top) + ": mean colours differ by " +
+                                     std::to_string(std::abs(value) / pixels) + " of 255, expected at most " +
+                                     std::to_string(kLossyDifference) + " in a lossy file"};
+      }
+    }
+  }
+  return std::nullopt;
 }
 
 Verdict compare_pixels(const image::Picture& recorded, const image::Picture& found) {

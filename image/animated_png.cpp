@@ -27,7 +27,8 @@ std::string encode_animated_png(const Animation& animation) {
     VOLLEY_ASSERT(frame.milliseconds >= 0 && frame.milliseconds <= 0xFFFF);
     const std::string still = encode_png(frame.picture, {});
     const bool is_first = file.empty();
-    for (const PngChunk& chunk : parse_png(as_bytes(still)).value_or_throw("PNG encoder")) {
+    const auto chunks = parse_png(as_bytes(still)).value_or_throw("PNG encoder");
+    for (const PngChunk& chunk : chunks) {
       const std::string data(as_text(chunk.data));
       if (chunk.type == "IHDR") {
         if (is_first) {

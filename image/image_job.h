@@ -88,6 +88,7 @@ struct ImageResult {
   double load_seconds = 0.0;    // the caller's to fill in
   double pixels_seconds = 0.0;  // codes to pixels
   double check_seconds = 0.0;
+  double render_seconds = 0.0;  // of the caller's previews and animations, its to fill in; part of the total
   double total_seconds = 0.0;  // of the run, loading left out
   bool interrupted = false;
 

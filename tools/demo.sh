@@ -74,7 +74,7 @@ row() {
   printf '%s|%s|%s|%s|%s|%s|%s|%s\n' "$2" "$decoder" "$(field "$name" count)" \
     "$(calculate $decimals "$(field "$name" tokens) / $(field "$name" tokens_per_forward)")" \
     "$(calculate 2 "$(field "$name" tokens_per_forward)")" "$(calculate 2 "$(field "$name" rows_per_forward)")" \
-    "$(calculate 2 "$(seconds "$name" total) - $(seconds "$name" check)")" "${3:-}"
+    "$(calculate 2 "$(seconds "$name" total) - $(seconds "$name" check) - $(seconds "$name" render)")" "${3:-}"
 }
 {
   row grid "a grid"

@@ -15,7 +15,6 @@
 #include "core/base/version.h"
 #include "core/io/untrusted_text.h"
 #include "image/image_job.h"
-#include "image/png.h"
 
 namespace volley::apps {
 namespace {

@@ -9,7 +9,7 @@
 #include "apps/prompt_file.h"
 #include "core/base/error.h"
 #include "core/io/untrusted_text.h"
-#include "image/png.h"
+#include "image/picture_limits.h"
 
 namespace volley::apps {
 namespace {
@@ -99,7 +99,7 @@ ImageRequest common_request(const ImageFlags& flags, const image::ImageCard& car
   choose_method(card, flags.shared.method, request);
   const image::Canvas canvas = canvas_of(card, request);
   const auto refuse_size = [](const std::string& flag, int64_t width, int64_t height) {
-    if (std::max(width, height) <= image::kMaxPngSide && width * height <= image::kMaxPngPixels) return;
+    if (std::max(width, height) <= image::kMaxSide && width * height <= image::kMaxPixels) return;
     throw Error(flag + " would make " + std::to_string(width) + "x" + std::to_string(height) +
                     " pixels, which is too large for one file",
                 ErrorKind::kUsage);

@@ -35,6 +35,7 @@ install(FILES
   ${PROJECT_BINARY_DIR}/volley-config.cmake
   ${PROJECT_BINARY_DIR}/volley-config-version.cmake
   cmake/FindOneDNN.cmake
+  cmake/FindTurboJPEG.cmake
   cmake/FindWebP.cmake
   DESTINATION ${VOLLEY_INSTALL_CMAKEDIR} COMPONENT development)
 

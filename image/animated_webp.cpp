@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "image/animation.h"
-#include "image/stb_pixels.h"
+#include "image/picture_limits.h"
 #include "image/webp.h"
 
 namespace volley::image {

@@ -89,7 +89,7 @@ struct ImageResult {
   double pixels_seconds = 0.0;  // codes to pixels
   double check_seconds = 0.0;
   double render_seconds = 0.0;  // of the caller's previews and animations, its to fill in; part of the total
-  double total_seconds = 0.0;  // of the run, loading left out
+  double total_seconds = 0.0;   // of the run, loading left out
   bool interrupted = false;
 
   bool is_check_equal() const;

@@ -1,28 +1,54 @@
-// JPEG containers are read and written here, pixels are packed and unpacked by stb.
+// JPEG containers are read and written here, pixels are packed and unpacked by libjpeg-turbo.
 #include "image/jpeg.h"
 
+#include <turbojpeg.h>
+
+#include <memory>
+
 #include "core/io/byte_reader.h"
-#include "image/stb.h"
-#include "image/stb_pixels.h"
+#include "core/io/untrusted_text.h"
+#include "image/picture_limits.h"
 
 namespace volley::image {
 namespace {
 
 constexpr std::string_view kXmpName("http://ns.adobe.com/xap/1.0/\0", 29);
 constexpr uint8_t kApp0 = 0xE0, kApp1 = 0xE1, kScan = 0xDA, kEnd = 0xD9;
+// From here on colours are as fine as brightness.
+constexpr int64_t kFineQuality = 90;
 constexpr size_t kLongestSegment = 0xFFFF - 2;
 static_assert(kMaxJpegXmp == kLongestSegment - kXmpName.size());
+
+struct Destroy {
+  void operator()(void* handle) const { tjDestroy(handle); }
+};
+using Handle = std::unique_ptr<void, Destroy>;
+
+struct FreeBytes {
+  void operator()(unsigned char* bytes) const { tjFree(bytes); }
+};
+
+// The library's words about its last failure, fit for a line.
+std::string failure(const Handle& handle) {
+  return quote(tjGetErrorStr2(handle.get()));
+}
 
 }  // namespace
 
 std::string encode_jpeg(const Picture& picture, int64_t quality, std::string_view xmp) {
   VOLLEY_ASSERT(quality >= 1 && quality <= 100 && xmp.size() <= kMaxJpegXmp);
-  std::string file;
-  if (stbi_write_jpg_to_func(append_bytes, &file, static_cast<int>(picture.width),
-                             static_cast<int>(picture.height), 3, picture.rgb.data(),
-                             static_cast<int>(quality)) == 0) {
-    throw_no_memory(picture.width, picture.height);
-  }
+  const Handle handle(tjInitCompress());
+  unsigned char* bytes = nullptr;
+  unsigned long size = 0;
+  const int status = handle == nullptr
+                         ? -1
+                         : tjCompress2(handle.get(), picture.rgb.data(), static_cast<int>(picture.width), 0,
+                                       static_cast<int>(picture.height), TJPF_RGB, &bytes, &size,
+                                       quality >= kFineQuality ? TJSAMP_444 : TJSAMP_420,
+                                       static_cast<int>(quality), TJFLAG_ACCURATEDCT);
+  const std::unique_ptr<unsigned char, FreeBytes> owner(bytes);
+  if (status != 0) throw_no_memory(picture.width, picture.height);
+  std::string file(reinterpret_cast<const char*>(bytes), size);
   if (xmp.empty()) return file;
   // Behind the JFIF segment, which has to be the first.
   const auto segments = parse_jpeg(as_bytes(file)).value_or_throw("JPEG encoder");
@@ -75,7 +101,23 @@ std::optional<std::string_view> find_jpeg_xmp(std::span<const JpegSegment> segme
 Result<RgbaPicture> decode_jpeg(std::span<const std::byte> file) {
   const auto segments = parse_jpeg(file);
   if (!segments.ok()) return segments.fault();
-  return unpack_with_stb(file, "JPEG");
+  const Handle handle(tjInitDecompress());
+  if (handle == nullptr) throw Error("out of memory: cannot unpack a JPEG file");
+  const auto* bytes = reinterpret_cast<const unsigned char*>(file.data());
+  int width = 0, height = 0, sampling = 0, colors = 0;
+  if (tjDecompressHeader3(handle.get(), bytes, file.size(), &width, &height, &sampling, &colors) != 0) {
+    return Fault{"JPEG cannot be read: " + failure(handle)};
+  }
+  const std::string fault = size_fault(width, height);
+  if (!fault.empty()) return Fault{"JPEG of " + fault};
+  RgbaPicture picture{.width = width, .height = height};
+  picture.rgba.resize(static_cast<size_t>(4 * picture.width * picture.height));
+  // A picture that is cut off or makes the library wonder is refused, not guessed.
+  if (tjDecompress2(handle.get(), bytes, file.size(), picture.rgba.data(), width, 0, height, TJPF_RGBA,
+                    TJFLAG_ACCURATEDCT | TJFLAG_LIMITSCANS | TJFLAG_STOPONWARNING) != 0) {
+    return Fault{"JPEG pixels cannot be unpacked: " + failure(handle)};
+  }
+  return picture;
 }
 
 }  // namespace volley::image

@@ -4,12 +4,13 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <memory>
 
 #include "core/io/byte_reader.h"
 #include "core/io/crc32.h"
 #include "core/io/untrusted_text.h"
+#include "image/picture_limits.h"
 #include "image/stb.h"
-#include "image/stb_pixels.h"
 
 namespace volley::image {
 namespace {
@@ -17,6 +18,7 @@ namespace {
 constexpr std::string_view kSignature("\x89PNG\r\n\x1a\n", 8);
 constexpr size_t kHeaderChunk = 4 + 4 + 13 + 4;  // IHDR, whole
 constexpr uint32_t kMaxLength = 0x7fffffff;
+static_assert(kMaxSide == STBI_MAX_DIMENSIONS);
 constexpr size_t kMaxKeyword = 79;
 
 uint32_t from_big_endian(std::span<const std::byte> bytes) {
@@ -72,9 +74,11 @@ std::string png_chunk(std::string_view type, std::string_view data) {
 
 std::string encode_png(const Picture& picture, std::span<const PngText> texts) {
   std::string file;
-  if (stbi_write_png_to_func(append_bytes, &file, static_cast<int>(picture.width),
-                             static_cast<int>(picture.height), 3, picture.rgb.data(),
-                             static_cast<int>(3 * picture.width)) == 0) {
+  const auto append = [](void* context, void* data, int size) {
+    static_cast<std::string*>(context)->append(static_cast<const char*>(data), static_cast<size_t>(size));
+  };
+  if (stbi_write_png_to_func(append, &file, static_cast<int>(picture.width), static_cast<int>(picture.height),
+                             3, picture.rgb.data(), static_cast<int>(3 * picture.width)) == 0) {
     throw_no_memory(picture.width, picture.height);
   }
   std::string packed_texts;
@@ -152,7 +156,16 @@ Result<RgbaPicture> decode_png_rgba(std::span<const std::byte> file) {
   const auto header = chunks.value().front().data;
   const std::string fault = size_fault(from_big_endian(header), from_big_endian(header.subspan(4)));
   if (!fault.empty()) return Fault{"PNG of " + fault};
-  return unpack_with_stb(file, "PNG");
+  if (file.size() > kMaxLength) return Fault{"PNG of more than 2 GiB"};
+  int width = 0, height = 0, channels = 0;
+  const std::unique_ptr<uint8_t, decltype(&stbi_image_free)> pixels(
+      stbi_load_from_memory(reinterpret_cast<const stbi_uc*>(file.data()), static_cast<int>(file.size()),
+                            &width, &height, &channels, 4),
+      &stbi_image_free);
+  if (pixels == nullptr) return Fault{std::string("PNG pixels cannot be unpacked: ") + stbi_failure_reason()};
+  RgbaPicture picture{.width = width, .height = height};
+  picture.rgba.assign(pixels.get(), pixels.get() + int64_t{4} * width * height);
+  return picture;
 }
 
 Result<Picture> decode_png(std::span<const std::byte> file) {

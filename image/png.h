@@ -46,10 +46,6 @@ Result<std::vector<PngChunk>> parse_png(std::span<const std::byte> file);
 // The uncompressed texts among the chunks. Faults: a keyword or text that is not what the specification says.
 Result<std::vector<PngText>> read_png_texts(std::span<const PngChunk> chunks);
 
-// What is taken for a picture, written or read.
-inline constexpr int64_t kMaxPngSide = 16384;
-inline constexpr int64_t kMaxPngPixels = int64_t{1} << 26;
-
 // The pixels of a PNG file, 8 bits each. Faults: those of parse_png, a picture beyond the limits, and
 // whatever the decoder refuses.
 Result<RgbaPicture> decode_png_rgba(std::span<const std::byte> file);

@@ -9,7 +9,7 @@
 #include <memory>
 
 #include "core/io/byte_reader.h"
-#include "image/stb_pixels.h"
+#include "image/picture_limits.h"
 
 namespace volley::image {
 namespace {

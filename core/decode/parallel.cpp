@@ -105,7 +105,7 @@ class Parallel : public Decoder {
       VOLLEY_ASSERT(given.token >= 0 && token < 0);
       token = given.token;
     }
-    std::ranges::stable_partition(progress.order, [&](int32_t position) {
+    std::stable_partition(progress.order.begin(), progress.order.end(), [&](int32_t position) {
       return progress.output.tokens[static_cast<size_t>(position)] >= 0;
     });
     progress.done = std::ssize(generation.given);

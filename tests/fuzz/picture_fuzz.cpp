@@ -8,6 +8,7 @@
 #include "image/edit.h"
 #include "image/picture_file.h"
 #include "image/picture_limits.h"
+#include "image/png.h"
 #include "image/xmp.h"
 #include "tests/fuzz/fuzz_target.h"
 

@@ -21,6 +21,7 @@ void write_file(const std::string& path, std::string_view bytes, Existing existi
 
 void PictureWriter::write(size_t index, const image::Picture& picture, const image::RunRecord& record) {
   for (size_t f = 0; f < names_.formats.size(); ++f) {
+    if (kept_.contains(path_in_format(names_, names_.paths[index], f))) continue;
     const std::string bytes =
         image::encode_picture(picture, {.format = names_.formats[f], .quality = quality_}, record);
     const std::string path = path_in_format(names_, names_.paths[index], f);

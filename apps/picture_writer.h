@@ -1,6 +1,9 @@
 #pragma once
 
+#include <optional>
+#include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "apps/console.h"
@@ -24,6 +27,8 @@ class PictureWriter {
   // Writes file `index`; a numbered one moves on to a free number if its own was taken meanwhile, which
   // changes the names. Throws Error.
   void write(size_t index, const image::Picture& picture, const image::RunRecord& record);
+  // This file is there and is what `write` would make: it stays.
+  void keep(const std::string& path) { kept_.insert(path); }
   // The paths of a file, one in each format.
   std::vector<std::string> paths(size_t index) const;
 
@@ -32,6 +37,7 @@ class PictureWriter {
   OutputNames& names_;
   std::optional<int64_t> quality_;
   Existing existing_;
+  std::set<std::string> kept_;
 };
 
 }  // namespace volley::apps

@@ -48,17 +48,20 @@ void compare(const std::string& path, const image::RunRecord& found, const image
   }
 }
 
-// Whether all files of these items are there, as this run would make them.
-bool is_there(const std::vector<std::string>& paths, const image::RunRecord& expected, Console& console) {
-  if (!std::ranges::all_of(paths, exists)) return false;
+// Whether all files of these items are there, as this run would make them. Of those that are not all there
+// the ones that are stay.
+bool is_there(const std::vector<std::string>& paths, const image::RunRecord& expected, PictureWriter& writer,
+              Console& console) {
   for (const std::string& path : paths) {
+    if (!exists(path)) continue;
     try {
       compare(path, read_recorded_picture(path, Pixels::kLeave).record, expected);
     } catch (const NoRecord& error) {
       console.note(std::string(error.what()) + "; kept because of its name");
     }
+    writer.keep(path);
   }
-  return true;
+  return std::ranges::all_of(paths, exists);
 }
 
 image::RunRecord expected_record(const image::ImageModel& model, const image::ImageRequest& request,
@@ -70,17 +73,18 @@ image::RunRecord expected_record(const image::ImageModel& model, const image::Im
 
 }  // namespace
 
-int64_t keep_existing(const ImageFlags& flags, const image::ImageModel& model, const PictureWriter& writer,
+int64_t keep_existing(const ImageFlags& flags, const image::ImageModel& model, PictureWriter& writer,
                       Console& console, ImageTask& task) {
   image::ImageRequest& request = task.request;
   const std::vector<int64_t> items = request.items();
   if (flags.grid) {
-    return is_there(writer.paths(0), expected_record(model, request, items), console) ? request.count : 0;
+    return is_there(writer.paths(0), expected_record(model, request, items), writer, console) ? request.count
+                                                                                              : 0;
   }
   std::vector<int64_t> open;
   for (int64_t item : items) {
     const auto paths = writer.paths(task.first_file + static_cast<size_t>(item));
-    if (!is_there(paths, expected_record(model, request, {&item, 1}), console)) open.push_back(item);
+    if (!is_there(paths, expected_record(model, request, {&item, 1}), writer, console)) open.push_back(item);
   }
   const int64_t kept = std::ssize(items) - std::ssize(open);
   if (kept > 0) request.only = open;

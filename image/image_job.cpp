@@ -209,6 +209,57 @@ void check_batch(const ImageModel& model, std::span<const Generation> generation
   }
 }
 
+// What a run works with, the same for all of its batches.
+struct Run {
+  const ImageModel& model;
+  const ImageRequest& request;
+  const ImageControl& control;
+  std::unique_ptr<Decoder> decoder;
+  Generation common;
+  std::vector<Window> windows;
+  std::unique_ptr<Session> session;  // made for the first batch, which is the largest
+};
+
+std::vector<Item> make_items(const Run& run, PictureMaker& maker, std::span<const int64_t> indices) {
+  std::vector<Item> items;
+  for (int64_t index : indices) {
+    items.push_back({.index = index,
+                     .codes = maker.known_codes(index),
+                     .info = {.index = index, .seed = run.request.seed_of(index)}});
+    items.back().known = std::ranges::count_if(items.back().codes, [](int32_t code) { return code >= 0; });
+  }
+  return items;
+}
+
+// Decodes the open cells of a batch, window by window. Returns what the last window gave.
+struct WindowOutputs {
+  WindowWork work;
+  std::vector<GenerationOutput> outputs;
+};
+WindowOutputs decode_batch(Run& run, PictureMaker& maker, std::vector<Item>& items, double& pixels_seconds) {
+  if (!run.session) run.session = make_session(run.model, *run.decoder, run.common, std::ssize(items));
+  Collector collector({.request = run.request,
+                       .control = run.control,
+                       .maker = maker,
+                       .pixels_seconds = pixels_seconds,
+                       .side = run.model.card().grid},
+                      items);
+  collector.tell_given();
+  WindowOutputs last;
+  for (size_t w = 0; w < run.windows.size() && !run.control.stop.stop_requested(); ++w) {
+    collector.look_at(run.windows[w], {});
+    WindowWork work = window_work(run.common, run.request, collector, items, static_cast<uint32_t>(w));
+    if (work.items.empty()) continue;
+    collector.look_at(run.windows[w], work.items);
+    auto outputs = run.decoder->decode(*run.session, work.generations,
+                                       {.observer = &collector, .stop = run.control.stop});
+    for (size_t i = 0; i < outputs.size(); ++i)
+      count(items[work.items[i]].info, work.generations[i], outputs[i]);
+    last = {.work = std::move(work), .outputs = std::move(outputs)};
+  }
+  return last;
+}
+
 }  // namespace
 
 bool ImageResult::is_check_equal() const {
@@ -224,12 +275,13 @@ ImageResult run_image(const ImageModel& model, const ImageRequest& request, cons
                      .weights = model.weights(),
                      .device = model.backend()->info().name,
                      .dtype = std::string(weight_type_name(model.weight_type()))};
-  const auto decoder = make_decoder(request.decoder);
+  Run run{.model = model,
+          .request = request,
+          .control = control,
+          .decoder = make_decoder(request.decoder),
+          .common = make_generation(model, request),
+          .windows = sliding_windows(request.edit ? request.edit->outpaint : Margins{}, model.card().grid)};
   const std::vector<int64_t> all_items = request.items();
-  const Generation common = make_generation(model, request);
-  const std::vector<Window> windows =
-      sliding_windows(request.edit ? request.edit->outpaint : Margins{}, model.card().grid);
-  std::unique_ptr<Session> session;
   {
     const StopWatch watch(result.total_seconds);
     PictureMaker maker(model, request);
@@ -237,46 +289,19 @@ ImageResult run_image(const ImageModel& model, const ImageRequest& request, cons
          begin += static_cast<size_t>(batch)) {
       const auto indices =
           std::span(all_items).subspan(begin, std::min(static_cast<size_t>(batch), all_items.size() - begin));
-      std::vector<Item> items;
-      for (int64_t index : indices) {
-        items.push_back({.index = index,
-                         .codes = maker.known_codes(index),
-                         .info = {.index = index, .seed = request.seed_of(index)}});
-        items.back().known =
-            std::ranges::count_if(items.back().codes, [](int32_t code) { return code >= 0; });
-      }
-      if (!session) session = make_session(model, *decoder, common, std::ssize(items));
-      Collector collector({.request = request,
-                           .control = control,
-                           .maker = maker,
-                           .pixels_seconds = result.pixels_seconds,
-                           .side = model.card().grid},
-                          items);
-      collector.tell_given();
-      WindowWork work;
-      std::vector<GenerationOutput> outputs;
-      for (size_t w = 0; w < windows.size() && !control.stop.stop_requested(); ++w) {
-        collector.look_at(windows[w], {});
-        work = window_work(common, request, collector, items, static_cast<uint32_t>(w));
-        if (work.items.empty()) continue;
-        collector.look_at(windows[w], work.items);
-        outputs = decoder->decode(*session, work.generations, {.observer = &collector, .stop = control.stop});
-        for (size_t i = 0; i < outputs.size(); ++i) {
-          count(items[work.items[i]].info, work.generations[i], outputs[i]);
-        }
-      }
+      std::vector<Item> items = make_items(run, maker, indices);
+      const WindowOutputs last = decode_batch(run, maker, items, result.pixels_seconds);
       for (Item& item : items) {
         if (item.known < std::ssize(item.codes)) continue;
         item.info.token_hash = hash_tokens(item.codes);
         result.pictures.push_back(item.info);
       }
       // Methods that promise sequential tokens know no edits: one window holds the whole of each picture.
-      if (request.check == Check::kYes && !control.stop.stop_requested()) {
-        check_batch(model, work.generations, indices, outputs, control, result);
-      }
+      if (request.check == Check::kYes && !control.stop.stop_requested())
+        check_batch(model, last.work.generations, indices, last.outputs, control, result);
     }
   }
-  if (session) result.statistics = session->statistics();
+  if (run.session) result.statistics = run.session->statistics();
   result.statistics.peak_bytes = model.backend()->peak_bytes();
   result.interrupted = result.pictures.size() < all_items.size() ||
                        (request.check == Check::kYes && result.checks.size() < all_items.size());

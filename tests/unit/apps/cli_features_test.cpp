@@ -306,6 +306,15 @@ TEST_F(CliFeatures, SkipExistingMakesTheRestOnly) {
   const CommandResult named = volley(words);
   EXPECT_EQ(named.exit_code, 0);
   EXPECT_NE(named.err.find("p1.png: holds no run record"), std::string::npos) << named.err;
+  // Of two formats one may be there.
+  EXPECT_EQ(volley({"image", "-m", "toy", "bird", "-o", "two.png"}).exit_code, 0);
+  EXPECT_EQ(
+      volley({"image", "-m", "toy", "bird", "-o", "two.png", "--format", "png,webp", "--skip-existing"}).out,
+      "two.png\ntwo.webp\n");
+  EXPECT_EQ(pixels("two.png"), pixels("two.webp"));
+  expect_failure(volley({"image", "-m", "toy", "bird", "-s", "1", "-o", "two.png", "--format", "jpg,webp",
+                         "--skip-existing"}),
+                 1, "two.webp: exists, but is another picture");
   // Numbered files are gone on with from the first.
   EXPECT_EQ(volley({"image", "-m", "toy", "bird", "-n", "2"}).out, "out/000.png\nout/001.png\n");
   EXPECT_EQ(volley({"image", "-m", "toy", "bird", "-n", "3", "--skip-existing"}).out, "out/002.png\n");

@@ -27,13 +27,13 @@ size_t prefix_of_columns(std::string_view text, size_t columns) {
   return i;
 }
 
-size_t terminal_columns() {
+}  // namespace
+
+int64_t terminal_columns() {
   winsize size{};
   if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
   return 80;
 }
-
-}  // namespace
 
 Console::Console() : is_terminal_(::isatty(STDERR_FILENO) == 1) {
   set_color(When::kAuto);
@@ -59,6 +59,7 @@ std::string Console::colored(std::string_view text, std::string_view code) const
 
 void Console::print(std::string_view text) {
   progress({});
+  picture_lines_ = 0;
   while (!text.empty()) {
     const ssize_t count = ::write(STDOUT_FILENO, text.data(), text.size());
     if (count < 0 && errno == EINTR) continue;
@@ -83,6 +84,7 @@ void Console::write_error_stream(std::string_view text) {
 void Console::note(std::string_view line) {
   if (verbosity_ == Verbosity::kQuiet) return;
   progress({});
+  picture_lines_ = 0;
   write_error_stream(std::string(line) + "\n");
 }
 
@@ -90,15 +92,23 @@ void Console::detail(std::string_view line) {
   if (verbosity_ == Verbosity::kVerbose) note(line);
 }
 
+void Console::picture(std::string_view lines) {
+  progress({});
+  const std::string back = picture_lines_ > 0 ? "\x1b[" + std::to_string(picture_lines_) + "A" : "";
+  write_error_stream(back + std::string(lines));
+  picture_lines_ = std::ranges::count(lines, '\n');
+}
+
 void Console::error(std::string_view line) {
   progress({});
+  picture_lines_ = 0;
   write_error_stream(bad("volley:") + " " + std::string(line) + "\n");
 }
 
 void Console::progress(std::string_view line) {
   if (!shows_progress_ || (line.empty() && !has_progress_line_)) return;
   // One column stays free: a full line would wrap and stay.
-  const size_t length = prefix_of_columns(line, terminal_columns() - 1);
+  const size_t length = prefix_of_columns(line, static_cast<size_t>(terminal_columns() - 1));
   write_error_stream("\r" + std::string(line.substr(0, length)) + "\x1b[K" + (line.empty() ? "\r" : ""));
   has_progress_line_ = !line.empty();
 }

@@ -30,6 +30,11 @@ class Console {
   // Replaces the line of progress; empty: takes it away.
   void progress(std::string_view line);
 
+  // Pictures are drawn where colours are: on a terminal, or when asked for.
+  bool shows_pictures() const { return has_color_ && verbosity_ != Verbosity::kQuiet; }
+  // Lines of a picture on standard error, in the place of the last one if nothing was written since.
+  void picture(std::string_view lines);
+
   std::string good(std::string_view text) const { return colored(text, "32"); }
   std::string bad(std::string_view text) const { return colored(text, "31;1"); }
   std::string faint(std::string_view text) const { return colored(text, "2"); }
@@ -43,7 +48,11 @@ class Console {
   bool is_terminal_ = false;
   bool shows_progress_ = false;
   bool has_progress_line_ = false;
+  int64_t picture_lines_ = 0;  // right above the cursor
 };
+
+// Columns of the terminal behind standard error, or 80.
+int64_t terminal_columns();
 
 // "1.25" with the given number of decimals.
 std::string fixed(double value, int decimals);

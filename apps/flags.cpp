@@ -44,21 +44,6 @@ void add_parsed(CLI::App& verb, const NumberFlag& flag, const char* kind, std::f
       ->type_name(std::is_integral_v<T> ? "N" : "X");
 }
 
-// One of a few words.
-template <typename Store>
-void add_choice(CLI::App& verb, const std::string& name, std::vector<std::string> choices,
-                const std::string& meaning, Store store) {
-  std::string type;
-  for (const std::string& choice : choices) type += (type.empty() ? "" : "|") + choice;
-  const auto parse = [name, choices, type, store](const std::string& text) {
-    for (size_t i = 0; i < choices.size(); ++i) {
-      if (text == choices[i]) return store(i);
-    }
-    throw Error(name + " " + text + ": expected " + type, ErrorKind::kUsage);
-  };
-  verb.add_option_function<std::string>(name, parse, meaning)->type_name(type);
-}
-
 using Adder = void (*)(CLI::App&, SharedFlags&);
 
 const std::map<std::string_view, Adder>& adders() {
@@ -114,12 +99,20 @@ const std::map<std::string_view, Adder>& adders() {
        }},
       {"format",
        [](CLI::App& verb, SharedFlags& flags) {
-         add_choice(verb, "--format", {"png"}, "file format, whatever the name's ending [the ending's]",
-                    [&flags](size_t) { flags.format = "png"; });
+         add_text(verb,
+                  {.names = "--format",
+                   .type = "LIST",
+                   .meaning = "file formats, whatever the name's ending: png, jpg, webp [the ending's, png]"},
+                  flags.format);
        }},
       {"overwrite",
        [](CLI::App& verb, SharedFlags& flags) {
          verb.add_flag("--overwrite", flags.overwrite, "replace files that exist [refuse]");
+       }},
+      {"skip-existing",
+       [](CLI::App& verb, SharedFlags& flags) {
+         verb.add_flag("--skip-existing", flags.skip_existing,
+                       "go on with a run: keep files that it made before, make the others");
        }},
       {"device",
        [](CLI::App& verb, SharedFlags& flags) {
@@ -245,6 +238,19 @@ void add_text(CLI::App& verb, const TextFlag& flag, std::string& target) {
 void add_choice(CLI::App& verb, const ChoiceFlag& flag, std::string& target) {
   add_choice(verb, flag.names, flag.choices, flag.meaning,
              [choices = flag.choices, &target](size_t i) { target = choices[i]; });
+}
+
+void add_choice(CLI::App& verb, const std::string& name, std::vector<std::string> choices,
+                const std::string& meaning, std::function<void(size_t)> store) {
+  std::string type;
+  for (const std::string& choice : choices) type += (type.empty() ? "" : "|") + choice;
+  const auto parse = [name, choices, type, store](const std::string& text) {
+    for (size_t i = 0; i < choices.size(); ++i) {
+      if (text == choices[i]) return store(i);
+    }
+    throw Error(name + " " + text + ": expected " + type, ErrorKind::kUsage);
+  };
+  verb.add_option_function<std::string>(name, parse, meaning)->type_name(type);
 }
 
 void add_integer(CLI::App& verb, const NumberFlag& flag, std::function<void(int64_t)> store) {

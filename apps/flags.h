@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
+#include <functional>
 #include <initializer_list>
 #include <optional>
 #include <string>
@@ -26,6 +27,7 @@ struct SharedFlags {
   std::string out_dir;
   std::string format;
   bool overwrite = false;
+  bool skip_existing = false;
   std::string device = "auto";
   std::string dtype = "auto";
   int64_t threads = 0;  // 0: physical cores
@@ -71,6 +73,9 @@ struct NumberFlag {
   double low = 0.0;
   double high = 0.0;
 };
+// A flag that takes one of a few words; `store` gets its place among them. Others are Error kUsage.
+void add_choice(CLI::App& verb, const std::string& name, std::vector<std::string> choices,
+                const std::string& meaning, std::function<void(size_t)> store);
 void add_integer(CLI::App& verb, const NumberFlag& flag, std::function<void(int64_t)> store);
 void add_number(CLI::App& verb, const NumberFlag& flag, std::function<void(double)> store);
 

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <memory>
 
-#include "apps/png_record.h"
+#include "apps/picture_record.h"
 #include "apps/verbs.h"
 #include "core/io/untrusted_text.h"
 
@@ -17,17 +17,17 @@ struct InfoFlags {
 };
 
 int run(const InfoFlags& flags, Console& console) {
-  const RecordedPng png = read_recorded_png(flags.file);
+  const RecordedPicture made = read_recorded_picture(flags.file);
   if (flags.shared.json) {
     console.print_line(nlohmann::json{{"schema", kSchema},
                                       {"file", flags.file},
-                                      {"width", png.picture.width},
-                                      {"height", png.picture.height},
-                                      {"record", image::to_json(png.record)}}
+                                      {"width", made.picture.width},
+                                      {"height", made.picture.height},
+                                      {"record", image::to_json(made.record)}}
                            .dump());
     return kExitDone;
   }
-  const image::RunRecord& record = png.record;
+  const image::RunRecord& record = made.record;
   const image::ImageRequest& request = record.request;
   std::string text;
   // Whatever the record says is shown as text fit for a terminal.
@@ -36,9 +36,10 @@ int run(const InfoFlags& flags, Console& console) {
     text += name + printable(value, 400) + "\n";
   };
   line("file", flags.file);
-  line("picture", std::to_string(png.picture.width) + "x" + std::to_string(png.picture.height) + " pixels, " +
-                      std::to_string(record.layout.columns) + "x" + std::to_string(record.layout.rows) +
-                      " grid of " + plural(static_cast<int64_t>(record.pictures.size()), "picture"));
+  line("picture", std::to_string(made.picture.width) + "x" + std::to_string(made.picture.height) +
+                      " pixels, " + std::to_string(record.layout.columns) + "x" +
+                      std::to_string(record.layout.rows) + " grid of " +
+                      plural(static_cast<int64_t>(record.pictures.size()), "picture"));
   line("made by", "volley " + record.volley + " on " + record.device + " in " + record.dtype);
   line("model", request.model);
   for (const auto& [role, hash] : record.weights) line("  " + role, hash);
@@ -47,6 +48,18 @@ int run(const InfoFlags& flags, Console& console) {
     line("text", "features " + request.features_hash);
   } else if (!request.is_text()) {
     line("class", request.class_name + " (" + std::to_string(request.class_id) + ")");
+  }
+  if (request.edit) {
+    const image::EditRequest& edit = *request.edit;
+    line("init", edit.init.name + " " + edit.init.sha256);
+    if (edit.mask) line("mask", edit.mask->name + " " + edit.mask->sha256);
+    if (edit.strength > 0.0) line("strength", shortest(edit.strength));
+    const image::Margins& margins = edit.outpaint;
+    if (margins.any()) {
+      line("outpaint", "left " + std::to_string(margins.left) + ", right " + std::to_string(margins.right) +
+                           ", up " + std::to_string(margins.up) + ", down " + std::to_string(margins.down));
+    }
+    line("feather", std::to_string(edit.feather));
   }
   line("decoder", image::decoder_text(request.decoder));
   line("  class", std::string(decoder_class_name(decoder_class(request.decoder))));
@@ -68,7 +81,9 @@ int run(const InfoFlags& flags, Console& console) {
 Verb add_info(CLI::App& program) {
   const auto flags = std::make_shared<InfoFlags>();
   CLI::App& verb = *program.add_subcommand("info", "print the run record of a picture");
-  verb.add_option("file", flags->file, "PNG file that volley made")->type_name("FILE")->required();
+  verb.add_option("file", flags->file, "picture that volley made: PNG, JPEG or WebP")
+      ->type_name("FILE")
+      ->required();
   add_shared_flags(verb, flags->shared, {"json"});
   return {
       .parser = &verb, .schema = std::string(kSchema), .flags = &flags->shared, .run = [flags](Program& p) {

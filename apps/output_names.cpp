@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
+#include <map>
 #include <system_error>
 
 #include "core/base/error.h"
@@ -15,69 +16,20 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kEnding = ".png";
-constexpr int64_t kMaxDigits = 18;
-
-// A place of the pattern: "%", up to two digits, "d".
-struct Place {
-  size_t begin = std::string::npos;
-  size_t end = 0;
-  int64_t digits = 0;
-};
-
-Place find_place(const std::string& pattern) {
-  Place place;
-  for (size_t i = 0; i < pattern.size(); ++i) {
-    if (pattern[i] != '%') continue;
-    if (i + 1 < pattern.size() && pattern[i + 1] == '%') {
-      ++i;
-      continue;
-    }
-    int64_t digits = 0;
-    const char* end = pattern.data() + pattern.size();
-    const auto parsed = std::from_chars(pattern.data() + i + 1, end, digits);
-    const size_t stop = static_cast<size_t>(parsed.ptr - pattern.data());
-    if (stop >= pattern.size() || pattern[stop] != 'd' || parsed.ec == std::errc::result_out_of_range ||
-        digits > kMaxDigits || digits < 0) {
-      throw Error("--out " + pattern + ": after % expected a number's width and d, as in %03d",
-                  ErrorKind::kUsage);
-    }
-    if (place.begin != std::string::npos) {
-      throw Error("--out " + pattern + ": holds two numbers, expected one", ErrorKind::kUsage);
-    }
-    place = {.begin = i, .end = stop + 1, .digits = digits};
-    i = stop;
-  }
-  return place;
-}
-
-std::string unescape(std::string text) {
-  for (size_t i = 0; (i = text.find("%%", i)) != std::string::npos; ++i) text.erase(i, 1);
-  return text;
-}
-
-std::string padded(int64_t number, int64_t digits) {
-  std::string text = std::to_string(number);
-  if (static_cast<int64_t>(text.size()) < digits)
-    text.insert(0, static_cast<size_t>(digits) - text.size(), '0');
-  return text;
-}
-
 bool is_stream(const std::string& path) {
   std::error_code code;
   const fs::file_status status = fs::status(path, code);
   return fs::exists(status) && !fs::is_regular_file(status) && !fs::is_directory(status);
 }
 
-// One more than the largest number of the files "PREFIXnumber.png" in the folder.
+// One more than the largest number of the files "PREFIXnumber.ENDING" in the folder, in any format.
 int64_t next_number(const std::string& folder, const std::string& prefix) {
   int64_t next = 0;
   std::error_code code;
   for (fs::directory_iterator entry(folder, code), end; !code && entry != end; entry.increment(code)) {
     std::string name = entry->path().filename().string();
-    if (!name.starts_with(prefix) || !name.ends_with(kEnding)) continue;
-    name = name.substr(prefix.size(),
-                       name.size() - prefix.size() - std::min(name.size() - prefix.size(), kEnding.size()));
+    if (!name.starts_with(prefix) || !image::format_of_path(name)) continue;
+    name = name.substr(prefix.size(), name.rfind('.') - prefix.size());
     int64_t number = -1;
     const auto [stop, error] = std::from_chars(name.data(), name.data() + name.size(), number);
     if (error == std::errc() && stop == name.data() + name.size() && number >= 0 && number < INT32_MAX) {
@@ -87,87 +39,161 @@ int64_t next_number(const std::string& folder, const std::string& prefix) {
   return next;
 }
 
-std::string lower(std::string text) {
-  for (char& c : text) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
-  return text;
+// Of --format; empty: not said.
+std::vector<image::PictureFormat> parse_formats(const std::string& list) {
+  std::vector<image::PictureFormat> formats;
+  for (size_t begin = 0; !list.empty() && begin <= list.size();) {
+    const size_t end = std::min(list.find(',', begin), list.size());
+    const auto format = image::format_of_name(list.substr(begin, end - begin));
+    if (!format) {
+      throw Error("--format " + list + ": expected png, jpg, webp or several of them joined by commas",
+                  ErrorKind::kUsage);
+    }
+    if (std::ranges::find(formats, *format) != formats.end()) {
+      throw Error("--format " + list + ": names one twice", ErrorKind::kUsage);
+    }
+    formats.push_back(*format);
+    begin = end + 1;
+  }
+  return formats;
+}
+
+// Without the ending of a format, if it has one.
+std::string without_ending(const std::string& path) {
+  return image::format_of_path(path) ? path.substr(0, path.rfind('.')) : path;
+}
+
+void refuse_existing(const SharedFlags& flags, const std::string& path) {
+  std::error_code code;
+  if (is_stream(path)) return;
+  if (fs::is_directory(path, code)) throw Error(path + ": is a directory, expected a file name to write");
+  if (!flags.overwrite && !flags.skip_existing && fs::exists(fs::symlink_status(path, code))) {
+    throw Error(path + ": exists already; --overwrite replaces it");
+  }
+}
+
+void check_stream(const SharedFlags& flags, size_t count, size_t formats) {
+  if (count > 1)
+    throw Error("--out -: standard output takes one file, not " + std::to_string(count), ErrorKind::kUsage);
+  if (formats > 1) throw Error("--out -: standard output takes one format", ErrorKind::kUsage);
+  if (flags.json) throw Error("--out -: standard output is taken by --json", ErrorKind::kUsage);
+  if (!flags.out_dir.empty()) throw Error("--out -: does not go with --out-dir", ErrorKind::kUsage);
+  if (flags.skip_existing) throw Error("--out -: does not go with --skip-existing", ErrorKind::kUsage);
+  if (::isatty(STDOUT_FILENO) == 1) throw Error("--out -: standard output is a terminal", ErrorKind::kUsage);
+}
+
+// Two files of a run that would be one.
+void refuse_twins(const std::string& flag, const std::string& pattern, std::span<const std::string> paths) {
+  std::map<std::string, size_t> seen;
+  for (size_t i = 0; i < paths.size(); ++i) {
+    if (is_stream(paths[i])) continue;
+    const auto [found, is_new] = seen.emplace(paths[i], i);
+    if (is_new) continue;
+    throw Error(flag + " " + pattern + ": pictures " + std::to_string(found->second) + " and " +
+                    std::to_string(i) + " would both be " + paths[i] + "; %03d tells them apart",
+                ErrorKind::kUsage);
+  }
+}
+
+fs::path place_of(const std::string& path) {
+  std::error_code code;
+  const fs::path given = path == "-" ? "/dev/stdout" : path;
+  const fs::path found = fs::weakly_canonical(given, code);
+  return fs::absolute(code ? given : found, code).lexically_normal();
 }
 
 }  // namespace
 
-bool has_number(const std::string& pattern) {
-  return find_place(pattern).begin != std::string::npos;
+std::string path_in_format(const OutputNames& names, const std::string& path, size_t f) {
+  if (names.formats.size() == 1) return path;
+  return without_ending(path) + std::string(image::format_ending(names.formats[f]));
 }
 
-std::string with_number(const std::string& pattern, int64_t number) {
-  const Place place = find_place(pattern);
-  if (place.begin == std::string::npos) return unescape(pattern);
-  return unescape(pattern.substr(0, place.begin)) + padded(number, place.digits) +
-         unescape(pattern.substr(place.end));
+std::string numbered_path(const OutputNames& names, int64_t number) {
+  const std::string file =
+      fill_pattern("", "%03d", number, {}) + std::string(image::format_ending(names.formats.front()));
+  return (fs::path(names.folder) / (names.prefix + file)).string();
 }
 
-OutputNames name_outputs(const SharedFlags& flags, const std::string& prefix, int64_t count) {
-  OutputNames names;
+OutputNames name_outputs(const SharedFlags& flags, const std::string& prefix,
+                         std::span<const OutputFields> files) {
+  if (flags.overwrite && flags.skip_existing) {
+    throw Error("--overwrite: does not go with --skip-existing", ErrorKind::kUsage);
+  }
+  OutputNames names{.formats = parse_formats(flags.format), .prefix = prefix};
   if (flags.out.empty()) {
+    if (names.formats.empty()) names.formats = {image::PictureFormat::kPng};
     names.folder = flags.out_dir.empty() ? "out" : flags.out_dir;
-    const int64_t first = next_number(names.folder, prefix);
-    for (int64_t i = 0; i < count; ++i) {
-      const std::string file = prefix + padded(first + i, 3) + std::string(kEnding);
-      names.paths.push_back((fs::path(names.folder) / file).string());
-    }
+    names.is_numbered = true;
+    names.next = flags.skip_existing ? 0 : next_number(names.folder, prefix);
+    for (size_t i = 0; i < files.size(); ++i) names.paths.push_back(numbered_path(names, names.next++));
     return names;
   }
   if (flags.out == "-") {
-    if (count > 1)
-      throw Error("--out -: standard output takes one file, not " + std::to_string(count), ErrorKind::kUsage);
-    if (flags.json) throw Error("--out -: standard output is taken by --json", ErrorKind::kUsage);
-    if (!flags.out_dir.empty()) throw Error("--out -: does not go with --out-dir", ErrorKind::kUsage);
-    if (::isatty(STDOUT_FILENO) == 1)
-      throw Error("--out -: standard output is a terminal", ErrorKind::kUsage);
+    check_stream(flags, files.size(), names.formats.size());
+    if (names.formats.empty()) names.formats = {image::PictureFormat::kPng};
     names.paths = {"-"};
     return names;
   }
   names.folder = flags.out_dir;
   const std::string pattern =
       flags.out_dir.empty() ? flags.out : (fs::path(flags.out_dir) / flags.out).string();
-  if (count > 1 && !has_number(flags.out)) {
-    throw Error("--out " + flags.out + ": " + std::to_string(count) +
+  if (files.size() > 1 && !has_place("--out", flags.out)) {
+    throw Error("--out " + flags.out + ": " + std::to_string(files.size()) +
                     " files need a pattern such as %03d, or --grid makes one of them",
                 ErrorKind::kUsage);
   }
-  for (int64_t i = 0; i < count; ++i) {
-    const std::string path = with_number(pattern, i);
-    std::error_code code;
-    if (is_stream(path)) {
-      names.paths.push_back(path);
-      continue;
+  for (size_t i = 0; i < files.size(); ++i) {
+    std::string path = fill_pattern("--out", pattern, static_cast<int64_t>(i), files[i]);
+    if (names.formats.empty()) {
+      const auto format =
+          is_stream(path) ? std::optional(image::PictureFormat::kPng) : image::format_of_path(path);
+      if (!format) {
+        throw Error("--out " + flags.out + ": expected a name that ends in .png, .jpg or .webp (or --format)",
+                    ErrorKind::kUsage);
+      }
+      names.formats = {*format};
     }
-    if (fs::is_directory(path, code)) throw Error(path + ": is a directory, expected a file name to write");
-    if (flags.format.empty() && !lower(path).ends_with(kEnding)) {
-      throw Error("--out " + flags.out + ": expected a name that ends in .png (or --format png)",
-                  ErrorKind::kUsage);
-    }
-    if (!flags.overwrite && fs::exists(fs::symlink_status(path, code))) {
-      throw Error(path + ": exists already; --overwrite replaces it");
-    }
-    names.paths.push_back(path);
+    path = path_in_format(names, path, 0);
+    for (size_t f = 0; f < names.formats.size(); ++f) refuse_existing(flags, path_in_format(names, path, f));
+    names.paths.push_back(std::move(path));
   }
+  refuse_twins("--out", flags.out, names.paths);
   return names;
 }
 
-void refuse_events_among(const OutputNames& names, const std::string& events) {
-  if (events.empty()) return;
-  const auto place = [](const std::string& path) {
-    std::error_code code;
-    const fs::path given = path == "-" ? "/dev/stdout" : path;
-    const fs::path found = fs::weakly_canonical(given, code);
-    return fs::absolute(code ? given : found, code).lexically_normal();
-  };
-  const fs::path events_place = place(events);
-  for (const std::string& path : names.paths) {
-    if (place(path) != events_place) continue;
-    throw Error("--events " + events + ": is also where " + (path == "-" ? "the picture" : path) +
-                    " goes; two outputs need two places",
-                ErrorKind::kUsage);
+std::vector<std::string> name_side_outputs(const SharedFlags& flags, const std::string& flag,
+                                           const std::string& pattern, std::span<const OutputFields> files) {
+  if (files.size() > 1 && !has_place(flag, pattern)) {
+    throw Error(
+        flag + " " + pattern + ": " + std::to_string(files.size()) + " files need a pattern such as %03d",
+        ErrorKind::kUsage);
+  }
+  std::vector<std::string> paths;
+  for (size_t i = 0; i < files.size(); ++i) {
+    paths.push_back(fill_pattern(flag, pattern, static_cast<int64_t>(i), files[i]));
+    refuse_existing(flags, paths.back());
+  }
+  refuse_twins(flag, pattern, paths);
+  return paths;
+}
+
+void refuse_shared_places(std::span<const OutputPlace> places) {
+  std::map<fs::path, const OutputPlace*> seen;
+  // Pictures first, so that a flag is named as the one that is in the way.
+  for (const bool is_flag : {false, true}) {
+    for (const OutputPlace& place : places) {
+      if (place.flag.empty() == is_flag) continue;
+      const auto [found, is_new] = seen.emplace(place_of(place.path), &place);
+      if (is_new || !is_flag) continue;
+      const OutputPlace& other = *found->second;
+      throw Error(place.flag + " " + place.path + ": is also where " +
+                      (!other.flag.empty() ? other.flag
+                       : other.path == "-" ? "the picture"
+                                           : other.path) +
+                      " goes; two outputs need two places",
+                  ErrorKind::kUsage);
+    }
   }
 }
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "image/image_job.h"
+
 namespace volley::apps {
 namespace {
 
@@ -21,7 +23,9 @@ void Progress::on_step(const StepEvent& event) {
   const auto now = std::chrono::steady_clock::now();
   if (tokens_.empty()) start_ = now;
   tokens_[event.generation] = event.done;
-  if (event.source != "prompt") {
+  if (event.source == image::kGivenSource) {
+    given_ += event.done;
+  } else if (event.source != "prompt") {
     ++output_forwards_;
     // A batch's forward reports each output at most once.
     if (forwards_ == 0 || !in_forward_.insert(event.generation).second) {
@@ -39,11 +43,12 @@ void Progress::draw() {
   for (const auto& [index, done] : tokens_) tokens += done;
   const int64_t total = work_.outputs * work_.tokens_each;
   const double seconds = std::chrono::duration<double>(drawn_ - start_).count();
-  console_.progress(
-      bar(tokens, total) + " " + work_.label + " " + std::to_string(tokens) + "/" + std::to_string(total) +
-      " tokens, " + plural(forwards_, "forward") + ", " +
-      fixed(static_cast<double>(tokens) / static_cast<double>(std::max<int64_t>(output_forwards_, 1)), 1) +
-      " a forward, " + fixed(seconds, 1) + " s");
+  console_.progress(bar(tokens, total) + " " + work_.label + " " + std::to_string(tokens) + "/" +
+                    std::to_string(total) + " tokens, " + plural(forwards_, "forward") + ", " +
+                    fixed(static_cast<double>(tokens - given_) /
+                              static_cast<double>(std::max<int64_t>(output_forwards_, 1)),
+                          1) +
+                    " a forward, " + fixed(seconds, 1) + " s");
 }
 
 }  // namespace volley::apps

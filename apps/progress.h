@@ -31,6 +31,7 @@ class Progress {
   Work work_;
   std::map<int64_t, int64_t> tokens_;  // of each output so far
   std::set<int64_t> in_forward_;       // outputs that the forward going on has been reported for
+  int64_t given_ = 0;                  // of the tokens, by an edit
   int64_t forwards_ = 0;               // of the batches
   int64_t output_forwards_ = 0;        // of the outputs, each for itself
   std::chrono::steady_clock::time_point start_{};

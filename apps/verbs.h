@@ -32,6 +32,7 @@ struct Verb {
 inline constexpr int kExitDone = 0;
 inline constexpr int kExitFailed = 1;
 inline constexpr int kExitUsage = 2;
+inline constexpr int kExitSomeFailed = 3;
 inline constexpr int kExitModelMissing = 4;
 inline constexpr int kExitInterrupted = 130;
 

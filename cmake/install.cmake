@@ -23,6 +23,10 @@ install(EXPORT volley-targets NAMESPACE volley:: DESTINATION ${VOLLEY_INSTALL_CM
 install(DIRECTORY ${header_folders} DESTINATION ${VOLLEY_INSTALL_INCLUDEDIR} COMPONENT development
   FILES_MATCHING PATTERN "*.h" PATTERN "core/backend/cpu" EXCLUDE PATTERN "core/backend/cuda" EXCLUDE)
 
+set(VOLLEY_WITH_IMAGE OFF)
+if(TARGET volley_image)
+  set(VOLLEY_WITH_IMAGE ON)
+endif()
 configure_package_config_file(cmake/volley-config.cmake.in ${PROJECT_BINARY_DIR}/volley-config.cmake
   INSTALL_DESTINATION ${VOLLEY_INSTALL_CMAKEDIR}
   PATH_VARS VOLLEY_INSTALL_INCLUDEDIR VOLLEY_INSTALL_MODELSDIR)
@@ -31,6 +35,8 @@ install(FILES
   ${PROJECT_BINARY_DIR}/volley-config.cmake
   ${PROJECT_BINARY_DIR}/volley-config-version.cmake
   cmake/FindOneDNN.cmake
+  cmake/FindTurboJPEG.cmake
+  cmake/FindWebP.cmake
   DESTINATION ${VOLLEY_INSTALL_CMAKEDIR} COMPONENT development)
 
 if(TARGET volley)

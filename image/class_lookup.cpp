@@ -122,7 +122,7 @@ std::vector<std::string> nearest_choices(std::string_view text, const std::vecto
   const std::string words = words_of(text);
   std::vector<std::string> unique = candidates;
   std::ranges::sort(unique);
-  unique.erase(std::ranges::unique(unique).begin(), unique.end());
+  unique.erase(std::unique(unique.begin(), unique.end()), unique.end());
   std::vector<std::string> nearest = nearest_names(text, unique, static_cast<int64_t>(unique.size()));
   std::ranges::stable_sort(nearest, {},
                            [&](const std::string& name) { return match(words, words_of(name)); });

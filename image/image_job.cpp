@@ -8,79 +8,100 @@
 #include "core/base/version.h"
 #include "core/nn/arena.h"
 #include "image/image_prompt.h"
+#include "image/pixel_coder.h"
 
 namespace volley::image {
 namespace {
 
-// Codes to pixels, one picture at a time.
-class PixelDecoder {
- public:
-  explicit PixelDecoder(const ImageModel& model)
-      : model_(model), queue_(model.backend()->make_queue()), arena_(*model.backend()) {}
-
-  Picture decode(std::span<const int32_t> tokens) {
-    const int64_t side = model_.card().image_size, grid = model_.card().grid;
-    arena_.reset();
-    const View<int32_t> codes = arena_.indices({1, grid, grid});
-    const Tensor pixels = arena_.tensor({1, 3, side, side});
-    queue_->upload(tokens.data(), codes.data, static_cast<int64_t>(tokens.size_bytes()));
-    model_.vq().decode(*queue_, arena_, {.codes = codes, .pixels = pixels});
-    std::vector<float> planes(static_cast<size_t>(pixels.size()));
-    queue_->download(pixels.data, planes.data(), pixels.size() * 4);
-    return picture_from_planes(planes, side, side);
-  }
-
- private:
-  const ImageModel& model_;
-  std::unique_ptr<Queue> queue_;
-  Arena arena_;
+// An item in the making.
+struct Item {
+  int64_t index = 0;
+  std::vector<int32_t> codes;  // [cells] of its canvas, -1 where not chosen yet
+  int64_t known = 0;           // of them chosen, the given ones included
+  PictureInfo info;
 };
 
-// Puts the tokens of a batch together and hands over each picture when its last token is known.
+// Puts the codes of a batch together and hands over each picture when its last code is known.
 class Collector : public Observer {
  public:
-  Collector(std::span<const int64_t> items, const ImageRequest& request, const ImageControl& control,
-            PixelDecoder& pixels, double& pixels_seconds, int64_t tokens)
-      : items_(items),
-        request_(request),
-        control_(control),
-        pixels_(pixels),
-        pixels_seconds_(pixels_seconds),
-        tokens_(items.size(), std::vector<int32_t>(static_cast<size_t>(tokens), -1)) {}
+  struct Parts {
+    const ImageRequest& request;
+    const ImageControl& control;
+    PictureMaker& maker;
+    double& pixels_seconds;
+    int64_t side = 0;  // of the model's square, in cells
+  };
+  Collector(const Parts& parts, std::span<Item> items) : parts_(parts), items_(items) {}
+
+  // The cells that are decided from here on are those of this window, for these items.
+  void look_at(Window window, std::span<const size_t> items) {
+    window_ = window;
+    active_.assign(items.begin(), items.end());
+  }
+
+  // Codes that an edit keeps are told before the first step.
+  void tell_given() {
+    for (Item& item : items_) {
+      if (item.known == 0 || parts_.control.observer == nullptr) continue;
+      std::vector<int32_t> positions, tokens;
+      for (size_t cell = 0; cell < item.codes.size(); ++cell) {
+        if (item.codes[cell] < 0) continue;
+        positions.push_back(static_cast<int32_t>(cell));
+        tokens.push_back(item.codes[cell]);
+      }
+      parts_.control.observer->on_step({.generation = item.index,
+                                        .step = steps_[item.index]++,
+                                        .positions = positions,
+                                        .tokens = tokens,
+                                        .source = kGivenSource,
+                                        .done = item.known,
+                                        .total = std::ssize(item.codes)});
+    }
+  }
+
+  int64_t cell_of(int64_t position) const {
+    return (window_.row + position / parts_.side) * parts_.maker.canvas().columns + window_.column +
+           position % parts_.side;
+  }
 
   void on_step(const StepEvent& event) override {
-    const auto generation = static_cast<size_t>(event.generation);
+    Item& item = items_[active_[static_cast<size_t>(event.generation)]];
+    std::vector<int32_t> cells;
     for (size_t i = 0; i < event.positions.size(); ++i) {
-      tokens_[generation][static_cast<size_t>(event.positions[i])] = event.tokens[i];
+      cells.push_back(static_cast<int32_t>(cell_of(event.positions[i])));
+      int32_t& code = item.codes[static_cast<size_t>(cells.back())];
+      item.known += code < 0;
+      code = event.tokens[i];
     }
-    if (control_.observer == nullptr) return;
+    if (parts_.control.observer == nullptr) return;
     StepEvent of_item = event;
-    of_item.generation = items_[generation];
-    control_.observer->on_step(of_item);
-    if (event.done == event.total) deliver(generation);
+    of_item.generation = item.index;
+    of_item.step = steps_[item.index]++;
+    of_item.positions = cells;
+    of_item.done = item.known;
+    of_item.total = std::ssize(item.codes);
+    parts_.control.observer->on_step(of_item);
+    if (item.known == of_item.total && event.is_final) deliver(item);
   }
-
-  const std::vector<int32_t>& tokens(size_t generation) const { return tokens_[generation]; }
 
  private:
-  void deliver(size_t generation) {
-    ImagePicture picture{.index = items_[generation],
-                         .seed = request_.seed + static_cast<uint64_t>(items_[generation]),
-                         .tokens = tokens_[generation],
-                         .token_hash = hash_tokens(tokens_[generation])};
+  void deliver(const Item& item) {
+    ImagePicture picture{.index = item.index,
+                         .seed = parts_.request.seed_of(item.index),
+                         .tokens = item.codes,
+                         .token_hash = hash_tokens(item.codes)};
     {
-      const StopWatch watch(pixels_seconds_);
-      picture.picture = pixels_.decode(picture.tokens);
+      const StopWatch watch(parts_.pixels_seconds);
+      picture.picture = parts_.maker.whole(item.index, picture.tokens);
     }
-    control_.observer->on_picture(picture);
+    parts_.control.observer->on_picture(picture);
   }
 
-  std::span<const int64_t> items_;
-  const ImageRequest& request_;
-  const ImageControl& control_;
-  PixelDecoder& pixels_;
-  double& pixels_seconds_;
-  std::vector<std::vector<int32_t>> tokens_;
+  Parts parts_;
+  std::span<Item> items_;
+  Window window_;
+  std::vector<size_t> active_;        // which item each generation is
+  std::map<int64_t, int64_t> steps_;  // told of each item
 };
 
 class CheckProgress : public Observer {
@@ -99,36 +120,57 @@ class CheckProgress : public Observer {
   const ImageControl& control_;
 };
 
-std::vector<Generation> make_generations(const ImageModel& model, const ImageRequest& request,
-                                         std::span<const int64_t> items) {
+// What all items of a request have in common.
+Generation make_generation(const ImageModel& model, const ImageRequest& request) {
   const ImagePrompt prompt = make_image_prompt(model, request);
-  Generation generation{.prompt = prompt.given,
-                        .unconditional = prompt.null,
-                        .chain = {.guidance = {.kind = request.guidance,
-                                               .scale = static_cast<float>(request.cfg),
-                                               .interval = request.cfg_interval},
-                                  .temperature = static_cast<float>(request.temperature),
-                                  .top_k = static_cast<int32_t>(request.top_k),
-                                  .top_p = static_cast<float>(request.top_p)},
-                        .max_tokens = model.card().tokens(),
-                        .first_index = prompt.first_index};
-  std::vector<Generation> generations;
-  for (int64_t item : items) {
-    generation.seed = request.seed + static_cast<uint64_t>(item);
-    generations.push_back(generation);
-  }
-  return generations;
+  return {.prompt = prompt.given,
+          .unconditional = prompt.null,
+          .chain = {.guidance = {.kind = request.guidance,
+                                 .scale = static_cast<float>(request.cfg),
+                                 .interval = request.cfg_interval},
+                    .temperature = static_cast<float>(request.temperature),
+                    .top_k = static_cast<int32_t>(request.top_k),
+                    .top_p = static_cast<float>(request.top_p)},
+          .max_tokens = model.card().tokens(),
+          .first_index = prompt.first_index};
 }
 
 std::unique_ptr<Session> make_session(const ImageModel& model, const Decoder& decoder,
-                                      std::span<const Generation> generations) {
-  int64_t entries = 0, sequences = 0;
-  for (const Generation& generation : generations) {
-    entries = std::max(entries, decoder.entries(generation));
-    sequences += generation.unconditional ? 2 : 1;
-  }
+                                      const Generation& generation, int64_t items) {
   return std::make_unique<Session>(model.step_model(), model.backend(),
-                                   Session::Options{.sequences = sequences, .entries = entries});
+                                   Session::Options{.sequences = items * (generation.unconditional ? 2 : 1),
+                                                    .entries = decoder.entries(generation)});
+}
+
+// What one window of a batch asks for: a generation for each item that has open cells there.
+struct WindowWork {
+  std::vector<Generation> generations;
+  std::vector<size_t> items;  // whose they are
+};
+
+WindowWork window_work(const Generation& common, const ImageRequest& request, const Collector& collector,
+                       std::span<const Item> items, uint32_t window) {
+  WindowWork work;
+  for (size_t i = 0; i < items.size(); ++i) {
+    Generation generation = common;
+    generation.seed = request.seed_of(items[i].index);
+    generation.stream = window;
+    for (int32_t position = 0; position < common.max_tokens; ++position) {
+      const int32_t code = items[i].codes[static_cast<size_t>(collector.cell_of(position))];
+      if (code >= 0) generation.given.push_back({.position = position, .token = code});
+    }
+    if (std::ssize(generation.given) == common.max_tokens) continue;
+    work.generations.push_back(std::move(generation));
+    work.items.push_back(i);
+  }
+  return work;
+}
+
+// Adds to an item's report what one generation of it took.
+void count(PictureInfo& info, const Generation& generation, const GenerationOutput& output) {
+  info.tokens += generation.max_tokens - std::ssize(generation.given);
+  info.forwards += output.forwards;
+  info.rows += (generation.unconditional ? 2 : 1) * output.rows;  // an output counts one's rows
 }
 
 CheckOutcome compare(int64_t item, const GenerationOutput& made, const GenerationOutput& sequential) {
@@ -154,7 +196,7 @@ void check_batch(const ImageModel& model, std::span<const Generation> generation
                  const ImageControl& control, ImageResult& result) {
   const StopWatch watch(result.check_seconds);
   const auto sequential = make_decoder({.name = "sequential"});
-  const auto session = make_session(model, *sequential, generations);
+  const auto session = make_session(model, *sequential, generations.front(), std::ssize(generations));
   CheckProgress progress(items, control);
   const auto expected =
       sequential->decode(*session, generations, {.observer = &progress, .stop = control.stop});
@@ -163,6 +205,57 @@ void check_batch(const ImageModel& model, std::span<const Generation> generation
     result.checks.push_back(compare(items[i], outputs[i], expected[i]));
     if (control.observer != nullptr) control.observer->on_check(result.checks.back());
   }
+}
+
+// What a run works with, the same for all of its batches.
+struct Run {
+  const ImageModel& model;
+  const ImageRequest& request;
+  const ImageControl& control;
+  std::unique_ptr<Decoder> decoder;
+  Generation common;
+  std::vector<Window> windows;
+  std::unique_ptr<Session> session;  // made for the first batch, which is the largest
+};
+
+std::vector<Item> make_items(const Run& run, PictureMaker& maker, std::span<const int64_t> indices) {
+  std::vector<Item> items;
+  for (int64_t index : indices) {
+    items.push_back({.index = index,
+                     .codes = maker.known_codes(index),
+                     .info = {.index = index, .seed = run.request.seed_of(index)}});
+    items.back().known = std::ranges::count_if(items.back().codes, [](int32_t code) { return code >= 0; });
+  }
+  return items;
+}
+
+// Decodes the open cells of a batch, window by window. Returns what the last window gave.
+struct WindowOutputs {
+  WindowWork work;
+  std::vector<GenerationOutput> outputs;
+};
+WindowOutputs decode_batch(Run& run, PictureMaker& maker, std::vector<Item>& items, double& pixels_seconds) {
+  if (!run.session) run.session = make_session(run.model, *run.decoder, run.common, std::ssize(items));
+  Collector collector({.request = run.request,
+                       .control = run.control,
+                       .maker = maker,
+                       .pixels_seconds = pixels_seconds,
+                       .side = run.model.card().grid},
+                      items);
+  collector.tell_given();
+  WindowOutputs last;
+  for (size_t w = 0; w < run.windows.size() && !run.control.stop.stop_requested(); ++w) {
+    collector.look_at(run.windows[w], {});
+    WindowWork work = window_work(run.common, run.request, collector, items, static_cast<uint32_t>(w));
+    if (work.items.empty()) continue;
+    collector.look_at(run.windows[w], work.items);
+    auto outputs = run.decoder->decode(*run.session, work.generations,
+                                       {.observer = &collector, .stop = run.control.stop});
+    for (size_t i = 0; i < outputs.size(); ++i)
+      count(items[work.items[i]].info, work.generations[i], outputs[i]);
+    last = {.work = std::move(work), .outputs = std::move(outputs)};
+  }
+  return last;
 }
 
 }  // namespace
@@ -179,38 +272,34 @@ ImageResult run_image(const ImageModel& model, const ImageRequest& request, cons
                      .request = request,
                      .device = model.backend()->info().name,
                      .dtype = std::string(weight_type_name(model.weight_type()))};
-  const auto decoder = make_decoder(request.decoder);
+  Run run{.model = model,
+          .request = request,
+          .control = control,
+          .decoder = make_decoder(request.decoder),
+          .common = make_generation(model, request),
+          .windows = sliding_windows(request.edit ? request.edit->outpaint : Margins{}, model.card().grid)};
   const std::vector<int64_t> all_items = request.items();
-  PixelDecoder pixels(model);
-  std::unique_ptr<Session> session;
   {
     const StopWatch watch(result.total_seconds);
+    PictureMaker maker(model, request);
     for (size_t begin = 0; begin < all_items.size() && !control.stop.stop_requested();
          begin += static_cast<size_t>(batch)) {
-      const auto items =
+      const auto indices =
           std::span(all_items).subspan(begin, std::min(static_cast<size_t>(batch), all_items.size() - begin));
-      const std::vector<Generation> generations = make_generations(model, request, items);
-      if (!session) session = make_session(model, *decoder, generations);
-      Collector collector(items, request, control, pixels, result.pixels_seconds, model.card().tokens());
-      const auto outputs =
-          decoder->decode(*session, generations, {.observer = &collector, .stop = control.stop});
-      for (size_t i = 0; i < outputs.size(); ++i) {
-        if (!outputs[i].finished) continue;
-        const int64_t partners = generations[i].unconditional ? 2 : 1;  // an output counts one's rows
-        result.pictures.push_back({.index = items[i],
-                                   .seed = generations[i].seed,
-                                   .token_hash = hash_tokens(outputs[i].tokens),
-                                   .tokens = static_cast<int64_t>(outputs[i].tokens.size()),
-                                   .forwards = outputs[i].forwards,
-                                   .rows = partners * outputs[i].rows});
+      std::vector<Item> items = make_items(run, maker, indices);
+      const WindowOutputs last = decode_batch(run, maker, items, result.pixels_seconds);
+      for (Item& item : items) {
+        if (item.known < std::ssize(item.codes)) continue;
+        item.info.token_hash = hash_tokens(item.codes);
+        result.pictures.push_back(item.info);
       }
-      if (request.check == Check::kYes && !control.stop.stop_requested()) {
-        check_batch(model, generations, items, outputs, control, result);
-      }
+      // Methods that promise sequential tokens know no edits: one window holds the whole of each picture.
+      if (request.check == Check::kYes && !control.stop.stop_requested())
+        check_batch(model, last.work.generations, indices, last.outputs, control, result);
     }
   }
   result.weights = model.weights();
-  if (session) result.statistics = session->statistics();
+  if (run.session) result.statistics = run.session->statistics();
   result.statistics.peak_bytes = model.backend()->peak_bytes();
   result.interrupted = result.pictures.size() < all_items.size() ||
                        (request.check == Check::kYes && result.checks.size() < all_items.size());
@@ -219,13 +308,15 @@ ImageResult run_image(const ImageModel& model, const ImageRequest& request, cons
 
 RunRecord make_run_record(const ImageModel& model, const ImageRequest& request,
                           std::span<const ImagePicture> pictures, GridLayout layout) {
+  const Canvas canvas = canvas_of(model.card(), request);
   RunRecord record{.volley = std::string(version()),
                    .request = request,
                    .weights = model.weights(),
                    .device = model.backend()->info().name,
                    .dtype = std::string(weight_type_name(model.weight_type())),
-                   .width = layout.columns * model.card().image_size,
-                   .height = layout.rows * model.card().image_size,
+                   .width = layout.columns * canvas.width(),
+                   .height = layout.rows * canvas.height(),
+                   .tokens = canvas.cells(),
                    .layout = layout};
   for (const ImagePicture& picture : pictures) {
     record.pictures.push_back(

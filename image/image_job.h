@@ -41,11 +41,14 @@ struct CheckOutcome {
   bool operator==(const CheckOutcome&) const = default;
 };
 
+// The `source` of the event that tells, before an item's first step, which cells an edit has given.
+inline constexpr std::string_view kGivenSource = "init";
+
 // Receives what a run makes, on the thread that runs it.
 class ImageObserver {
  public:
   virtual ~ImageObserver() = default;
-  // A decoding step; `generation` is the item.
+  // A decoding step; `generation` is the item, positions are cells of its canvas, row by row.
   virtual void on_step(const StepEvent& event) { (void)event; }
   // A picture is whole. What has been delivered stays delivered, even if the run is stopped later.
   virtual void on_picture(const ImagePicture& picture) { (void)picture; }
@@ -64,7 +67,7 @@ struct PictureInfo {
   int64_t index = 0;
   uint64_t seed = 0;
   std::string token_hash;
-  int64_t tokens = 0;
+  int64_t tokens = 0;    // that were decided: given ones are not
   int64_t forwards = 0;  // decode passes it took part in, the prompt's not counted
   int64_t rows = 0;      // rows it had in them, those of its guidance partner included
   std::string file;      // where the caller put it, or empty
@@ -85,7 +88,8 @@ struct ImageResult {
   double load_seconds = 0.0;    // the caller's to fill in
   double pixels_seconds = 0.0;  // codes to pixels
   double check_seconds = 0.0;
-  double total_seconds = 0.0;  // of the run, loading left out
+  double render_seconds = 0.0;  // of the caller's previews and animations, its to fill in; part of the total
+  double total_seconds = 0.0;   // of the run, loading left out
   bool interrupted = false;
 
   bool is_check_equal() const;

@@ -20,6 +20,19 @@ std::string ImageRequest::subject() const {
   return is_text() ? quote(prompt) : class_name;
 }
 
+uint64_t ImageRequest::seed_of(int64_t item) const {
+  return seeds.empty() ? seed + static_cast<uint64_t>(item) : seeds[static_cast<size_t>(item)];
+}
+
+Canvas canvas_of(const ImageCard& card, const ImageRequest& request) {
+  Canvas canvas{.columns = card.grid, .rows = card.grid, .cell = card.image_size / card.grid};
+  if (request.edit) {
+    canvas.columns += request.edit->outpaint.left + request.edit->outpaint.right;
+    canvas.rows += request.edit->outpaint.up + request.edit->outpaint.down;
+  }
+  return canvas;
+}
+
 Transformer transformer_for(const DecoderSpec& decoder) {
   decoder_class(decoder);  // throws for unknown names
   if (decoder.name == "masked") {
@@ -49,12 +62,36 @@ void state_options(DecoderSpec& spec) {
   }
 }
 
+namespace {
+
+// Puts what was said by a flag of its own among the method's options.
+void set_option(DecoderSpec& decoder, const std::string& name, const std::string& value) {
+  if (value.empty()) return;
+  if (decoder.name != "parallel") {
+    throw Error("--" + name + ": decoder " + decoder.name + " has no " + name + "; only parallel has",
+                ErrorKind::kUsage);
+  }
+  if (!decoder.options.emplace(name, value).second) {
+    throw Error("--" + name + ": --decoder states " + name + " as well; give one of the two",
+                ErrorKind::kUsage);
+  }
+}
+
+}  // namespace
+
 void choose_method(const ImageCard& card, const MethodChoices& choices, ImageRequest& request) {
   if (choices.decoder == "auto") {
-    const bool wants_parallel = !card.llamagen || (choices.steps && card.arpg);
+    const bool is_asked =
+        choices.steps || !choices.schedule.empty() || !choices.order.empty() || request.edit;
+    const bool wants_parallel = !card.llamagen || (is_asked && card.arpg);
     request.decoder = {.name = wants_parallel ? "parallel" : "jacobi"};
   } else {
     request.decoder = parse_decoder_spec(choices.decoder);
+  }
+  if (request.edit && request.decoder.name != "parallel") {
+    throw Error(
+        "--init: decoder " + request.decoder.name + " cannot keep cells that are given; only parallel can",
+        ErrorKind::kUsage);
   }
   const Transformer transformer = transformer_for(request.decoder);
   const bool is_there =
@@ -65,16 +102,9 @@ void choose_method(const ImageCard& card, const MethodChoices& choices, ImageReq
                 ErrorKind::kModelMissing);
   }
   const SamplingDefaults& defaults = defaults_of(card, transformer);
-  if (choices.steps) {
-    if (request.decoder.name != "parallel") {
-      throw Error("--steps: decoder " + request.decoder.name + " has no steps; only parallel has",
-                  ErrorKind::kUsage);
-    }
-    if (request.decoder.options.contains("steps")) {
-      throw Error("--steps: --decoder states steps as well; give one of the two", ErrorKind::kUsage);
-    }
-    request.decoder.options["steps"] = std::to_string(*choices.steps);
-  }
+  set_option(request.decoder, "steps", choices.steps ? std::to_string(*choices.steps) : "");
+  set_option(request.decoder, "schedule", choices.schedule);
+  set_option(request.decoder, "order", choices.order);
   if (request.decoder.name == "parallel") {
     if (defaults.steps > 0) request.decoder.options.emplace("steps", std::to_string(defaults.steps));
     if (!defaults.schedule.empty()) request.decoder.options.emplace("schedule", defaults.schedule);
@@ -112,6 +142,8 @@ nlohmann::json to_json(const ImageRequest& request) {
     json["class_id"] = request.class_id;
   }
   if (!request.prompt.empty()) json["prompt"] = request.prompt;
+  if (!request.seeds.empty()) json["seeds"] = request.seeds;
+  if (request.edit) json["edit"] = to_json(*request.edit);
   if (!request.only.empty()) json["only"] = request.only;
   if (request.guidance == GuidanceSchedule::Kind::kInterval) json["cfg_interval"] = request.cfg_interval;
   if (request.check == Check::kYes) json["check"] = true;
@@ -124,6 +156,17 @@ uint64_t read_seed(const JsonFields& fields) {
   const auto seed = value.find("seed");
   if (seed != value.end() && seed->is_number_unsigned()) return seed->get<uint64_t>();
   return static_cast<uint64_t>(fields.integer("seed", {.low = 0}));
+}
+
+namespace {
+
+std::vector<uint64_t> read_seeds(const JsonFields& fields, int64_t count, const std::string& subject) {
+  const nlohmann::json& list = fields.value().at("seeds");
+  if (!list.is_array() || std::ssize(list) != count ||
+      !std::ranges::all_of(list, [](const nlohmann::json& seed) { return seed.is_number_unsigned(); })) {
+    throw Error(subject + ": key 'seeds': expected " + std::to_string(count) + " whole numbers, one an item");
+  }
+  return list.get<std::vector<uint64_t>>();
 }
 
 // What is wrong with a method is said of the key, not of the flag that it was once given to.
@@ -142,6 +185,8 @@ DecoderSpec read_decoder(const JsonFields& fields, const std::string& subject) {
     throw Error(subject + ": key 'decoder': " + std::string(fault));
   }
 }
+
+}  // namespace
 
 ImageRequest read_request(const JsonFields& fields, const std::string& subject) {
   ImageRequest request{.model = fields.text("model"),
@@ -164,6 +209,13 @@ ImageRequest read_request(const JsonFields& fields, const std::string& subject) 
   if (fields.has("only")) request.only = fields.integers("only", {0, request.count - 1});
   if (std::ranges::adjacent_find(request.only, std::ranges::greater_equal{}) != request.only.end()) {
     throw Error(subject + ": key 'only': expected increasing items");
+  }
+  if (fields.has("seeds")) request.seeds = read_seeds(fields, request.count, subject);
+  if (fields.has("edit")) {
+    request.edit = read_edit(fields.object("edit"), subject + ": edit");
+    if (request.decoder.name != "parallel") {
+      throw Error(subject + ": key 'edit': decoder " + quote(request.decoder.name) + " cannot edit");
+    }
   }
   const auto guidance = guidance_of(fields.text("guidance"));
   if (!guidance) {

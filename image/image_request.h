@@ -9,6 +9,7 @@
 
 #include "core/decode/decoder.h"
 #include "core/io/json.h"
+#include "image/edit.h"
 #include "image/image_model.h"
 #include "image/text_features.h"
 
@@ -19,7 +20,7 @@ inline constexpr int64_t kMaxCount = 1000000;  // pictures of a run
 enum class Check : uint8_t { kNo, kYes };
 
 // What makes a run's pixels what they are, besides the weights and the storage they are multiplied in. Item i
-// of the run uses seed + i, so each can be made alone.
+// of the run uses seed + i, or the i-th of `seeds`, so each can be made alone.
 struct ImageRequest {
   std::string model;       // its name
   std::string prompt;      // as asked, or empty
@@ -30,6 +31,8 @@ struct ImageRequest {
   int64_t count = 1;
   std::vector<int64_t> only;  // items to make, increasing; empty: all
   uint64_t seed = 0;
+  std::vector<uint64_t> seeds;  // of the items, `count` of them; empty: seed + item
+  std::optional<EditRequest> edit;
   DecoderSpec decoder;  // every option stated
   double cfg = 1.0;     // 1: no guidance
   GuidanceSchedule::Kind guidance = GuidanceSchedule::Kind::kConstant;
@@ -44,12 +47,18 @@ struct ImageRequest {
   std::string subject() const;
   // Drawn from the words of the prompt.
   bool is_text() const { return class_name.empty() && features_hash.empty(); }
+  uint64_t seed_of(int64_t item) const;
 };
+
+// The cells of a request's pictures.
+Canvas canvas_of(const ImageCard& card, const ImageRequest& request);
 
 // What a person may say about the method; the model's card and the methods' defaults say the rest.
 struct MethodChoices {
   std::string decoder = "auto";  // as --decoder takes it
   std::optional<int64_t> steps;
+  std::string schedule;  // of parallel decoding; empty: not said
+  std::string order;     // the same
   std::optional<double> cfg;
   std::optional<double> temperature;
   std::optional<int64_t> top_k;
@@ -57,8 +66,8 @@ struct MethodChoices {
 };
 
 // Fills the method's fields of `request`. "auto" is jacobi where the model has a raster-order transformer,
-// parallel where it has only the other or steps are asked for. Throws Error kUsage for what does not go
-// together, kModelMissing for a transformer the model lacks.
+// parallel where it has only the other, or where steps, a schedule, an order or an edit are asked for. Throws
+// Error kUsage for what does not go together, kModelMissing for a transformer the model lacks.
 void choose_method(const ImageCard& card, const MethodChoices& choices, ImageRequest& request);
 
 // The transformer a method runs. Throws Error kUsage for methods that make no pictures.

@@ -36,6 +36,7 @@ nlohmann::json statistics_json(const ImageResult& result) {
             {"sample", statistics.sample_seconds},
             {"pixels", result.pixels_seconds},
             {"check", result.check_seconds},
+            {"render", result.render_seconds},
             {"total", result.total_seconds}}},
           {"peak_bytes", statistics.peak_bytes}};
 }
@@ -67,6 +68,7 @@ void read_statistics(const JsonFields& fields, ImageResult& result) {
   statistics.sample_seconds = seconds.number("sample");
   result.pixels_seconds = seconds.number("pixels");
   result.check_seconds = seconds.number("check");
+  result.render_seconds = seconds.number("render");
   result.total_seconds = seconds.number("total");
 }
 

@@ -21,6 +21,19 @@ Picture picture_from_planes(std::span<const float> planes, int64_t width, int64_
   return picture;
 }
 
+Picture over(const RgbaPicture& picture, uint8_t background) {
+  Picture result{.width = picture.width, .height = picture.height};
+  result.rgb.reserve(picture.rgba.size() / 4 * 3);
+  for (size_t i = 0; i < picture.rgba.size(); i += 4) {
+    const int alpha = picture.rgba[i + 3];
+    for (size_t c = 0; c < 3; ++c) {
+      const int mixed = picture.rgba[i + c] * alpha + background * (255 - alpha);
+      result.rgb.push_back(static_cast<uint8_t>((mixed + 127) / 255));
+    }
+  }
+  return result;
+}
+
 GridLayout grid_layout(int64_t count) {
   VOLLEY_ASSERT(count >= 1);
   int64_t columns = 1;

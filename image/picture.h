@@ -15,6 +15,16 @@ struct Picture {
   bool operator==(const Picture&) const = default;
 };
 
+// 8-bit RGB and opacity, row by row from the top.
+struct RgbaPicture {
+  int64_t width = 0;
+  int64_t height = 0;
+  std::vector<uint8_t> rgba;  // [height, width, 4], not premultiplied
+};
+
+// The picture before a background of that grey.
+Picture over(const RgbaPicture& picture, uint8_t background);
+
 // The 8-bit rule of LlamaGen's and ARPG's demos: clamp(127.5 v + 128, 0, 255), truncated.
 // planes: [3, height, width], about -1 .. 1; NaN becomes 0.
 Picture picture_from_planes(std::span<const float> planes, int64_t width, int64_t height);

@@ -9,6 +9,7 @@
 #include "core/io/byte_reader.h"
 #include "core/io/crc32.h"
 #include "core/io/untrusted_text.h"
+#include "image/picture_limits.h"
 #include "image/stb.h"
 
 namespace volley::image {
@@ -17,14 +18,8 @@ namespace {
 constexpr std::string_view kSignature("\x89PNG\r\n\x1a\n", 8);
 constexpr size_t kHeaderChunk = 4 + 4 + 13 + 4;  // IHDR, whole
 constexpr uint32_t kMaxLength = 0x7fffffff;
-static_assert(kMaxPngSide == STBI_MAX_DIMENSIONS);
+static_assert(kMaxSide == STBI_MAX_DIMENSIONS);
 constexpr size_t kMaxKeyword = 79;
-
-std::string big_endian(uint32_t value) {
-  std::string bytes(4, '\0');
-  for (size_t i = 0; i < 4; ++i) bytes[i] = static_cast<char>(value >> (24 - 8 * i));
-  return bytes;
-}
 
 uint32_t from_big_endian(std::span<const std::byte> bytes) {
   uint32_t value = 0;
@@ -32,17 +27,31 @@ uint32_t from_big_endian(std::span<const std::byte> bytes) {
   return value;
 }
 
-std::string chunk_bytes(std::string_view type, std::string_view data) {
-  std::string body(type);
-  body += data;
-  return big_endian(static_cast<uint32_t>(data.size())) + body + big_endian(crc32(as_bytes(body)));
+// Latin-1, which older texts are in, as UTF-8.
+std::string from_latin1(std::string_view text) {
+  std::string utf8;
+  for (char c : text) {
+    const auto code = static_cast<unsigned char>(c);
+    if (code < 0x80) {
+      utf8 += c;
+    } else {
+      utf8 += static_cast<char>(0xC0 | code >> 6);
+      utf8 += static_cast<char>(0x80 | (code & 0x3F));
+    }
+  }
+  return utf8;
 }
 
 std::string text_chunk(const PngText& text) {
   VOLLEY_ASSERT(!text.keyword.empty() && text.keyword.size() <= kMaxKeyword);
   VOLLEY_ASSERT(text.keyword.find('\0') == std::string::npos && text.text.size() < kMaxLength / 2);
+  if (text.kind == PngText::Kind::kPlain) {
+    VOLLEY_ASSERT(
+        std::ranges::all_of(text.text, [](char c) { return static_cast<unsigned char>(c) < 0x80; }));
+    return png_chunk("tEXt", text.keyword + std::string(1, '\0') + text.text);
+  }
   // Keyword; not compressed; no language, no translated keyword.
-  return chunk_bytes("iTXt", text.keyword + std::string("\0\0\0\0\0", 5) + text.text);
+  return png_chunk("iTXt", text.keyword + std::string("\0\0\0\0\0", 5) + text.text);
 }
 
 bool is_letter(char c) {
@@ -51,6 +60,18 @@ bool is_letter(char c) {
 
 }  // namespace
 
+std::string big_endian(uint32_t value) {
+  std::string bytes(4, '\0');
+  for (size_t i = 0; i < 4; ++i) bytes[i] = static_cast<char>(value >> (24 - 8 * i));
+  return bytes;
+}
+
+std::string png_chunk(std::string_view type, std::string_view data) {
+  std::string body(type);
+  body += data;
+  return big_endian(static_cast<uint32_t>(data.size())) + body + big_endian(crc32(as_bytes(body)));
+}
+
 std::string encode_png(const Picture& picture, std::span<const PngText> texts) {
   std::string file;
   const auto append = [](void* context, void* data, int size) {
@@ -58,8 +79,7 @@ std::string encode_png(const Picture& picture, std::span<const PngText> texts) {
   };
   if (stbi_write_png_to_func(append, &file, static_cast<int>(picture.width), static_cast<int>(picture.height),
                              3, picture.rgb.data(), static_cast<int>(3 * picture.width)) == 0) {
-    throw Error("out of memory: cannot pack a picture of " + std::to_string(picture.width) + "x" +
-                std::to_string(picture.height) + " pixels");
+    throw_no_memory(picture.width, picture.height);
   }
   std::string packed_texts;
   for (const PngText& text : texts) packed_texts += text_chunk(text);
@@ -100,14 +120,20 @@ Result<std::vector<PngChunk>> parse_png(std::span<const std::byte> file) {
 Result<std::vector<PngText>> read_png_texts(std::span<const PngChunk> chunks) {
   std::vector<PngText> texts;
   for (const PngChunk& chunk : chunks) {
-    if (chunk.type != "iTXt") continue;
+    if (chunk.type != "iTXt" && chunk.type != "tEXt") continue;
     std::string_view rest = as_text(chunk.data);
     const size_t keyword = rest.find('\0');
     if (keyword == std::string_view::npos || keyword == 0 || keyword > kMaxKeyword) {
-      return Fault{"PNG chunk iTXt: keyword is not 1 to 79 bytes"};
+      return Fault{"PNG chunk " + std::string(chunk.type) + ": keyword is not 1 to 79 bytes"};
     }
     PngText text{.keyword = std::string(rest.substr(0, keyword))};
     rest.remove_prefix(keyword + 1);
+    if (chunk.type == "tEXt") {
+      text.kind = PngText::Kind::kPlain;
+      text.text = from_latin1(rest);
+      texts.push_back(std::move(text));
+      continue;
+    }
     if (rest.size() < 2) return Fault{"PNG chunk iTXt: too short"};
     const bool is_compressed = rest[0] != '\0';
     rest.remove_prefix(2);
@@ -124,25 +150,28 @@ Result<std::vector<PngText>> read_png_texts(std::span<const PngChunk> chunks) {
   return texts;
 }
 
-Result<Picture> decode_png(std::span<const std::byte> file) {
+Result<RgbaPicture> decode_png_rgba(std::span<const std::byte> file) {
   const auto chunks = parse_png(file);
   if (!chunks.ok()) return chunks.fault();
-  if (file.size() > kMaxLength) return Fault{"PNG of more than 2 GiB"};
   const auto header = chunks.value().front().data;
-  const int64_t wide = from_big_endian(header), high = from_big_endian(header.subspan(4));
-  if (wide < 1 || high < 1 || wide > kMaxPngSide || high > kMaxPngSide || wide * high > kMaxPngPixels) {
-    return Fault{"PNG of " + std::to_string(wide) + "x" + std::to_string(high) +
-                 " pixels: too large or empty"};
-  }
+  const std::string fault = size_fault(from_big_endian(header), from_big_endian(header.subspan(4)));
+  if (!fault.empty()) return Fault{"PNG of " + fault};
+  if (file.size() > kMaxLength) return Fault{"PNG of more than 2 GiB"};
   int width = 0, height = 0, channels = 0;
   const std::unique_ptr<uint8_t, decltype(&stbi_image_free)> pixels(
       stbi_load_from_memory(reinterpret_cast<const stbi_uc*>(file.data()), static_cast<int>(file.size()),
-                            &width, &height, &channels, 3),
+                            &width, &height, &channels, 4),
       &stbi_image_free);
   if (pixels == nullptr) return Fault{std::string("PNG pixels cannot be unpacked: ") + stbi_failure_reason()};
-  Picture picture{.width = width, .height = height};
-  picture.rgb.assign(pixels.get(), pixels.get() + int64_t{3} * width * height);
+  RgbaPicture picture{.width = width, .height = height};
+  picture.rgba.assign(pixels.get(), pixels.get() + int64_t{4} * width * height);
   return picture;
+}
+
+Result<Picture> decode_png(std::span<const std::byte> file) {
+  const auto decoded = decode_png_rgba(file);
+  if (!decoded.ok()) return decoded.fault();
+  return over(decoded.value(), 255);
 }
 
 }  // namespace volley::image

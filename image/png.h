@@ -12,16 +12,25 @@
 
 namespace volley::image {
 
-// International text of a PNG file (chunk iTXt).
+// Text of a PNG file.
 struct PngText {
+  enum class Kind : uint8_t {
+    kInternational,  // chunk iTXt
+    kPlain,          // chunk tEXt, which older programs look for; written from ASCII only
+  };
   std::string keyword;  // 1 to 79 bytes of Latin-1
   std::string text;     // UTF-8
+  Kind kind = Kind::kInternational;
 
   bool operator==(const PngText&) const = default;
 };
 
 // A whole PNG file, its texts in front of the pixels. Throws Error when memory is short.
 std::string encode_png(const Picture& picture, std::span<const PngText> texts);
+
+// A chunk as it stands in a file, and a number as chunks hold it.
+std::string png_chunk(std::string_view type, std::string_view data);
+std::string big_endian(uint32_t value);
 
 // One chunk of a PNG file; `data` points into the parsed bytes.
 struct PngChunk {
@@ -37,12 +46,10 @@ Result<std::vector<PngChunk>> parse_png(std::span<const std::byte> file);
 // The uncompressed texts among the chunks. Faults: a keyword or text that is not what the specification says.
 Result<std::vector<PngText>> read_png_texts(std::span<const PngChunk> chunks);
 
-// What is taken for a picture, written or read.
-inline constexpr int64_t kMaxPngSide = 16384;
-inline constexpr int64_t kMaxPngPixels = int64_t{1} << 26;
-
-// The pixels of a PNG file as 8-bit RGB. Faults: those of parse_png, a picture beyond the limits, and
+// The pixels of a PNG file, 8 bits each. Faults: those of parse_png, a picture beyond the limits, and
 // whatever the decoder refuses.
+Result<RgbaPicture> decode_png_rgba(std::span<const std::byte> file);
+// The same before a white background.
 Result<Picture> decode_png(std::span<const std::byte> file);
 
 }  // namespace volley::image

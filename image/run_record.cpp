@@ -52,6 +52,7 @@ nlohmann::json to_json(const RunRecord& record) {
   json["dtype"] = record.dtype;
   json["width"] = record.width;
   json["height"] = record.height;
+  if (record.tokens > 0) json["tokens"] = record.tokens;
   json["columns"] = record.layout.columns;
   json["rows"] = record.layout.rows;
   json["pictures"] = nlohmann::json::array();
@@ -75,6 +76,7 @@ RunRecord read_run_record(const nlohmann::json& json, const std::string& subject
                    .dtype = fields.text("dtype"),
                    .width = fields.integer("width", {1, 1 << 20}),
                    .height = fields.integer("height", {1, 1 << 20}),
+                   .tokens = fields.integer_or("tokens", 0, {0, 1 << 24}),
                    .layout = {.columns = fields.integer("columns", {1, 1 << 20}),
                               .rows = fields.integer("rows", {1, 1 << 20})}};
   const JsonFields weights = fields.object("weights");

@@ -31,7 +31,8 @@ struct RunRecord {
   std::string dtype;
   int64_t width = 0;  // of the file
   int64_t height = 0;
-  GridLayout layout;  // cell i holds item first + i, the first item being that of the first picture
+  int64_t tokens = 0;  // of one picture; 0: not recorded
+  GridLayout layout;   // cell i holds item first + i, the first item being that of the first picture
   std::vector<RecordedPicture> pictures;  // increasing index, at least one
 };
 

@@ -21,4 +21,5 @@ void* limited_realloc(void* block, std::size_t bytes) {
 #define STBI_FREE(block) std::free(block)
 #define STB_IMAGE_IMPLEMENTATION
 #define STB_IMAGE_WRITE_IMPLEMENTATION
+#define STB_IMAGE_RESIZE_IMPLEMENTATION
 #include "image/stb.h"

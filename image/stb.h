@@ -10,4 +10,5 @@
 #define STBI_MAX_DIMENSIONS 16384
 #define STBI_WRITE_NO_STDIO
 #include <stb/stb_image.h>
+#include <stb/stb_image_resize.h>
 #include <stb/stb_image_write.h>

@@ -57,6 +57,13 @@ make grid --count 16 --grid
 make sequential --decoder sequential
 make jacobi --decoder jacobi --check
 make parallel --count 16 --grid --decoder parallel --steps 32
+make fill --decoder parallel --steps 32 --animate "$out/fill.webp" --step-map "$out/fill-steps.png"
+
+# A mask of two pixels, black above white: it is stretched to the picture, whose lower half is made anew.
+base64 -d >"$out/mask.png" <<<"iVBORw0KGgoAAAANSUhEUgAAAAEAAAACCAAAAAC86un7AAAADElEQVR42mNgYPgPAAEDAQA2dBFAAAAAAElFTkSuQmCC"
+class=food-vegetable make repaint --init "$out/fill.png" --mask "$out/mask.png"
+printf '\n$ volley verify %s\n' "$out/repaint.png"
+"$volley" verify "$out/repaint.png" || fail "volley verify stopped with status $?"
 
 printf '\n$ volley verify %s\n' "$out/jacobi.png"
 "$volley" verify "$out/jacobi.png" || fail "volley verify stopped with status $?"
@@ -74,13 +81,15 @@ row() {
   printf '%s|%s|%s|%s|%s|%s|%s|%s\n' "$2" "$decoder" "$(field "$name" count)" \
     "$(calculate $decimals "$(field "$name" tokens) / $(field "$name" tokens_per_forward)")" \
     "$(calculate 2 "$(field "$name" tokens_per_forward)")" "$(calculate 2 "$(field "$name" rows_per_forward)")" \
-    "$(calculate 2 "$(seconds "$name" total) - $(seconds "$name" check)")" "${3:-}"
+    "$(calculate 2 "$(seconds "$name" total) - $(seconds "$name" check) - $(seconds "$name" render)")" "${3:-}"
 }
 {
   row grid "a grid"
   row sequential "one, sequentially"
   row jacobi "the same by Jacobi iteration" "$(field jacobi equal)/$(field jacobi tokens) equal"
   row parallel "a grid in 32 forwards"
+  row fill "one, animated"
+  row repaint "its lower half anew"
 } >"$data/rows"
 
 printf '\n%-34s %-10s %8s %9s %12s %9s\n' run decoder pictures forwards tokens/fwd seconds
@@ -92,15 +101,20 @@ done <"$data/rows"
 
 escape() { sed 's/&/\&amp;/g; s/</\&lt;/g; s/>/\&gt;/g'; }
 
+# image FILE TITLE CLASS: a picture in the page itself.
+image() { printf '<img class="%s" alt="%s" src="data:image/%s;base64,%s">\n' "$3" "$2" "${1##*.}" "$(base64 -w 0 "$1")"; }
+
+# figure NAME TITLE NOTE [FILE...]: a run, with further pictures beside its own.
 figure() {
-  local name=$1 title=$2 note=$3 size=grid
+  local name=$1 title=$2 note=$3 size=grid file
+  shift 3
   if (($(field "$name" count) == 1)); then size=one; fi
   cat <<HTML
 <section>
 <h2>$title</h2>
 <p>$note</p>
 <div class="run">
-<img class="$size" alt="$title" src="data:image/png;base64,$(base64 -w 0 "$out/$name.png")">
+$(for file in "$@" "$out/$name.png"; do image "$file" "$title" "$size"; done)
 <div>
 <pre class="command">$(escape <"$data/$name.command")</pre>
 <details><summary>run record, from <code>volley info $out/$name.png</code></summary>
@@ -131,7 +145,7 @@ td { white-space: nowrap; }
 .run > div { flex: 1 1 24rem; min-width: 0; }
 img { max-width: 100%; border: 1px solid var(--line); border-radius: 6px; }
 img.grid { width: 32rem; }
-img.one { width: 16rem; }
+img.one { width: 12rem; image-rendering: pixelated; align-self: flex-start; }
 pre { background: var(--soft); padding: .7rem; border-radius: 6px; overflow-x: auto; font-size: .82rem; }
 pre.command { margin-top: 0; white-space: pre-wrap; }
 .scroll { overflow-x: auto; }
@@ -159,6 +173,10 @@ HTML
   figure sequential "One picture, token by token" "What the exact methods must equal."
   figure jacobi "The same picture by Jacobi iteration" "A window of guesses is verified in each forward: $checked, $fewer."
   figure parallel "Sixteen in 32 forwards" "A random-order model decides several grid cells in each forward."
+  figure fill "How one filled in" "Cells in the order in which they were decided, and a map of the steps." \
+    "$out/fill.webp" "$out/fill-steps.png"
+  figure repaint "Its lower half anew" "The upper half is kept to the bit outside a seam of a few pixels; the lower half is of class
+food-vegetable." "$out/fill.png" "$out/mask.png"
   echo "</html>"
 } >"$data/index.html"
 mv "$data/index.html" "$out/index.html"

@@ -16,6 +16,12 @@ struct PromptRows {
   std::vector<float> embeddings;  // of the embedding rows
 };
 
+// An output token that is known before decoding begins.
+struct GivenToken {
+  int32_t position = 0;  // in the output
+  int32_t token = -1;
+};
+
 // One output to be made.
 struct Generation {
   PromptRows prompt;
@@ -29,7 +35,9 @@ struct Generation {
   int64_t first_index = -1;
   SequenceId memory = SequenceId::kNone;
   std::vector<int32_t>
-      order;                // of output positions, for methods with a free order; empty: drawn from the noise
+      order;  // of output positions, for methods with a free order; empty: drawn from the noise
+  // Kept as they are and seen by all others, by methods with a free order; each position at most once.
+  std::vector<GivenToken> given;
   int32_t mask_token = -1;  // of masked models
   int32_t pad_token = -1;   // of masked models: not part of a candidate's score
 };

@@ -42,4 +42,26 @@ std::vector<int32_t> random_order(uint64_t seed, uint32_t stream, int64_t count)
   return order;
 }
 
+std::vector<int32_t> center_order(uint64_t seed, uint32_t stream,
+                                  std::span<const std::array<int32_t, 3>> positions) {
+  std::array<int64_t, 3> twice_middle{};
+  for (size_t c = 0; c < 3; ++c) {
+    const auto [low, high] =
+        std::ranges::minmax(positions, {}, [c](const std::array<int32_t, 3>& p) { return p[c]; });
+    twice_middle[c] = int64_t{low[c]} + high[c];
+  }
+  std::vector<int64_t> distance;  // four times its square: whole numbers
+  for (const std::array<int32_t, 3>& position : positions) {
+    int64_t sum = 0;
+    for (size_t c = 0; c < 3; ++c) {
+      const int64_t twice = 2 * int64_t{position[c]} - twice_middle[c];
+      sum += twice * twice;
+    }
+    distance.push_back(sum);
+  }
+  std::vector<int32_t> order = random_order(seed, stream, std::ssize(positions));
+  std::ranges::stable_sort(order, {}, [&](int32_t i) { return distance[static_cast<size_t>(i)]; });
+  return order;
+}
+
 }  // namespace volley

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -15,5 +17,10 @@ std::vector<int64_t> schedule_steps(StepSchedule schedule, int64_t total, int64_
 
 // A random order of 0 .. count - 1, a function of the seed and stream alone.
 std::vector<int32_t> random_order(uint64_t seed, uint32_t stream, int64_t count);
+
+// From the middle of the positions outwards; those of one distance in their random order. `positions` are the
+// model's, of output 0, 1, ...
+std::vector<int32_t> center_order(uint64_t seed, uint32_t stream,
+                                  std::span<const std::array<int32_t, 3>> positions);
 
 }  // namespace volley

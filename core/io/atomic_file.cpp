@@ -66,10 +66,33 @@ void AtomicFile::write(std::string_view text) {
   write(as_bytes(text));
 }
 
+void AtomicFile::finish() {
+  // close reports what a network file system or a quota refused late.
+  if (descriptor_ >= 0 && ::close(std::exchange(descriptor_, -1)) != 0) fail("cannot write");
+}
+
+bool AtomicFile::commit_new(const std::string& path) {
+  VOLLEY_ASSERT(descriptor_ >= 0 || !temporary_.empty());
+  finish();
+  if (temporary_.empty()) return true;
+  path_ = path;
+  if (::renameat2(AT_FDCWD, temporary_.c_str(), AT_FDCWD, path_.c_str(), RENAME_NOREPLACE) != 0) {
+    if (errno == EEXIST) return false;
+    // A file system that cannot do that can make a second name, which fails alike.
+    if (errno != EINVAL && errno != ENOSYS) fail("cannot rename the finished file");
+    if (::link(temporary_.c_str(), path_.c_str()) != 0) {
+      if (errno == EEXIST) return false;
+      fail("cannot rename the finished file");
+    }
+    ::unlink(temporary_.c_str());
+  }
+  temporary_.clear();
+  return true;
+}
+
 void AtomicFile::commit() {
   VOLLEY_ASSERT(descriptor_ >= 0);
-  // close reports what a network file system or a quota refused late.
-  if (::close(std::exchange(descriptor_, -1)) != 0) fail("cannot write");
+  finish();
   if (temporary_.empty()) return;
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail("cannot rename the finished file");
   temporary_.clear();

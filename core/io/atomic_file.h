@@ -23,9 +23,13 @@ class AtomicFile {
   void write(std::string_view text);
   // The last call; nothing may be written afterwards.
   void commit();
+  // Instead of `commit`: gives the finished file this name, in the same folder, unless something has it
+  // already, whoever made it and however late. False if so; then another name may be tried.
+  [[nodiscard]] bool commit_new(const std::string& path);
 
  private:
   [[noreturn]] void fail(const char* action);
+  void finish();
   void discard();
 
   std::string path_;

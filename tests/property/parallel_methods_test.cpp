@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
 
 #include "core/decode/decoder.h"
 #include "core/decode/masked.h"
@@ -80,6 +81,93 @@ TEST_P(ParallelMethods, OrderIsTheSeedsOwnUnlessGiven) {
   EXPECT_EQ(run("parallel:steps=8", {&one, 1})[0].tokens, own);
   std::ranges::reverse(one.order);
   EXPECT_NE(run("parallel:steps=8", {&one, 1})[0].tokens, own);
+}
+
+TEST_P(ParallelMethods, GivenTokensStayAndAreSeen) {
+  struct Counter : Observer {
+    void on_step(const StepEvent& event) override {
+      for (int32_t position : event.positions) ++decided[position];
+      first_done = std::min(first_done, event.done - std::ssize(event.positions));
+    }
+    std::map<int32_t, int> decided;
+    int64_t first_done = 1000;
+  };
+  Generation other = picture(5), one = picture(3);
+  const std::vector<int32_t> free_run = run("parallel:steps=8", {&one, 1})[0].tokens;
+  for (int32_t position : {24, 0, 7, 8, 13})
+    one.given.push_back({.position = position, .token = position % 9});
+  for (const char* decoder : {"parallel:steps=8", "parallel:steps=6,order=raster", "parallel:order=center"}) {
+    SCOPED_TRACE(decoder);
+    Counter counter;
+    const auto alone = run(decoder, {&one, 1}, &counter)[0];
+    EXPECT_TRUE(alone.finished);
+    EXPECT_EQ(counter.decided.size(), 20u) << "given positions are not decided";
+    EXPECT_EQ(counter.first_done, 5) << "but count as known";
+    for (const GivenToken& given : one.given) {
+      EXPECT_FALSE(counter.decided.contains(given.position));
+      EXPECT_EQ(alone.tokens[static_cast<size_t>(given.position)], given.token);
+    }
+    const std::vector<Generation> both{other, one};
+    EXPECT_EQ(run(decoder, both)[1].tokens, alone.tokens) << "beside one that has none";
+    Generation changed = one;
+    changed.given[2].token = 8;
+    EXPECT_NE(run(decoder, {&changed, 1})[0].tokens, alone.tokens) << "others see the given tokens";
+  }
+  // All given: nothing is left to do.
+  one.given.clear();
+  for (int32_t position = 0; position < 25; ++position) {
+    one.given.push_back({.position = position, .token = free_run[static_cast<size_t>(position)]});
+  }
+  const auto whole = run("parallel", {&one, 1})[0];
+  EXPECT_TRUE(whole.finished);
+  EXPECT_EQ(whole.tokens, free_run);
+  EXPECT_EQ(whole.forwards, 0);
+}
+
+// What one step after another has decided, fed again as given tokens in the same order, leaves the rest to be
+// decided as before: prefilling is the method's own state.
+TEST_P(ParallelMethods, GivenTokensEqualTheSameTokensDecided) {
+  const std::string kOneEach = "parallel:steps=400,schedule=cosine";  // one position a step
+  Generation one = picture(3);
+  const auto whole = run(kOneEach, {&one, 1})[0].tokens;
+  const std::vector<int32_t> order = random_order(one.seed, one.stream, 25);
+  for (const int count : {1, 11, 24}) {
+    Generation rest = one;
+    for (int i = 0; i < count; ++i) {
+      rest.given.push_back({.position = order[static_cast<size_t>(i)],
+                            .token = whole[static_cast<size_t>(order[static_cast<size_t>(i)])]});
+    }
+    EXPECT_EQ(run(kOneEach, {&rest, 1})[0].tokens, whole) << count << " given";
+  }
+}
+
+TEST_P(ParallelMethods, OrdersAreWhatTheirNamesSay) {
+  struct Recorder : Observer {
+    void on_step(const StepEvent& event) override {
+      order.insert(order.end(), event.positions.begin(), event.positions.end());
+    }
+    std::vector<int32_t> order;
+  };
+  const auto order_of = [&](const std::string& name, uint64_t seed) {
+    Recorder recorder;
+    const Generation one = picture(seed);
+    run("parallel:steps=8,order=" + name, {&one, 1}, &recorder);
+    return recorder.order;
+  };
+  std::vector<int32_t> raster(25);
+  std::iota(raster.begin(), raster.end(), 0);
+  EXPECT_EQ(order_of("raster", 3), raster);
+  EXPECT_EQ(order_of("random", 3), random_order(3, 0, 25));
+  const std::vector<int32_t> center = order_of("center", 3);
+  EXPECT_EQ(center.front(), 12) << "the middle of 5x5";
+  const auto distance = [](int32_t cell) {
+    const int32_t row = cell / 5 - 2, column = cell % 5 - 2;
+    return row * row + column * column;
+  };
+  EXPECT_TRUE(std::ranges::is_sorted(center, {}, distance));
+  EXPECT_EQ(std::ranges::count(std::span(center).last(4), 24), 1) << "corners come last";
+  EXPECT_NE(order_of("center", 4), center) << "cells of one distance by the seed";
+  EXPECT_EQ(order_of("center", 3), center);
 }
 
 // Content in blocks: one step under a block-causal mask gives the bits of one step for each block under a

@@ -159,7 +159,7 @@ TEST_F(CliImage, WhatCannotBeMeantIsRefused) {
   refuses({"bird", "--decoder", "jacoby"}, "nearest is jacobi");
   refuses({"bird", "--decoder", "sequential", "--steps", "3"}, "--steps");
   refuses({"bird", "-n", "2", "-o", "x.png"}, "pattern such as %03d");
-  refuses({"bird", "-o", "x.jpg"}, "ends in .png");
+  refuses({"bird", "-o", "x.bmp"}, "ends in .png, .jpg or .webp");
   refuses({"bird", "-o", "x-%s.png"}, "as in %03d");
   refuses({"bird", "-o", "%d-%d.png", "-n", "2"}, "two numbers");
   refuses({"bird", "-o", "-", "-n", "2"}, "takes one file");

@@ -5,6 +5,7 @@
 
 #include "core/io/byte_reader.h"
 #include "image/png.h"
+#include "image/run_record.h"
 #include "tests/unit/apps/cli_fixture.h"
 
 namespace volley::test {
@@ -18,11 +19,13 @@ class CliVerify : public Cli {
     image::Picture picture = image::decode_png(as_bytes(bytes)).value_or_throw(name);
     auto texts =
         image::read_png_texts(image::parse_png(as_bytes(bytes)).value_or_throw(name)).value_or_throw(name);
-    ASSERT_EQ(texts.size(), 1u);
-    nlohmann::json record = nlohmann::json::parse(texts[0].text);
+    const auto text =
+        std::ranges::find_if(texts, [](const image::PngText& t) { return t.keyword == image::kRunSchema; });
+    ASSERT_NE(text, texts.end());
+    nlohmann::json record = nlohmann::json::parse(text->text);
     EXPECT_EQ(schema_fault(record, "volley.run.1.json"), "");
     change(picture, record);
-    texts[0].text = record.dump();
+    text->text = record.dump();
     write_text(path("forged.png"), image::encode_png(picture, texts));
   }
   std::string difference(const std::vector<std::string>& more = {}) {
@@ -223,8 +226,8 @@ TEST_F(CliVerify, ADamagedOrForeignFileIsNamed) {
   for (const char* verb : {"info", "verify"}) {
     expect_failure(volley({verb, "plain.png"}), 1, "plain.png: holds no run record");
     expect_failure(volley({verb, "cut.png"}), 1, "cut.png: PNG ");
-    expect_failure(volley({verb, "damaged.png"}), 1, "damaged.png: PNG chunk iTXt at byte 33: wrong CRC");
-    expect_failure(volley({verb, "text.png"}), 1, "text.png: is no PNG file");
+    expect_failure(volley({verb, "damaged.png"}), 1, "damaged.png: PNG chunk tEXt at byte 33: wrong CRC");
+    expect_failure(volley({verb, "text.png"}), 1, "text.png: is no PNG, JPEG or WebP file");
     expect_failure(volley({verb, "json.png"}), 1, "json.png: run record: ");
     expect_failure(volley({verb, "nowhere.png"}), 1, "nowhere.png: ");
     expect_failure(volley({verb}), 2, "file");

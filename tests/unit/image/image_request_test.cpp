@@ -36,7 +36,7 @@ class ChooseMethod : public testing::Test {
 
 TEST_F(ChooseMethod, TheCardFillsWhatIsNotSaid) {
   const ImageRequest request = choose({.decoder = "parallel"});
-  EXPECT_EQ(decoder_text(request.decoder), "parallel:schedule=arccos,steps=16");
+  EXPECT_EQ(decoder_text(request.decoder), "parallel:order=random,schedule=arccos,steps=16");
   EXPECT_EQ(request.cfg, 3.0);
   EXPECT_EQ(request.guidance, GuidanceSchedule::Kind::kLinear);
   EXPECT_EQ(request.top_k, 8);
@@ -60,7 +60,7 @@ TEST_F(ChooseMethod, AutoIsNeverOneThatCannotBeHad) {
 }
 
 TEST_F(ChooseMethod, RefusesWhatDoesNotGoTogether) {
-  EXPECT_EQ(decoder_text(choose({.steps = 5}).decoder), "parallel:schedule=arccos,steps=5");
+  EXPECT_EQ(decoder_text(choose({.steps = 5}).decoder), "parallel:order=random,schedule=arccos,steps=5");
   EXPECT_EQ(message({.decoder = "sequential", .steps = 5}),
             "--steps: decoder sequential has no steps; only parallel has");
   EXPECT_EQ(message({.decoder = "parallel:steps=4", .steps = 5}),

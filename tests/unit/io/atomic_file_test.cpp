@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
+#include <atomic>
 #include <csignal>
 #include <filesystem>
 #include <string>
@@ -30,6 +31,36 @@ std::string message_of(const auto& action) {
     return error.what();
   }
   return "no error";
+}
+
+TEST(AtomicFile, ANewFileNeverReplacesOne) {
+  const TempFolder folder;
+  AtomicFile file(folder.file("a"));
+  file.write("ours");
+  write_text(folder.file("a"), "theirs");  // made meanwhile
+  fs::create_symlink("nowhere", folder.file("b"));
+  EXPECT_FALSE(file.commit_new(folder.file("a")));
+  EXPECT_FALSE(file.commit_new(folder.file("b"))) << "a link that leads nowhere is a name that is taken";
+  EXPECT_TRUE(file.commit_new(folder.file("c")));
+  EXPECT_EQ(read_text(folder.file("a")), "theirs");
+  EXPECT_EQ(read_text(folder.file("c")), "ours");
+  EXPECT_EQ(files_in(folder), 3) << "no temporary file is left";
+}
+
+TEST(AtomicFile, OfManyOneGetsTheName) {
+  const TempFolder folder;
+  std::vector<std::thread> writers;
+  std::atomic<int> winners{0};
+  for (int i = 0; i < 8; ++i) {
+    writers.emplace_back([&, i] {
+      AtomicFile file(folder.file("name"));
+      file.write(std::to_string(i));
+      winners += file.commit_new(folder.file("name"));
+    });
+  }
+  for (std::thread& writer : writers) writer.join();
+  EXPECT_EQ(winners, 1);
+  EXPECT_EQ(files_in(folder), 1);
 }
 
 TEST(AtomicFile, NameAppearsWithCommit) {

@@ -1,0 +1,143 @@
+#include "apps/image_renderer.h"
+
+#include <algorithm>
+
+#include "core/decode/statistics.h"
+
+namespace volley::apps {
+namespace {
+
+using image::CheckOutcome;
+using image::ImagePicture;
+
+Progress::Work work(const RenderContext& context, const std::string& label) {
+  const image::ImageRequest& request = context.task.request;
+  return {.label = label,
+          .outputs = std::ssize(request.items()),
+          .tokens_each = canvas_of(context.model.card(), request).cells()};
+}
+
+// Items of the grid's one file, or those of the task.
+std::vector<std::string> files_of(const std::vector<std::string>& all, const RenderContext& context) {
+  if (all.empty() || context.flags.grid) return all;
+  const auto begin = all.begin() + static_cast<int64_t>(context.task.first_file);
+  return {begin, begin + context.task.request.count};
+}
+
+}  // namespace
+
+ImageRenderer::ImageRenderer(const RenderContext& context)
+    : context_(context),
+      console_(context.program.console),
+      request_(context.task.request),
+      progress_(console_, work(context, request_.decoder.name)),
+      check_progress_(console_, work(context, "check")),
+      items_(request_.items()) {
+  if (context_.events != nullptr) context_.events->start(request_);
+  const ImageFlags& flags = context.flags;
+  const SharedFlags& shared = flags.shared;
+  Preview::Options preview{.every = flags.preview_every};
+  for (const std::string& place : flags.previews) {
+    if (place != "term") {
+      preview.files.push_back(place);
+    } else {
+      preview.on_terminal = console_.shows_pictures();
+    }
+  }
+  FillOutputs::Options fills{
+      .animations = files_of(context.sides.animations, context),
+      .step_maps = files_of(context.sides.step_maps, context),
+      .layout = flags.grid ? FillOutputs::Layout::kGrid : FillOutputs::Layout::kFiles,
+      .existing = shared.overwrite || shared.skip_existing ? Existing::kReplace : Existing::kKeep};
+  const bool has_preview = preview.on_terminal || !preview.files.empty();
+  const bool has_fills = !fills.animations.empty() || !fills.step_maps.empty();
+  if (has_preview || has_fills) maker_.emplace(context.model, request_);
+  if (has_preview) preview_.emplace(console_, std::move(preview), *maker_);
+  if (has_fills) fills_.emplace(std::move(fills), *maker_);
+}
+
+template <typename Show>
+void ImageRenderer::show(Show show) {
+  const StopWatch watch(render_seconds_);
+  if (preview_) show(*preview_);
+  if (fills_) show(*fills_);
+}
+
+size_t ImageRenderer::file_of(int64_t item) const {
+  return context_.flags.grid ? 0 : context_.task.first_file + static_cast<size_t>(item);
+}
+
+void ImageRenderer::on_step(const StepEvent& event) {
+  if (context_.events != nullptr) context_.events->step(event);
+  show([&](auto& renderer) { renderer.on_step(event); });
+  progress_.on_step(event);
+}
+
+void ImageRenderer::on_picture(const ImagePicture& picture) {
+  const size_t file = file_of(picture.index);
+  if (context_.flags.grid) {
+    kept_.push_back(picture);
+  } else {
+    context_.writer.write(file, picture.picture,
+                          make_run_record(context_.model, request_, {&picture, 1}, {}));
+  }
+  // No animation stands beside a picture that is not there.
+  show([&](auto& renderer) { renderer.on_picture(picture); });
+  if (!context_.flags.grid) {
+    finished_.insert(picture.index);
+    announce_in_order();
+  }
+  if (context_.events != nullptr) context_.events->picture(picture, context_.writer.paths(file).front());
+}
+
+void ImageRenderer::on_check(const CheckOutcome& outcome) {
+  if (context_.events != nullptr) context_.events->check(outcome);
+  const std::string name = "picture " + std::to_string(outcome.index) + " (seed " +
+                           std::to_string(request_.seed_of(outcome.index)) + "): ";
+  const std::string counts =
+      std::to_string(outcome.equal) + " of " + std::to_string(outcome.tokens) + " tokens equal";
+  const std::string forwards = "; " + request_.decoder.name + " " + std::to_string(outcome.forwards) +
+                               " forwards, sequential " + std::to_string(outcome.sequential_forwards);
+  if (outcome.is_equal()) return console_.note(name + console_.good(counts) + forwards);
+  console_.note(name + console_.bad("first difference at position " + std::to_string(outcome.position)) +
+                ": " + request_.decoder.name + " chose " + std::to_string(outcome.token) + ", sequential " +
+                std::to_string(outcome.sequential_token) + "; " + counts + forwards);
+}
+
+void ImageRenderer::finish(image::ImageResult& result) {
+  progress_.clear();
+  if (!kept_.empty()) write_grid();
+  if (fills_) fills_->finish();
+  result.render_seconds = render_seconds_;
+  for (int64_t item : finished_) announce(file_of(item));
+  for (image::PictureInfo& info : result.pictures)
+    info.file = context_.writer.paths(file_of(info.index)).front();
+  if (context_.events != nullptr) context_.events->end(result);
+}
+
+void ImageRenderer::announce(size_t file) {
+  if (context_.flags.shared.json) return;
+  for (const std::string& path : context_.writer.paths(file)) {
+    if (path != "-") console_.print_line(path);
+  }
+}
+
+// Pictures are finished in any order; their names are printed in the run's.
+void ImageRenderer::announce_in_order() {
+  while (next_ < items_.size() && finished_.erase(items_[next_]) > 0) announce(file_of(items_[next_++]));
+}
+
+// After an interruption the places of pictures that are missing stay white.
+void ImageRenderer::write_grid() {
+  std::ranges::sort(kept_, {}, &ImagePicture::index);
+  const int64_t first = kept_.front().index, count = kept_.back().index - first + 1;
+  std::vector<const image::Picture*> cells(static_cast<size_t>(count), nullptr);
+  for (const ImagePicture& picture : kept_)
+    cells[static_cast<size_t>(picture.index - first)] = &picture.picture;
+  const image::GridLayout layout = image::grid_layout(count);
+  context_.writer.write(0, image::make_grid(cells, layout),
+                        make_run_record(context_.model, request_, kept_, layout));
+  announce(0);
+}
+
+}  // namespace volley::apps

@@ -1,0 +1,47 @@
+#include "apps/picture_writer.h"
+
+#include "core/base/error.h"
+#include "core/io/atomic_file.h"
+
+namespace volley::apps {
+namespace {
+
+[[noreturn]] void fail_taken(const std::string& path) {
+  throw Error(path + ": was made by somebody else meanwhile; --overwrite would replace it");
+}
+
+}  // namespace
+
+void write_file(const std::string& path, std::string_view bytes, Existing existing) {
+  AtomicFile file(path);
+  file.write(bytes);
+  if (existing == Existing::kReplace) return file.commit();
+  if (!file.commit_new(path)) fail_taken(path);
+}
+
+void PictureWriter::write(size_t index, const image::Picture& picture, const image::RunRecord& record) {
+  for (size_t f = 0; f < names_.formats.size(); ++f) {
+    if (kept_.contains(path_in_format(names_, names_.paths[index], f))) continue;
+    const std::string bytes =
+        image::encode_picture(picture, {.format = names_.formats[f], .quality = quality_}, record);
+    const std::string path = path_in_format(names_, names_.paths[index], f);
+    if (path == "-") return console_.print(bytes);
+    if (existing_ == Existing::kReplace || !names_.is_numbered || f > 0) {
+      write_file(path, bytes, existing_);
+      continue;
+    }
+    AtomicFile file(path);
+    file.write(bytes);
+    while (!file.commit_new(path_in_format(names_, names_.paths[index], f)))
+      names_.paths[index] = numbered_path(names_, names_.next++);
+  }
+}
+
+std::vector<std::string> PictureWriter::paths(size_t index) const {
+  std::vector<std::string> paths;
+  for (size_t f = 0; f < names_.formats.size(); ++f)
+    paths.push_back(path_in_format(names_, names_.paths[index], f));
+  return paths;
+}
+
+}  // namespace volley::apps

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "apps/console.h"
+#include "apps/output_names.h"
+#include "image/picture_file.h"
+
+namespace volley::apps {
+
+// What becomes of a file that is there already when ours is finished.
+enum class Existing : uint8_t { kKeep, kReplace };
+
+// Writes a whole file at once. With kKeep, throws Error if the name is taken.
+void write_file(const std::string& path, std::string_view bytes, Existing existing);
+
+// Writes the pictures of a run under their names, in all formats.
+class PictureWriter {
+ public:
+  PictureWriter(Console& console, OutputNames& names, std::optional<int64_t> quality, Existing existing)
+      : console_(console), names_(names), quality_(quality), existing_(existing) {}
+
+  // Writes file `index`; a numbered one moves on to a free number if its own was taken meanwhile, which
+  // changes the names. Throws Error.
+  void write(size_t index, const image::Picture& picture, const image::RunRecord& record);
+  // This file is there and is what `write` would make: it stays.
+  void keep(const std::string& path) { kept_.insert(path); }
+  // The paths of a file, one in each format.
+  std::vector<std::string> paths(size_t index) const;
+
+ private:
+  Console& console_;
+  OutputNames& names_;
+  std::optional<int64_t> quality_;
+  Existing existing_;
+  std::set<std::string> kept_;
+};
+
+}  // namespace volley::apps

@@ -1,0 +1,124 @@
+#include "apps/prompt_file.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <system_error>
+
+#include "core/base/error.h"
+#include "core/io/byte_reader.h"
+#include "core/io/json.h"
+#include "core/io/mapped_file.h"
+#include "core/io/untrusted_text.h"
+#include "image/image_request.h"
+
+namespace volley::apps {
+namespace {
+
+constexpr size_t kMaxInput = size_t{64} << 20;
+
+std::string_view trimmed(std::string_view text) {
+  constexpr std::string_view kBlank = " \t\r";
+  const size_t begin = text.find_first_not_of(kBlank);
+  if (begin == std::string_view::npos) return {};
+  return text.substr(begin, text.find_last_not_of(kBlank) - begin + 1);
+}
+
+// Part of a file name that stays in its folder.
+bool is_plain_name(std::string_view name) {
+  return !name.empty() && name.front() != '.' && name.size() <= 200 &&
+         std::ranges::none_of(name, [](char c) { return c == '/' || static_cast<unsigned char>(c) < 0x20; });
+}
+
+void read_object(const nlohmann::json& json, PromptLine& line) {
+  const std::array<std::string_view, 5> known{"prompt", "class", "seed", "name", "count"};
+  const JsonFields fields(json, "line");
+  for (const auto& [key, value] : json.items()) {
+    if (std::ranges::find(known, key) == known.end()) {
+      throw Error("line: no key " + quote(key) + "; known are prompt, class, seed, name, count");
+    }
+  }
+  line.prompt = fields.text_or("prompt", "");
+  line.class_name = fields.text_or("class", "");
+  line.name = fields.text_or("name", "");
+  if (fields.has("seed")) line.seed = image::read_seed(fields);
+  if (fields.has("count")) line.count = fields.integer("count", {1, image::kMaxCount});
+  if (line.prompt.empty() == line.class_name.empty()) {
+    throw Error("line: expected either key 'prompt' or key 'class'");
+  }
+  if (!line.name.empty() && !is_plain_name(line.name)) {
+    throw Error("line: key 'name': " + quote(line.name) + " is no part of a file name");
+  }
+}
+
+PromptLine parse_line(int64_t number, std::string_view text) {
+  PromptLine line{.line = number};
+  if (!is_valid_utf8(text)) {
+    line.fault = "is not UTF-8";
+  } else if (!text.starts_with("{")) {
+    line.prompt = text;
+  } else {
+    const auto json = parse_json(text);
+    if (!json.ok()) {
+      line.fault = "JSON: " + json.fault().message;
+      return line;
+    }
+    try {
+      read_object(json.value(), line);
+    } catch (const Error& error) {
+      constexpr std::string_view kSubject = "line: ";
+      std::string_view fault = error.what();
+      if (fault.starts_with(kSubject)) fault.remove_prefix(kSubject.size());
+      line.fault = fault;
+    }
+  }
+  return line;
+}
+
+std::string read_standard_input() {
+  std::string text;
+  std::array<char, 65536> block{};
+  while (true) {
+    const ssize_t count = ::read(STDIN_FILENO, block.data(), block.size());
+    if (count == 0) return text;
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) {
+      throw Error("--prompt-file -: cannot read: " + std::generic_category().message(errno));
+    }
+    text.append(block.data(), static_cast<size_t>(count));
+    if (text.size() > kMaxInput) throw Error("--prompt-file -: more than 64 MiB");
+  }
+}
+
+}  // namespace
+
+std::vector<PromptLine> parse_prompt_lines(std::string_view text) {
+  std::vector<PromptLine> lines;
+  if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);  // a byte order mark
+  int64_t number = 0;
+  while (!text.empty()) {
+    const size_t end = std::min(text.find('\n'), text.size());
+    const std::string_view line = trimmed(text.substr(0, end));
+    text.remove_prefix(std::min(end + 1, text.size()));
+    ++number;
+    if (!line.empty() && line.front() != '#') lines.push_back(parse_line(number, line));
+  }
+  return lines;
+}
+
+std::vector<PromptLine> read_prompt_file(const std::string& path) {
+  std::vector<PromptLine> lines;
+  if (path == "-") {
+    lines = parse_prompt_lines(read_standard_input());
+  } else {
+    const MappedFile file = MappedFile::open(path).value_or_throw(path);
+    if (file.bytes().size() > kMaxInput) throw Error(path + ": more than 64 MiB of prompts");
+    lines = parse_prompt_lines(as_text(file.bytes()));
+  }
+  if (lines.empty()) throw Error((path == "-" ? "--prompt-file -" : path) + ": holds no prompt");
+  return lines;
+}
+
+}  // namespace volley::apps

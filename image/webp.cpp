@@ -1,0 +1,93 @@
+// WebP files by libwebp: pixels, and the container with its XMP chunk.
+#include "image/webp.h"
+
+#include <webp/decode.h>
+#include <webp/demux.h>
+#include <webp/encode.h>
+#include <webp/mux.h>
+
+#include <memory>
+
+#include "core/io/byte_reader.h"
+#include "image/picture_limits.h"
+
+namespace volley::image {
+namespace {
+
+struct FreeBytes {
+  void operator()(uint8_t* bytes) const { WebPFree(bytes); }
+};
+using Bytes = std::unique_ptr<uint8_t, FreeBytes>;
+
+const uint8_t* raw(std::span<const std::byte> bytes) {
+  return reinterpret_cast<const uint8_t*>(bytes.data());
+}
+
+// A still picture of a size that is taken.
+Result<WebPBitstreamFeatures> features_of(std::span<const std::byte> file) {
+  WebPBitstreamFeatures features;
+  if (WebPGetFeatures(raw(file), file.size(), &features) != VP8_STATUS_OK) return Fault{"is no WebP file"};
+  if (features.has_animation != 0) return Fault{"WebP is an animation, expected a still picture"};
+  const std::string fault = size_fault(features.width, features.height);
+  if (!fault.empty()) return Fault{"WebP of " + fault};
+  return features;
+}
+
+}  // namespace
+
+std::string encode_webp(const Picture& picture, std::optional<int64_t> quality, std::string_view xmp) {
+  if (picture.width > kMaxWebpSide || picture.height > kMaxWebpSide) {
+    throw Error("WebP holds at most " + std::to_string(kMaxWebpSide) + " pixels a side, the picture has " +
+                std::to_string(picture.width) + "x" + std::to_string(picture.height));
+  }
+  const int width = static_cast<int>(picture.width), height = static_cast<int>(picture.height);
+  uint8_t* packed = nullptr;
+  const size_t size = quality ? WebPEncodeRGB(picture.rgb.data(), width, height, 3 * width,
+                                              static_cast<float>(*quality), &packed)
+                              : WebPEncodeLosslessRGB(picture.rgb.data(), width, height, 3 * width, &packed);
+  const Bytes owner(packed);
+  if (size == 0) throw_no_memory(width, height);
+  if (xmp.empty()) return {reinterpret_cast<const char*>(packed), size};
+
+  const std::unique_ptr<WebPMux, decltype(&WebPMuxDelete)> mux(WebPMuxNew(), &WebPMuxDelete);
+  const WebPData image{.bytes = packed, .size = size};
+  const WebPData text{.bytes = raw(as_bytes(xmp)), .size = xmp.size()};
+  WebPData whole{};
+  if (mux == nullptr || WebPMuxSetImage(mux.get(), &image, 0) != WEBP_MUX_OK ||
+      WebPMuxSetChunk(mux.get(), "XMP ", &text, 0) != WEBP_MUX_OK ||
+      WebPMuxAssemble(mux.get(), &whole) != WEBP_MUX_OK) {
+    throw_no_memory(width, height);
+  }
+  std::string file(reinterpret_cast<const char*>(whole.bytes), whole.size);
+  WebPDataClear(&whole);
+  return file;
+}
+
+Result<WebpInfo> read_webp_info(std::span<const std::byte> file) {
+  const auto features = features_of(file);
+  if (!features.ok()) return features.fault();
+  WebpInfo info{.is_lossless = features.value().format == 2};
+  const WebPData data{.bytes = raw(file), .size = file.size()};
+  const std::unique_ptr<WebPDemuxer, decltype(&WebPDemuxDelete)> demuxer(WebPDemux(&data), &WebPDemuxDelete);
+  if (demuxer == nullptr) return Fault{"WebP container is broken"};
+  WebPChunkIterator chunk;
+  if (WebPDemuxGetChunk(demuxer.get(), "XMP ", 1, &chunk) != 0) {
+    info.xmp.emplace(reinterpret_cast<const char*>(chunk.chunk.bytes), chunk.chunk.size);
+    WebPDemuxReleaseChunkIterator(&chunk);
+  }
+  return info;
+}
+
+Result<RgbaPicture> decode_webp(std::span<const std::byte> file) {
+  const auto features = features_of(file);
+  if (!features.ok()) return features.fault();
+  RgbaPicture picture{.width = features.value().width, .height = features.value().height};
+  picture.rgba.resize(static_cast<size_t>(4 * picture.width * picture.height));
+  if (WebPDecodeRGBAInto(raw(file), file.size(), picture.rgba.data(), picture.rgba.size(),
+                         static_cast<int>(4 * picture.width)) == nullptr) {
+    return Fault{"WebP pixels cannot be unpacked"};
+  }
+  return picture;
+}
+
+}  // namespace volley::image

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "core/base/error.h"
+#include "image/picture.h"
+
+namespace volley::image {
+
+// The longest side of a WebP picture.
+inline constexpr int64_t kMaxWebpSide = 16383;
+
+// A whole WebP file: lossless without a quality, which is 1 to 100. `xmp` is empty for none. Throws Error
+// when memory is short or the picture too large.
+std::string encode_webp(const Picture& picture, std::optional<int64_t> quality, std::string_view xmp);
+
+// What a WebP file says of itself.
+struct WebpInfo {
+  bool is_lossless = false;
+  std::optional<std::string> xmp;
+};
+// Faults: no WebP, a broken container, an animation, a picture beyond the limits.
+Result<WebpInfo> read_webp_info(std::span<const std::byte> file);
+
+// The pixels. Faults: those of read_webp_info, and what the decoder refuses.
+Result<RgbaPicture> decode_webp(std::span<const std::byte> file);
+
+}  // namespace volley::image

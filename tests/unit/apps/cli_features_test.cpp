@@ -1,0 +1,398 @@
+// What renders a run: formats, animations, step maps, previews; runs of prompt files, and going on with them.
+#include <webp/demux.h>
+
+#include <csignal>
+#include <memory>
+#include <numeric>
+#include <sstream>
+
+#include "core/io/byte_reader.h"
+#include "image/fill.h"
+#include "image/picture_file.h"
+#include "image/png.h"
+#include "tests/unit/apps/cli_fixture.h"
+
+namespace volley::test {
+namespace {
+
+class CliFeatures : public Cli {
+ protected:
+  image::Picture pixels(const std::string& name) const {
+    return over(image::decode_picture(as_bytes(read_text(path(name)))).value_or_throw(name), 255);
+  }
+  nlohmann::json record(const std::string& name) const {
+    return nlohmann::json::parse(
+        image::read_file_record(as_bytes(read_text(path(name)))).value_or_throw(name).text);
+  }
+
+  // Step events of a picture, in order.
+  std::vector<nlohmann::json> steps(const std::string& events, int picture = 0) const {
+    std::vector<nlohmann::json> found;
+    std::istringstream lines(read_text(path(events)));
+    for (std::string line; std::getline(lines, line);) {
+      auto event = nlohmann::json::parse(line);
+      if (event["event"] == "step" && event["picture"] == picture) found.push_back(std::move(event));
+    }
+    return found;
+  }
+
+  std::vector<image::Picture> webp_frames(const std::string& name) const {
+    const std::string file = read_text(path(name));
+    const WebPData data{.bytes = reinterpret_cast<const uint8_t*>(file.data()), .size = file.size()};
+    const std::unique_ptr<WebPAnimDecoder, decltype(&WebPAnimDecoderDelete)> decoder(
+        WebPAnimDecoderNew(&data, nullptr), &WebPAnimDecoderDelete);
+    std::vector<image::Picture> frames;
+    if (decoder == nullptr) return frames;
+    WebPAnimInfo info;
+    WebPAnimDecoderGetInfo(decoder.get(), &info);
+    while (WebPAnimDecoderHasMoreFrames(decoder.get()) != 0) {
+      uint8_t* rgba = nullptr;
+      int time = 0;
+      if (WebPAnimDecoderGetNext(decoder.get(), &rgba, &time) == 0) break;
+      const int64_t width = info.canvas_width, height = info.canvas_height;
+      frames.push_back(
+          image::over({.width = width, .height = height, .rgba = {rgba, rgba + 4 * width * height}}, 0));
+    }
+    return frames;
+  }
+
+  static bool is_grey(const image::Picture& picture, int64_t cell) {
+    const int64_t left = cell % 8 * 2, top = cell / 8 * 2;
+    for (int64_t i = 0; i < 4; ++i) {
+      const auto at = static_cast<size_t>(3 * ((top + i / 2) * picture.width + left + i % 2));
+      if (picture.rgb[at] != 128 || picture.rgb[at + 1] != 128 || picture.rgb[at + 2] != 128) return false;
+    }
+    return true;
+  }
+};
+
+TEST_F(CliFeatures, FormatsBesideEachOther) {
+  const CommandResult result = volley({"image", "-m", "toy", "bird", "-n", "2", "--format", "png,webp,jpg"});
+  EXPECT_EQ(result.out, "out/000.png\nout/000.webp\nout/000.jpg\nout/001.png\nout/001.webp\nout/001.jpg\n");
+  EXPECT_EQ(pixels("out/001.png"), pixels("out/001.webp")) << "WebP is lossless";
+  EXPECT_NE(pixels("out/001.png"), pixels("out/001.jpg"));
+  EXPECT_EQ(record("out/001.png"), record("out/001.jpg"));
+  EXPECT_EQ(record("out/001.png"), record("out/001.webp"));
+  volley({"image", "-m", "toy", "bird", "-o", "q.webp", "--quality", "30"});
+  EXPECT_NE(pixels("q.webp"), pixels("out/000.png"));
+  for (const char* file : {"out/000.png", "out/000.webp", "out/000.jpg", "q.webp"}) {
+    const auto verdict = json_of({"verify", file}, "volley.verify.1.json");
+    EXPECT_EQ(verdict["identical"], true) << file;
+    EXPECT_EQ(verdict["compared"], file == std::string("out/000.jpg") || file == std::string("q.webp")
+                                       ? "tokens"
+                                       : "tokens and pixels");
+    EXPECT_EQ(json_of({"info", file}, "volley.info.1.json")["width"], kToySide);
+  }
+  EXPECT_NE(volley({"verify", "out/000.jpg"}).out.find("pixels are lossy"), std::string::npos);
+  // A lossy file of another picture is found, too.
+  const auto parsed = record("out/000.jpg");
+  image::Picture white{.width = kToySide, .height = kToySide};
+  white.rgb.assign(3 * kToySide * kToySide, 255);
+  write_text(path("w.jpg"), image::encode_picture(white, {.format = image::PictureFormat::kJpeg},
+                                                  image::read_run_record(parsed, "record")));
+  EXPECT_EQ(json_of({"verify", "w.jpg"}, "volley.verify.1.json", 1)["difference"]["what"], "pixels");
+  expect_failure(volley({"image", "-m", "toy", "bird", "--quality", "30"}), 2, "PNG has none");
+}
+
+TEST_F(CliFeatures, AnimationShowsTheCellsInTheirOrder) {
+  for (const char* decoder : {"parallel:steps=12", "parallel:steps=9,order=raster", "jacobi"}) {
+    EXPECT_EQ(volley({"image", "-m", "toy", "bird", "--decoder", decoder, "-o", "p.png", "--animate",
+                      "a.webp", "--events", "e.jsonl", "--overwrite"})
+                  .exit_code,
+              0);
+    const auto frames = webp_frames("a.webp");
+    const auto events = steps("e.jsonl");
+    ASSERT_EQ(frames.size(), std::min<size_t>(events.size() + 1, 40)) << decoder;
+    EXPECT_EQ(frames.back(), pixels("p.png"));
+    std::set<int64_t> decided;
+    size_t next = 0;
+    for (size_t f = 0; f + 1 < frames.size(); ++f) {
+      for (; next < events.size() * f / (frames.size() - 1); ++next) {
+        for (const auto& cell : events[next]["positions"]) decided.insert(cell.get<int64_t>());
+      }
+      for (int64_t cell = 0; cell < kToyTokens; ++cell)
+        ASSERT_EQ(is_grey(frames[f], cell), !decided.contains(cell))
+            << decoder << " frame " << f << " cell " << cell;
+    }
+  }
+}
+
+TEST_F(CliFeatures, AnimationsOfManyAndOfAGrid) {
+  EXPECT_EQ(volley({"image", "-m", "toy", "bird", "-n", "3", "--steps", "5", "--animate", "a%d.png", "-o",
+                    "p%d.png"})
+                .exit_code,
+            0);
+  EXPECT_EQ(pixels("a1.png").width, kToySide) << "a still of its first frame, for other readers";
+  EXPECT_TRUE(is_grey(pixels("a1.png"), 0));
+  EXPECT_EQ(volley({"image", "-m", "toy", "bird", "-n", "3", "--steps", "5", "--grid", "-o", "g.png",
+                    "--animate", "g.webp", "--step-map", "m.png"})
+                .exit_code,
+            0);
+  const auto frames = webp_frames("g.webp");
+  ASSERT_FALSE(frames.empty());
+  EXPECT_EQ(frames.back(), pixels("g.png"));
+  EXPECT_TRUE(is_grey(frames.front(), 0));
+  EXPECT_EQ(pixels("m.png").width % 2, 0);
+  expect_failure(volley({"image", "-m", "toy", "bird", "-n", "2", "--animate", "b.gif"}), 2,
+                 "pattern such as %03d");
+  expect_failure(volley({"image", "-m", "toy", "bird", "--animate", "b.mp4"}), 2, ".webp, .png or .gif");
+  expect_failure(volley({"image", "-m", "toy", "bird", "--animate", "a0.png"}), 1, "a0.png: exists already");
+}
+
+TEST_F(CliFeatures, StepMapIsColouredByTheEvents) {
+  EXPECT_EQ(volley({"image", "-m", "toy", "bird", "--decoder", "parallel:steps=9", "-o", "p.png",
+                    "--step-map", "m.png", "--events", "e.jsonl"})
+                .exit_code,
+            0);
+  const image::Picture map = pixels("m.png");
+  const auto events = steps("e.jsonl");
+  ASSERT_EQ(events.size(), 9u);
+  const int64_t square = map.width / 8;
+  for (size_t step = 0; step < events.size(); ++step) {
+    const auto color = image::step_color(static_cast<int64_t>(step), 9);
+    for (const auto& position : events[step]["positions"]) {
+      const int64_t cell = position.get<int64_t>();
+      for (const int64_t corner : {int64_t{0}, square - 1}) {
+        const int64_t x = cell % 8 * square + corner, y = cell / 8 * square + corner;
+        for (size_t c = 0; c < 3; ++c)
+          ASSERT_EQ(map.rgb[static_cast<size_t>(3 * (y * map.width + x)) + c], color[c]) << cell;
+      }
+    }
+  }
+  // The legend below goes from the first step's colour to the last one's.
+  const int64_t y = 8 * square + 6;
+  ASSERT_LT(y, map.height);
+  std::vector<std::array<uint8_t, 3>> colors;
+  for (int64_t x = 0; x < map.width; ++x) {
+    std::array<uint8_t, 3> color{};
+    for (size_t c = 0; c < 3; ++c) color[c] = map.rgb[static_cast<size_t>(3 * (y * map.width + x)) + c];
+    const bool is_mark =
+        color == std::array<uint8_t, 3>{0, 0, 0} || color == std::array<uint8_t, 3>{255, 255, 255};
+    if (!is_mark && (colors.empty() || colors.back() != color)) colors.push_back(color);
+  }
+  ASSERT_EQ(colors.size(), 9u);
+  for (size_t step = 0; step < 9; ++step)
+    EXPECT_EQ(colors[step], image::step_color(static_cast<int64_t>(step), 9));
+}
+
+TEST_F(CliFeatures, PreviewsAreWholeFilesOfWhatIsThere) {
+  EXPECT_EQ(volley({"image", "-m", "toy", "bird", "--steps", "6", "-o", "p.png", "--preview", "v.png",
+                    "--preview-every", "1"})
+                .exit_code,
+            0);
+  EXPECT_EQ(pixels("v.png"), pixels("p.png")) << "at the end it is the picture";
+  EXPECT_EQ(files(), (std::set<std::string>{"p.png", "v.png"})) << "no temporary file is left";
+  // Asked for or not, the picture is the same; a preview that is never due decodes none.
+  EXPECT_EQ(volley({"image", "-m", "toy", "bird", "--steps", "6", "-o", "q.png"}).exit_code, 0);
+  EXPECT_EQ(read_text(path("p.png")), read_text(path("q.png")));
+  expect_failure(volley({"image", "-m", "toy", "bird", "--preview", "v.bmp"}), 2, "--preview v.bmp");
+}
+
+TEST_F(CliFeatures, TerminalPreviewIsThePictureInHalfBlocks) {
+  const CommandResult result = volley({"image", "-m", "toy", "bird", "--steps", "6", "-o", "p.png",
+                                       "--preview", "term", "--preview-every", "1", "--color", "always"});
+  EXPECT_EQ(result.exit_code, 0);
+  // The last picture drawn: 8 lines of 16 blocks, each with an upper and a lower pixel.
+  const size_t last = result.err.rfind("\x1b[8A");
+  ASSERT_NE(last, std::string::npos) << "each is drawn over the one before";
+  std::istringstream lines(result.err.substr(last + 4));
+  const image::Picture picture = pixels("p.png");
+  const auto rgb = [&](int64_t x, int64_t y) {
+    std::string text;
+    for (size_t c = 0; c < 3; ++c)
+      text += ";" + std::to_string(picture.rgb[static_cast<size_t>(3 * (y * kToySide + x)) + c]);
+    return text + "m";
+  };
+  for (int64_t y = 0; y < kToySide / 2; ++y) {
+    std::string line, expected;
+    std::getline(lines, line);
+    for (int64_t x = 0; x < kToySide; ++x)
+      expected += "\x1b[38;2" + rgb(x, 2 * y) + "\x1b[48;2" + rgb(x, 2 * y + 1) + "▀";
+    EXPECT_EQ(line, expected + "\x1b[0m") << y;
+  }
+  const CommandResult plain = volley({"image", "-m", "toy", "bird", "--preview", "term"});
+  EXPECT_EQ(plain.err.find("▀"), std::string::npos) << "nothing is drawn into a pipe";
+  EXPECT_NE(plain.err.find("--preview term: standard error shows no colours"), std::string::npos);
+}
+
+TEST_F(CliFeatures, PromptFilesNameTheirOutputs) {
+  write_text(path("prompts.txt"),
+             "# drawn on Monday\nred apple\n\n{\"prompt\": \"bird\", \"name\": \"tweety\", \"count\": 2, "
+             "\"seed\": 40}\n"
+             "{\"class\": \"food-drink\"}\n");
+  EXPECT_EQ(
+      volley({"image", "-m", "toy", "-f", "prompts.txt", "-s", "5", "-o", "{name}-{line}-{seed}.png"}).out,
+      "red-apple-2-5.png\ntweety-4-40.png\ntweety-4-41.png\nfood-drink-5-8.png\n");
+  EXPECT_EQ(record("red-apple-2-5.png")["prompt"], "red apple");
+  EXPECT_EQ(record("food-drink-5-8.png")["class"], "food-drink");
+  EXPECT_EQ(record("tweety-4-41.png")["pictures"][0]["seed"], 41);
+  volley({"image", "-m", "toy", "bird", "-s", "41", "-o", "alone.png"});
+  EXPECT_EQ(pixels("alone.png"), pixels("tweety-4-41.png"));
+  EXPECT_EQ(volley({"image", "-m", "toy", "-f", "prompts.txt"}).out,
+            "out/000.png\nout/001.png\nout/002.png\nout/003.png\n");
+  expect_failure(volley({"image", "-m", "toy", "-f", "prompts.txt", "-o", "{name}.png"}), 2,
+                 "pictures 1 and 2 would both be tweety.png");
+  expect_failure(volley({"image", "-m", "toy", "-f", "prompts.txt", "bird"}), 2, "does not go with a prompt");
+  expect_failure(volley({"image", "-m", "toy", "-f", "prompts.txt", "--grid"}), 2, "--grid");
+  expect_failure(volley({"image", "-m", "toy", "-f", "none.txt"}), 1, "none.txt: cannot open");
+}
+
+TEST_F(CliFeatures, BadLinesAreNamedAndTheOthersMade) {
+  write_text(path("p.jsonl"),
+             "{\"prompt\": \"bird\"}\n{\"prompt\": \"bird\", \"sed\": 1}\nxylophone quartet\n{\"prompt\":\n"
+             "{\"class\": \"food-drink\"}\n");
+  const CommandResult result = volley({"image", "-m", "toy", "-f", "p.jsonl", "-o", "{line}.png"});
+  EXPECT_EQ(result.exit_code, 3);
+  EXPECT_EQ(result.out, "1.png\n5.png\n");
+  for (const char* part :
+       {"volley: p.jsonl:2: no key 'sed'", "volley: p.jsonl:3: ", "volley: p.jsonl:4: JSON"})
+    EXPECT_NE(result.err.find(part), std::string::npos) << part << " in " << result.err;
+  EXPECT_EQ(record("5.png")["seed"], 4) << "lines that cannot be made keep their seeds";
+  const auto json =
+      json_of({"image", "-m", "toy", "-f", "p.jsonl", "--out-dir", "o"}, "volley.image.1.json", 3);
+  EXPECT_EQ(json["runs"].size(), 2u);
+  EXPECT_EQ(json["failures"].size(), 3u);
+  EXPECT_EQ(json["failures"][1]["line"], 3);
+  const auto plan = json_of({"image", "-m", "toy", "-f", "p.jsonl", "--dry-run"}, "volley.image.1.json", 3);
+  EXPECT_EQ(plan["requests"].size(), 2u);
+  write_text(path("bad.txt"), "xylophone quartet\n");
+  expect_failure(volley({"image", "-m", "toy", "-f", "bad.txt"}), 1, "no line can be made");
+}
+
+TEST_F(CliFeatures, SeedsAreThoseAskedFor) {
+  EXPECT_EQ(
+      volley({"image", "-m", "toy", "bird", "--seeds", "9,1,18446744073709551615", "-o", "s-{seed}.png"}).out,
+      "s-9.png\ns-1.png\ns-18446744073709551615.png\n");
+  volley({"image", "-m", "toy", "bird", "-s", "1", "-o", "one.png"});
+  EXPECT_EQ(pixels("one.png"), pixels("s-1.png"));
+  EXPECT_NE(pixels("one.png"), pixels("s-9.png"));
+  for (const char* file : {"s-9.png", "s-18446744073709551615.png"})
+    EXPECT_EQ(volley({"verify", file}).exit_code, 0) << file;
+  EXPECT_NE(volley({"image", "-m", "toy", "bird", "--seeds", "4,2"}).err.find("seeds 4, 2"),
+            std::string::npos);
+  EXPECT_NE(volley({"image", "-m", "toy", "bird", "-s", "4", "-n", "3"}).err.find("seeds 4 to 6"),
+            std::string::npos);
+  expect_failure(volley({"image", "-m", "toy", "bird", "--seeds", "1,x"}), 2, "--seeds 1,x");
+  expect_failure(volley({"image", "-m", "toy", "bird", "--seeds", "1,2", "-n", "2"}), 2, "--count");
+}
+
+TEST_F(CliFeatures, SkipExistingMakesTheRestOnly) {
+  const std::vector<std::string> words{"image", "-m", "toy",     "bird",           "-n",
+                                       "4",     "-o", "p%d.png", "--skip-existing"};
+  EXPECT_EQ(volley(words).out, "p0.png\np1.png\np2.png\np3.png\n");
+  const std::string first = read_text(path("p0.png")), third = read_text(path("p2.png"));
+  std::filesystem::remove(path("p1.png"));
+  std::filesystem::remove(path("p3.png"));
+  const auto time = std::filesystem::last_write_time(path("p0.png"));
+  const CommandResult again = volley(words);
+  EXPECT_EQ(again.out, "p1.png\np3.png\n");
+  EXPECT_NE(again.err.find("2 pictures of 4 made before and kept"), std::string::npos) << again.err;
+  EXPECT_EQ(read_text(path("p0.png")), first);
+  EXPECT_EQ(std::filesystem::last_write_time(path("p0.png")), time) << "not even written";
+  EXPECT_EQ(volley({"verify", "p3.png"}).exit_code, 0);
+  const CommandResult done = volley(words);
+  EXPECT_EQ(done.out, "");
+  EXPECT_EQ(done.exit_code, 0);
+  // Another picture under the name is never taken for ours.
+  auto other = words;
+  other[3] = "food-drink";
+  expect_failure(volley(other), 1, "p0.png: exists, but is another picture (class: ");
+  other = words;
+  other.insert(other.end(), {"-s", "1"});
+  expect_failure(volley(other), 1, "(seed: 0, now 1)");
+  EXPECT_EQ(read_text(path("p2.png")), third);
+  // A file without a record counts by its name, and that is said.
+  write_text(path("p1.png"), image::encode_png(pixels("p0.png"), {}));
+  const CommandResult named = volley(words);
+  EXPECT_EQ(named.exit_code, 0);
+  EXPECT_NE(named.err.find("p1.png: holds no run record"), std::string::npos) << named.err;
+  // Of two formats one may be there.
+  EXPECT_EQ(volley({"image", "-m", "toy", "bird", "-o", "two.png"}).exit_code, 0);
+  EXPECT_EQ(
+      volley({"image", "-m", "toy", "bird", "-o", "two.png", "--format", "png,webp", "--skip-existing"}).out,
+      "two.png\ntwo.webp\n");
+  EXPECT_EQ(pixels("two.png"), pixels("two.webp"));
+  expect_failure(volley({"image", "-m", "toy", "bird", "-s", "1", "-o", "two.png", "--format", "jpg,webp",
+                         "--skip-existing"}),
+                 1, "two.webp: exists, but is another picture");
+  // Numbered files are gone on with from the first.
+  EXPECT_EQ(volley({"image", "-m", "toy", "bird", "-n", "2"}).out, "out/000.png\nout/001.png\n");
+  EXPECT_EQ(volley({"image", "-m", "toy", "bird", "-n", "3", "--skip-existing"}).out, "out/002.png\n");
+  expect_failure(volley({"image", "-m", "toy", "bird", "--skip-existing", "--overwrite"}), 2,
+                 "does not go with");
+}
+
+TEST_F(CliFeatures, AnInterruptedPromptFileIsGoneOnWith) {
+  std::string prompts;
+  for (int i = 0; i < 40; ++i) prompts += "{\"class\": \"animal-bird\", \"count\": 8}\n";
+  write_text(path("p.txt"), prompts);
+  Command run = command({"image", "-m", "toy", "-f", "p.txt", "-o", "b%03d.png", "--animate", "a%03d.webp",
+                         "--decoder", "parallel", "--skip-existing"});
+  run.awaited = "b017.png";
+  run.on_output = [](pid_t process) { ::kill(process, SIGINT); };
+  const CommandResult stopped = run_command(run);
+  EXPECT_EQ(stopped.exit_code, 130);
+  EXPECT_EQ(stopped.signal, 0);
+  const auto there = files();
+  const auto pictures = std::ranges::count_if(there, [](const std::string& name) { return name[0] == 'b'; });
+  EXPECT_GE(pictures, 18);
+  EXPECT_LT(pictures, 320);
+  for (const std::string& name : there) {
+    if (name[0] == 'a') {
+      EXPECT_FALSE(webp_frames(name).empty()) << name;
+    } else if (name[0] == 'b') {
+      EXPECT_EQ(pixels(name).width, kToySide) << name;
+    }
+  }
+  run.on_output = nullptr;
+  run.arguments.erase(run.arguments.end() - 5, run.arguments.end() - 3);  // without the animations
+  const CommandResult rest = run_command(run);
+  EXPECT_EQ(rest.exit_code, 0) << rest.err;
+  EXPECT_EQ(std::ranges::count(rest.out, '\n'), 320 - pictures) << "the rest only";
+  // What was made in two runs is what one makes.
+  EXPECT_EQ(
+      volley({"image", "-m", "toy", "bird", "--decoder", "parallel", "-s", "17", "-o", "x.png"}).exit_code,
+      0);
+  EXPECT_EQ(pixels("x.png"), pixels("b017.png"));
+}
+
+// Two runs that number their files at once: nothing is lost, nothing replaced.
+TEST_F(CliFeatures, RunsAtOnceNumberOnWithoutOverwriting) {
+  Command slow = command({"image", "-m", "toy", "bird", "-n", "3", "--decoder", "sequential", "-s", "100",
+                          "--events", "/dev/stderr"});
+  slow.awaited = "\"step\"";
+  std::string other_out;
+  slow.on_output = [&](pid_t) {
+    other_out = volley({"image", "-m", "toy", "bird", "-n", "2", "--steps", "2"}).out;
+  };
+  const CommandResult result = run_command(slow);
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  std::set<std::string> names;
+  for (const std::string& out : {result.out, other_out}) {
+    std::istringstream lines(out);
+    for (std::string line; std::getline(lines, line);)
+      EXPECT_TRUE(names.insert(line).second) << line << " twice";
+  }
+  EXPECT_EQ(names.size(), 5u);
+  EXPECT_EQ(names, files()) << "what was said is what is there";
+  std::set<uint64_t> seeds;
+  for (const std::string& name : names) seeds.insert(record(name)["pictures"][0]["seed"].get<uint64_t>());
+  EXPECT_EQ(seeds, (std::set<uint64_t>{0, 1, 100, 101, 102}));
+}
+
+TEST_F(CliFeatures, OrdersAndSchedulesAreFlagsToo) {
+  const auto json =
+      json_of({"image", "-m", "toy", "bird", "--order", "center", "--schedule", "cosine", "--steps", "7"},
+              "volley.image.1.json");
+  EXPECT_EQ(json["request"]["decoder"], "parallel:order=center,schedule=cosine,steps=7");
+  EXPECT_EQ(volley({"verify", "out/000.png"}).exit_code, 0);
+  expect_failure(volley({"image", "-m", "toy", "bird", "--order", "spiral"}), 2, "random|raster|center");
+  expect_failure(volley({"image", "-m", "toy", "bird", "--order", "raster", "--decoder", "jacobi"}), 2,
+                 "--order");
+  expect_failure(
+      volley({"image", "-m", "toy", "bird", "--order", "raster", "--decoder", "parallel:order=center"}), 2,
+      "--decoder states order as well");
+}
+
+}  // namespace
+}  // namespace volley::test

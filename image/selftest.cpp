@@ -23,6 +23,7 @@ std::shared_ptr<const TextFeatures> made_up_features(const LlamaGenConfig& confi
 
 Generation make_generation(const ImageModel& model) {
   ImageRequest request;
+  if (model.text_encoder() != nullptr) request.prompt = "a red apple";
   if (model.card().is_caption_model()) request.features = made_up_features(model.card().llamagen->config);
   const ImagePrompt prompt = make_image_prompt(model, request);
   const bool is_raster = model.transformer() == Transformer::kLlamaGen;

@@ -128,6 +128,7 @@ void copy_rest(const ImageCard& card, const FolderInMaking& folder) {
   for (const fs::directory_entry& entry : fs::directory_iterator(card.folder)) {
     const std::string name = entry.path().filename().string();
     const bool is_network = entry.path() == card.vq.file ||
+                            (card.text_encoder && entry.path() == card.text_encoder->file) ||
                             (card.llamagen && entry.path() == card.llamagen->file) ||
                             (card.arpg && entry.path() == card.arpg->file);
     // The reference's outputs are those of the weights before packing.
@@ -170,6 +171,10 @@ std::vector<ConvertedFile> convert_image_model(const ConvertArgs& args) {
     files.push_back({role, name, static_cast<int64_t>(fs::file_size(folder.file(name)))});
   };
   pack("vq", card.vq.file, [&](WeightLoader loader) { VqModel(card.vq.config, loader); });
+  if (card.text_encoder) {
+    pack("text_encoder", card.text_encoder->file,
+         [&](WeightLoader loader) { TextEncoder(card.text_encoder->config, loader); });
+  }
   if (card.llamagen) {
     pack("llamagen", card.llamagen->file,
          [&](WeightLoader loader) { LlamaGen(card.llamagen->config, loader); });

@@ -105,7 +105,7 @@ TEST(ImageCard, ATextEncoderFitsItsTransformers) {
   EXPECT_EQ(message([](json& c) { c["llamagen"]["model_type"] = "c2i", c["llamagen"]["num_classes"] = 4; }),
             ": llamagen: model_type c2i: beside a text_encoder, expected t2i");
   EXPECT_EQ(message([](json& c) { c.erase("text_encoder"); }),
-            ": llamagen: model_type t2i: needs a text_encoder in config.json");
+            ": arpg: model_type t2i: needs a text_encoder in config.json");
   EXPECT_NE(message([](json& c) { c["text_encoder"]["file"] = "../x"; }).find("expected a plain file name"),
             std::string::npos);
 }

@@ -167,6 +167,9 @@ ImageCard read_image_card(const std::string& folder) {
   card.llamagen = parse_transformer<LlamaGenConfig>(card, fields, "llamagen", &parse_llamagen_config, path);
   card.arpg = parse_transformer<ArpgConfig>(card, fields, "arpg", &parse_arpg_config, path);
   if (!card.llamagen && !card.arpg) throw Error(path + ": has neither 'llamagen' nor 'arpg'");
+  if (card.arpg && card.arpg->config.condition == Condition::kCaption && !card.text_encoder) {
+    throw Error(path + ": arpg: model_type t2i: needs a text_encoder in config.json");
+  }
   if (card.classes.empty() && !card.is_caption_model()) {
     throw Error(path + ": key 'classes': expected at least one name");
   }

@@ -57,7 +57,7 @@ void add_image_flags(CLI::App& verb, ImageFlags& flags) {
            flags.mask);
   add_number(verb,
              {.names = "--strength",
-              .meaning = "share of --init's cells to repaint when there is no mask [0.75]",
+              .meaning = "share of the cells of --init to repaint when there is no mask [0.75]",
               .low = 0.0,
               .high = 1.0},
              [&flags](double value) { flags.strength = value; });

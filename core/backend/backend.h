@@ -24,6 +24,7 @@ class Queue {
   virtual void rms_norm(const RmsNormArgs& args) = 0;
   virtual void layer_norm(const LayerNormArgs& args) = 0;
   virtual void linear(const LinearArgs& args) = 0;
+  virtual void linears(const LinearsArgs& args) = 0;
   virtual void activate(const ActivateArgs& args) = 0;
   virtual void silu_mul(const SiluMulArgs& args) = 0;
   virtual void add(const AddArgs& args) = 0;

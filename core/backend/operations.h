@@ -93,6 +93,19 @@ struct LinearArgs {
   Tensor out;  // [R, out_features]
 };
 
+// Several products of the same rows: out = x * weight^T + bias for each. Weights agree in in_features and
+// storage. The bits are those of the products one by one.
+struct LinearTarget {
+  const LinearWeight* weight = nullptr;
+  ConstTensor bias;  // [out_features], or data == nullptr
+  Tensor out;        // [R, out_features]
+};
+struct LinearsArgs {
+  ConstTensor x;  // [R, in_features]
+  std::span<const LinearTarget> targets;
+  Phase phase = Phase::kDecode;
+};
+
 enum class Activation : uint8_t { kSilu, kGeluErf, kGeluTanh };
 
 // x = activation(x), elementwise.

@@ -1,5 +1,6 @@
 #include "core/nn/layers.h"
 
+#include <array>
 #include <cmath>
 
 namespace volley {
@@ -19,32 +20,38 @@ void tap_attention(const AttentionCall& call, const AttentionArgs& attention,
   }
 }
 
-void write_keys_values(const AttentionCall& call, const Rope& rope, const Linear& k, const Linear& v,
-                       const RmsNorm& k_norm) {
+// Keys or values of a call's rows, [R, G, D].
+Tensor key_rows(const AttentionCall& call) {
+  return call.in.arena.tensor({call.x.shape[0], call.shape.kv_heads, call.shape.head_width});
+}
+Tensor query_rows(const AttentionCall& call) {
+  return call.in.arena.tensor({call.x.shape[0], call.shape.heads, call.shape.head_width});
+}
+
+struct KeysValues {
+  Tensor keys;    // [R, G, D] as projected
+  Tensor values;  // [R, G, D]
+};
+
+void write_keys_values(const AttentionCall& call, const Rope& rope, const RmsNorm& k_norm,
+                       const KeysValues& rows) {
   const StepInputs& in = call.in;
-  const int64_t rows = call.x.shape[0];
-  const Tensor keys = in.arena.tensor({rows, call.shape.kv_heads, call.shape.head_width});  // [R, G, D]
-  const Tensor values = in.arena.tensor(keys.shape);                                        // [R, G, D]
-  k.apply(in.queue, in.phase, call.x, keys);
-  v.apply(in.queue, in.phase, call.x, values);
-  if (k_norm.weight.shape.rank() > 0) k_norm.apply(in.queue, keys, keys);
-  rope.apply(in.queue, in.positions.rows(call.first_row, rows), keys);
-  in.queue.write_cache({.keys = keys,
-                        .values = values,
+  if (k_norm.weight.shape.rank() > 0) k_norm.apply(in.queue, rows.keys, rows.keys);
+  rope.apply(in.queue, in.positions.rows(call.first_row, call.x.shape[0]), rows.keys);
+  in.queue.write_cache({.keys = rows.keys,
+                        .values = rows.values,
                         .plane = in.cache.plane(call.plane),
                         .cache = in.cache.tables(),
                         .step = in.tables,
                         .first_row = call.first_row});
 }
 
-void attend(const AttentionCall& call, const Rope& rope, const Linear& q, const RmsNorm& q_norm,
+// `queries`: [R, H, D] as projected.
+void attend(const AttentionCall& call, const Rope& rope, const RmsNorm& q_norm, Tensor queries,
             const Linear& out) {
   const StepInputs& in = call.in;
-  const int64_t rows = call.x.shape[0];
-  const Tensor queries = in.arena.tensor({rows, call.shape.heads, call.shape.head_width});  // [R, H, D]
-  q.apply(in.queue, in.phase, call.x, queries);
   if (q_norm.weight.shape.rank() > 0) q_norm.apply(in.queue, queries, queries);
-  rope.apply(in.queue, in.positions.rows(call.first_row, rows), queries);
+  rope.apply(in.queue, in.positions.rows(call.first_row, call.x.shape[0]), queries);
   const Tensor mixed = in.arena.tensor(queries.shape);  // [R, H, D]
   const AttentionArgs attention{.q = queries,
                                 .plane = in.cache.plane(call.plane),
@@ -78,18 +85,27 @@ Linear load_linear(WeightLoader& loader, const std::string& name, int64_t out, i
 
 void SelfAttention::apply(const AttentionCall& call, const Rope& rope) const {
   const Arena::Scope scope(call.in.arena);
-  write_keys_values(call, rope, k, v, k_norm);
-  attend(call, rope, q, q_norm, out);
+  const Tensor queries = query_rows(call);  // [R, H, D]
+  const KeysValues rows{.keys = key_rows(call), .values = key_rows(call)};
+  const std::array targets{q.target(queries), k.target(rows.keys), v.target(rows.values)};
+  call.in.queue.linears({.x = call.x, .targets = targets, .phase = call.in.phase});
+  write_keys_values(call, rope, k_norm, rows);
+  attend(call, rope, q_norm, queries, out);
 }
 
 void SharedKeysValues::write(const AttentionCall& call, const Rope& rope) const {
   const Arena::Scope scope(call.in.arena);
-  write_keys_values(call, rope, k, v, {});
+  const KeysValues rows{.keys = key_rows(call), .values = key_rows(call)};
+  const std::array targets{k.target(rows.keys), v.target(rows.values)};
+  call.in.queue.linears({.x = call.x, .targets = targets, .phase = call.in.phase});
+  write_keys_values(call, rope, {}, rows);
 }
 
 void QueryAttention::apply(const AttentionCall& call, const Rope& rope) const {
   const Arena::Scope scope(call.in.arena);
-  attend(call, rope, q, {}, out);
+  const Tensor queries = query_rows(call);  // [R, H, D]
+  q.apply(call.in.queue, call.in.phase, call.x, queries);
+  attend(call, rope, {}, queries, out);
 }
 
 void CrossAttention::apply(const AttentionCall& call) const {
@@ -127,8 +143,8 @@ void SwiGlu::apply(Queue& queue, Arena& arena, Phase phase, ConstTensor x, Tenso
   const Arena::Scope scope(arena);
   const Tensor gated = arena.tensor({x.shape[0], gate.weight.out_features});  // [R, F]
   const Tensor raised = arena.tensor(gated.shape);                            // [R, F]
-  gate.apply(queue, phase, x, gated);
-  up.apply(queue, phase, x, raised);
+  const std::array targets{gate.target(gated), up.target(raised)};
+  queue.linears({.x = x, .targets = targets, .phase = phase});
   queue.silu_mul({.gate = gated, .up = raised, .out = gated});
   down.apply(queue, phase, gated, residual, Accumulate::kAdd);
 }

@@ -49,6 +49,8 @@ struct Linear {
                   .accumulate = accumulate,
                   .out = out});
   }
+  // The same among several products of the same rows.
+  LinearTarget target(Tensor out) const { return {.weight = &weight, .bias = bias.view(), .out = out}; }
 };
 
 enum class Bias : uint8_t { kNone, kLoaded };

@@ -1,5 +1,8 @@
 #include "tests/bench/profiling_backend.h"
 
+#include <string>
+#include <vector>
+
 #include "core/decode/statistics.h"
 
 namespace volley {
@@ -20,7 +23,7 @@ OperationCost OperationProfile::total() const {
 
 namespace {
 
-std::string extents(const char* operation, const Shape& shape) {
+std::string extents(const std::string& operation, const Shape& shape) {
   return std::string(operation) + " " + shape.to_string();
 }
 
@@ -52,6 +55,19 @@ class ProfilingQueue : public Queue {
            .weight_bytes = weight.data.bytes() + weight.scales.bytes(),
            .operations = 2.0 * static_cast<double>(rows * weight.out_features * weight.in_features)},
           [&] { inner_->linear(args); });
+  }
+  void linears(const LinearsArgs& args) override {
+    OperationCost cost{.rows = args.x.size() / args.targets.front().weight->in_features};
+    std::vector<int64_t> sizes;
+    for (const LinearTarget& target : args.targets) {
+      const LinearWeight& weight = *target.weight;
+      sizes.push_back(weight.out_features);
+      cost.weight_bytes += weight.data.bytes() + weight.scales.bytes();
+      cost.operations += 2.0 * static_cast<double>(cost.rows * weight.out_features * weight.in_features);
+    }
+    sizes.push_back(args.targets.front().weight->in_features);
+    timed(extents(std::to_string(args.targets.size()) + " linears", Shape(std::span<const int64_t>(sizes))),
+          cost, [&] { inner_->linears(args); });
   }
   void activate(const ActivateArgs& args) override {
     timed("activation", {}, [&] { inner_->activate(args); });

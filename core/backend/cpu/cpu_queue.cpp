@@ -83,6 +83,10 @@ void CpuQueue::linear(const LinearArgs& args) {
   device_->products.run(args, threads_, scratch_);
 }
 
+void CpuQueue::linears(const LinearsArgs& args) {
+  device_->products.run(args, threads_, scratch_);
+}
+
 void CpuQueue::activate(const ActivateArgs& args) {
   share_ranges(threads_, args.x.size(), static_cast<double>(args.x.size()) * kExponential,
                [&](int64_t begin, int64_t end) {

@@ -114,7 +114,25 @@ void LinearProducts::run(const LinearArgs& args, ThreadPool& threads, ScratchPoo
   if (args.weight.type == WeightType::kF32) {
     run_f32(args, threads, scratch);
   } else {
-    run_grouped(args, threads, scratch);
+    const LinearTarget target{.weight = &args.weight, .bias = args.bias, .out = args.out};
+    run_grouped({.x = args.x, .targets = {&target, 1}, .accumulate = args.accumulate}, threads, scratch);
+  }
+}
+
+void LinearProducts::run(const LinearsArgs& args, ThreadPool& threads, ScratchPool& scratch) const {
+  VOLLEY_ASSERT(!args.targets.empty());
+  const LinearWeight& first = *args.targets.front().weight;
+  const int64_t rows = args.x.size() / first.in_features;
+  for (const LinearTarget& target : args.targets) {
+    VOLLEY_ASSERT(target.weight->type == first.type && target.weight->in_features == first.in_features);
+    VOLLEY_ASSERT(target.out.size() == rows * target.weight->out_features);
+  }
+  if (rows == 0) return;
+  if (first.type != WeightType::kF32)
+    return run_grouped({.x = args.x, .targets = args.targets}, threads, scratch);
+  for (const LinearTarget& target : args.targets) {
+    run_f32({.x = args.x, .weight = *target.weight, .bias = target.bias, .out = target.out}, threads,
+            scratch);
   }
 }
 
@@ -197,43 +215,56 @@ void convert_row(const float* x, const SourceRows& to, int64_t row) {
 
 }  // namespace
 
-void LinearProducts::run_grouped(const LinearArgs& args, ThreadPool& threads, ScratchPool& scratch) const {
-  const LinearWeight& weight = args.weight;
-  const int64_t rows = args.out.size() / weight.out_features;
-  const PackedExtents extents(weight.out_features, weight.in_features, weight.type);
-  const RowFormat format = grouped_->row_format(weight.type);
+void LinearProducts::run_grouped(const GroupedArgs& args, ThreadPool& threads, ScratchPool& scratch) const {
+  const LinearWeight& like = *args.targets.front().weight;
+  const int64_t width = like.in_features;
+  const int64_t rows = args.x.size() / width;
+  const RowFormat format = grouped_->row_format(like.type);
+  const PackedExtents shared(kGroupColumns, width, like.type);  // what all targets have in common: a group
 
   const int64_t held_rows = round_up(rows, kRowTile);
-  const int64_t row_bytes = extents.depth * row_element_bytes(format);
-  const int64_t blocks = extents.depth / kDepthStep;
+  const int64_t row_bytes = shared.depth * row_element_bytes(format);
+  const int64_t blocks = shared.depth / kDepthStep;
   const auto source = scratch.take(held_rows * (row_bytes + blocks * 4));
   const SourceRows converted{
       .format = format,
       .rows = rows,
-      .width = weight.in_features,
-      .depth = extents.depth,
+      .width = width,
+      .depth = shared.depth,
       .values = source.as<std::byte>(),
       .scales = reinterpret_cast<float*>(source.as<std::byte>() + held_rows * row_bytes)};
-  share_ranges(threads, rows, static_cast<double>(rows * extents.depth) * 0.1,
+  share_ranges(threads, rows, static_cast<double>(rows * shared.depth) * 0.1,
                [&](int64_t begin, int64_t end) {
-                 for (int64_t r = begin; r < end; ++r)
-                   convert_row(args.x.data + r * weight.in_features, converted, r);
+                 for (int64_t r = begin; r < end; ++r) convert_row(args.x.data + r * width, converted, r);
                });
 
-  // Parts of the weight: enough for the threads, small enough for the cache, in steps that the kernels like.
+  // Parts of the weights: enough for the threads, small enough for the cache, in steps that the kernels like.
   constexpr int64_t kGroupStep = 4;
-  const int64_t sharing = round_up(divide_up(extents.groups, 16 * threads.threads()), kGroupStep);
-  const int64_t fitting = std::max(kGroupStep, kPanelBytes / extents.group_bytes() / kGroupStep * kGroupStep);
+  int64_t all_groups = 0;
+  for (const LinearTarget& target : args.targets) {
+    all_groups += divide_up(target.weight->out_features, kGroupColumns);
+  }
+  const int64_t sharing = round_up(divide_up(all_groups, 16 * threads.threads()), kGroupStep);
+  const int64_t fitting = std::max(kGroupStep, kPanelBytes / shared.group_bytes() / kGroupStep * kGroupStep);
   const int64_t part_groups = std::min(sharing, fitting);
-  const int64_t parts = divide_up(extents.groups, part_groups);
+  const auto parts_of = [&](const LinearTarget& target) {
+    return divide_up(target.weight->out_features, part_groups * kGroupColumns);
+  };
+  int64_t parts = 0;
+  for (const LinearTarget& target : args.targets) parts += parts_of(target);
   const int64_t slices = divide_up(rows, kSliceRows);
   const int64_t shares = std::min(slices, divide_up(4 * threads.threads(), parts));
   const int64_t offset = 0;
   scratch.prepare(threads.threads(), kSliceRows * part_groups * kGroupColumns * 4);
-  share_items(threads, parts * shares, product_guess(rows, extents.panel_bytes()), [&](int64_t item) {
-    const int64_t part = item / shares, share = item % shares;
+  const double guess = product_guess(rows, all_groups * shared.group_bytes());
+  share_items(threads, parts * shares, guess, [&](int64_t item) {
+    const int64_t share = item % shares;
+    int64_t part = item / shares;
+    const LinearTarget* target = args.targets.data();
+    for (; part >= parts_of(*target); ++target) part -= parts_of(*target);
+    const LinearWeight& weight = *target->weight;
     const int64_t group = part * part_groups;
-    const int64_t groups = std::min(part_groups, extents.groups - group);
+    const int64_t groups = std::min(part_groups, divide_up(weight.out_features, kGroupColumns) - group);
     const int64_t first = group * kGroupColumns;
     const auto tile = scratch.take(kSliceRows * groups * kGroupColumns * 4);
     for (int64_t s = slices * share / shares; s < slices * (share + 1) / shares; ++s) {
@@ -242,12 +273,12 @@ void LinearProducts::run_grouped(const LinearArgs& args, ThreadPool& threads, Sc
       const GroupedProductArgs product{
           .rows = count,
           .x = converted.values + begin * row_bytes,
-          .row_stride = extents.depth,
+          .row_stride = shared.depth,
           .offsets = &offset,
-          .segment_depth = extents.depth,
+          .segment_depth = shared.depth,
           .row_scales = converted.scales + begin * blocks,
-          .panels = weight.data.data() + group * extents.group_bytes(),
-          .scales = reinterpret_cast<const uint16_t*>(weight.scales.data()) + group * extents.group_scales(),
+          .panels = weight.data.data() + group * shared.group_bytes(),
+          .scales = reinterpret_cast<const uint16_t*>(weight.scales.data()) + group * shared.group_scales(),
           .groups = groups,
           .out = tile.as<float>()};
       if (weight.type == WeightType::kBF16) {
@@ -259,9 +290,9 @@ void LinearProducts::run_grouped(const LinearArgs& args, ThreadPool& threads, Sc
                   .tile_stride = groups * kGroupColumns,
                   .rows = count,
                   .columns = std::min(groups * kGroupColumns, weight.out_features - first),
-                  .bias = args.bias.data == nullptr ? nullptr : args.bias.data + first,
+                  .bias = target->bias.data == nullptr ? nullptr : target->bias.data + first,
                   .accumulate = args.accumulate,
-                  .out = args.out.data + begin * weight.out_features + first,
+                  .out = target->out.data + begin * weight.out_features + first,
                   .out_stride = weight.out_features});
     }
   });

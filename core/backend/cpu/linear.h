@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 
 #include "core/backend/backend.h"
 #include "core/backend/cpu/grouped_products.h"
@@ -31,11 +32,18 @@ class LinearProducts {
   LinearWeight pack(const HostView& weight, WeightType type, const HostMemory& memory,
                     ThreadPool& threads) const;
   void run(const LinearArgs& args, ThreadPool& threads, ScratchPool& scratch) const;
+  // One loop of the threads for all targets.
+  void run(const LinearsArgs& args, ThreadPool& threads, ScratchPool& scratch) const;
 
  private:
   LinearWeight pack_f32(const HostView& weight, const HostMemory& memory) const;
   void run_f32(const LinearArgs& args, ThreadPool& threads, ScratchPool& scratch) const;
-  void run_grouped(const LinearArgs& args, ThreadPool& threads, ScratchPool& scratch) const;
+  struct GroupedArgs {
+    ConstTensor x;
+    std::span<const LinearTarget> targets;
+    Accumulate accumulate = Accumulate::kAssign;
+  };
+  void run_grouped(const GroupedArgs& args, ThreadPool& threads, ScratchPool& scratch) const;
 
   std::unique_ptr<const PanelProducts> f32_;
   std::unique_ptr<const GroupedProducts> grouped_;

@@ -163,6 +163,42 @@ TEST_F(LinearTest, RowsKeepTheirBitsInEveryCompany) {
   }
 }
 
+// Products that share their rows in one call have the bits of calls of their own.
+TEST_F(LinearTest, SeveralProductsAtOnceEqualEachAlone) {
+  for (const auto& backend : {cpu(2), cpu(3), make_reference_backend()}) {
+    for (const WeightType type : kTypes) {
+      for (const int64_t rows : {1, 7, 70}) {
+        const int64_t in = 100;
+        const auto x = normal_numbers(rows * in, 1), bias = normal_numbers(300, 2);
+        const Guarded<float> source(*backend, {rows, in}, x), b(*backend, {300}, bias);
+        std::vector<LinearWeight> weights;
+        std::vector<std::unique_ptr<Guarded<float>>> together;
+        std::vector<LinearTarget> targets;
+        const std::vector<int64_t> sizes{300, 5, 129};
+        for (const int64_t out : sizes) {
+          weights.push_back(backend->pack_linear(
+              host_view(normal_numbers(out * in, static_cast<uint64_t>(out)), {out, in}), type));
+          together.push_back(std::make_unique<Guarded<float>>(*backend, Shape{rows, out}));
+        }
+        for (size_t i = 0; i < sizes.size(); ++i) {
+          targets.push_back(
+              {.weight = &weights[i], .bias = i == 0 ? b.read() : ConstTensor{}, .out = together[i]->view()});
+        }
+        auto queue = backend->make_queue();
+        queue->linears({.x = source.read(), .targets = targets});
+        queue->finish();
+        for (size_t i = 0; i < sizes.size(); ++i) {
+          const Guarded<float> alone(*backend, {rows, sizes[i]});
+          queue->linear(
+              {.x = source.read(), .weight = weights[i], .bias = targets[i].bias, .out = alone.view()});
+          queue->finish();
+          EXPECT_EQ(together[i]->values(), alone.values()) << sizes[i] << " rows " << rows;
+        }
+      }
+    }
+  }
+}
+
 // Zero weights and rows, infinities and NaN go where they should and nowhere else.
 TEST_F(LinearTest, OddValuesStayInTheirRow) {
   const auto backend = cpu();

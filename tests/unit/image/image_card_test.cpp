@@ -61,7 +61,7 @@ TEST(ImageCard, RefusesWhatDoesNotFitTogether) {
   EXPECT_EQ(message_with([](json& c) { c["classes"][1] = "food-fruit"; }),
             "/config.json: key 'classes': 'food-fruit' stands twice");
   EXPECT_EQ(message_with([](json& c) { c["classes"] = json::array(); }),
-            "/config.json: key 'classes': expected 1 to 100000 names");
+            "/config.json: llamagen: num_classes: expected 0, found 4");
   EXPECT_EQ(message_with([](json& c) { c["llamagen"]["block_size"] = 16; }),
             "/config.json: llamagen: block_size: expected 64, found 16");
   EXPECT_EQ(message_with([](json& c) { c["arpg"]["vocab_size"] = 64; }),
@@ -105,7 +105,7 @@ TEST(ImageCard, ATextEncoderFitsItsTransformers) {
   EXPECT_EQ(message([](json& c) { c["llamagen"]["model_type"] = "c2i", c["llamagen"]["num_classes"] = 4; }),
             ": llamagen: model_type c2i: beside a text_encoder, expected t2i");
   EXPECT_EQ(message([](json& c) { c.erase("text_encoder"); }),
-            ": arpg: model_type t2i: needs a text_encoder in config.json");
+            ": llamagen: model_type t2i: needs a text_encoder in config.json, or no classes");
   EXPECT_NE(message([](json& c) { c["text_encoder"]["file"] = "../x"; }).find("expected a plain file name"),
             std::string::npos);
 }

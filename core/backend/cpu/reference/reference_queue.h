@@ -12,6 +12,7 @@ class ReferenceQueue : public Queue {
   void rms_norm(const RmsNormArgs& args) override;
   void layer_norm(const LayerNormArgs& args) override;
   void linear(const LinearArgs& args) override;
+  void linears(const LinearsArgs& args) override;
   void activate(const ActivateArgs& args) override;
   void silu_mul(const SiluMulArgs& args) override;
   void add(const AddArgs& args) override;

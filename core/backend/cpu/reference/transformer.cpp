@@ -130,6 +130,13 @@ void ReferenceQueue::linear(const LinearArgs& args) {
   }
 }
 
+void ReferenceQueue::linears(const LinearsArgs& args) {
+  for (const LinearTarget& target : args.targets) {
+    linear(
+        {.x = args.x, .weight = *target.weight, .bias = target.bias, .phase = args.phase, .out = target.out});
+  }
+}
+
 namespace {
 
 float activated(Activation activation, float x) {

@@ -142,6 +142,17 @@ TEST_F(CliVerify, WordsThatATextEncoderReadMakeThePicture) {
     forge("a.png", [](image::Picture&, nlohmann::json& record) { record["weights"].erase("text_encoder"); });
     EXPECT_TRUE(difference().starts_with("weights: text_encoder: recorded none")) << difference();
   }
+  // Packed, the encoder comes along.
+  const auto packed =
+      json_of({"models", "convert", "-m", "toy", "-o", "packed", "--dtype", "q8_0"}, "volley.convert.1.json");
+  EXPECT_EQ(packed["files"].size(), 4u);
+  const auto hash = [&](const std::string& model) {
+    const auto made =
+        json_of({"image", "-m", model, "red apple", "--dtype", "q8_0", "-o", "p.png", "--overwrite"},
+                "volley.image.1.json");
+    return made["pictures"][0]["token_hash"].get<std::string>();
+  };
+  EXPECT_EQ(hash("packed"), hash("toy"));
   volley({"image", "-m", "toy", "--class", "animal-bird", "-o", "c.png"});
   EXPECT_EQ(json_of({"verify", "c.png"}, "volley.verify.1.json")["identical"], true);
   expect_failure(volley({"image", "-m", "toy", "?!"}), 2, "prompt '?!': holds no words");

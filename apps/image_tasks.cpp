@@ -154,6 +154,7 @@ ImageRequest common_request(const ImageFlags& flags, const image::ImageCard& car
 ImageTask task_of_words(const ImageFlags& flags, const image::ImageCard& card, ImageRequest request,
                         Console& console) {
   for (const std::string& word : flags.prompt) request.prompt += (request.prompt.empty() ? "" : " ") + word;
+  if (!is_valid_utf8(request.prompt)) throw Error("prompt: is not UTF-8", ErrorKind::kUsage);
   if (card.is_caption_model()) {
     choose_features(flags, card, request);
     return {.request = std::move(request)};
@@ -172,7 +173,6 @@ ImageTask task_of_words(const ImageFlags& flags, const image::ImageCard& card, I
             flags.shared.model + " lists the " + std::to_string(card.classes.size()) + " classes",
         ErrorKind::kUsage);
   }
-  if (!is_valid_utf8(request.prompt)) throw Error("prompt: is not UTF-8", ErrorKind::kUsage);
   request.class_name = flags.class_name;
   choose_class(card, console, request);
   return {.request = std::move(request)};

@@ -3,6 +3,7 @@
 #include <array>
 #include <string_view>
 
+#include "core/nn/packed_weights.h"
 #include "image/checkpoint.h"
 
 namespace volley::apps {
@@ -28,6 +29,20 @@ bool has(const WeightSource& weights, const std::string& name) {
   return weights.find(name) != nullptr || weights.find(name + ".quants") != nullptr;
 }
 
+// Parameters that a tensor stands for: the scales of quants and the shapes of packed weights stand for none,
+// panels for those of the weight without
+// its padding, but for the padded channels of convolutions.
+int64_t parameters_of(const WeightSource& weights, const NamedTensor& tensor) {
+  const std::string& name = tensor.name;
+  const size_t dot = name.rfind('.');
+  if (dot == std::string::npos) return tensor.view.shape.size();
+  const std::string weight = name.substr(0, dot), plane = name.substr(dot);
+  if (plane == ".scales" && weights.find(weight + ".quants") != nullptr) return 0;
+  if (weights.find(weight + ".packed_shape") == nullptr) return tensor.view.shape.size();
+  const bool is_panels = plane == ".bf16_panels" || plane == ".q8_0_panels";
+  return is_panels ? find_packed(weights, weight)->shape.size() : 0;
+}
+
 }  // namespace
 
 std::string recognise_family(const WeightSource& weights) {
@@ -45,14 +60,11 @@ std::string recognise_family(const WeightSource& weights) {
 WeightsInfo describe_weights(const WeightSource& weights) {
   WeightsInfo info{.path = weights.path(), .family = recognise_family(weights)};
   for (const NamedTensor& tensor : weights.tensors()) {
-    const int64_t size = tensor.view.shape.size();
+    const int64_t size = parameters_of(weights, tensor);
     ++info.tensors;
     info.bytes += tensor.view.bytes();
-    const std::string_view name = tensor.name;
-    const bool is_scale = name.ends_with(".scales") &&
-                          weights.find(std::string(name.substr(0, name.size() - 7)) + ".quants") != nullptr;
-    if (!is_scale) info.parameters += size;
-    info.dtypes[std::string(dtype_name(tensor.view.dtype))] += size;
+    info.parameters += size;
+    info.dtypes[std::string(dtype_name(tensor.view.dtype))] += tensor.view.shape.size();
   }
   return info;
 }

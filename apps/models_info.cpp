@@ -13,6 +13,7 @@
 #include "core/io/open_weights.h"
 #include "core/io/untrusted_text.h"
 #include "image/image_model.h"
+#include "image/run_record.h"
 
 namespace volley::apps {
 namespace {
@@ -40,21 +41,40 @@ struct MemoryNeeds {
   int64_t f32 = 0;
   int64_t bf16 = 0;
   int64_t q8_0 = 0;
-  int64_t cache = 0;  // of a picture, without a guidance partner
+  int64_t packed = 0;  // as the files are
+  int64_t cache = 0;   // of a picture, without a guidance partner
 
   void add(const WeightSource& weights, const std::string& role) {
     for (const NamedTensor& tensor : weights.tensors()) {
       if (tensor.name.ends_with(".scales"))
         continue;  // of the quants beside them, which count as whole weights
       const int64_t size = tensor.view.shape.size();
+      packed += tensor.view.bytes();
+      const bool is_conv = tensor.view.shape.rank() == 4;
       const bool is_table = tensor.name.find("embedding") != std::string::npos;
       const bool is_product = role != "vq" && tensor.view.shape.rank() == 2 && !is_table;
       f32 += 4 * size;
-      bf16 += is_product ? 2 * size : 4 * size;
-      q8_0 += is_product ? size + size / kQ8BlockSize * 2 : 4 * size;
+      bf16 += is_product || is_conv ? 2 * size : 4 * size;
+      q8_0 += is_product ? size + size / kQ8BlockSize * 2 : is_conv ? 2 * size : 4 * size;
     }
   }
 };
+
+void add_memory(const image::ImageCard& card, const MemoryNeeds& memory, nlohmann::json& json,
+                std::string& text) {
+  text += padded("memory", 13) + "weights ";
+  if (card.packed) {
+    const std::string dtype(image::weight_type_name(*card.packed));
+    json["memory"][dtype] = memory.packed;
+    text += byte_count(memory.packed) + " in " + dtype + ", mapped";
+  } else {
+    json["memory"] = {{"f32", memory.f32}, {"bf16", memory.bf16}, {"q8_0", memory.q8_0}};
+    text += byte_count(memory.f32) + " in f32, " + byte_count(memory.bf16) + " in bf16, " +
+            byte_count(memory.q8_0) + " in q8_0";
+  }
+  json["memory"]["cache_per_picture"] = memory.cache;
+  text += "; cache " + byte_count(memory.cache) + " a picture, twice that with guidance\n";
+}
 
 int64_t cache_bytes(const image::ImageCard& card) {
   int64_t values = 0;
@@ -124,11 +144,7 @@ int show_image_model(const std::string& path, const image::ImageCard& card, cons
     text += padded("prompts", 13) + plural(static_cast<int64_t>(card.names.size()), "name") + " such as " +
             printable(card.names.front().name, 100) + "\n";
   }
-  json["memory"] = {
-      {"f32", memory.f32}, {"bf16", memory.bf16}, {"q8_0", memory.q8_0}, {"cache_per_picture", memory.cache}};
-  text += padded("memory", 13) + "weights " + byte_count(memory.f32) + " in f32, " + byte_count(memory.bf16) +
-          " in bf16, " + byte_count(memory.q8_0) + " in q8_0; cache " + byte_count(memory.cache) +
-          " a picture, twice that with guidance\n";
+  add_memory(card, memory, json, text);
   if (const image::PublishedModel* published = image::find_published_model(card.name)) {
     json["licence"] = published->licence;
     text += padded("licence", 13) + std::string(published->licence) + " (" +

@@ -1,5 +1,7 @@
 #include "image/convert_model.h"
 
+#include <cerrno>
+#include <cstdlib>
 #include <filesystem>
 #include <system_error>
 
@@ -18,15 +20,20 @@ using nlohmann::json;
 // A folder that is made beside its place and moved there when it is whole.
 class FolderInMaking {
  public:
-  explicit FolderInMaking(const std::string& target) : target_(target), making_(target + ".partial") {
+  explicit FolderInMaking(const std::string& target) : target_(target) {
+    if (!target_.has_filename()) target_ = target_.parent_path();  // "folder/"
     std::error_code code;
-    if (fs::exists(target_, code)) {
+    if (target_.empty() || fs::exists(target_, code)) {
       throw Error(target + ": exists already; remove it or name another", ErrorKind::kUsage);
     }
-    fs::remove_all(making_, code);  // of a run that was cut off
-    if (!fs::create_directory(making_, code)) {
-      throw Error(target + ": cannot make the folder: " + code.message());
+    std::string name = target_.string() + ".partial-XXXXXX";
+    if (::mkdtemp(name.data()) == nullptr) {
+      throw Error(target + ": cannot make the folder: " + std::generic_category().message(errno));
     }
+    making_ = name;
+    constexpr auto kReadable = fs::perms::owner_all | fs::perms::group_read | fs::perms::group_exec |
+                               fs::perms::others_read | fs::perms::others_exec;
+    fs::permissions(making_, kReadable, code);
   }
   ~FolderInMaking() {
     std::error_code ignored;
@@ -123,17 +130,12 @@ json config_of(const ImageCard& card) {
   return config;
 }
 
-// Files of a model folder that no network is read from.
-void copy_rest(const ImageCard& card, const FolderInMaking& folder) {
+// What a model folder says of itself besides config.json: its card, its licences and its names.
+void copy_texts(const ImageCard& card, const FolderInMaking& folder) {
   for (const fs::directory_entry& entry : fs::directory_iterator(card.folder)) {
     const std::string name = entry.path().filename().string();
-    const bool is_network = entry.path() == card.vq.file ||
-                            (card.text_encoder && entry.path() == card.text_encoder->file) ||
-                            (card.llamagen && entry.path() == card.llamagen->file) ||
-                            (card.arpg && entry.path() == card.arpg->file);
-    // The reference's outputs are those of the weights before packing.
-    if (is_network || !entry.is_regular_file() || name == "config.json" || name == "reference.safetensors")
-      continue;
+    const bool is_text = name.starts_with("CARD") || name.starts_with("LICENSE") || name == "names.json";
+    if (!is_text || !entry.is_regular_file()) continue;
     std::error_code code;
     if (!fs::copy_file(entry.path(), folder.file(name), code)) {
       throw Error(entry.path().string() + ": cannot copy: " + code.message());
@@ -186,7 +188,7 @@ std::vector<ConvertedFile> convert_image_model(const ConvertArgs& args) {
   config["name"] = card.name + "-" + dtype;
   config["packed"] = {{"dtype", dtype}, {"layout", args.backend.packed_layout()}};
   config.erase("selftest");  // of the weights before packing
-  if (is_model_folder(card.folder)) copy_rest(card, folder);
+  if (is_model_folder(card.folder)) copy_texts(card, folder);
   write_json(folder.file("config.json"), config);
   folder.finish();
   return files;

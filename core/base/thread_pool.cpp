@@ -30,6 +30,7 @@ ThreadPool::ThreadPool(int64_t threads) {
   constexpr int kSpins = 4000;
   spins_ = threads <= static_cast<int64_t>(std::thread::hardware_concurrency()) ? kSpins : 0;
   try {
+    workers_.reserve(static_cast<size_t>(threads - 1));  // so that no thread is lost for want of memory
     for (int64_t i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
   } catch (const std::system_error&) {
     stop();  // those that started

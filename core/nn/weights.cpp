@@ -119,7 +119,7 @@ LinearWeight WeightLoader::pack(const std::string& name, const HostView& view) c
     return backend_.pack_linear(view, type_);
   } catch (const Error& error) {
     const int64_t index = first_non_finite(view);
-    if (index < 0) throw;
+    if (index < 0) fail(name, error.what());
     require_finite(name, to_f32(view));
     throw;
   }

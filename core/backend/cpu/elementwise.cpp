@@ -52,7 +52,7 @@ float quantize_block(const float* HWY_RESTRICT x, int8_t* HWY_RESTRICT quants) {
   auto most = hn::Zero(d);
   for (int64_t i = 0; i < kQ8BlockSize; i += lanes) most = hn::Max(most, hn::Abs(hn::LoadU(d, x + i)));
   const float greatest = hn::GetLane(hn::MaxOfLanes(d, most));
-  const auto inverse = hn::Set(d, greatest > 0.0f ? kGreatestQuant / greatest : 0.0f);
+  const auto inverse = hn::Set(d, quant_inverse(greatest));
   for (int64_t i = 0; i < kQ8BlockSize; i += lanes) {
     const auto quant = hn::NearestInt(hn::Mul(hn::LoadU(d, x + i), inverse));
     hn::StoreU(hn::DemoteTo(d8, quant), d8, quants + i);

@@ -44,7 +44,11 @@ class ScratchPool {
     const int64_t missing = count - (free_.end() - fitting);
     // Pieces that are too small make room for those that come.
     if (missing > 0) free_.erase(fitting - std::min<int64_t>(missing, fitting - free_.begin()), fitting);
-    for (int64_t i = 0; i < missing; ++i) free_.push_back(memory_.allocate(bytes));
+    for (int64_t i = 0; i < missing; ++i) {
+      Buffer piece = memory_.allocate(bytes);
+      free_.reserve(static_cast<size_t>(++pieces_));  // giving a piece back never allocates
+      free_.push_back(std::move(piece));
+    }
   }
 
   Lease take(int64_t bytes) {
@@ -72,6 +76,7 @@ class ScratchPool {
 
   const HostMemory& memory_;
   std::mutex mutex_;
+  int64_t pieces_ = 0;  // that there have been
   std::vector<Buffer> free_;
 };
 

@@ -3,6 +3,7 @@
 #include <limits>
 #include <map>
 
+#include "core/base/error.h"
 #include "hwy/targets.h"
 #include "tests/unit/backend/backend_testing.h"
 
@@ -161,6 +162,28 @@ TEST_F(LinearTest, RowsKeepTheirBitsInEveryCompany) {
       }
     }
   }
+}
+
+// Rows and weights at the ends of what blocks can hold.
+TEST_F(LinearTest, TinyAndHugeBlocksAreQuantisedAlikeOrRefused) {
+  const auto reference = make_reference_backend();
+  const auto tested = cpu();
+  const int64_t in = 64, out = 3;
+  const auto w = normal_numbers(out * in, 1);
+  auto x = normal_numbers(2 * in, 2);
+  for (int64_t k = 0; k < 32; ++k) x[k] *= 1e-40f;  // 127 / greatest is infinite
+  std::vector<std::vector<float>> results;
+  for (const Backend* backend : {reference.get(), tested.get()}) {
+    results.push_back(
+        multiply(*backend, backend->pack_linear(host_view(w, {out, in}), WeightType::kQ8_0), x));
+    auto huge = w;
+    huge[70] = 1e7f;
+    EXPECT_THROW(backend->pack_linear(host_view(huge, {out, in}), WeightType::kQ8_0), Error);
+  }
+  if (has_fused_multiply_add()) {
+    EXPECT_EQ(results[0], results[1]);
+  }
+  for (const float value : results[1]) EXPECT_TRUE(std::isfinite(value));
 }
 
 // Products that share their rows in one call have the bits of calls of their own.

@@ -1,5 +1,6 @@
 // volley image: pictures of a class.
 #include <algorithm>
+#include <iterator>
 #include <memory>
 #include <optional>
 
@@ -64,6 +65,18 @@ struct Outputs {
   SideOutputs sides;
 };
 
+// What is written besides the pictures.
+std::vector<OutputPlace> side_places(const ImageFlags& flags, const SideOutputs& sides) {
+  std::vector<OutputPlace> places;
+  for (const std::string& path : sides.animations) places.push_back({"--animate", path});
+  for (const std::string& path : sides.step_maps) places.push_back({"--step-map", path});
+  for (const std::string& path : flags.previews) {
+    if (path != "term") places.push_back({"--preview", path});
+  }
+  if (!flags.shared.events.empty()) places.push_back({"--events", flags.shared.events});
+  return places;
+}
+
 Outputs name_all(const ImageFlags& flags, const ImageTasks& tasks, const image::ImageCard& card) {
   const SharedFlags& shared = flags.shared;
   std::vector<OutputFields> fields = tasks.fields();
@@ -105,17 +118,12 @@ Outputs name_all(const ImageFlags& flags, const ImageTasks& tasks, const image::
     for (size_t f = 0; f < outputs.names.formats.size(); ++f)
       places.push_back({.path = path_in_format(outputs.names, path, f)});
   }
-  for (const std::string& path : outputs.sides.animations) places.push_back({"--animate", path});
-  for (const std::string& path : outputs.sides.step_maps) places.push_back({"--step-map", path});
   for (const std::string& path : flags.previews) {
-    if (path == "term") continue;
-    if (!image::format_of_path(path)) {
-      throw Error("--preview " + path + ": expected term or a name that ends in .png, .jpg or .webp",
-                  ErrorKind::kUsage);
-    }
-    places.push_back({"--preview", path});
+    if (path == "term" || image::format_of_path(path)) continue;
+    throw Error("--preview " + path + ": expected term or a name that ends in .png, .jpg or .webp",
+                ErrorKind::kUsage);
   }
-  if (!shared.events.empty()) places.push_back({"--events", shared.events});
+  std::ranges::move(side_places(flags, outputs.sides), std::back_inserter(places));
   refuse_shared_places(places);
   return outputs;
 }
@@ -209,9 +217,12 @@ RunOutcome run_tasks(const ImageFlags& flags, Program& program, const image::Ima
   PictureWriter writer(program.console, outputs.names, flags.quality, existing);
   std::optional<EventFile> events;
   if (!shared.events.empty()) {
-    events.emplace(shared.events,
-                   shared.overwrite ? EventFile::Existing::kReplace : EventFile::Existing::kRefuse);
+    // Events tell of one run: those of the run that is gone on with make place.
+    const bool is_replaced = shared.overwrite || shared.skip_existing;
+    events.emplace(shared.events, is_replaced ? EventFile::Existing::kReplace : EventFile::Existing::kRefuse);
   }
+  const ResumeContext resume{
+      .flags = flags, .model = model, .sides = outputs.sides, .writer = writer, .console = program.console};
   RunOutcome outcome;
   for (ImageTask& task : tasks.tasks) {
     if (program.stop.stop_requested()) {
@@ -222,8 +233,7 @@ RunOutcome run_tasks(const ImageFlags& flags, Program& program, const image::Ima
       program.console.note(program.console.faint(task.source + ": " + printable(task.request.subject(), 100) +
                                                  ", " + seeds_text(task.request)));
     }
-    const int64_t kept =
-        shared.skip_existing ? keep_existing(flags, model, writer, program.console, task) : 0;
+    const int64_t kept = shared.skip_existing ? keep_existing(resume, task) : 0;
     outcome.kept += kept;
     if (kept == task.request.count) {
       outcome.results.push_back(nothing_made(model, task.request));
@@ -295,7 +305,7 @@ int run(const ImageFlags& flags, Program& program) {
                  " pixels assumed; --image-size says otherwise");
   }
   console.detail("model " + card.folder + ", device: " + model->backend()->info().description);
-  prepare_outputs(outputs.names);
+  prepare_outputs(outputs.names, side_places(flags, outputs.sides));
   RunOutcome outcome = run_tasks(flags, program, *model, tasks, outputs);
   if (!outcome.results.empty()) outcome.results.front().load_seconds = load_seconds;
   if (outcome.kept > 0) {
@@ -308,8 +318,10 @@ int run(const ImageFlags& flags, Program& program) {
     return kExitFailed;
   }
   if (outcome.is_interrupted) {
-    console.error("interrupted: " + std::to_string(outcome.made + outcome.kept) + " of " +
-                  plural(tasks.pictures(), "picture") + " finished and kept");
+    const std::string message = "interrupted: " + std::to_string(outcome.made + outcome.kept) + " of " +
+                                plural(tasks.pictures(), "picture") + " finished and kept";
+    if (outcome.results.empty()) throw Interrupted(message);
+    console.error(message);
     return kExitInterrupted;
   }
   return tasks.failures.empty() ? kExitDone : kExitSomeFailed;

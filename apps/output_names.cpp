@@ -6,6 +6,7 @@
 #include <charconv>
 #include <filesystem>
 #include <map>
+#include <set>
 #include <system_error>
 
 #include "core/base/error.h"
@@ -100,6 +101,18 @@ fs::path place_of(const std::string& path) {
   const fs::path given = path == "-" ? "/dev/stdout" : path;
   const fs::path found = fs::weakly_canonical(given, code);
   return fs::absolute(code ? given : found, code).lexically_normal();
+}
+
+// The folders that had to be made, innermost first.
+std::vector<fs::path> make_folders(const std::string& folder) {
+  std::vector<fs::path> made;
+  std::error_code code;
+  for (fs::path path = folder; !path.empty() && !fs::exists(path, code); path = path.parent_path())
+    made.push_back(path);
+  if (folder.empty()) return made;
+  fs::create_directories(folder, code);
+  if (code) throw Error(folder + ": cannot make the folder: " + code.message());
+  return made;
 }
 
 }  // namespace
@@ -197,14 +210,24 @@ void refuse_shared_places(std::span<const OutputPlace> places) {
   }
 }
 
-void prepare_outputs(const OutputNames& names) {
-  if (!names.folder.empty()) {
-    std::error_code code;
-    std::filesystem::create_directories(names.folder, code);
-    if (code) throw Error(names.folder + ": cannot make the folder: " + code.message());
-  }
-  if (!names.paths.empty() && names.paths.front() != "-") {
-    const AtomicFile probe(names.paths.front());  // takes its temporary file away again
+void prepare_outputs(const OutputNames& names, std::span<const OutputPlace> sides) {
+  const std::vector<fs::path> made = make_folders(names.folder);
+  try {
+    std::set<std::string> probed;
+    const auto probe = [&](const std::string& flag, const std::string& path) {
+      // Whoever reads a stream would take a probe for all of it.
+      if (path == "-" || is_stream(path)) return;
+      if (!probed.insert(flag + " " + fs::path(path).parent_path().string()).second) return;
+      const AtomicFile file(path);  // takes its temporary file away again
+    };
+    for (const std::string& path : names.paths) probe("", path);
+    for (const OutputPlace& side : sides) probe(side.flag, side.path);
+  } catch (const Error&) {
+    for (const fs::path& folder : made) {
+      std::error_code code;
+      fs::remove(folder, code);
+    }
+    throw;
   }
 }
 

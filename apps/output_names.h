@@ -61,7 +61,8 @@ struct OutputPlace {
 // Throws Error kUsage if two of them are one place.
 void refuse_shared_places(std::span<const OutputPlace> places);
 
-// Makes the folder and tries to write there. Throws Error naming the path.
-void prepare_outputs(const OutputNames& names);
+// Makes the pictures' folder and tries to write to every folder of the pictures and of `sides`. Throws Error
+// naming the path; then the folder is gone again.
+void prepare_outputs(const OutputNames& names, std::span<const OutputPlace> sides);
 
 }  // namespace volley::apps

@@ -21,13 +21,14 @@ void write_file(const std::string& path, std::string_view bytes, Existing existi
 
 void PictureWriter::write(size_t index, const image::Picture& picture, const image::RunRecord& record) {
   for (size_t f = 0; f < names_.formats.size(); ++f) {
-    if (kept_.contains(path_in_format(names_, names_.paths[index], f))) continue;
+    const std::string path = path_in_format(names_, names_.paths[index], f);
+    if (kept_.contains(path)) continue;
     const std::string bytes =
         image::encode_picture(picture, {.format = names_.formats[f], .quality = quality_}, record);
-    const std::string path = path_in_format(names_, names_.paths[index], f);
     if (path == "-") return console_.print(bytes);
-    if (existing_ == Existing::kReplace || !names_.is_numbered || f > 0) {
-      write_file(path, bytes, existing_);
+    const Existing existing = replaced_.contains(path) ? Existing::kReplace : existing_;
+    if (existing == Existing::kReplace || !names_.is_numbered || f > 0) {
+      write_file(path, bytes, existing);
       continue;
     }
     AtomicFile file(path);

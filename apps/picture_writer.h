@@ -29,6 +29,8 @@ class PictureWriter {
   void write(size_t index, const image::Picture& picture, const image::RunRecord& record);
   // This file is there and is what `write` would make: it stays.
   void keep(const std::string& path) { kept_.insert(path); }
+  // This file is there and `write` may put another in its place.
+  void replace(const std::string& path) { replaced_.insert(path); }
   // The paths of a file, one in each format.
   std::vector<std::string> paths(size_t index) const;
 
@@ -38,6 +40,7 @@ class PictureWriter {
   std::optional<int64_t> quality_;
   Existing existing_;
   std::set<std::string> kept_;
+  std::set<std::string> replaced_;
 };
 
 }  // namespace volley::apps

@@ -25,8 +25,11 @@ nlohmann::json making(const image::RunRecord& record) {
   return json;
 }
 
+// What there is of the items of a file. Only a grid that was interrupted is there in part.
+enum class Found : uint8_t { kAll, kPart };
+
 // Throws Error if the file's record is not that of these items.
-void compare(const std::string& path, const image::RunRecord& found, const image::RunRecord& expected) {
+Found compare(const std::string& path, const image::RunRecord& found, const image::RunRecord& expected) {
   const auto fail = [&](const std::string& key, const std::string& was, const std::string& is) {
     throw Error(path + ": exists, but is another picture (" + key + ": " + printable(was, 100) + ", now " +
                 printable(is, 100) + "); --overwrite replaces it");
@@ -39,29 +42,52 @@ void compare(const std::string& path, const image::RunRecord& found, const image
   for (const auto& [key, value] : was.items()) {
     if (!is.contains(key)) fail(key, value.dump(), "not there");
   }
-  if (found.pictures.size() != expected.pictures.size()) {
+  if (found.pictures.size() > expected.pictures.size()) {
     fail("pictures", std::to_string(found.pictures.size()), std::to_string(expected.pictures.size()));
   }
+  const bool is_part = found.pictures.size() < expected.pictures.size();
   for (size_t i = 0; i < found.pictures.size(); ++i) {
-    if (found.pictures[i].seed == expected.pictures[i].seed) continue;
-    fail("seed", std::to_string(found.pictures[i].seed), std::to_string(expected.pictures[i].seed));
+    const image::RecordedPicture& picture = found.pictures[i];
+    auto at = expected.pictures.begin() + static_cast<int64_t>(i);
+    if (is_part) {  // any of them may be missing
+      at = std::ranges::lower_bound(expected.pictures, picture.index, {}, &image::RecordedPicture::index);
+      if (at == expected.pictures.end()) fail("picture", std::to_string(picture.index), "not there");
+    }
+    if (picture.seed != at->seed) fail("seed", std::to_string(picture.seed), std::to_string(at->seed));
   }
+  return is_part ? Found::kPart : Found::kAll;
 }
 
 // Whether all files of these items are there, as this run would make them. Of those that are not all there
 // the ones that are stay.
-bool is_there(const std::vector<std::string>& paths, const image::RunRecord& expected, PictureWriter& writer,
-              Console& console) {
+bool is_there(const ResumeContext& context, const std::vector<std::string>& paths,
+              const image::RunRecord& expected) {
+  bool is_all = true;
   for (const std::string& path : paths) {
-    if (!exists(path)) continue;
-    try {
-      compare(path, read_recorded_picture(path, Pixels::kLeave).record, expected);
-    } catch (const NoRecord& error) {
-      console.note(std::string(error.what()) + "; kept because of its name");
+    Found found = Found::kAll;
+    if (!exists(path)) {
+      is_all = false;
+      continue;
     }
-    writer.keep(path);
+    try {
+      found = compare(path, read_recorded_picture(path, Pixels::kLeave).record, expected);
+    } catch (const NoRecord& error) {
+      context.console.note(std::string(error.what()) + "; kept because of its name");
+    }
+    if (found == Found::kAll) {
+      context.writer.keep(path);
+    } else {
+      context.writer.replace(path);
+      is_all = false;
+    }
   }
-  return std::ranges::all_of(paths, exists);
+  return is_all;
+}
+
+// Those that are asked for beside the pictures of a file.
+bool has_sides(const SideOutputs& sides, size_t file) {
+  return (sides.animations.empty() || exists(sides.animations[file])) &&
+         (sides.step_maps.empty() || exists(sides.step_maps[file]));
 }
 
 image::RunRecord expected_record(const image::ImageModel& model, const image::ImageRequest& request,
@@ -73,18 +99,17 @@ image::RunRecord expected_record(const image::ImageModel& model, const image::Im
 
 }  // namespace
 
-int64_t keep_existing(const ImageFlags& flags, const image::ImageModel& model, PictureWriter& writer,
-                      Console& console, ImageTask& task) {
+int64_t keep_existing(const ResumeContext& context, ImageTask& task) {
   image::ImageRequest& request = task.request;
   const std::vector<int64_t> items = request.items();
-  if (flags.grid) {
-    return is_there(writer.paths(0), expected_record(model, request, items), writer, console) ? request.count
-                                                                                              : 0;
-  }
+  const auto is_made = [&](size_t file, std::span<const int64_t> of) {
+    return is_there(context, context.writer.paths(file), expected_record(context.model, request, of)) &&
+           has_sides(context.sides, file);
+  };
+  if (context.flags.grid) return is_made(0, items) ? request.count : 0;
   std::vector<int64_t> open;
   for (int64_t item : items) {
-    const auto paths = writer.paths(task.first_file + static_cast<size_t>(item));
-    if (!is_there(paths, expected_record(model, request, {&item, 1}), writer, console)) open.push_back(item);
+    if (!is_made(task.first_file + static_cast<size_t>(item), {&item, 1})) open.push_back(item);
   }
   const int64_t kept = std::ssize(items) - std::ssize(open);
   if (kept > 0) request.only = open;

@@ -59,7 +59,7 @@ TEST(OutputNames, AFolderThatIsNotThereIsMadeLater) {
   const OutputNames found = names({.out = "x.png", .out_dir = folder.file("a/b")}, "", 1);
   EXPECT_EQ(found.paths, Paths{folder.file("a/b/x.png")});
   EXPECT_FALSE(std::filesystem::exists(folder.file("a")));
-  prepare_outputs(found);
+  prepare_outputs(found, {});
   EXPECT_TRUE(std::filesystem::is_directory(folder.file("a/b")));
   EXPECT_TRUE(std::filesystem::is_empty(folder.file("a/b"))) << "the probe leaves nothing";
 }

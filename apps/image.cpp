@@ -1,4 +1,4 @@
-// volley image: pictures of a class.
+// volley image: pictures of words or of a class.
 #include <algorithm>
 #include <iterator>
 #include <memory>
@@ -331,7 +331,8 @@ int run(const ImageFlags& flags, Program& program) {
 
 Verb add_image(CLI::App& program) {
   const auto flags = std::make_shared<ImageFlags>();
-  CLI::App& verb = *program.add_subcommand("image", "make pictures of a class, many tokens a step");
+  CLI::App& verb =
+      *program.add_subcommand("image", "make pictures of words or of a class, many tokens a step");
   verb.footer(
       "Examples:\n"
       "  volley image red apple\n"

@@ -62,7 +62,7 @@ PromptLine parse_line(int64_t number, std::string_view text) {
   } else {
     const auto json = parse_json(text);
     if (!json.ok()) {
-      line.fault = "JSON: " + json.fault().message;
+      line.fault = json.fault().message;
       return line;
     }
     try {

@@ -1,7 +1,5 @@
 // volley verify: makes a picture again from its run record and compares.
 #include <algorithm>
-#include <array>
-#include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -12,6 +10,7 @@
 #include "apps/picture_record.h"
 #include "apps/progress.h"
 #include "apps/verbs.h"
+#include "apps/verify_compare.h"
 #include "core/base/error.h"
 #include "core/io/untrusted_text.h"
 #include "image/image_job.h"
@@ -21,22 +20,12 @@ namespace {
 
 constexpr std::string_view kSchema = "volley.verify/1";
 
-// Difference of a block's mean colours, of 255, up to which its pixels may be those of a lossy file.
-constexpr int64_t kLossyDifference = 48;
-
 struct VerifyFlags {
   SharedFlags shared;
   std::string file;
   std::string init;
   std::string mask;
 };
-
-// The first thing that is not as recorded.
-struct Difference {
-  std::string what;  // "weights", "record", "init", "mask", "tokens", "pixels"
-  std::string message;
-};
-using Verdict = std::optional<Difference>;
 
 // Runs `call`; what is then wrong with a request is wrong with the record it came from: key `key`, or, if
 // empty, the whole. Throws Error "<subject>: ..." that speaks of no flag.
@@ -64,22 +53,6 @@ std::string recorded_model(const RecordedPicture& made) {
   return find_boxed_model(name, subject + quote(name));
 }
 
-// Whether the prompt names the class that was drawn.
-Verdict compare_prompt(const image::ImageCard& card, const image::ImageRequest& request) {
-  if (request.prompt.empty()) return std::nullopt;
-  const auto named = [&]() -> std::string {
-    try {
-      return "class " + find_prompt(card, request.prompt).name;
-    } catch (const Error&) {
-      return "no class of the model";
-    }
-  }();
-  if (named == "class " + request.class_name) return std::nullopt;
-  return Difference{.what = "record",
-                    .message = "prompt: recorded " + quote(request.prompt) + ", which names " +
-                               printable(named, 100) + ", found class " + printable(request.class_name, 100)};
-}
-
 class Remade : public image::ImageObserver {
  public:
   Remade(Console& console, int64_t count, int64_t tokens)
@@ -93,69 +66,6 @@ class Remade : public image::ImageObserver {
  private:
   Progress progress_;
 };
-
-Verdict differs(std::string what, const std::string& name, const std::string& recorded,
-                const std::string& found) {
-  return Difference{
-      .what = std::move(what),
-      .message = name + ": recorded " + printable(recorded, 100) + ", found " + printable(found, 100)};
-}
-
-Verdict compare_weights(const image::ImageCard& card, const image::RunRecord& record) {
-  const image::Transformer transformer = image::transformer_for(record.request.decoder);
-  std::map<std::string, std::string> found{{"vq", image::hash_file(card.vq.file)}};
-  if (transformer == image::Transformer::kLlamaGen && card.llamagen) {
-    found["llamagen"] = image::hash_file(card.llamagen->file);
-  } else if (transformer == image::Transformer::kArpg && card.arpg) {
-    found["arpg"] = image::hash_file(card.arpg->file);
-  }
-  if (card.text_encoder) found["text_encoder"] = image::hash_file(card.text_encoder->file);
-  for (const auto& [role, hash] : found) {
-    const auto recorded = record.weights.find(role);
-    if (recorded == record.weights.end()) return differs("weights", role, "none", hash);
-    if (recorded->second != hash) return differs("weights", role, recorded->second, hash);
-  }
-  for (const auto& [role, hash] : record.weights) {
-    if (!found.contains(role)) return differs("weights", role, hash, "none");
-  }
-  return std::nullopt;
-}
-
-// What the record says of the file and the model, before anything is made from it.
-Verdict compare_frame(const image::ImageCard& card, const RecordedPicture& made) {
-  const image::RunRecord& record = made.record;
-  const auto size = [](int64_t width, int64_t height) {
-    return std::to_string(width) + "x" + std::to_string(height);
-  };
-  const std::string recorded = size(record.width, record.height);
-  const std::string actual = size(made.picture.width, made.picture.height);
-  if (recorded != actual) return differs("record", "size", recorded, actual);
-  const image::Canvas canvas = canvas_of(card, record.request);
-  if (canvas.cells() > image::kMaxCanvas) {
-    return differs("record", "outpaint", std::to_string(canvas.cells()) + " cells",
-                   std::to_string(image::kMaxCanvas) + " at most");
-  }
-  const std::string expected =
-      size(record.layout.columns * canvas.width(), record.layout.rows * canvas.height());
-  if (recorded != expected)
-    return differs("record", "size", recorded, expected + " by the grid and the model");
-  if (card.is_caption_model() != !record.request.features_hash.empty()) {
-    return differs("record", "text_features", record.request.features_hash.empty() ? "none" : "some",
-                   card.is_caption_model() ? "a model of captions" : "a model of classes");
-  }
-  if (card.is_caption_model()) return std::nullopt;
-  if (record.request.is_text()) {
-    if (card.text_encoder) return std::nullopt;
-    return differs("record", "class", "none", "a model of classes");
-  }
-  if (record.request.class_id >= static_cast<int64_t>(card.classes.size())) {
-    return differs("record", "class_id", std::to_string(record.request.class_id),
-                   std::to_string(card.classes.size()) + " classes");
-  }
-  const std::string& name = card.classes[static_cast<size_t>(record.request.class_id)];
-  if (record.request.class_name != name) return differs("record", "class", record.request.class_name, name);
-  return card.text_encoder ? std::nullopt : compare_prompt(card, record.request);
-}
 
 // The file an edit was made from: the one that a flag names, or one of the recorded name beside the picture
 // or in the working folder.
@@ -171,8 +81,8 @@ std::string find_source(const RecordedPicture& made, const image::SourceFile& fi
     const std::filesystem::path path = folder / file.name;
     if (std::filesystem::is_regular_file(path, code)) return path.string();
   }
-  throw Error(made.path + ": was made from " + quote(file.name) + ", which is not beside it; " + flag +
-              " names the file");
+  throw Error(made.path + ": was made from " + quote(file.name) +
+              ", which is neither beside it nor in the working folder; " + flag + " names the file");
 }
 
 // Puts the pixels that an edit started from into the request.
@@ -198,98 +108,6 @@ Verdict restore_edit(const VerifyFlags& flags, const RecordedPicture& made, cons
   }
   edit.source = found.source;
   return std::nullopt;
-}
-
-// Whether a lossy file can be of these pixels: compression keeps the mean colours of its blocks nearly.
-Verdict compare_roughly(const image::Picture& recorded, const image::Picture& found) {
-  constexpr int64_t kBlock = 8;
-  for (int64_t top = 0; top < found.height; top += kBlock) {
-    for (int64_t left = 0; left < found.width; left += kBlock) {
-      const int64_t right = std::min(left + kBlock, found.width);
-      const int64_t bottom = std::min(top + kBlock, found.height);
-      std::array<int64_t, 3> difference{};
-      for (int64_t y = top; y < bottom; ++y) {
-        for (int64_t x = left; x < right; ++x) {
-          for (size_t c = 0; c < 3; ++c) {
-            const size_t at = static_cast<size_t>(3 * (y * found.width + x)) + c;
-            difference[c] += recorded.rgb[at] - found.rgb[at];
-          }
-        }
-      }
-      const int64_t pixels = (bottom - top) * (right - left);
-      for (int64_t value : difference) {
-        if (std::abs(value) <= kLossyDifference * pixels) continue;
-        return Difference{.what = "pixels",
-                          .message = "block at column " + std::to_string(left) + ", row " +
-                                     std::to_string(top) + ": mean colours differ by " +
-                                     std::to_string(std::abs(value) / pixels) + " of 255, expected at most " +
-                                     std::to_string(kLossyDifference) + " in a lossy file"};
-      }
-    }
-  }
-  return std::nullopt;
-}
-
-Verdict compare_pixels(const image::Picture& recorded, const image::Picture& found) {
-  for (size_t i = 0; i < recorded.rgb.size(); ++i) {
-    if (recorded.rgb[i] == found.rgb[i]) continue;
-    const auto pixel = static_cast<int64_t>(i / 3);
-    const auto rgb = [pixel](const image::Picture& picture) {
-      std::string text;
-      for (int64_t c = 0; c < 3; ++c) {
-        text += (c > 0 ? "," : "") + std::to_string(picture.rgb[static_cast<size_t>(3 * pixel + c)]);
-      }
-      return "rgb " + text;
-    };
-    return differs("pixels",
-                   "pixel at column " + std::to_string(pixel % recorded.width) + ", row " +
-                       std::to_string(pixel / recorded.width),
-                   rgb(recorded), rgb(found));
-  }
-  return std::nullopt;
-}
-
-Verdict compare_remade(const RecordedPicture& made, const image::RunRecord& again,
-                       std::span<const image::ImagePicture> pictures, bool device_is_recorded) {
-  const image::RunRecord& record = made.record;
-  const int64_t first = record.pictures.front().index;
-  std::vector<const image::Picture*> cells(static_cast<size_t>(record.pictures.back().index - first + 1),
-                                           nullptr);
-  for (size_t i = 0; i < pictures.size(); ++i) {
-    const std::string name = "picture " + std::to_string(pictures[i].index);
-    const auto& recorded = record.pictures[i];
-    if (recorded.seed != pictures[i].seed) {
-      return differs("record", name + ": seed", std::to_string(recorded.seed),
-                     std::to_string(pictures[i].seed));
-    }
-    if (recorded.token_hash != pictures[i].token_hash) {
-      return differs("tokens", name + ": hash of its tokens", recorded.token_hash, pictures[i].token_hash);
-    }
-    cells[static_cast<size_t>(pictures[i].index - first)] = &pictures[i].picture;
-  }
-  const image::Picture picture = image::make_grid(cells, record.layout);
-  if (auto verdict =
-          made.is_lossless ? compare_pixels(made.picture, picture) : compare_roughly(made.picture, picture)) {
-    return verdict;
-  }
-  // The rest of the record, except for what may differ between two makings.
-  const nlohmann::json found = image::to_json(again);
-  for (const auto& [key, value] : made.json.items()) {
-    if (key == "volley" || (key == "device" && !device_is_recorded)) continue;
-    const auto other = found.find(key);
-    if (other == found.end()) return differs("record", key, value.dump(), "nothing");
-    if (*other != value) return differs("record", key, value.dump(), other->dump());
-  }
-  return std::nullopt;
-}
-
-// Why tokens or pixels may differ: another version or device. Empty if both are the record's.
-std::string makers(const image::RunRecord& record, const image::RunRecord& again) {
-  if (record.volley == again.volley && record.device == again.device) return "";
-  const auto maker = [](const image::RunRecord& made) {
-    return "volley " + printable(made.volley, 40) + " on " + printable(made.device, 40) + " in " + made.dtype;
-  };
-  return "; made by " + maker(record) + ", again by " + maker(again);
 }
 
 image::ImageCard open_recorded_card(const SharedFlags& flags, const RecordedPicture& made) {
@@ -334,8 +152,10 @@ Verdict verify(const VerifyFlags& flags, const RecordedPicture& made, Program& p
   if (auto verdict = add_features(flags.shared, card, request)) return verdict;
   if (auto verdict = restore_edit(flags, made, card, request)) return verdict;
   request.check = image::Check::kNo;
+  request.only.clear();
   for (const image::RecordedPicture& picture : record.pictures) request.only.push_back(picture.index);
-  Remade remade(program.console, static_cast<int64_t>(record.pictures.size()), card.tokens());
+  Remade remade(program.console, static_cast<int64_t>(record.pictures.size()),
+                canvas_of(card, request).cells());
   program.console.detail("making " + plural(static_cast<int64_t>(record.pictures.size()), "picture") +
                          " again: " + card.name + " on " + backend->info().name);
   const image::ImageResult result = as_recorded(
@@ -345,7 +165,8 @@ Verdict verify(const VerifyFlags& flags, const RecordedPicture& made, Program& p
   std::ranges::sort(remade.pictures, {}, &image::ImagePicture::index);
   request.model = card.name;
   const image::RunRecord again = make_run_record(model, request, remade.pictures, record.layout);
-  Verdict verdict = compare_remade(made, again, remade.pictures, device_is_recorded);
+  Verdict verdict = compare_remade(
+      made, {.record = again, .pictures = remade.pictures, .device_is_recorded = device_is_recorded});
   if (verdict && verdict->what == "pixels") verdict->message += "; all tokens are equal";
   if (verdict && verdict->what != "record") verdict->message += makers(record, again);
   return verdict;
@@ -387,9 +208,9 @@ Verb add_verify(CLI::App& program) {
   add_text(verb,
            {.names = "--init",
             .type = "FILE",
-            .meaning = "the picture it was made from [beside it, by its recorded name]"},
+            .meaning = "the picture it was made from [by its recorded name, beside it or here]"},
            flags->init);
-  add_text(verb, {.names = "--mask", .type = "FILE", .meaning = "the mask it was made with [beside it]"},
+  add_text(verb, {.names = "--mask", .type = "FILE", .meaning = "the mask it was made with [the same]"},
            flags->mask);
   add_shared_flags(
       verb, flags->shared,

@@ -204,6 +204,7 @@ ImageRequest read_request(const JsonFields& fields, const std::string& subject) 
     request.features_hash = fields.text("text_features");
   } else if (fields.has("class") || request.prompt.empty()) {
     request.class_name = fields.text("class");
+    if (request.class_name.empty()) throw Error(subject + ": key 'class': expected a name");
     request.class_id = fields.integer("class_id", {0, 1 << 24});
   }
   if (fields.has("only")) request.only = fields.integers("only", {0, request.count - 1});

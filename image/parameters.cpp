@@ -44,8 +44,9 @@ std::string parameters_text(const RunRecord& record) {
   add("CFG scale", number(request.cfg));
   add("Seed", std::to_string(record.pictures.front().seed));
   add("Size", std::to_string(record.width) + "x" + std::to_string(record.height));
+  // Readers take one: that of the transformer.
   for (const auto& [role, hash] : record.weights) {
-    if (role != "vq") add("Model hash", hash.substr(0, 10));
+    if (role == "llamagen" || role == "arpg") add("Model hash", hash.substr(0, 10));
   }
   add("Model", request.model);
   add("Version", "volley " + record.volley);

@@ -70,6 +70,9 @@ RunRecord read_run_record(const nlohmann::json& json, const std::string& subject
     throw Error(subject + ": key 'schema': expected " + std::string(kRunSchema) + ", found " + quote(schema));
   }
   if (fields.text("job") != "image") throw Error(subject + ": key 'job': expected image");
+  if (fields.has("only")) {
+    throw Error(subject + ": key 'only': is of requests; a run record's pictures say which they are");
+  }
   RunRecord record{.volley = fields.text("volley"),
                    .request = read_request(fields, subject),
                    .device = fields.text("device"),

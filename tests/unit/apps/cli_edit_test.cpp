@@ -193,6 +193,16 @@ TEST_F(CliEdit, PicturesOfAnyFormatAndSizeAreFitted) {
   }
 }
 
+TEST_F(CliEdit, VerifyCountsTheCellsOfAWidenedPicture) {
+  volley({"image", "-m", "toy", "bird", "--init", "init.png", "--outpaint", "left=5", "-o", "w.png"});
+  Command run = command({"verify", "w.png"});
+  run.error = StandardError::kTerminal;
+  run.environment["TERM"] = "xterm";
+  const CommandResult result = run_command(run);
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_NE(result.err.find("/104 tokens"), std::string::npos) << "13 x 8 cells: " << result.err;
+}
+
 TEST_F(CliEdit, VerifyFindsItsFilesOrSaysWhichIsMissing) {
   write_mask("m.png", kToySide, [](int64_t x, int64_t) { return x < 6; });
   volley({"image", "-m", "toy", "bird", "--init", "init.png", "--mask", "m.png", "-o", "e.png"});
@@ -200,10 +210,14 @@ TEST_F(CliEdit, VerifyFindsItsFilesOrSaysWhichIsMissing) {
   const auto record = json_of({"info", "e.png"}, "volley.info.1.json")["record"];
   EXPECT_EQ(record["edit"]["init"]["file"], "init.png");
   EXPECT_EQ(record["edit"]["feather"], 1) << "half a cell";
-  // Elsewhere, with the files named.
+  // Beside the picture, or in the working folder.
   std::filesystem::create_directory(path("other"));
+  std::filesystem::copy(path("e.png"), path("other/e.png"));
+  EXPECT_EQ(volley({"verify", "other/e.png"}).exit_code, 0);
+  // Elsewhere, with the files named.
   std::filesystem::rename(path("m.png"), path("other/mask.png"));
-  expect_failure(volley({"verify", "e.png"}), 1, "'m.png', which is not beside it; --mask names the file");
+  expect_failure(volley({"verify", "e.png"}), 1,
+                 "'m.png', which is neither beside it nor in the working folder; --mask names the file");
   EXPECT_EQ(volley({"verify", "e.png", "--mask", "other/mask.png"}).exit_code, 0);
   // A file that has changed is named before anything is made.
   std::filesystem::rename(path("init.png"), path("other/init.png"));

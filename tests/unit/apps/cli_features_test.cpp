@@ -245,7 +245,7 @@ TEST_F(CliFeatures, BadLinesAreNamedAndTheOthersMade) {
   EXPECT_EQ(result.exit_code, 3);
   EXPECT_EQ(result.out, "1.png\n5.png\n");
   for (const char* part :
-       {"volley: p.jsonl:2: no key 'sed'", "volley: p.jsonl:3: ", "volley: p.jsonl:4: JSON"})
+       {"volley: p.jsonl:2: no key 'sed'", "volley: p.jsonl:3: ", "volley: p.jsonl:4: JSON: parse error"})
     EXPECT_NE(result.err.find(part), std::string::npos) << part << " in " << result.err;
   EXPECT_EQ(record("5.png")["seed"], 4) << "lines that cannot be made keep their seeds";
   const auto json =

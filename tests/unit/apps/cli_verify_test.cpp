@@ -102,6 +102,9 @@ TEST_F(CliVerify, ARecordThatCannotBeRunIsNamed) {
   fails_with("model", "nope", "'model': 'nope': no such model in the box; nearest is ", 4);
   fails_with("count", 1, "'count': 1 in the run, but the file holds picture 1");
   fails_with("count", 1000000000, "'count': ");
+  fails_with("only", {0, 1}, "'only': is of requests");
+  fails_with("only", {0}, "'only': is of requests");
+  fails_with("class", "", "'class': expected a name");
   fails_with("guidance", "steep", "unknown schedule 'steep'");
   // A folder that is there and would do, but that only a person may name.
   std::filesystem::copy(box_.file("toy"), path("toy-folder"));
@@ -141,6 +144,14 @@ TEST_F(CliVerify, WordsThatATextEncoderReadMakeThePicture) {
     EXPECT_TRUE(difference().starts_with("tokens: picture 0: hash")) << difference();
     forge("a.png", [](image::Picture&, nlohmann::json& record) { record["weights"].erase("text_encoder"); });
     EXPECT_TRUE(difference().starts_with("weights: text_encoder: recorded none")) << difference();
+    // The program never writes both.
+    forge("a.png", [](image::Picture&, nlohmann::json& record) {
+      record["class"] = "food-fruit";
+      record["class_id"] = 0;
+    });
+    EXPECT_EQ(difference(), "record: prompt: recorded Red apple, found a class, which stands alone");
+    forge("a.png", [](image::Picture&, nlohmann::json& record) { record["prompt"] = "?!"; });
+    EXPECT_EQ(difference(), "record: prompt: recorded ?!, found no words");
   }
   // Packed, the encoder comes along.
   const auto packed =

@@ -24,6 +24,16 @@ Pipe make_pipe() {
   return ends;
 }
 
+// A terminal's two ends, as a pipe's: what reads is the side that shows.
+Pipe make_terminal() {
+  Pipe ends{::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC), -1};
+  if (ends[0] < 0 || ::grantpt(ends[0]) != 0 || ::unlockpt(ends[0]) != 0)
+    throw std::runtime_error("no terminal");
+  ends[1] = ::open(::ptsname(ends[0]), O_RDWR | O_NOCTTY | O_CLOEXEC);
+  if (ends[1] < 0) throw std::runtime_error("no terminal");
+  return ends;
+}
+
 void limit(int resource, const std::optional<int64_t>& bytes) {
   if (!bytes) return;
   const rlimit value{.rlim_cur = static_cast<rlim_t>(*bytes), .rlim_max = static_cast<rlim_t>(*bytes)};
@@ -69,7 +79,8 @@ std::vector<std::string> CommandResult::error_lines() const {
 }
 
 CommandResult run_command(const Command& command) {
-  const Pipe out = make_pipe(), err = make_pipe();
+  const Pipe out = make_pipe();
+  const Pipe err = command.error == StandardError::kTerminal ? make_terminal() : make_pipe();
   const pid_t child = ::fork();
   if (child < 0) throw std::runtime_error("no process");
   if (child == 0) become(command, out, err);

@@ -12,6 +12,7 @@
 namespace volley::test {
 
 enum class StandardOutput : uint8_t { kPipe, kClosed, kFull, kPipeWithoutReader };
+enum class StandardError : uint8_t { kPipe, kTerminal };
 
 // One run of the volley command.
 struct Command {
@@ -19,6 +20,7 @@ struct Command {
   std::string folder;                              // to run in
   std::map<std::string, std::string> environment;  // on top of this process's
   StandardOutput output = StandardOutput::kPipe;
+  StandardError error = StandardError::kPipe;
   std::optional<int64_t> memory_limit;   // bytes of address space
   std::optional<int64_t> file_limit;     // bytes of a file
   std::function<void(pid_t)> on_output;  // called once, when `awaited` came

@@ -161,6 +161,7 @@ TEST(PromptFile, ABadLineIsOneFaultAndNoMore) {
       "{\"prompt\":\"a\",\"name\":\"../"
       "x\"}\n{\"prompt\":\"a\",\"count\":0}\n{\"prompt\":\"a\",\"seed\":-1}\ngood");
   ASSERT_EQ(lines.size(), 9u);
+  EXPECT_TRUE(parse_prompt_lines("{\"prompt\":").front().fault.starts_with("JSON: parse error"));
   const std::vector<std::string> parts{"JSON",       "not UTF-8",  "'sed'",
                                        "either key", "either key", "no part of a file name",
                                        "count",      "seed",       ""};

@@ -144,6 +144,7 @@ TEST(ImageRequest, RefusesBadJson) {
   refuses("only", {0, 0});
   refuses("count", kMaxCount + 1);
   refuses("only", {5});
+  refuses("class", "");
 }
 
 }  // namespace

@@ -23,17 +23,22 @@ constexpr const char* kFile = "vq_ds16_c2i.pt";
 class CliPull : public Cli {
  protected:
   CliPull() {
-    for (int i = 0; i < 100000; ++i) hub_.file.body += static_cast<char>(i * 7 % 251);
-    hub_.linked_etag = sha256_hex(as_bytes(hub_.file.body));
-    hub_.linked_size = std::ssize(hub_.file.body);
+    for (int i = 0; i < 100000; ++i) served_.file.body += static_cast<char>(i * 7 % 251);
+    served_.linked_etag = sha256_hex(as_bytes(served_.file.body));
+    served_.linked_size = std::ssize(served_.file.body);
   }
 
-  Command pull_command(const std::string& name = kName) const {
-    Command run = command({"models", "pull", name, "--endpoint", hub_.endpoint()});
+  // Of the hub, which from here on serves what the test has set.
+  std::string endpoint() {
+    hub_.set(served_);
+    return hub_.endpoint();
+  }
+  Command pull_command(const std::string& name = kName) {
+    Command run = command({"models", "pull", name, "--endpoint", endpoint()});
     run.environment["HF_TOKEN"] = "hf_secret";
     return run;
   }
-  CommandResult pull(const std::string& name = kName) const { return run_command(pull_command(name)); }
+  CommandResult pull(const std::string& name = kName) { return run_command(pull_command(name)); }
   std::string stored(const std::string& file) const {
     return data("volley/models/" + std::string(kName) + "/" + file);
   }
@@ -41,20 +46,21 @@ class CliPull : public Cli {
   void expect_whole(const CommandResult& result) const {
     EXPECT_EQ(result.exit_code, 0) << result.err;
     EXPECT_EQ(result.out, stored(kFile) + "\n");
-    EXPECT_TRUE(read_text(stored(kFile)) == hub_.file.body);
+    EXPECT_TRUE(read_text(stored(kFile)) == served_.file.body);
     EXPECT_FALSE(std::filesystem::exists(stored(std::string(kFile) + ".part")));
     EXPECT_FALSE(std::filesystem::exists(stored(std::string(kFile) + ".part.json")));
   }
   // A first attempt that ends after 40,000 bytes.
   void begin() {
-    hub_.file.ends_after = 40000;
+    served_.file.ends_after = 40000;
     const CommandResult result = pull();
     expect_failure(result, 1, "run it again to go on");
-    EXPECT_EQ(read_text(stored(std::string(kFile) + ".part")), hub_.file.body.substr(0, 40000));
+    EXPECT_EQ(read_text(stored(std::string(kFile) + ".part")), served_.file.body.substr(0, 40000));
     EXPECT_FALSE(std::filesystem::exists(stored(kFile)));
-    hub_.file.ends_after = -1;
+    served_.file.ends_after = -1;
   }
 
+  HubSettings served_;
   HubServer hub_;
 };
 
@@ -62,7 +68,7 @@ TEST_F(CliPull, FollowsTheRedirectAndVerifies) {
   const CommandResult result = pull();
   expect_whole(result);
   EXPECT_NE(result.err.find("licence MIT"), std::string::npos) << result.err;
-  EXPECT_NE(result.err.find("sha256 " + hub_.linked_etag + ", as published"), std::string::npos)
+  EXPECT_NE(result.err.find("sha256 " + served_.linked_etag + ", as published"), std::string::npos)
       << result.err;
   EXPECT_EQ(result.err.find("hf_secret"), std::string::npos);
   ASSERT_EQ(hub_.hub_requests().size(), 1u);
@@ -84,13 +90,12 @@ TEST_F(CliPull, FollowsTheRedirectAndVerifies) {
 }
 
 TEST_F(CliPull, BringsTheTokenizerOfATransformer) {
-  const auto json =
-      json_of({"models", "pull", "arpg-l", "--endpoint", hub_.endpoint()}, "volley.pull.1.json");
+  const auto json = json_of({"models", "pull", "arpg-l", "--endpoint", endpoint()}, "volley.pull.1.json");
   ASSERT_EQ(json["models"].size(), 2u);
   EXPECT_EQ(json["models"][0]["name"], kName);
   EXPECT_EQ(json["models"][1]["name"], "arpg-l");
   EXPECT_EQ(json["models"][1]["verified"], true);
-  EXPECT_TRUE(read_text(data("volley/models/arpg-l/arpg_300m.pt")) == hub_.file.body);
+  EXPECT_TRUE(read_text(data("volley/models/arpg-l/arpg_300m.pt")) == served_.file.body);
   const auto plan = json_of({"models", "pull", "arpg-xl", "--dry-run"}, "volley.pull.1.json");
   EXPECT_EQ(plan["models"][0]["state"], "was there");
   EXPECT_EQ(plan["models"][1]["state"], "would be pulled");
@@ -98,9 +103,9 @@ TEST_F(CliPull, BringsTheTokenizerOfATransformer) {
 
 TEST_F(CliPull, GoesOnWhereItEnded) {
   begin();
-  const auto json = json_of({"models", "pull", kName, "--endpoint", hub_.endpoint()}, "volley.pull.1.json");
+  const auto json = json_of({"models", "pull", kName, "--endpoint", endpoint()}, "volley.pull.1.json");
   EXPECT_EQ(json["models"][0]["resumed_at"], 40000);
-  EXPECT_TRUE(read_text(stored(kFile)) == hub_.file.body);
+  EXPECT_TRUE(read_text(stored(kFile)) == served_.file.body);
   const SeenRequest last = hub_.host_requests().back();
   EXPECT_EQ(last.range, "bytes=40000-");
   EXPECT_EQ(last.if_range, "\"one\"");
@@ -108,23 +113,23 @@ TEST_F(CliPull, GoesOnWhereItEnded) {
 
 TEST_F(CliPull, AWholePartIsOnlyVerified) {
   begin();
-  write_text(stored(std::string(kFile) + ".part"), hub_.file.body);
+  write_text(stored(std::string(kFile) + ".part"), served_.file.body);
   expect_whole(pull());
 }
 
 TEST_F(CliPull, AChangedFileIsStartedAgain) {
-  const std::string old = hub_.file.body;
+  const std::string old = served_.file.body;
   // By the hub's word, by the host's, and by a host that does not heed If-Range.
   for (int how : {0, 1, 2}) {
     SCOPED_TRACE(how);
-    hub_.file = {.body = old};
-    hub_.linked_etag = how == 0 ? sha256_hex(as_bytes(old)) : "";
-    hub_.linked_size = 0;
+    served_.file = {.body = old};
+    served_.linked_etag = how == 0 ? sha256_hex(as_bytes(old)) : "";
+    served_.linked_size = 0;
     begin();
-    hub_.file.body = "new" + old.substr(0, 60000);
-    hub_.file.etag = "\"two\"";
-    hub_.file.ignores_if_range = how == 2;
-    if (how == 0) hub_.linked_etag = sha256_hex(as_bytes(hub_.file.body));
+    served_.file.body = "new" + old.substr(0, 60000);
+    served_.file.etag = "\"two\"";
+    served_.file.ignores_if_range = how == 2;
+    if (how == 0) served_.linked_etag = sha256_hex(as_bytes(served_.file.body));
     const CommandResult result = pull();
     expect_whole(result);
     EXPECT_NE(result.err.find(how == 1 ? "is sent from its start" : "is no longer the file that was begun"),
@@ -141,38 +146,38 @@ TEST_F(CliPull, RefusalsSayWhatToDo) {
         {403, 4, "HF_TOKEN or --token-file FILE"},
         {404, 4, "not there (404)"},
         {503, 1, "the server answers 503"}}) {
-    hub_.status = status;
+    served_.status = status;
     expect_failure(pull(), exit_code, message);
     EXPECT_FALSE(std::filesystem::exists(stored(kFile)));
     EXPECT_FALSE(std::filesystem::exists(stored(std::string(kFile) + ".part")));
   }
-  hub_.status = 302;
-  hub_.location = "/around/and/around";
+  served_.status = 302;
+  served_.location = "/around/and/around";
   expect_failure(pull(), 1, "more than 10 redirects");
-  hub_.location = "ftp://elsewhere/x";
+  served_.location = "ftp://elsewhere/x";
   expect_failure(pull(), 2, "redirect: 'ftp://elsewhere/x' is no address");
   expect_failure(volley({"models", "pull", "arpg"}), 4,
                  "'arpg': no published model of that name; nearest is arpg-l");
   expect_failure(volley({"models", "pull", kName, "--endpoint", "nowhere"}), 2, "--endpoint: ");
   expect_failure(volley({"models", "pull", kName, "--endpoint", "http://127.0.0.1:1"}), 1, "cannot connect");
   write_text(path("token"), "two words\n");
-  expect_failure(volley({"models", "pull", kName, "--endpoint", hub_.endpoint(), "--token-file", "token"}), 2,
+  expect_failure(volley({"models", "pull", kName, "--endpoint", endpoint(), "--token-file", "token"}), 2,
                  "token: holds no token");
 }
 
 TEST_F(CliPull, TakesATokenFromAFile) {
   write_text(path("token"), "hf_other\n");
-  const auto json = json_of({"models", "pull", kName, "--endpoint", hub_.endpoint(), "--token-file", "token"},
+  const auto json = json_of({"models", "pull", kName, "--endpoint", endpoint(), "--token-file", "token"},
                             "volley.pull.1.json");
   EXPECT_EQ(hub_.hub_requests()[0].token, "Bearer hf_other");
 }
 
 TEST_F(CliPull, WrongContentsAreThrownAway) {
-  hub_.linked_etag = sha256_hex(as_bytes(std::string("else")));
-  expect_failure(pull(), 1, "SHA-256 expected " + hub_.linked_etag + ", found ");
+  served_.linked_etag = sha256_hex(as_bytes(std::string("else")));
+  expect_failure(pull(), 1, "SHA-256 expected " + served_.linked_etag + ", found ");
   EXPECT_FALSE(std::filesystem::exists(stored(kFile)));
   EXPECT_FALSE(std::filesystem::exists(stored(std::string(kFile) + ".part")));
-  hub_.linked_size = 99;
+  served_.linked_size = 99;
   expect_failure(pull(), 1, "100000 bytes, but the hub speaks of 99");
 }
 
@@ -180,22 +185,22 @@ TEST_F(CliPull, AFullDiskKeepsThePart) {
   Command run = pull_command();
   run.file_limit = 50000;
   expect_failure(run_command(run), 1, "cannot write: ");
-  EXPECT_EQ(read_text(stored(std::string(kFile) + ".part")), hub_.file.body.substr(0, 50000));
+  EXPECT_EQ(read_text(stored(std::string(kFile) + ".part")), served_.file.body.substr(0, 50000));
   expect_whole(pull());
   EXPECT_EQ(hub_.host_requests().back().range, "bytes=50000-");
 }
 
 TEST_F(CliPull, AFileThatCannotFitIsNotBegun) {
-  hub_.linked_size = int64_t{1} << 60;
-  hub_.file.claimed_size = size_t{1} << 60;
+  served_.linked_size = int64_t{1} << 60;
+  served_.file.claimed_size = size_t{1} << 60;
   expect_failure(pull(), 1, "no room on the disk: ");
   EXPECT_FALSE(std::filesystem::exists(stored(std::string(kFile) + ".part")));
   EXPECT_FALSE(std::filesystem::exists(stored(kFile)));
 }
 
 TEST_F(CliPull, InterruptionKeepsThePart) {
-  hub_.file.ends_after = 40000;
-  hub_.file.waits = true;
+  served_.file.ends_after = 40000;
+  served_.file.waits = true;
   Command run = pull_command();
   run.awaited = "licence";
   run.on_output = [this](pid_t process) {
@@ -206,9 +211,9 @@ TEST_F(CliPull, InterruptionKeepsThePart) {
     ::kill(process, SIGINT);
   };
   expect_failure(run_command(run), 130, "are kept, run it again to go on");
-  EXPECT_EQ(read_text(stored(std::string(kFile) + ".part")), hub_.file.body.substr(0, 40000));
-  hub_.file.waits = false;
-  hub_.file.ends_after = -1;
+  EXPECT_EQ(read_text(stored(std::string(kFile) + ".part")), served_.file.body.substr(0, 40000));
+  served_.file.waits = false;
+  served_.file.ends_after = -1;
   expect_whole(pull());
 }
 
@@ -222,7 +227,7 @@ TEST_F(CliPull, OnePullOfAModelAtATime) {
 }
 
 TEST_F(CliPull, OnlyTrustedServersAreBelieved) {
-  const TlsServer server(hub_.file.body, path("certificate.pem"));
+  const TlsServer server(served_.file.body, path("certificate.pem"));
   const auto pull_from = [&](const std::string& host, bool is_trusted) {
     Command run = command(
         {"models", "pull", kName, "--endpoint", "https://" + host + ":" + std::to_string(server.port())});

@@ -8,14 +8,15 @@ namespace volley::test {
 HubServer::HubServer() {
   hub_.Get(".*", [this](const httplib::Request& request, httplib::Response& response) {
     record(hub_requests_, request);
-    if (status == 200) return serve(request, response);
-    response.status = status;
-    if (status != 302) return;
-    response.set_header("Location", location.empty()
+    const HubSettings now = settings();
+    if (now.status == 200) return serve(request, response);
+    response.status = now.status;
+    if (now.status != 302) return;
+    response.set_header("Location", now.location.empty()
                                         ? "http://localhost:" + std::to_string(host_port_) + "/blob?x=1"
-                                        : location);
-    if (!linked_etag.empty()) response.set_header("X-Linked-ETag", "\"" + linked_etag + "\"");
-    if (linked_size > 0) response.set_header("X-Linked-Size", std::to_string(linked_size));
+                                        : now.location);
+    if (!now.linked_etag.empty()) response.set_header("X-Linked-ETag", "\"" + now.linked_etag + "\"");
+    if (now.linked_size > 0) response.set_header("X-Linked-Size", std::to_string(now.linked_size));
   });
   host_.Get("/blob", [this](const httplib::Request& request, httplib::Response& response) {
     record(host_requests_, request);
@@ -45,6 +46,7 @@ void HubServer::record(std::vector<SeenRequest>& requests, const httplib::Reques
 }
 
 void HubServer::serve(const httplib::Request& request, httplib::Response& response) {
+  const HostedFile file = settings().file;
   size_t start = 0;
   const std::string range = request.get_header_value("Range");
   const bool is_same = request.get_header_value("If-Range") == file.etag || file.ignores_if_range;
@@ -63,13 +65,13 @@ void HubServer::serve(const httplib::Request& request, httplib::Response& respon
                                              std::to_string(file.body.size()));
   }
   const std::string rest = file.body.substr(start);
-  const int64_t ends_after = file.ends_after;
   response.set_content_provider(
       file.claimed_size > 0 ? file.claimed_size : rest.size(), "application/octet-stream",
-      [this, rest, ends_after](size_t offset, size_t length, httplib::DataSink& sink) {
+      [this, rest, ends_after = file.ends_after, waits = file.waits](size_t offset, size_t length,
+                                                                     httplib::DataSink& sink) {
         const size_t limit = ends_after < 0 ? rest.size() : static_cast<size_t>(ends_after);
         if (offset >= limit) {
-          while (file.waits && !stopping_ && sink.is_writable())
+          while (waits && !stopping_ && sink.is_writable())
             std::this_thread::sleep_for(std::chrono::milliseconds(10));
           return false;
         }

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace volley::test {
@@ -30,6 +31,15 @@ struct HostedFile {
   bool waits = false;             // after those bytes, until the client goes away
 };
 
+// What the hub and its host answer.
+struct HubSettings {
+  HostedFile file;
+  std::string linked_etag;  // X-Linked-ETag of the redirect; empty: none
+  int64_t linked_size = 0;  // 0: not sent
+  int status = 302;         // of the hub's answer; 200: it sends the file itself
+  std::string location;     // empty: the host
+};
+
 // The hub and the host it redirects to, on this machine.
 class HubServer {
  public:
@@ -40,21 +50,26 @@ class HubServer {
   std::vector<SeenRequest> hub_requests() const { return copy(hub_requests_); }
   std::vector<SeenRequest> host_requests() const { return copy(host_requests_); }
 
-  HostedFile file;
-  std::string linked_etag;  // X-Linked-ETag of the redirect; empty: none
-  int64_t linked_size = 0;  // 0: not sent
-  int status = 302;         // of the hub's answer; 200: it sends the file itself
-  std::string location;     // empty: the host
+  // For the requests that come from now on.
+  void set(HubSettings settings) {
+    const std::lock_guard lock(mutex_);
+    settings_ = std::move(settings);
+  }
 
  private:
   std::vector<SeenRequest> copy(const std::vector<SeenRequest>& requests) const {
     const std::lock_guard lock(mutex_);
     return requests;
   }
+  HubSettings settings() const {
+    const std::lock_guard lock(mutex_);
+    return settings_;
+  }
   void serve(const httplib::Request& request, httplib::Response& response);
   void record(std::vector<SeenRequest>& requests, const httplib::Request& request);
 
   mutable std::mutex mutex_;
+  HubSettings settings_;
   std::vector<SeenRequest> hub_requests_, host_requests_;
   std::atomic<bool> stopping_ = false;
   httplib::Server hub_, host_;

@@ -193,6 +193,8 @@ json to_json(const OperationProfile& profile) {
                    {"seconds", cost.seconds},
                    {"rows", cost.rows},
                    {"weight_bytes", cost.weight_bytes},
+                   {"cache_bytes", cost.cache_bytes},
+                   {"is_quantized", cost.is_quantized},
                    {"operations", cost.operations}};
   }
   return kinds;

@@ -60,8 +60,28 @@ std::string case_row(const json& report, double bandwidth) {
               mib(report.at("run_peak_bytes")), number((peak - held) / kMiB, 0)});
 }
 
+// What the machine cannot do faster: reading memory, multiplying in registers.
+struct Ceilings {
+  double bytes = 0.0;       // a second
+  double operations = 0.0;  // a second, of floats; 0: not measured
+  double quantized_operations = 0.0;
+
+  // The least seconds of an operation, and which of the two it waits for.
+  struct Bound {
+    double seconds = 0.0;
+    const char* name = "";
+  };
+  Bound of(const json& cost) const {
+    const double read =
+        (cost.at("weight_bytes").get<double>() + cost.at("cache_bytes").get<double>()) / bytes;
+    const double rate = cost.at("is_quantized").get<bool>() ? quantized_operations : operations;
+    const double multiplied = rate > 0 ? cost.at("operations").get<double>() / rate : 0.0;
+    return read >= multiplied ? Bound{read, "reading"} : Bound{multiplied, "multiplying"};
+  }
+};
+
 // Most expensive first.
-std::string profile_table(const json& report) {
+std::string profile_table(const json& report, const Ceilings& ceilings) {
   std::vector<std::pair<std::string, json>> kinds;
   double inside = 0.0;
   for (const auto& [kind, cost] : report.at("profile").items()) {
@@ -71,22 +91,31 @@ std::string profile_table(const json& report) {
   std::ranges::sort(kinds, std::ranges::greater{},
                     [](const auto& kind) { return kind.second.at("seconds").template get<double>(); });
   const double total = report.at("profiled_seconds");
-  const std::vector<std::string> columns{"operation",   "calls",           "ms",     "share %", "us a call",
-                                         "rows a call", "GB/s of weights", "Gflop/s"};
+  const std::vector<std::string> columns{"operation",   "calls", "ms",      "share %", "us a call",
+                                         "rows a call", "GB/s",  "Gflop/s", "ceiling", "of it %"};
   std::string text = "\n" + report.at("case").get<std::string>() + " " +
                      report.at("dtype").get<std::string>() + ": " + number(total, 3) +
                      " s with every operation timed\n\n" + row(columns) + rule(columns.size());
+  double least = 0.0, near = 0.0;  // seconds that the ceilings ask for; seconds at 80 % of one or more
   for (const auto& [kind, cost] : kinds) {
     const double seconds = cost.at("seconds"), calls = cost.at("calls"), rows = cost.at("rows");
-    const double bytes = cost.at("weight_bytes"), operations = cost.at("operations");
+    const double bytes = cost.at("weight_bytes").get<double>() + cost.at("cache_bytes").get<double>();
+    const double operations = cost.at("operations");
+    const Ceilings::Bound bound = ceilings.of(cost);
+    const double reached = bound.seconds / seconds;
+    least += bound.seconds;
+    if (reached >= 0.8) near += seconds;
     text += row({kind, number(calls, 0), number(seconds * 1e3, 1), number(seconds / total * 100, 1),
                  number(seconds / calls * 1e6, 1), rows > 0 ? number(rows / calls, 1) : "",
                  bytes > 0 ? number(bytes / seconds / 1e9, 1) : "",
-                 operations > 0 ? number(operations / seconds / 1e9, 1) : ""});
+                 operations > 0 ? number(operations / seconds / 1e9, 1) : "",
+                 bound.seconds > 0 ? bound.name : "", bound.seconds > 0 ? number(reached * 100, 0) : ""});
   }
   text += row({"between operations", "", number((total - inside) * 1e3, 1),
-               number((total - inside) / total * 100, 1), "", "", "", ""});
-  return text;
+               number((total - inside) / total * 100, 1), "", "", "", "", "", ""});
+  return text + "\nThe ceilings allow " + number(least, 3) + " s at best, " + number(least / total * 100, 0) +
+         " % of the time; operations at 80 % of their ceiling or more take " + number(near / total * 100, 0) +
+         " % of it.\n";
 }
 
 }  // namespace
@@ -106,8 +135,16 @@ std::string image_table(const json& result) {
                      result.at("load_average").at(1).get<std::string>() + " after.\n\n" + row(columns) +
                      rule(columns.size());
   for (const json& report : cases) text += case_row(report, bandwidth);
+  const Ceilings ceilings{.bytes = bandwidth,
+                          .operations = result.at("operations_per_second"),
+                          .quantized_operations = result.at("quantized_operations_per_second")};
+  if (ceilings.operations > 0) {
+    text += "\nRegisters multiply and add " + number(ceilings.operations / 1e9, 0) +
+            " G floats a second (a multiply and an add are two), and " +
+            number(ceilings.quantized_operations / 1e9, 0) + " G pairs of 16-bit integers.\n";
+  }
   for (const json& report : cases) {
-    if (report.contains("profile")) text += profile_table(report);
+    if (report.contains("profile")) text += profile_table(report, ceilings);
   }
   return text;
 }

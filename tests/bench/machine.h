@@ -28,8 +28,8 @@ class MemoryWatch {
   std::jthread thread_;
 };
 
-// Bytes a second that `threads` threads read together from memory: the best of `passes` passes over `bytes`
-// of memory, which should be several times the last-level cache.
+// Bytes a second that `threads` threads read together from memory, each in 1, 2, 4 or 8 places in turn: the
+// best of `passes` passes of each over `bytes` of memory, which should be several times the last-level cache.
 struct BandwidthOptions {
   int64_t threads = 1;
   int64_t bytes = int64_t{2} << 30;

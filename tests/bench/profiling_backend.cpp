@@ -1,8 +1,11 @@
 #include "tests/bench/profiling_backend.h"
 
+#include <algorithm>
+#include <map>
 #include <string>
 #include <vector>
 
+#include "core/backend/visible_keys.h"
 #include "core/decode/statistics.h"
 
 namespace volley {
@@ -12,6 +15,8 @@ void OperationCost::add(const OperationCost& other) {
   seconds += other.seconds;
   rows += other.rows;
   weight_bytes += other.weight_bytes;
+  cache_bytes += other.cache_bytes;
+  is_quantized = is_quantized || other.is_quantized;
   operations += other.operations;
 }
 
@@ -25,6 +30,21 @@ namespace {
 
 std::string extents(const std::string& operation, const Shape& shape) {
   return std::string(operation) + " " + shape.to_string();
+}
+
+OperationCost attention_cost(const AttentionArgs& args) {
+  const int64_t rows = args.q.shape[0], heads = args.q.shape[1], width = args.q.shape[2];
+  std::map<int32_t, int64_t> longest;  // visible keys of a sequence's rows, at most
+  OperationCost cost{.rows = rows};
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t keys = VisibleKeys(args, r).size();
+    int64_t& most = longest[args.step.row_sequence.data[args.first_row + r]];
+    most = std::max(most, keys);
+    cost.operations += 4.0 * static_cast<double>(keys * heads * width);
+  }
+  for (const auto& [sequence, keys] : longest)
+    cost.cache_bytes += 2 * keys * args.plane.keys.shape[1] * width * static_cast<int64_t>(sizeof(float));
+  return cost;
 }
 
 class ProfilingQueue : public Queue {
@@ -53,7 +73,8 @@ class ProfilingQueue : public Queue {
     timed(extents("linear", {weight.out_features, weight.in_features}),
           {.rows = rows,
            .weight_bytes = weight.data.bytes() + weight.scales.bytes(),
-           .operations = 2.0 * static_cast<double>(rows * weight.out_features * weight.in_features)},
+           .operations = 2.0 * static_cast<double>(rows * weight.out_features * weight.in_features),
+           .is_quantized = weight.type == WeightType::kQ8_0},
           [&] { inner_->linear(args); });
   }
   void linears(const LinearsArgs& args) override {
@@ -62,6 +83,7 @@ class ProfilingQueue : public Queue {
     for (const LinearTarget& target : args.targets) {
       const LinearWeight& weight = *target.weight;
       sizes.push_back(weight.out_features);
+      cost.is_quantized = weight.type == WeightType::kQ8_0;
       cost.weight_bytes += weight.data.bytes() + weight.scales.bytes();
       cost.operations += 2.0 * static_cast<double>(cost.rows * weight.out_features * weight.in_features);
     }
@@ -85,7 +107,7 @@ class ProfilingQueue : public Queue {
     timed("cache write", {}, [&] { inner_->write_cache(args); });
   }
   void attention(const AttentionArgs& args) override {
-    timed("attention", {.rows = args.q.shape[0]}, [&] { inner_->attention(args); });
+    timed("attention", attention_cost(args), [&] { inner_->attention(args); });
   }
   void attention_weights(const AttentionWeightsArgs& args) override {
     timed("attention weights", {}, [&] { inner_->attention_weights(args); });

@@ -13,9 +13,11 @@ namespace volley {
 struct OperationCost {
   int64_t calls = 0;
   double seconds = 0.0;
-  int64_t rows = 0;          // of products and attention
-  int64_t weight_bytes = 0;  // each call reads its weight once
-  double operations = 0.0;   // multiplies and adds of products and convolutions
+  int64_t rows = 0;           // of products and attention
+  int64_t weight_bytes = 0;   // each call reads its weight once
+  int64_t cache_bytes = 0;    // keys and values that attention reads, once for all rows of a sequence
+  double operations = 0.0;    // multiplies and adds of products, convolutions and attention
+  bool is_quantized = false;  // multiplies bytes, not floats
 
   void add(const OperationCost& other);
 };

@@ -1,10 +1,15 @@
 // Products of packed bf16 and q8_0 weights for any vector width.
+#include <algorithm>
+#include <type_traits>
+#include <utility>
+
 #include "core/backend/cpu/grouped_products.h"
 #include "core/backend/cpu/packed_weight.h"
 #include "core/backend/cpu/simd_targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "core/backend/cpu/vector_products.cpp"
+#include "hwy/cache_control.h"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 
@@ -19,41 +24,117 @@ using Halves = hn::Rebind<hwy::float16_t, Floats>;
 constexpr int kLanes = hn::MaxLanes(Floats());
 constexpr int kVectors = kGroupColumns / kLanes;
 
-// As many rows as leave the sums in registers.
-constexpr int kBlockRows = HWY_MAX_BYTES >= 64 ? 8 : HWY_MAX_BYTES >= 32 ? 4 : 2;
+// Rows of a block: as many as leave their sums in registers.
+constexpr int kBlockRows = HWY_MAX_BYTES >= 64 ? 8 : HWY_MAX_BYTES >= 32 ? 6 : 2;
+constexpr int kQuantizedRows = HWY_MAX_BYTES >= 64 ? 8 : HWY_MAX_BYTES >= 32 ? 4 : 2;
 
-template <int kRows>
-void multiply_bf16_group(const GroupedProductArgs& args, int64_t row, int64_t group) {
-  const Floats d;
-  const Words words;
-  const auto upper = hn::Set(words, static_cast<int32_t>(0xffff0000u));
-  const auto* panel = reinterpret_cast<const int32_t*>(
-      args.panels + group * args.segments * args.segment_depth * kGroupColumns * 2);
-  const auto* x = static_cast<const float*>(args.x) + row * args.row_stride;
-  hn::Vec<Floats> sums[kRows][kVectors];
-  for (auto& sum : sums) {
-    for (auto& s : sum) s = hn::Zero(d);
+// Groups that are multiplied side by side, one step of the depth after the other: memory is read faster in
+// several places at a time than in one.
+constexpr int64_t kStreams = 4;
+
+// Asks for what is multiplied next, a share of it in each step of a loop over `steps`, so that memory is read
+// all the time and not only in the first of several passes over a panel.
+class Ahead {
+ public:
+  Ahead(const std::byte* begin, int64_t bytes, int64_t steps)
+      : next_(begin), step_bytes_((bytes / kLine + steps - 1) / steps * kLine), end_(begin + bytes) {}
+  HWY_INLINE void step() {
+    const std::byte* stop = end_ - next_ < step_bytes_ ? end_ : next_ + step_bytes_;
+    for (; next_ < stop; next_ += kLine) hwy::Prefetch(next_);
   }
-  for (int64_t s = 0; s < args.segments; ++s) {
-    const float* from = x + args.offsets[s];
-    for (int64_t k = 0; k < args.segment_depth; k += 2, panel += kGroupColumns) {
-      for (int v = 0; v < kVectors; ++v) {
-        const auto pairs = hn::LoadU(words, panel + v * kLanes);
-        const auto first = hn::BitCast(d, hn::ShiftLeft<16>(pairs));
-        const auto second = hn::BitCast(d, hn::And(pairs, upper));
-        for (int r = 0; r < kRows; ++r) {
-          const float* source = from + r * args.row_stride + k;
-          sums[r][v] = hn::MulAdd(hn::Set(d, source[0]), first, sums[r][v]);
-          sums[r][v] = hn::MulAdd(hn::Set(d, source[1]), second, sums[r][v]);
-        }
+
+ private:
+  static constexpr int64_t kLine = 64;
+  const std::byte* next_;
+  int64_t step_bytes_;
+  const std::byte* end_;
+};
+
+// Calls body(0) ... body(kCount - 1) with constants. GCC keeps an array in registers only if it sees every
+// index as a constant before it unrolls loops.
+#undef VOLLEY_UNROLLED
+#define VOLLEY_UNROLLED HWY_ATTR __attribute__((always_inline))
+template <int kCount, class Body>
+HWY_INLINE void unrolled(const Body& body) {
+  [&]<int... i>(std::integer_sequence<int, i...>) VOLLEY_UNROLLED {
+    (body(std::integral_constant<int, i>()), ...);
+  }
+  (std::make_integer_sequence<int, kCount>());
+}
+
+// Sums of some rows and groups, in memory between the steps of the depth.
+template <int kRows>
+struct Sums {
+  hn::Vec<Floats> of[kStreams][kRows][kVectors];
+
+  HWY_INLINE void clear() {
+    for (auto& group : of) {
+      for (auto& row : group) {
+        for (auto& sum : row) sum = hn::Zero(Floats());
       }
     }
   }
-  for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kVectors; ++v) {
-      hn::StoreU(sums[r][v], d, args.out + ((row + r) * args.groups + group) * kGroupColumns + v * kLanes);
+  HWY_INLINE void store(const GroupedProductArgs& args, int64_t row, int64_t group, int64_t count) const {
+    for (int64_t g = 0; g < count; ++g) {
+      for (int r = 0; r < kRows; ++r) {
+        float* out = args.out + ((row + r) * args.groups + group + g) * kGroupColumns;
+        for (int v = 0; v < kVectors; ++v) hn::StoreU(of[g][r][v], Floats(), out + v * kLanes);
+      }
     }
   }
+};
+
+// A step of the depth for one group.
+template <int kRows>
+HWY_INLINE void add_bf16_products(const float* x, int64_t row_stride, const int32_t* panel,
+                                  hn::Vec<Floats> (&sums)[kRows][kVectors]) {
+  const Floats d;
+  const Words words;
+  const auto upper = hn::Set(words, static_cast<int32_t>(0xffff0000u));
+  hn::Vec<Floats> now[kRows][kVectors];
+  unrolled<kRows>([&](auto r) VOLLEY_UNROLLED {
+    unrolled<kVectors>([&](auto v) VOLLEY_UNROLLED { now[r][v] = sums[r][v]; });
+  });
+  for (int64_t k = 0; k < kDepthStep; k += 2, panel += kGroupColumns) {
+    hn::Vec<Floats> weight[kVectors];
+    const auto add_products = [&](int64_t at) VOLLEY_UNROLLED {
+      unrolled<kRows>([&](auto r) VOLLEY_UNROLLED {
+        const auto value = hn::Set(d, x[r * row_stride + at]);
+        unrolled<kVectors>([&](auto v)
+                               VOLLEY_UNROLLED { now[r][v] = hn::MulAdd(value, weight[v], now[r][v]); });
+      });
+    };
+    unrolled<kVectors>([&](auto v) VOLLEY_UNROLLED {
+      weight[v] = hn::BitCast(d, hn::ShiftLeft<16>(hn::LoadU(words, panel + v * kLanes)));
+    });
+    add_products(k);
+    unrolled<kVectors>([&](auto v) VOLLEY_UNROLLED {
+      weight[v] = hn::BitCast(d, hn::And(hn::LoadU(words, panel + v * kLanes), upper));
+    });
+    add_products(k + 1);
+  }
+  unrolled<kRows>([&](auto r) VOLLEY_UNROLLED {
+    unrolled<kVectors>([&](auto v) VOLLEY_UNROLLED { sums[r][v] = now[r][v]; });
+  });
+}
+
+template <int kRows>
+void multiply_bf16_groups(const GroupedProductArgs& args, int64_t row, int64_t group, int64_t count,
+                          Ahead& ahead) {
+  const int64_t panel_words = args.segments * args.segment_depth * kGroupColumns / 2;
+  const auto* panel = reinterpret_cast<const int32_t*>(args.panels) + group * panel_words;
+  const auto* x = static_cast<const float*>(args.x) + row * args.row_stride;
+  Sums<kRows> sums;
+  sums.clear();
+  for (int64_t s = 0; s < args.segments; ++s) {
+    const float* segment = x + args.offsets[s];
+    for (int64_t k = 0; k < args.segment_depth; k += kDepthStep, panel += kDepthStep * kGroupColumns / 2) {
+      ahead.step();
+      for (int64_t g = 0; g < count; ++g)
+        add_bf16_products<kRows>(segment + k, args.row_stride, panel + g * panel_words, sums.of[g]);
+    }
+  }
+  sums.store(args, row, group, count);
 }
 
 // a[2i] * b[2i] + a[2i + 1] * b[2i + 1] of the i16 halves of each word.
@@ -91,66 +172,113 @@ HWY_INLINE SplitQuads split_quads(const std::byte* quads) {
 #endif
 }
 
+// A block of one group.
+struct QuantizedBlock {
+  const int16_t* x = nullptr;  // of the first row
+  int64_t row_stride = 0;
+  const float* row_scales = nullptr;
+  int64_t scale_stride = 0;
+  const std::byte* panel = nullptr;
+  const uint16_t* scales = nullptr;
+};
+
 template <int kRows>
-void multiply_q8_0_group(const GroupedProductArgs& args, int64_t row, int64_t group) {
+HWY_INLINE void add_q8_0_products(const QuantizedBlock& block, hn::Vec<Floats> (&sums)[kRows][kVectors]) {
   const Floats d;
   const Words words;
-  const int64_t blocks = args.segment_depth / kDepthStep;
-  const auto* x = static_cast<const int16_t*>(args.x) + row * args.row_stride;
-  const float* row_scales = args.row_scales + row * blocks;
-  const std::byte* panel = args.panels + group * blocks * kDepthStep * kGroupColumns;
-  const uint16_t* scales = args.scales + group * blocks * kGroupColumns;
-  hn::Vec<Floats> sums[kRows][kVectors];
-  for (auto& sum : sums) {
-    for (auto& s : sum) s = hn::Zero(d);
+  hn::Vec<Words> dots[kRows][kVectors];
+  unrolled<kRows>([&](auto r) VOLLEY_UNROLLED {
+    unrolled<kVectors>([&](auto v) VOLLEY_UNROLLED { dots[r][v] = hn::Zero(words); });
+  });
+  const std::byte* panel = block.panel;
+#pragma GCC unroll 1  // unrolled, it keeps more in memory than it saves
+  for (int64_t q = 0; q < kDepthStep / 4; ++q, panel += 4 * kGroupColumns) {
+    SplitQuads quads[kVectors];
+    unrolled<kVectors>([&](auto v) VOLLEY_UNROLLED { quads[v] = split_quads(panel + v * kLanes * 4); });
+    unrolled<kRows>([&](auto r) VOLLEY_UNROLLED {
+      const auto* from = reinterpret_cast<const int32_t*>(block.x + r * block.row_stride + q * 4);
+      const auto even = hn::Set(words, from[0]), odd = hn::Set(words, from[1]);
+      unrolled<kVectors>([&](auto v) VOLLEY_UNROLLED {
+        dots[r][v] = hn::Add(dots[r][v], dot_pairs(even, quads[v].even));
+        dots[r][v] = hn::Add(dots[r][v], dot_pairs(odd, quads[v].odd));
+      });
+    });
   }
-  for (int64_t b = 0; b < blocks; ++b, panel += kDepthStep * kGroupColumns, scales += kGroupColumns) {
-    for (int v = 0; v < kVectors; ++v) {
-      hn::Vec<Words> dots[kRows];
-      for (auto& dot : dots) dot = hn::Zero(words);
-      for (int64_t q = 0; q < kDepthStep / 4; ++q) {
-        const SplitQuads quads = split_quads(panel + q * 64 + v * kLanes * 4);
-        for (int r = 0; r < kRows; ++r) {
-          const auto* from =
-              reinterpret_cast<const int32_t*>(x + r * args.row_stride + b * kDepthStep + q * 4);
-          dots[r] = hn::Add(dots[r], dot_pairs(hn::Set(words, from[0]), quads.even));
-          dots[r] = hn::Add(dots[r], dot_pairs(hn::Set(words, from[1]), quads.odd));
-        }
-      }
-      const auto half_scales =
-          hn::LoadU(Halves(), reinterpret_cast<const hwy::float16_t*>(scales) + v * kLanes);
-      const auto weight_scale = hn::PromoteTo(d, half_scales);
-      for (int r = 0; r < kRows; ++r) {
-        const auto scale = hn::Mul(weight_scale, hn::Set(d, row_scales[r * blocks + b]));
-        sums[r][v] = hn::MulAdd(hn::ConvertTo(d, dots[r]), scale, sums[r][v]);
-      }
+  unrolled<kVectors>([&](auto v) VOLLEY_UNROLLED {
+    const auto halves =
+        hn::LoadU(Halves(), reinterpret_cast<const hwy::float16_t*>(block.scales) + v * kLanes);
+    const auto weight_scale = hn::PromoteTo(d, halves);
+    unrolled<kRows>([&](auto r) VOLLEY_UNROLLED {
+      const auto scale = hn::Mul(weight_scale, hn::Set(d, block.row_scales[r * block.scale_stride]));
+      sums[r][v] = hn::MulAdd(hn::ConvertTo(d, dots[r][v]), scale, sums[r][v]);
+    });
+  });
+}
+
+template <int kRows>
+void multiply_q8_0_groups(const GroupedProductArgs& args, int64_t row, int64_t group, int64_t count,
+                          Ahead& ahead) {
+  const int64_t blocks = args.segment_depth / kDepthStep;
+  const int64_t panel_bytes = args.segment_depth * kGroupColumns;
+  Sums<kRows> sums;
+  sums.clear();
+  for (int64_t b = 0; b < blocks; ++b) {
+    ahead.step();
+    for (int64_t g = 0; g < count; ++g) {
+      add_q8_0_products<kRows>(
+          {.x = static_cast<const int16_t*>(args.x) + row * args.row_stride + b * kDepthStep,
+           .row_stride = args.row_stride,
+           .row_scales = args.row_scales + row * blocks + b,
+           .scale_stride = blocks,
+           .panel = args.panels + (group + g) * panel_bytes + b * kDepthStep * kGroupColumns,
+           .scales = args.scales + ((group + g) * blocks + b) * kGroupColumns},
+          sums.of[g]);
     }
   }
-  for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kVectors; ++v) {
-      hn::StoreU(sums[r][v], d, args.out + ((row + r) * args.groups + group) * kGroupColumns + v * kLanes);
+  sums.store(args, row, group, count);
+}
+
+// Calls run(std::integral_constant<int, n>) for n = rows, 1 <= rows <= kMost.
+template <int kMost, class Run>
+HWY_INLINE void with_rows(int64_t rows, const Run& run) {
+  if constexpr (kMost > 1) {
+    if (rows < kMost) return with_rows<kMost - 1>(rows, run);
+  }
+  run(std::integral_constant<int, kMost>());
+}
+
+// Cuts the rows into blocks of at most kMost, as even as possible. One block takes kStreams groups side by
+// side; with more, a group stays in the cache for all of them while the next one is asked for. multiply(n,
+// row, group, count, ahead) multiplies n (a constant) rows with `count` groups.
+template <int kMost, class Multiply>
+HWY_INLINE void for_blocks(const GroupedProductArgs& args, int64_t panel_bytes, const Multiply& multiply) {
+  const int64_t blocks = (args.rows + kMost - 1) / kMost;
+  const int64_t chunk = blocks == 1 ? kStreams : 1;
+  const int64_t steps = blocks * args.segments * (args.segment_depth / kDepthStep);
+  for (int64_t group = 0; group < args.groups; group += chunk) {
+    const int64_t next = std::min(group + chunk, args.groups);
+    const int64_t next_count = blocks == 1 ? 0 : std::min(chunk, args.groups - next);
+    Ahead ahead(args.panels + next * panel_bytes, next_count * panel_bytes, steps);
+    for (int64_t b = 0, row = 0; b < blocks; ++b) {
+      const int64_t count = (args.rows - row) / (blocks - b);
+      with_rows<kMost>(count, [&](auto rows) HWY_ATTR { multiply(rows, row, group, next - group, ahead); });
+      row += count;
     }
   }
 }
 
 void multiply_bf16(const GroupedProductArgs& args) {
-  int64_t r = 0;
-  for (; r + kBlockRows <= args.rows; r += kBlockRows) {
-    for (int64_t group = 0; group < args.groups; ++group) multiply_bf16_group<kBlockRows>(args, r, group);
-  }
-  for (; r < args.rows; ++r) {
-    for (int64_t group = 0; group < args.groups; ++group) multiply_bf16_group<1>(args, r, group);
-  }
+  for_blocks<kBlockRows>(args, args.segments * args.segment_depth * kGroupColumns * 2,
+                         [&](auto rows, int64_t row, int64_t group, int64_t count, Ahead& ahead) HWY_ATTR {
+                           multiply_bf16_groups<decltype(rows)::value>(args, row, group, count, ahead);
+                         });
 }
 
 void multiply_q8_0(const GroupedProductArgs& args) {
-  int64_t r = 0;
-  for (; r + kBlockRows <= args.rows; r += kBlockRows) {
-    for (int64_t group = 0; group < args.groups; ++group) multiply_q8_0_group<kBlockRows>(args, r, group);
-  }
-  for (; r < args.rows; ++r) {
-    for (int64_t group = 0; group < args.groups; ++group) multiply_q8_0_group<1>(args, r, group);
-  }
+  for_blocks<kQuantizedRows>(
+      args, args.segment_depth * kGroupColumns,
+      [&](auto rows, int64_t row, int64_t group, int64_t count, Ahead& ahead)
+          HWY_ATTR { multiply_q8_0_groups<decltype(rows)::value>(args, row, group, count, ahead); });
 }
 
 }  // namespace volley::HWY_NAMESPACE

@@ -213,6 +213,13 @@ void convert_row(const float* x, const SourceRows& to, int64_t row) {
   }
 }
 
+// Items are handed to threads in order. As long as the threads take turns, each gets neighbours: the items of
+// a stripe of its own.
+int64_t in_stripes(int64_t item, int64_t items, int64_t stripes) {
+  const int64_t height = items / stripes;
+  return item < height * stripes ? item % stripes * height + item / stripes : item;
+}
+
 }  // namespace
 
 void LinearProducts::run_grouped(const GroupedArgs& args, ThreadPool& threads, ScratchPool& scratch) const {
@@ -259,7 +266,7 @@ void LinearProducts::run_grouped(const GroupedArgs& args, ThreadPool& threads, S
   const double guess = product_guess(rows, all_groups * shared.group_bytes());
   share_items(threads, parts * shares, guess, [&](int64_t item) {
     const int64_t share = item % shares;
-    int64_t part = item / shares;
+    int64_t part = in_stripes(item / shares, parts, threads.threads());
     const LinearTarget* target = args.targets.data();
     for (; part >= parts_of(*target); ++target) part -= parts_of(*target);
     const LinearWeight& weight = *target->weight;
@@ -280,6 +287,7 @@ void LinearProducts::run_grouped(const GroupedArgs& args, ThreadPool& threads, S
           .panels = weight.data.data() + group * shared.group_bytes(),
           .scales = reinterpret_cast<const uint16_t*>(weight.scales.data()) + group * shared.group_scales(),
           .groups = groups,
+          .following = divide_up(weight.out_features, kGroupColumns) - group - groups,
           .out = tile.as<float>()};
       if (weight.type == WeightType::kBF16) {
         grouped_->multiply_bf16(product);

@@ -51,13 +51,15 @@ def build(torch, family, dtype):
     sizes = {"dim": 1024, "n_layer": 24, "n_head": 16, "ffn_dim": 2816, "vocab_size": 16384, "block_size": CELLS}
     torch.manual_seed(0)
     if family == "arpg":
-        model = ARPG(ARPGConfig(num_classes=CLASSES, **sizes))
+        model = ARPG(ARPGConfig(dropout=0.0, **sizes))
         torch.nn.init.normal_(model.head.weight, std=0.02)
     elif family == "llamagen":
-        model = LlamaGen(LlamaGenConfig(num_classes=CLASSES, **sizes))
+        model = LlamaGen(LlamaGenConfig(dropout=0.0, **sizes))
         torch.nn.init.normal_(model.output.weight, std=0.02)
     else:
         model = VQModel(VQConfig(128, (1, 1, 2, 2, 4), 256, 16384, 8, 2))
+    if family != "vq":  # the published models are conditioned on classes, and on nothing for the guidance partner
+        model.cls_embedding = torch.nn.Embedding(CLASSES + 1, sizes["dim"])
     model = model.eval().requires_grad_(False)
     rope = getattr(model, "rope", None)
     model = model.to(dtype)
@@ -112,7 +114,7 @@ class LlamaGenRun:
         from blocks import guided_sample
         torch, model, batch = self.torch, self.model, self.batch
         classes = torch.tensor([CLASS_ID] * batch + [CLASSES] * batch)
-        x, tokens = model.cls_embedding(classes), []
+        x, tokens = model.cls_embedding(classes)[:, None], []
         for position in range(CELLS):
             place = torch.tensor([position])
             mask = torch.arange(CELLS) <= position if self.static else None
@@ -138,10 +140,9 @@ class ArpgRun:
         def heads(x):
             return x.unflatten(-1, (layers.n_head, -1))
 
-        def step(ids, content, slots, target, length, mask):
-            """ids [B, T] at positions `content` [T] go to entries `slots` [T]; logits [B, Q, V] at `target` [Q]."""
+        def step(x, content, slots, target, length, mask):
+            """x [B, T, C] at positions `content` [T] goes to entries `slots` [T]; logits [B, Q, V] at `target` [Q]."""
             content_rope, target_rope = model.rope[content], model.rope[target]
-            x = model.embeddings(ids)
             for layer, (keys, values) in zip(layers.self_dec, self.caches):
                 a, y = layer.attn, layer.attn_norm(x)
                 keys.index_copy_(1, slots, rotate(heads(a.to_k(y)), content_rope))
@@ -153,7 +154,7 @@ class ArpgRun:
             keys, values = self.caches[-1]
             keys.index_copy_(1, slots, rotate(heads(layers.to_k(x)), content_rope))
             values.index_copy_(1, slots, heads(layers.to_v(x)))
-            o = model.embeddings.weight[model.mask_id].expand(len(ids), target.shape[0], -1)
+            o = model.embeddings.weight[model.mask_id].expand(len(x), target.shape[0], -1)
             for layer in layers.cross_dec:
                 a = layer.attn
                 q = rotate(heads(a.to_q(layer.attn_norm(o))), target_rope)
@@ -163,21 +164,22 @@ class ArpgRun:
 
         self.step = wrap(step) if wrap else step
 
-    def pad(self, values, filler):
-        if not self.static:
-            return values
+    def missing(self, count):
+        """Rows that pad `count` of them."""
         size = 8
-        while size < values.shape[-1]:
+        while size < count:
             size *= 2
-        return self.torch.nn.functional.pad(values, (0, size - values.shape[-1]), value=filler)
+        return size - count if self.static else 0
+
+    def pad(self, values, filler):
+        return self.torch.nn.functional.pad(values, (0, self.missing(values.shape[-1])), value=filler)
 
     def __call__(self):
         from arpg import step_sizes
         from blocks import guided_sample
         torch, model, batch = self.torch, self.model, self.batch
         order = torch.randperm(CELLS)
-        first = model.first_class_id
-        ids = torch.tensor([[first + CLASS_ID]] * batch + [[model.no_class_id]] * batch)
+        x = model.cls_embedding(torch.tensor([CLASS_ID] * batch + [CLASSES] * batch))[:, None]
         content, filled, done, rows, forwards = torch.zeros(1, dtype=torch.long), 0, 0, 0, 0
         for size in step_sizes(CELLS, STEPS, "arccos"):
             cells = order[done:done + size]
@@ -186,13 +188,14 @@ class ArpgRun:
             done += size
             length = CELLS + 2 if self.static else filled
             mask = torch.arange(length) < filled if self.static else None
-            logits = self.step(self.pad(ids, 0), self.pad(content, 0), self.pad(slots, CELLS + 1),
+            x = torch.nn.functional.pad(x, (0, 0, 0, self.missing(x.shape[1])))
+            logits = self.step(x, self.pad(content, 0), self.pad(slots, CELLS + 1),
                                self.pad(cells + 1, 1), length, mask)[:, :size]
             cond, uncond = logits.split(batch)
             tokens = guided_sample(cond, uncond, 1 + 4 * done / CELLS, 1.0, 0)
             rows += 2 * batch * (content.shape[0] + size)
             forwards += 1
-            ids, content = tokens.repeat(2, 1), cells + 1
+            x, content = model.embeddings(tokens.repeat(2, 1)), cells + 1
         return {"forwards": forwards, "rows": rows, "tokens": batch * CELLS}
 
 

@@ -27,7 +27,8 @@ void gguf_headers(Collector& c) {
          "promises 18446744073709551615 metadata");
   c.gguf("tensors_many", GgufImage{.tensor_count = 1'000'001}.bytes(),
          "promises 1000001 tensors, the limit is");
-  c.gguf("entries_absent", GgufImage{.entry_count = 100'000}.bytes(), "metadata entry 1 of 100000 has no name");
+  c.gguf("entries_absent", GgufImage{.entry_count = 100'000}.bytes(),
+         "metadata entry 1 of 100000 has no name");
   c.gguf("tensors_absent", GgufImage{.tensor_count = 1'000'000}.bytes(), "tensor 1 of 1000000 has no name");
 }
 

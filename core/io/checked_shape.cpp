@@ -10,7 +10,13 @@ Result<Shape> checked_shape(std::span<const int64_t> extents, DType dtype) {
     return Fault{"has " + std::to_string(extents.size()) + " dimensions, at most " +
                  std::to_string(Shape::kMaxRank) + " are supported"};
   }
-  int64_t bytes = dtype_size(dtype);
+  const BlockExtent block = dtype_block(dtype);
+  const int64_t row = extents.empty() ? 1 : extents.back();
+  if (row % block.values != 0) {
+    return Fault{"rows of " + std::to_string(row) + " values are no whole blocks of " +
+                 std::to_string(block.values) + ", as " + std::string(dtype_name(dtype)) + " stores them"};
+  }
+  int64_t bytes = block.bytes;  // a block type takes less a value than this counts
   for (const int64_t extent : extents) {
     if (extent < 0) return Fault{"shape holds a negative extent, " + std::to_string(extent)};
     if (__builtin_mul_overflow(bytes, std::max<int64_t>(extent, 1), &bytes)) {

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "core/base/error.h"
+#include "core/io/block_formats.h"
 #include "core/io/untrusted_text.h"
 
 namespace volley {
@@ -47,7 +48,8 @@ void copy_to_f32(const HostView& view, float* out) {
     case DType::kF64:
       return convert_all<double>(view, out, [](double value) { return static_cast<float>(value); });
     default:
-      wrong_type("floats", view.dtype);
+      if (!is_block_type(view.dtype)) wrong_type("floats", view.dtype);
+      decode_blocks(view.dtype, {view.data, static_cast<size_t>(view.bytes())}, out);
   }
 }
 
@@ -58,12 +60,12 @@ std::vector<float> to_f32(const HostView& view) {
 }
 
 int64_t first_non_finite(const HostView& view) {
-  constexpr int64_t kPiece = 4096;
+  constexpr int64_t kPiece = 4096;  // whole blocks of every block type
   std::vector<float> values(kPiece);
   const int64_t count = view.shape.size();
   for (int64_t begin = 0; begin < count; begin += kPiece) {
     const int64_t size = std::min(kPiece, count - begin);
-    copy_to_f32({view.data + begin * dtype_size(view.dtype), view.dtype, {size}}, values.data());
+    copy_to_f32({view.data + dtype_bytes(view.dtype, begin), view.dtype, {size}}, values.data());
     // x - x is 0 for finite numbers alone; a sum over a piece is quick to look at.
     float differences = 0.0f;
     for (int64_t i = 0; i < size; ++i) differences += values[i] - values[i];
@@ -110,6 +112,16 @@ std::vector<float> dequantize_q8_0(const HostView& quants, const HostView& scale
     values[i] = static_cast<float>(static_cast<int8_t>(quants.data[i])) * scale[i / kQ8BlockSize];
   }
   return values;
+}
+
+std::optional<Q8Planes> q8_0_planes(const HostView& view) {
+  if (!has_integer_blocks(view.dtype)) return std::nullopt;
+  Q8Planes planes;
+  planes.quants.resize(static_cast<size_t>(view.shape.size()));
+  planes.scales.resize(planes.quants.size() / static_cast<size_t>(kQ8BlockSize));
+  split_blocks(view.dtype, {view.data, static_cast<size_t>(view.bytes())}, planes.quants.data(),
+               planes.scales.data());
+  return planes;
 }
 
 FloatTensor read_f32(const WeightSource& source, std::string_view name) {

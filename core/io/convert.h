@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -9,7 +10,7 @@
 
 namespace volley {
 
-// The elements of a view as floats. f32, f16, bf16, f64 (rounded). Throws Error for other types.
+// The elements of a view as floats. f32, f16, bf16, f64 (rounded), block types. Throws Error for other types.
 std::vector<float> to_f32(const HostView& view);
 
 // The same into memory for view.shape.size() floats.
@@ -27,6 +28,15 @@ inline constexpr int64_t kQ8BlockSize = 32;
 // w[n, k] = quants[n, k] * scales[n, k / 32]. quants: i8 [N, K], scales: f16 [N, K/32]; K a multiple of 32.
 // Leading dimensions may be any. Throws Error naming what does not fit.
 std::vector<float> dequantize_q8_0(const HostView& quants, const HostView& scales);
+
+// A weight as dequantize_q8_0 takes it.
+struct Q8Planes {
+  std::vector<int8_t> quants;    // [N, K]
+  std::vector<uint16_t> scales;  // [N, K / 32], f16
+};
+
+// The very values of a view whose blocks are 32 integers times a scale (q4_0, q5_0, q8_0); null for others.
+std::optional<Q8Planes> q8_0_planes(const HostView& view);
 
 // Floats with their extents.
 struct FloatTensor {

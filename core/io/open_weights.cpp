@@ -7,6 +7,7 @@
 
 #include "core/base/error.h"
 #include "core/io/byte_reader.h"
+#include "core/io/gguf.h"
 #include "core/io/mapped_file.h"
 #include "core/io/safetensors.h"
 #include "core/io/torch_zip.h"
@@ -16,22 +17,23 @@ namespace {
 
 namespace fs = std::filesystem;
 
-enum class Container { kUnknown, kSafetensors, kTorchZip };
+enum class Container { kUnknown, kSafetensors, kTorchZip, kGguf };
 
 Container container_of(std::string_view bytes, std::string_view path) {
   if (bytes.starts_with("PK\x03\x04") || bytes.starts_with("PK\x05\x06")) return Container::kTorchZip;
+  if (bytes.starts_with("GGUF")) return Container::kGguf;
   if (bytes.size() > 8 && bytes[8] == '{') return Container::kSafetensors;
   const std::string extension = fs::path(path).extension().string();
   if (extension == ".safetensors") return Container::kSafetensors;
   if (extension == ".pt" || extension == ".pth" || extension == ".bin" || extension == ".ckpt")
     return Container::kTorchZip;
+  if (extension == ".gguf") return Container::kGguf;
   return Container::kUnknown;
 }
 
 // Files that people meet in place of weights, told by their first bytes; null for others.
 const char* known_stranger(std::string_view bytes) {
   if (bytes.starts_with("version https://git-lfs")) return "is a Git LFS pointer, not the weights";
-  if (bytes.starts_with("GGUF")) return "is a GGUF file, which is not read yet";
   // Before PyTorch 1.6: a bare pickle of the magic number 0x1950a86a20f9469cfc6c.
   if (bytes.starts_with("\x80\x02\x8a\x0a\x6c\xfc\x9c\x46")) {
     return "is a PyTorch file of the form before version 1.6, save it again with a newer one";
@@ -55,10 +57,12 @@ std::unique_ptr<WeightSource> open_file(const std::string& path, CrcCheck crc) {
       return finish(SafetensorsFile::from_mapping(std::move(file), path), path);
     case Container::kTorchZip:
       return finish(TorchZipFile::from_mapping(std::move(file), path, crc), path);
+    case Container::kGguf:
+      return finish(GgufFile::from_mapping(std::move(file), path), path);
     case Container::kUnknown:
       break;
   }
-  throw Error(path + ": neither a safetensors file nor a PyTorch zip file");
+  throw Error(path + ": neither a safetensors file nor a PyTorch zip file nor a GGUF file");
 }
 
 // The file of a folder that stands for its checkpoint.
@@ -93,8 +97,8 @@ std::unique_ptr<WeightSource> open_weights(const std::string& path, CrcCheck crc
 
 std::vector<std::string> weight_files(const std::string& path) {
   const std::string file = checkpoint_file(path);
+  if (!file.ends_with(".index.json")) return gguf_part_files(file);
   std::vector<std::string> files{file};
-  if (!file.ends_with(".index.json")) return files;
   std::vector<std::string> shards = shard_files(file).value_or_throw(file);
   files.insert(files.end(), shards.begin(), shards.end());
   return files;

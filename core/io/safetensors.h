@@ -66,7 +66,7 @@ Result<std::vector<std::string>> shard_files(const std::string& index_path);
 // Writes a file that parse_safetensors and the official reader accept: beside `path`, renamed when whole.
 // Tensors of whole cache lines (64 bytes) come first, aligned to them; then by falling element size, so that
 // each lies aligned to its elements. Throws Error naming the path for names that repeat, are not UTF-8 or are
-// "__metadata__", and for what the system refuses.
+// "__metadata__", for block types, and for what the system refuses.
 void write_safetensors(const std::string& path, std::span<const NamedTensor> tensors,
                        const std::map<std::string, std::string>& metadata = {});
 

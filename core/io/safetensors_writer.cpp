@@ -48,6 +48,10 @@ void write_safetensors(const std::string& path, std::span<const NamedTensor> ten
       throw Error(path + ": tensor name " + quote(tensor->name) + " is reserved or repeats");
     }
     const HostView& view = tensor->view;
+    if (is_block_type(view.dtype)) {
+      throw Error(path + ": tensor " + quote(tensor->name) + ": safetensors files hold no " +
+                  std::string(dtype_name(view.dtype)));
+    }
     json& entry = header[tensor->name];
     entry["dtype"] = safetensors_dtype(view.dtype);
     entry["shape"] = view.shape.extents();

@@ -4,6 +4,12 @@
 
 namespace volley {
 
+std::optional<std::string> sort_by_name(std::vector<NamedTensor>& tensors) {
+  std::ranges::sort(tensors, {}, &NamedTensor::name);
+  const auto twin = std::ranges::adjacent_find(tensors, {}, &NamedTensor::name);
+  return twin == tensors.end() ? std::nullopt : std::optional(twin->name);
+}
+
 const HostView* WeightSource::find(std::string_view name) const {
   const std::vector<NamedTensor>& all = tensors();
   const auto found = std::ranges::lower_bound(all, name, std::ranges::less{}, &NamedTensor::name);

@@ -2,6 +2,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,6 +16,9 @@ struct NamedTensor {
   std::string name;
   HostView view;
 };
+
+// Sorts by name. Returns the first name that occurs twice, if any.
+std::optional<std::string> sort_by_name(std::vector<NamedTensor>& tensors);
 
 // The tensors of a checkpoint, whatever the container. Views stay valid as long as the source lives.
 class WeightSource {

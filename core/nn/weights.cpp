@@ -52,7 +52,7 @@ const HostView& WeightLoader::find(const std::string& name, const Shape& shape) 
 const HostView& WeightLoader::find_floats(const std::string& name, const Shape& shape) {
   const HostView& view = find(name, shape);
   const bool is_float = view.dtype == DType::kF32 || view.dtype == DType::kF16 ||
-                        view.dtype == DType::kBF16 || view.dtype == DType::kF64;
+                        view.dtype == DType::kBF16 || view.dtype == DType::kF64 || is_block_type(view.dtype);
   if (!is_float) fail(name, "expected a float type, found " + std::string(dtype_name(view.dtype)));
   return view;
 }
@@ -115,6 +115,14 @@ LinearWeight WeightLoader::pack(const std::string& name, const HostView& view) c
     const std::vector<float> values = to_f32(view);
     return pack(name, host_view(values, view.shape));
   }
+  if (type_ == WeightType::kQ8_0) {
+    if (const auto planes = q8_0_planes(view)) {  // as they are, without rounding again
+      const Shape scales{view.shape[0], view.shape[1] / kQ8BlockSize};
+      return pack_planes(name,
+                         {.panels = {std::as_bytes(std::span(planes->quants)).data(), DType::kI8, view.shape},
+                          .scales = {std::as_bytes(std::span(planes->scales)).data(), DType::kF16, scales}});
+    }
+  }
   try {
     return backend_.pack_linear(view, type_);
   } catch (const Error& error) {
@@ -123,6 +131,11 @@ LinearWeight WeightLoader::pack(const std::string& name, const HostView& view) c
     require_finite(name, to_f32(view));
     throw;
   }
+}
+
+LinearWeight WeightLoader::pack_planes(const std::string& scales_name, const PackedPlanes& planes) const {
+  if (first_non_finite(planes.scales) >= 0) fail(scales_name, "a value is not finite");
+  return backend_.pack_quantized(planes.panels, planes.scales);
 }
 
 void WeightLoader::record(const std::string& name, const LinearWeight& weight) const {
@@ -150,8 +163,7 @@ LinearWeight WeightLoader::linear_rows(const std::string& name, const RowRange& 
   if (const auto planes = find_quantized(name, {rows, in})) {
     const PackedPlanes wanted{part(planes->panels), part(planes->scales)};
     if (type_ == WeightType::kQ8_0) {
-      if (first_non_finite(wanted.scales) >= 0) fail(name + ".scales", "a value is not finite");
-      weight = backend_.pack_quantized(wanted.panels, wanted.scales);
+      weight = pack_planes(name + ".scales", wanted);
     } else {
       const std::vector<float> values = dequantize_q8_0(wanted.panels, wanted.scales);
       weight = pack(name, host_view(values, {count, in}));

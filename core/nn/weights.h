@@ -21,9 +21,10 @@ struct Weight {
   ConstTensor view() const { return buffer.data() ? ConstTensor(buffer.view<float>(shape)) : ConstTensor{}; }
 };
 
-// Takes the tensors of a checkpoint by name, checks their shapes and packs them for a backend. Any float type
-// is accepted, and q8_0 planes: a weight NAME stored as NAME.quants [N, K] i8 and NAME.scales [N, K / 32]
-// f16. Weights that are packed already (packed_weights.h) are mapped; they must be of the asked storage.
+// Takes the tensors of a checkpoint by name, checks their shapes and packs them for a backend. Any float or
+// block type is accepted, and q8_0 planes: a weight NAME stored as NAME.quants [N, K] i8 and NAME.scales [N,
+// K / 32] f16. Weights that are packed already (packed_weights.h) are mapped; they must be of the asked
+// storage.
 //
 // Every method throws Error naming the file, the tensor, what was expected and what is there.
 class WeightLoader {
@@ -75,6 +76,8 @@ class WeightLoader {
   ConvWeight conv_as(const std::string& name, Shape stored, Shape used);
   // Packs what `view` shows of tensor `name`.
   LinearWeight pack(const std::string& name, const HostView& view) const;
+  // Packs q8_0 planes as they are; `scales_name` is for messages.
+  LinearWeight pack_planes(const std::string& scales_name, const PackedPlanes& planes) const;
   // The packed weight of that name, if there is one, of shape [out, in].
   std::optional<LinearWeight> find_mapped(const std::string& name, WeightType type, int64_t out, int64_t in);
   void record(const std::string& name, const LinearWeight& weight) const;

@@ -6,9 +6,34 @@
 
 namespace volley {
 
-enum class DType : uint8_t { kF32, kF16, kBF16, kF64, kI64, kI32, kI16, kI8, kU8, kBool };
+// The types from kQ4_0 on are block types: runs of values along the last dimension share their scales, so
+// that no element lies by itself. Their blocks are laid out in core/io/block_formats.h.
+enum class DType : uint8_t {
+  kF32,
+  kF16,
+  kBF16,
+  kF64,
+  kI64,
+  kI32,
+  kI16,
+  kI8,
+  kU8,
+  kBool,
+  kQ4_0,
+  kQ4_1,
+  kQ5_0,
+  kQ5_1,
+  kQ8_0,
+  kQ4_K,
+  kQ5_K,
+  kQ6_K
+};
 
-// Bytes of one element.
+constexpr bool is_block_type(DType type) {
+  return type >= DType::kQ4_0;
+}
+
+// Bytes of one element; 0 for block types.
 constexpr int64_t dtype_size(DType type) {
   switch (type) {
     case DType::kF64:
@@ -25,8 +50,43 @@ constexpr int64_t dtype_size(DType type) {
     case DType::kU8:
     case DType::kBool:
       return 1;
+    default:
+      return 0;
   }
-  return 0;
+}
+
+// The least run of values that lies by itself, and the bytes it takes.
+struct BlockExtent {
+  int64_t values = 1;
+  int64_t bytes = 0;
+};
+
+constexpr BlockExtent dtype_block(DType type) {
+  switch (type) {
+    case DType::kQ4_0:
+      return {32, 18};
+    case DType::kQ4_1:
+      return {32, 20};
+    case DType::kQ5_0:
+      return {32, 22};
+    case DType::kQ5_1:
+      return {32, 24};
+    case DType::kQ8_0:
+      return {32, 34};
+    case DType::kQ4_K:
+      return {256, 144};
+    case DType::kQ5_K:
+      return {256, 176};
+    case DType::kQ6_K:
+      return {256, 210};
+    default:
+      return {1, dtype_size(type)};
+  }
+}
+
+// Bytes of `values` values, which must be whole blocks.
+constexpr int64_t dtype_bytes(DType type, int64_t values) {
+  return values / dtype_block(type).values * dtype_block(type).bytes;
 }
 
 constexpr std::string_view dtype_name(DType type) {
@@ -51,6 +111,22 @@ constexpr std::string_view dtype_name(DType type) {
       return "u8";
     case DType::kBool:
       return "bool";
+    case DType::kQ4_0:
+      return "q4_0";
+    case DType::kQ4_1:
+      return "q4_1";
+    case DType::kQ5_0:
+      return "q5_0";
+    case DType::kQ5_1:
+      return "q5_1";
+    case DType::kQ8_0:
+      return "q8_0";
+    case DType::kQ4_K:
+      return "q4_k";
+    case DType::kQ5_K:
+      return "q5_k";
+    case DType::kQ6_K:
+      return "q6_k";
   }
   return "?";
 }

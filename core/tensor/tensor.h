@@ -10,13 +10,14 @@
 namespace volley {
 
 // Read-only dense row-major elements in host memory that somebody else owns (a mapped checkpoint, say).
-// `data` may be unaligned: copy elements out with memcpy or through io/convert.h.
+// `data` may be unaligned: copy elements out with memcpy or through io/convert.h. Of a block type, the last
+// extent is whole blocks.
 struct HostView {
   const std::byte* data = nullptr;
   DType dtype = DType::kF32;
   Shape shape;
 
-  int64_t bytes() const { return shape.size() * dtype_size(dtype); }
+  int64_t bytes() const { return dtype_bytes(dtype, shape.size()); }
 };
 
 // Dense row-major elements in a backend's memory, not owned. T is the element type in that memory.

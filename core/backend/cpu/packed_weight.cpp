@@ -15,9 +15,13 @@
 namespace volley {
 namespace {
 
-// Values [begin, begin + count) of a row of the weight.
+// Values that are read at once: whole steps, and whole blocks of every block type.
+constexpr int64_t kPiece = 256;
+static_assert(kPiece % kDepthStep == 0);
+
+// Values [begin, begin + count) of the weight, which begin and end with a row or a piece of it.
 void read_values(const HostView& weight, int64_t begin, int64_t count, float* out) {
-  const HostView part{weight.data + begin * dtype_size(weight.dtype), weight.dtype, {count}};
+  const HostView part{weight.data + dtype_bytes(weight.dtype, begin), weight.dtype, {count}};
   copy_to_f32(part, out);
 }
 
@@ -73,20 +77,24 @@ LinearWeight pack_weight(const HostView& weight, WeightType type, const HostMemo
   auto* scales = reinterpret_cast<uint16_t*>(packed.scales.data());
   for_each_group(extents, out_features, threads, [&](int64_t group, int64_t first, int64_t count) {
     std::byte* panel = packed.data.data() + group * extents.group_bytes();
+    std::array<float, kPiece> piece;
     for (int64_t c = 0; c < kGroupColumns; ++c) {
       for (int64_t k = 0; k < extents.depth; k += kDepthStep) {
-        std::array<float, kDepthStep> values{};
-        if (c < count) {
-          read_values(weight, (first + c) * in_features + k, std::min(kDepthStep, in_features - k),
-                      values.data());
-          require_finite(values);
+        if (k % kPiece == 0) {
+          piece.fill(0.0f);
+          const int64_t size = std::min(kPiece, in_features - k);
+          if (c < count) {
+            read_values(weight, (first + c) * in_features + k, size, piece.data());
+            require_finite(std::span(piece).first(static_cast<size_t>(size)));
+          }
         }
+        const float* values = piece.data() + k % kPiece;
         if (type == WeightType::kBF16) {
-          place_bf16(values.data(), k, c, panel);
+          place_bf16(values, k, c, panel);
         } else {
           std::array<int8_t, kDepthStep> quants;
           scales[group * extents.group_scales() + k / kDepthStep * kGroupColumns + c] =
-              quantize_weight_block(values.data(), kDepthStep, quants.data());
+              quantize_weight_block(values, kDepthStep, quants.data());
           place_quants(quants.data(), k, c, panel);
         }
       }

@@ -113,6 +113,26 @@ TEST(DTypeTest, SizesAndNames) {
                          Row{DType::kBool, 1, "bool"}}) {
     EXPECT_EQ(dtype_size(row.type), row.size);
     EXPECT_EQ(dtype_name(row.type), row.name);
+    EXPECT_FALSE(is_block_type(row.type));
+    EXPECT_EQ(dtype_bytes(row.type, 7), 7 * row.size);
+  }
+}
+
+// Bits a value as the formats are known for: 4 + 16/32 and so on.
+TEST(DTypeTest, BlockTypes) {
+  struct Row {
+    DType type;
+    double bits;
+    std::string_view name;
+  };
+  for (const Row& row :
+       {Row{DType::kQ4_0, 4.5, "q4_0"}, Row{DType::kQ4_1, 5, "q4_1"}, Row{DType::kQ5_0, 5.5, "q5_0"},
+        Row{DType::kQ5_1, 6, "q5_1"}, Row{DType::kQ8_0, 8.5, "q8_0"}, Row{DType::kQ4_K, 4.5, "q4_k"},
+        Row{DType::kQ5_K, 5.5, "q5_k"}, Row{DType::kQ6_K, 6.5625, "q6_k"}}) {
+    EXPECT_TRUE(is_block_type(row.type));
+    EXPECT_EQ(dtype_size(row.type), 0);
+    EXPECT_EQ(dtype_name(row.type), row.name);
+    EXPECT_EQ(static_cast<double>(dtype_bytes(row.type, 1024)) * 8 / 1024, row.bits);
   }
 }
 

@@ -26,14 +26,15 @@ void strangers(Collector& c) {
   c.file("empty_pt", "empty.pt", "", "file is empty");
   c.file("git_lfs", "model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
          "Git LFS pointer");
-  c.file("gguf", "model.gguf", "GGUF" + raw<uint32_t>(3), "GGUF");
   c.file("torch_legacy", "old.pth", std::string("\x80\x02\x8a\x0al\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.", 16),
          "before version 1.6");
-  c.file("text", "notes.txt", "weights go here\n", "neither a safetensors file nor a PyTorch zip file");
+  c.file("text", "notes.txt", "weights go here\n",
+         "neither a safetensors file nor a PyTorch zip file nor a GGUF file");
   for (const unsigned seed : {1u, 2u, 3u, 4u}) {
     const std::string tail = std::to_string(seed);
     const std::string bytes = random_bytes(seed, 4096);
-    c.file("random_bin_" + tail, "noise.dat", bytes, "neither a safetensors file nor a PyTorch zip file");
+    c.file("random_bin_" + tail, "noise.dat", bytes,
+           "neither a safetensors file nor a PyTorch zip file nor a GGUF file");
     c.file("random_safetensors_" + tail, "noise.safetensors", bytes, "over the limit");
     c.file("random_pt_" + tail, "noise.pt", bytes, "no end-of-directory record");
     c.file("random_after_pk_" + tail, "noise.pt", "PK\3\4" + bytes, "no end-of-directory record");
@@ -159,6 +160,7 @@ void configs(Collector& c) {
 std::vector<BadFile> bad_files() {
   Collector collector;
   bad_safetensors(collector);
+  bad_gguf(collector);
   bad_zips(collector);
   bad_pickles(collector);
   bad_torch_tensors(collector);

@@ -28,6 +28,9 @@ class Collector {
   void torch(std::string name, std::string bytes, std::string expected) {
     file("torch_" + name, "bad.pt", std::move(bytes), std::move(expected));
   }
+  void gguf(std::string name, std::string bytes, std::string expected) {
+    file("gguf_" + name, "bad.gguf", std::move(bytes), std::move(expected));
+  }
   void config(std::string name, std::string bytes, std::string expected) {
     file("config_" + name, "config.json", std::move(bytes), std::move(expected));
     all.back().read = BadFile::Read::kConfig;
@@ -52,6 +55,7 @@ inline const std::string kGoodHeader =
     R"({"a":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]},"b":{"dtype":"F16","shape":[3],"data_offsets":[16,22]}})";
 
 void bad_safetensors(Collector& c);
+void bad_gguf(Collector& c);
 void bad_zips(Collector& c);
 void bad_pickles(Collector& c);
 void bad_torch_tensors(Collector& c);

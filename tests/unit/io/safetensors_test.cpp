@@ -133,5 +133,17 @@ TEST(OpenWeights, LinksAreFollowed) {
   EXPECT_TRUE(open_weights(folder.file("model"))->tensors().empty());
 }
 
+TEST(Safetensors, BlockTypesAreNotWritten) {
+  const TempFolder folder;
+  const std::string block(34, '\1');
+  const std::vector<NamedTensor> tensors{{"w", view_of(block, DType::kQ8_0, Shape{1, 32})}};
+  try {
+    write_safetensors(folder.file("a.safetensors"), tensors);
+    ADD_FAILURE() << "was written";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.what(), folder.file("a.safetensors") + ": tensor 'w': safetensors files hold no q8_0");
+  }
+}
+
 }  // namespace
 }  // namespace volley::test

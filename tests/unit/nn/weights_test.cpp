@@ -1,0 +1,129 @@
+#include "core/nn/weights.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+#include <string>
+
+#include "core/backend/cpu/cpu_backend.h"
+#include "core/backend/cpu/reference/reference_backend.h"
+#include "core/io/byte_reader.h"
+#include "core/io/convert.h"
+#include "tests/unit/io/file_builders.h"
+
+namespace volley::test {
+namespace {
+
+constexpr DType kBlockTypes[] = {DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1,
+                                 DType::kQ8_0, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
+
+class OneTensor : public WeightSource {
+ public:
+  explicit OneTensor(const HostView& view) : tensors_{{"w", view}} {}
+  const std::vector<NamedTensor>& tensors() const override { return tensors_; }
+  const std::string& path() const override { return path_; }
+
+ private:
+  std::vector<NamedTensor> tensors_;
+  std::string path_ = "one";
+};
+
+// Rows of random blocks whose halves are finite; they lie one byte off, so that nothing is aligned.
+std::string random_blocks(DType type, int64_t values) {
+  std::mt19937 generator(static_cast<unsigned>(type) + 1);
+  const BlockExtent block = dtype_block(type);
+  std::string bytes = "#";
+  for (int64_t b = 0; b < values / block.values; ++b) {
+    std::string one(static_cast<size_t>(block.bytes), '\0');
+    for (char& byte : one) byte = static_cast<char>(generator() & 0xffu);
+    // Bits 13 and 14 of a half clear: below 2^-7.
+    one[1] = static_cast<char>(one[1] & 0x9f);
+    one[3] = static_cast<char>(one[3] & 0x9f);
+    one[one.size() - 1] = static_cast<char>(one[one.size() - 1] & 0x9f);
+    bytes += one;
+  }
+  return bytes;
+}
+
+std::string bytes_of(const Buffer& buffer) {
+  return std::string(as_text({buffer.data(), static_cast<size_t>(buffer.bytes())}));
+}
+
+void expect_same(const LinearWeight& a, const LinearWeight& b) {
+  EXPECT_EQ(a.type, b.type);
+  EXPECT_EQ(a.out_features, b.out_features);
+  EXPECT_EQ(a.in_features, b.in_features);
+  EXPECT_EQ(bytes_of(a.data), bytes_of(b.data));
+  EXPECT_EQ(bytes_of(a.scales), bytes_of(b.scales));
+}
+
+std::vector<std::shared_ptr<const Backend>> backends() {
+  return {make_cpu_backend(2), make_reference_backend()};
+}
+
+// A weight of blocks is packed as the floats it stands for, but q8_0 of integers, which is not rounded again.
+TEST(WeightLoader, BlocksArePackedAsTheirFloats) {
+  for (const DType type : kBlockTypes) {
+    SCOPED_TRACE(dtype_name(type));
+    const int64_t rows = 19, width = dtype_block(type).values == 256 ? 768 : 544;
+    const std::string bytes = random_blocks(type, rows * width);
+    const HostView view{as_bytes(bytes).data() + 1, type, {rows, width}};
+    const std::vector<float> values = to_f32(view);
+    ASSERT_EQ(first_non_finite(view), -1);
+    const HostView floats{std::as_bytes(std::span(values)).data(), DType::kF32, view.shape};
+    const OneTensor blocks(view), plain(floats);
+    for (const auto& backend : backends()) {
+      for (const WeightType storage : {WeightType::kF32, WeightType::kBF16, WeightType::kQ8_0}) {
+        if (storage == WeightType::kF32 && backend->info().name == "cpu") continue;  // a library's own layout
+        if (storage == WeightType::kQ8_0 && q8_0_planes(view)) continue;
+        SCOPED_TRACE(backend->info().name + " " + std::to_string(static_cast<int>(storage)));
+        const WeightLoader::RowRange middle{.rows = rows, .begin = 3, .count = 11};
+        expect_same(WeightLoader(blocks, *backend, storage).linear("w", rows, width),
+                    WeightLoader(plain, *backend, storage).linear("w", rows, width));
+        expect_same(WeightLoader(blocks, *backend, storage).linear_rows("w", middle, width),
+                    WeightLoader(plain, *backend, storage).linear_rows("w", middle, width));
+      }
+      EXPECT_EQ(WeightLoader(blocks, *backend, WeightType::kF32).values("w", view.shape), values);
+    }
+  }
+}
+
+TEST(WeightLoader, IntegerBlocksBecomeQ8AsTheyAre) {
+  for (const DType type : {DType::kQ4_0, DType::kQ5_0, DType::kQ8_0}) {
+    SCOPED_TRACE(dtype_name(type));
+    const int64_t rows = 19, width = 544;
+    const std::string bytes = random_blocks(type, rows * width);
+    const OneTensor blocks({as_bytes(bytes).data() + 1, type, {rows, width}});
+    const auto planes = q8_0_planes(blocks.tensors()[0].view);
+    for (const auto& backend : backends()) {
+      expect_same(WeightLoader(blocks, *backend, WeightType::kQ8_0).linear("w", rows, width),
+                  backend->pack_quantized(
+                      {std::as_bytes(std::span(planes->quants)).data(), DType::kI8, {rows, width}},
+                      {std::as_bytes(std::span(planes->scales)).data(), DType::kF16, {rows, width / 32}}));
+    }
+  }
+}
+
+TEST(WeightLoader, BlocksThatAreNotFiniteAreNamed) {
+  std::string bytes = random_blocks(DType::kQ8_0, 2 * 64);
+  bytes.replace(1 + 3 * 34, 2, raw<uint16_t>(0x7c00));
+  bytes.replace(1 + 3 * 34 + 2, 2, "\1\1");
+  const OneTensor source({as_bytes(bytes).data() + 1, DType::kQ8_0, {2, 64}});
+  for (const auto& backend : backends()) {
+    for (const WeightType storage : {WeightType::kF32, WeightType::kBF16, WeightType::kQ8_0}) {
+      try {
+        WeightLoader(source, *backend, storage).linear("w", 2, 64);
+        ADD_FAILURE() << "was accepted";
+      } catch (const Error& error) {
+        const std::string message = error.what();
+        EXPECT_TRUE(message.starts_with("one: tensor w: ")) << message;
+        EXPECT_TRUE(message.find("infinite") != std::string::npos ||
+                    message.find("not finite") != std::string::npos)
+            << message;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace volley::test

@@ -16,11 +16,11 @@ bool starts_with_word(std::string_view text) {
   return !text.empty() && is_word(character_at(text, 0).code);
 }
 
-// Where the white space at the end of text[0, end) begins, not before `low`.
-size_t space_before(std::string_view text, size_t low, size_t end) {
-  while (end > low) {
+// Where the white space at the end of text[0, end) begins.
+size_t space_before(std::string_view text, size_t end) {
+  while (end > 0) {
     const size_t last = last_character(text, end);
-    if (last < low || !is_white_space(character_at(text, last).code)) break;
+    if (!is_white_space(character_at(text, last).code)) break;
     end = last;
   }
   return end;
@@ -79,10 +79,10 @@ void AddedTokenFinder::for_each_part(std::string_view text, Specials specials,
           (ends_with_word(text.substr(0, begin)) || starts_with_word(text.substr(end)))) {
         continue;
       }
-      if (token.lstrip) begin = space_before(text, std::min(done, begin), begin);
+      // The search knows nothing of what rstrip took: a token within it is found again, as published
+      // ids have it.
+      if (token.lstrip) begin = std::min(std::max(space_before(text, begin), done), end);
       if (token.rstrip) end = space_behind(text, end);
-      begin = std::max(begin, done);
-      end = std::max(end, begin);
       if (begin > done) part(text.substr(done, begin - done), -1);
       part(text.substr(begin, end - begin), token.id);
       done = end;

@@ -11,12 +11,8 @@
 namespace volley::text {
 namespace {
 
-utf8proc_category_t category(char32_t code) {
-  return utf8proc_category(static_cast<utf8proc_int32_t>(code));
-}
-
 bool is_mark(char32_t code) {
-  const utf8proc_category_t found = category(code);
+  const utf8proc_category_t found = utf8proc_category(static_cast<utf8proc_int32_t>(code));
   return found == UTF8PROC_CATEGORY_MN || found == UTF8PROC_CATEGORY_MC || found == UTF8PROC_CATEGORY_ME;
 }
 
@@ -250,7 +246,7 @@ void lower_case(char32_t code, std::string_view, std::string& out) {
 }
 
 void strip_accent(char32_t code, std::string_view spelled, std::string& out) {
-  if (category(code) != UTF8PROC_CATEGORY_MN) out += spelled;
+  if (!is_mark(code)) out += spelled;
 }
 
 }  // namespace

@@ -24,7 +24,7 @@ enum class NormalForm { kNfc, kNfd, kNfkc, kNfkd };
 NormalizerPtr make_normal_form(NormalForm form);
 
 NormalizerPtr make_lowercase();
-NormalizerPtr make_strip_accents();  // drops nonspacing marks
+NormalizerPtr make_strip_accents();  // drops combining marks
 // Drops white space at the ends that are asked for.
 enum class StripEnds { kNone, kLeft, kRight, kBoth };
 NormalizerPtr make_strip(StripEnds ends);

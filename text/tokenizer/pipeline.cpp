@@ -102,6 +102,7 @@ class PipelineTokenizer : public Tokenizer {
       if (!pipeline_.normalizer) break;
       std::string storage;
       token.content = std::string(pipeline_.normalizer->apply(token.content, storage));
+      pieces[static_cast<size_t>(token.id)] = token.content;
     }
     std::erase_if(normalized, [](const AddedToken& token) { return token.content.empty(); });
     std::sort(special_.begin(), special_.end());

@@ -33,7 +33,8 @@ class Unigram : public SubwordModel {
     size_t unknown_end = 0;
     for (size_t end = word.size(); end > 0;) {
       const size_t begin = scratch.previous[end];
-      if (best[end] == kUnknown) {
+      // The unknown token's own spelling is as unknown as what it stands for.
+      if (best[end] == kUnknown || best[end] == model_.unk) {
         if (!is_after_unknown) unknown_end = end;
         is_after_unknown = true;
       } else {
@@ -79,7 +80,8 @@ class Unigram : public SubwordModel {
 
   // In reverse, as the caller collects. Unknown characters in a row are one part.
   void add_unknown(std::string_view part, std::vector<int32_t>& ids) const {
-    if (model_.byte_fallback == UnigramModel::ByteFallback::kOn &&
+    const bool is_spelled_out = model_.unk >= 0 && part == (*model_.vocabulary)[model_.unk];
+    if (!is_spelled_out && model_.byte_fallback == UnigramModel::ByteFallback::kOn &&
         std::none_of(part.begin(), part.end(),
                      [&](char c) { return fallback_[static_cast<unsigned char>(c)] < 0; })) {
       for (auto c = part.rbegin(); c != part.rend(); ++c) {

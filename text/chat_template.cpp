@@ -255,7 +255,7 @@ ChatFormat recognize_chat_template(std::string_view jinja, const std::string& su
   const auto says = [&](std::string_view part) { return jinja.find(part) != jinja.npos; };
   if (says("<|start_header_id|>") && says("<|eot_id|>")) {
     if (says("Cutting Knowledge Date: December 2023")) return ChatFormat::kLlama31;
-    if (!says("tools")) return ChatFormat::kLlama3;
+    if (!says("tools") && says("bos_token") && says("| trim")) return ChatFormat::kLlama3;
   } else if (says("[INST]")) {
     if (says("<<SYS>>")) {
       if (says("bos_token + '[INST] '") && says("content.strip()")) return ChatFormat::kLlama2;

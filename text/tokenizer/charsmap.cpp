@@ -20,8 +20,11 @@ class Charsmap : public Normalizer {
     storage.clear();
     if (rule_ == CharsmapRule::kGraphemes) {
       apply_by_graphemes(text, storage);
-    } else {
-      for (size_t at = 0; at < text.size();) at += replace(text.substr(at), Pick::kLongest, storage);
+      return storage;
+    }
+    for (size_t at = 0; at < text.size();) {
+      at += replace(text.substr(at), Pick::kLongest, storage);
+      check_growth(text.size(), storage.size());
     }
     return storage;
   }
@@ -74,6 +77,7 @@ class Charsmap : public Normalizer {
       const size_t end = grapheme_end(text, begin);
       const std::string_view cluster = text.substr(begin, end - begin);
       begin = end;
+      check_growth(text.size(), out.size());
       if (cluster.size() < 6 && append(find(cluster, Pick::kShortest), out)) continue;
       for (size_t at = 0; at < cluster.size();) {
         const std::string_view one = cluster.substr(at, character_at(cluster, at).bytes);

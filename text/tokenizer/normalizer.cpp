@@ -167,6 +167,7 @@ class Replace : public Normalizer {
     size_t copied = 0;
     for (; found != text.npos; found = text.find(from_, copied)) {
       storage.append(text, copied, found - copied).append(to_);
+      check_growth(text.size(), storage.size());
       copied = found + from_.size();
     }
     storage.append(text, copied, text.size() - copied);
@@ -187,6 +188,7 @@ class RegexReplace : public Normalizer {
     size_t copied = 0;
     regex_.for_each_match(text, [&](size_t begin, size_t end) {
       storage.append(text, copied, begin - copied).append(to_);
+      check_growth(text.size(), storage.size());
       copied = end;
     });
     if (copied == 0) return text;
@@ -219,8 +221,10 @@ class NormalizerSequence : public Normalizer {
 
   std::string_view apply(std::string_view text, std::string& storage) const override {
     std::string other;
+    const size_t size = text.size();
     for (const NormalizerPtr& stage : stages_) {
       const std::string_view next = stage->apply(text, other);
+      check_growth(size, next.size());
       // A stage may hand back a part of what it was given, which still lies in `storage`.
       if (next.data() == other.data() && !other.empty()) {
         storage.swap(other);
@@ -250,6 +254,12 @@ void strip_accent(char32_t code, std::string_view spelled, std::string& out) {
 }
 
 }  // namespace
+
+void check_growth(size_t size, size_t normalized_size) {
+  constexpr size_t kFree = 64 << 10;
+  if (normalized_size <= kFree || (normalized_size - kFree) / 64 <= size) return;
+  throw Error("normalising a text of " + std::to_string(size) + " bytes: it grows more than 64-fold");
+}
 
 NormalizerPtr make_normal_form(NormalForm form) {
   return std::make_unique<NormalFormNormalizer>(form);

@@ -17,6 +17,10 @@ class Normalizer {
   virtual std::string_view apply(std::string_view text, std::string& storage) const = 0;
 };
 
+// Throws Error where a text of `size` bytes became one so much longer that only a hostile vocabulary file
+// can mean it: more than 64 times and 64 KiB.
+void check_growth(size_t size, size_t normalized_size);
+
 using NormalizerPtr = std::unique_ptr<const Normalizer>;
 
 // Unicode's normal forms. Bytes that are no UTF-8 stay as they are and end a combining sequence.

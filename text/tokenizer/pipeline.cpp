@@ -30,9 +30,15 @@ int fallback_byte(std::string_view piece) {
 
 void replace_all(std::string& text, const std::string& from, const std::string& to) {
   if (from.empty()) return;
-  for (size_t at = text.find(from); at != text.npos; at = text.find(from, at + to.size())) {
-    text.replace(at, from.size(), to);
+  std::string replaced;
+  size_t copied = 0;
+  for (size_t at = text.find(from); at != text.npos; at = text.find(from, copied)) {
+    replaced.append(text, copied, at - copied).append(to);
+    check_growth(text.size(), replaced.size());
+    copied = at + from.size();
   }
+  if (copied == 0) return;
+  text = replaced.append(text, copied);
 }
 
 // What a piece stands for behind others.

@@ -14,7 +14,7 @@ constexpr std::string_view kWhiteSpace =
     R"(\x{9}-\x{d}\x{20}\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000})";
 
 // A pattern comes with a vocabulary and may be anything: a match may not take forever.
-constexpr uint32_t kMatchLimit = 20'000'000;
+constexpr uint32_t kMatchLimit = 2'000'000;
 constexpr size_t kMaxPatternBytes = 64 << 10;
 
 struct MatchContextDeleter {

@@ -55,7 +55,10 @@ MetaspaceRule::Prepend read_prepend(const JsonFields& fields, const std::string&
 
 std::string read_replacement(const JsonFields& fields, const std::string& subject) {
   std::string replacement = fields.text_or("replacement", "\xe2\x96\x81");
-  if (replacement.empty()) throw Error(subject + ": replacement is empty");
+  // One character in every published file.
+  if (replacement.empty() || replacement.size() > 16) {
+    throw Error(subject + ": replacement " + quote(replacement) + ": expected one character");
+  }
   return replacement;
 }
 

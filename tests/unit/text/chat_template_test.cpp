@@ -64,7 +64,8 @@ TEST(ChatTemplate, RecognizesTemplates) {
                                     "'<|im_end|>' + '\n'}}",
                                     "model"),
             ChatFormat::kChatMl);
-  EXPECT_EQ(recognize_chat_template("'<|start_header_id|>' + message['role'] ... '<|eot_id|>'", "model"),
+  EXPECT_EQ(recognize_chat_template(
+                "'<|start_header_id|>' + message['content'] | trim + '<|eot_id|>' bos_token", "model"),
             ChatFormat::kLlama3);
 }
 

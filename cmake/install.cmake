@@ -23,6 +23,10 @@ install(EXPORT volley-targets NAMESPACE volley:: DESTINATION ${VOLLEY_INSTALL_CM
 install(DIRECTORY ${header_folders} DESTINATION ${VOLLEY_INSTALL_INCLUDEDIR} COMPONENT development
   FILES_MATCHING PATTERN "*.h" PATTERN "core/backend/cpu" EXCLUDE PATTERN "core/backend/cuda" EXCLUDE)
 
+set(VOLLEY_WITH_TEXT OFF)
+if(TARGET volley_text)
+  set(VOLLEY_WITH_TEXT ON)
+endif()
 set(VOLLEY_WITH_IMAGE OFF)
 if(TARGET volley_image)
   set(VOLLEY_WITH_IMAGE ON)
@@ -35,7 +39,9 @@ install(FILES
   ${PROJECT_BINARY_DIR}/volley-config.cmake
   ${PROJECT_BINARY_DIR}/volley-config-version.cmake
   cmake/FindOneDNN.cmake
+  cmake/FindPCRE2.cmake
   cmake/FindTurboJPEG.cmake
+  cmake/FindUtf8proc.cmake
   cmake/FindWebP.cmake
   DESTINATION ${VOLLEY_INSTALL_CMAKEDIR} COMPONENT development)
 

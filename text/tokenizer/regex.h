@@ -1,0 +1,34 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "text/tokenizer/function_ref.h"
+
+namespace volley::text {
+
+// A compiled regular expression. Const and shareable.
+class Regex {
+ public:
+  // The pattern is Oniguruma's, as tokenizer.json states it. Throws Error "<subject>: ..." if it does not
+  // compile.
+  Regex(std::string_view pattern, const std::string& subject);
+  ~Regex();
+  Regex(Regex&&) noexcept;
+  Regex& operator=(Regex&&) noexcept;
+
+  // Calls `found` with begin and end of each match, in order and without overlap; empty ones are left out.
+  // A byte that is no UTF-8 is matched as U+FFFD. Throws Error when a match takes too many steps.
+  void for_each_match(std::string_view text, FunctionRef<void(size_t, size_t)> found) const;
+
+ private:
+  struct Code;
+  std::unique_ptr<const Code> code_;
+};
+
+// The pattern with \s and \S spelled out as the property White_Space: PCRE's \s has one character more.
+std::string spell_out_white_space(std::string_view pattern);
+
+}  // namespace volley::text

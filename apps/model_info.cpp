@@ -49,6 +49,13 @@ std::string recognise_family(const WeightSource& weights) {
   if (const auto kind = image::recognise_checkpoint(weights)) {
     return std::string(image::checkpoint_kind_name(*kind));
   }
+  // A GGUF file says what it is.
+  const auto stated = weights.metadata().find("general.architecture");
+  if (stated != weights.metadata().end()) {
+    for (const char* family : {"llama", "qwen2", "qwen3"}) {
+      if (stated->second == family) return family;
+    }
+  }
   for (const Mark& mark : kMarks) {
     if (has(weights, mark.tensors[0]) && (mark.tensors[1] == nullptr || has(weights, mark.tensors[1]))) {
       return mark.family;

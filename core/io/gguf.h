@@ -32,6 +32,9 @@ class GgufFile : public WeightSource {
   // `path` is for messages and for finding the other parts; the bytes are the mapping's.
   static Result<std::unique_ptr<GgufFile>> from_mapping(MappedFile file, std::string path);
 
+  // A whole model held in memory by the caller, for as long as the result lives.
+  static Result<std::unique_ptr<GgufFile>> from_bytes(std::span<const std::byte> bytes, std::string path);
+
   const std::vector<NamedTensor>& tensors() const override { return tensors_; }
   const std::string& path() const override { return path_; }
   std::shared_ptr<const void> owner() const override { return files_; }
@@ -43,6 +46,9 @@ class GgufFile : public WeightSource {
  private:
   using Files = std::vector<MappedFile>;
 
+  // `files` holds the mapping of `bytes`, if they are mapped, and takes those of other parts.
+  static Result<std::unique_ptr<GgufFile>> read(std::span<const std::byte> bytes, std::string path,
+                                                Files files);
   GgufFile(std::shared_ptr<const Files> files, std::vector<NamedTensor> tensors, GgufMetadata values);
 
   std::shared_ptr<const Files> files_;

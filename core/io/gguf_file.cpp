@@ -149,18 +149,31 @@ Result<std::unique_ptr<GgufFile>> GgufFile::open(const std::string& path) {
 }
 
 Result<std::unique_ptr<GgufFile>> GgufFile::from_mapping(MappedFile file, std::string path) {
-  Result<GgufIndex> index = parse_gguf(file.bytes());
+  const std::span<const std::byte> bytes = file.bytes();
+  Files files;
+  files.push_back(std::move(file));
+  return read(bytes, std::move(path), std::move(files));
+}
+
+Result<std::unique_ptr<GgufFile>> GgufFile::from_bytes(std::span<const std::byte> bytes, std::string path) {
+  return read(bytes, std::move(path), {});
+}
+
+Result<std::unique_ptr<GgufFile>> GgufFile::read(std::span<const std::byte> bytes, std::string path,
+                                                 Files files) {
+  Result<GgufIndex> index = parse_gguf(bytes);
   if (!index) return index.fault();
   auto& [tensors, metadata] = index.value();
   const Result<Split> split = read_split(metadata);
   if (!split) return split.fault();
-  auto files = std::make_shared<Files>();
-  files->push_back(std::move(file));
   if (split.value().count > 1) {
-    if (auto fault = add_parts(path, split.value(), *files, tensors)) return *fault;
+    if (files.empty())
+      return Fault{"is a part of a split model, and there is no folder to look for the others"};
+    if (auto fault = add_parts(path, split.value(), files, tensors)) return *fault;
   }
+  auto owner = files.empty() ? nullptr : std::make_shared<const Files>(std::move(files));
   return std::unique_ptr<GgufFile>(
-      new GgufFile(std::move(files), std::move(tensors), GgufMetadata(std::move(metadata), std::move(path))));
+      new GgufFile(std::move(owner), std::move(tensors), GgufMetadata(std::move(metadata), std::move(path))));
 }
 
 }  // namespace volley

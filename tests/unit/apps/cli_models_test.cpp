@@ -5,6 +5,7 @@
 #include "image/png.h"
 #include "tests/unit/apps/cli_fixture.h"
 #include "tests/unit/image/toy_checkpoints.h"
+#include "tests/unit/io/gguf_builder.h"
 
 namespace volley::test {
 namespace {
@@ -51,6 +52,23 @@ TEST_F(CliModels, ABareCheckpointDrawsAndVerifies) {
   std::filesystem::remove(path("bare/vq_ds16_c2i.pt"));
   expect_failure(volley({"image", "-m", "bare/c2i.pt", "--class", "1"}), 4,
                  "volley models pull llamagen-vq16 gets it, --vq names one");
+}
+
+TEST_F(CliModels, AGgufFileIsDescribed) {
+  const GgufImage image{
+      .metadata = {{"general.architecture", gguf::text("qwen2")}},
+      .tensors = {{.name = "token_embd.weight",
+                   .type = kGgufQ8_0,
+                   .shape = {3, 64},
+                   .bytes = q8_0_blocks(std::vector<float>(192, 0.5f))},
+                  {.name = "output_norm.weight", .shape = {4}, .bytes = std::string(16, '\0')}}};
+  write_text(path("a.gguf"), image.bytes());
+  const auto weights = json_of({"models", "info", "a.gguf"}, "volley.models.1.json")["weights"]["model"];
+  EXPECT_EQ(weights["family"], "qwen2");
+  EXPECT_EQ(weights["tensors"], 2);
+  EXPECT_EQ(weights["parameters"], 196);
+  EXPECT_EQ(weights["bytes"], 6 * 34 + 16);
+  EXPECT_EQ(weights["dtypes"], (nlohmann::json{{"f32", 4}, {"q8_0", 192}}));
 }
 
 TEST_F(CliModels, AnAssumedSizeIsSaid) {

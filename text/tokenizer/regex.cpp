@@ -13,6 +13,9 @@ namespace {
 constexpr std::string_view kWhiteSpace =
     R"(\x{9}-\x{d}\x{20}\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000})";
 
+constexpr std::string_view kWord = R"(\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc}\x{200c}\x{200d})";
+constexpr std::string_view kHexadecimal = "0-9a-fA-F";
+
 // A pattern comes with a vocabulary and may be anything: a match may not take forever.
 constexpr uint32_t kMatchLimit = 2'000'000;
 constexpr size_t kMaxPatternBytes = 64 << 10;
@@ -63,19 +66,22 @@ struct Regex::Code {
   std::string subject;
 };
 
-std::string spell_out_white_space(std::string_view pattern) {
+std::string pcre_spelling(std::string_view pattern) {
   std::string spelled;
   bool in_class = false;
   for (size_t i = 0; i < pattern.size(); ++i) {
     const char c = pattern[i];
     if (c == '\\' && i + 1 < pattern.size()) {
       const char escaped = pattern[++i];
-      if (escaped == 's' && in_class) {
-        spelled += kWhiteSpace;
-      } else if (escaped == 's') {
-        spelled += "[" + std::string(kWhiteSpace) + "]";
-      } else if (escaped == 'S' && !in_class) {
-        spelled += "[^" + std::string(kWhiteSpace) + "]";
+      const std::string_view members = escaped == 's' || escaped == 'S'   ? kWhiteSpace
+                                       : escaped == 'w' || escaped == 'W' ? kWord
+                                       : escaped == 'h' || escaped == 'H' ? kHexadecimal
+                                                                          : std::string_view();
+      const bool is_negated = escaped >= 'A' && escaped <= 'Z';
+      if (!members.empty() && !in_class) {
+        spelled += (is_negated ? "[^" : "[") + std::string(members) + "]";
+      } else if (!members.empty() && !is_negated) {
+        spelled += members;
       } else {
         spelled += c;
         spelled += escaped;
@@ -101,19 +107,20 @@ Regex::Regex(std::string_view pattern, const std::string& subject) {
     throw Error(subject + ": regular expression of " + std::to_string(pattern.size()) +
                 " bytes, the limit is " + std::to_string(kMaxPatternBytes));
   }
-  const std::string spelled = spell_out_white_space(pattern);
+  const std::string spelled = pcre_spelling(pattern);
   int error = 0;
   PCRE2_SIZE offset = 0;
   auto code = std::make_unique<Code>();
   code->compiled.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(spelled.data()), spelled.size(),
-                                     PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error, &offset,
-                                     nullptr));
+                                     PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C,
+                                     &error, &offset, nullptr));
   if (!code->compiled) {
     PCRE2_UCHAR message[160];
     pcre2_get_error_message(error, message, sizeof(message));
     throw Error(subject + ": regular expression " + quote(pattern) + ": " +
                 reinterpret_cast<const char*>(message));
   }
+  // Multi-line: ^ and $ of Oniguruma stand at every line.
   // Without the just-in-time compiler matching is slower and the same.
   pcre2_jit_compile(code->compiled.get(), PCRE2_JIT_COMPLETE);
   code->context.reset(pcre2_match_context_create(nullptr));

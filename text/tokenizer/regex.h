@@ -28,7 +28,8 @@ class Regex {
   std::unique_ptr<const Code> code_;
 };
 
-// The pattern with \s and \S spelled out as the property White_Space: PCRE's \s has one character more.
-std::string spell_out_white_space(std::string_view pattern);
+// The pattern as PCRE means it: \s and \S as the property White_Space (PCRE's \s has one character more), \w
+// with marks and connectors, \h as a hexadecimal digit.
+std::string pcre_spelling(std::string_view pattern);
 
 }  // namespace volley::text

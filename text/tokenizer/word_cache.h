@@ -1,12 +1,11 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <cstring>
 #include <string_view>
 #include <vector>
-
-#include "text/tokenizer/vocabulary.h"
 
 namespace volley::text {
 
@@ -22,12 +21,12 @@ class WordCache {
   // Appends the word's tokens if they are known.
   bool find(std::string_view word, std::vector<int32_t>& ids) const {
     if (word.size() > kMaxBytes) return false;
-    const Entry key = make_key(word);
-    const Entry* set = &entries_[set_of(word) * kWays];
+    const Key key = make_key(word);
+    const Entry* set = &entries_[set_of(key)];
     for (size_t way = 0; way < kWays; ++way) {
       const Entry& entry = set[way];
-      if (std::memcmp(entry.key, key.key, sizeof(key.key)) != 0) continue;
-      ids.insert(ids.end(), entry.ids, entry.ids + entry.count);
+      if (!entry.key.same_word(key)) continue;
+      ids.insert(ids.end(), entry.ids, entry.ids + entry.key.count);
       return true;
     }
     return false;
@@ -35,32 +34,47 @@ class WordCache {
 
   void add(std::string_view word, const int32_t* ids, size_t count) {
     if (word.size() > kMaxBytes || count > kMaxTokens) return;
-    Entry* set = &entries_[set_of(word) * kWays];
-    std::memmove(set + 1, set, (kWays - 1) * sizeof(Entry));
-    set[0] = make_key(word);
-    set[0].count = static_cast<uint8_t>(count);
+    const Key key = make_key(word);
+    Entry* set = &entries_[set_of(key)];
+    std::copy_backward(set, set + kWays - 1, set + kWays);
+    set[0].key = key;
+    set[0].key.count = static_cast<uint32_t>(count);
     std::copy(ids, ids + count, set[0].ids);
   }
 
  private:
+  // The word, then zeros, then its length plus one: all zero is a free entry's.
+  struct Key {
+    std::array<uint64_t, 3> words{};
+    uint32_t tail = 0;
+    uint32_t count = 0;  // not of the key: it fills the gap that alignment would leave
+    bool same_word(const Key& other) const {
+      return ((words[0] ^ other.words[0]) | (words[1] ^ other.words[1]) | (words[2] ^ other.words[2]) |
+              (tail ^ other.tail)) == 0;
+    }
+  };
   // One line of the processor's cache.
-  struct Entry {
-    char key[kMaxBytes + 1] = {};  // the word, then zeros, then its length plus one: all zero is free
-    uint8_t count = 0;
+  struct alignas(64) Entry {
+    Key key;
     int32_t ids[kMaxTokens] = {};
-    uint32_t unused = 0;
   };
   static_assert(sizeof(Entry) == 64);
   static constexpr size_t kWays = 4;
   static constexpr size_t kSets = 1 << 13;
 
-  static Entry make_key(std::string_view word) {
-    Entry entry;
-    std::memcpy(entry.key, word.data(), word.size());
-    entry.key[kMaxBytes] = static_cast<char>(word.size() + 1);
-    return entry;
+  static Key make_key(std::string_view word) {
+    Key key;
+    std::memcpy(key.words.data(), word.data(), std::min<size_t>(word.size(), 24));
+    if (word.size() > 24) std::memcpy(&key.tail, word.data() + 24, word.size() - 24);
+    key.tail |= static_cast<uint32_t>(word.size() + 1) << 24;
+    return key;
   }
-  static size_t set_of(std::string_view word) { return (hash_bytes(word) >> 20) & (kSets - 1); }
+  static size_t set_of(const Key& key) {
+    uint64_t hash = (key.words[0] ^ key.tail) * 0x9e3779b97f4a7c15u;
+    hash = (hash ^ hash >> 32 ^ key.words[1]) * 0x9e3779b97f4a7c15u;
+    hash = (hash ^ hash >> 32 ^ key.words[2]) * 0x9e3779b97f4a7c15u;
+    return (hash >> 40 & (kSets - 1)) * kWays;
+  }
 
   std::vector<Entry> entries_;
 };

@@ -118,7 +118,22 @@ TEST(Regex, WhiteSpaceIsUnicodes) {
   std::vector<std::pair<size_t, size_t>> found;
   regex.for_each_match("a \u00a0\u180e", [&](size_t begin, size_t end) { found.push_back({begin, end}); });
   EXPECT_EQ(found, (std::vector<std::pair<size_t, size_t>>{{0, 4}, {4, 7}}));
-  EXPECT_EQ(spell_out_white_space(R"(\\s[]\S]\d)"), R"(\\s[]\S]\d)");
+  EXPECT_EQ(pcre_spelling(R"(\\s[]\S]\d)"), R"(\\s[]\S]\d)");
+}
+
+TEST(Regex, MeansWhatOnigurumaMeans) {
+  const auto matches = [](const char* pattern, const std::string& text) {
+    Pieces found;
+    Regex(pattern, "test").for_each_match(text, [&](size_t begin, size_t end) {
+      found.push_back(text.substr(begin, end - begin));
+    });
+    return found;
+  };
+  // As pre_tokenizers.Split of the PyPI package cuts these.
+  EXPECT_EQ(matches(R"(\w+)", "e\u0301_1 a-b"), (Pieces{"e\u0301_1", "a", "b"}));
+  EXPECT_EQ(matches(R"([^\w]+)", "a -b"), (Pieces{" -"}));
+  EXPECT_EQ(matches(R"(\h+)", "af g 1"), (Pieces{"af", "1"}));
+  EXPECT_EQ(matches("^b|a$", "a\nb"), (Pieces{"a", "b"}));
 }
 
 TEST(Regex, BytesThatAreNoUtf8CountAsOtherCharacters) {

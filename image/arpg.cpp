@@ -95,17 +95,18 @@ Arpg::Arpg(ArpgConfig config, WeightLoader loader)
   for (int64_t l = 0; l < config_.n_layer / 2; ++l) {
     const std::string self = "layers.self_dec." + std::to_string(l) + ".";
     self_dec_.push_back({.attn_norm = norm(self + "attn_norm"),
-                         .attn = {.q = square(self + "attn.to_q"),
-                                  .k = square(self + "attn.to_k"),
-                                  .v = square(self + "attn.to_v"),
-                                  .out = square(self + "attn.proj")},
+                         .attn = SelfAttention{.q = square(self + "attn.to_q"),
+                                               .k = square(self + "attn.to_k"),
+                                               .v = square(self + "attn.to_v"),
+                                               .out = square(self + "attn.proj")},
                          .ffn_norm = norm(self + "ffn_norm"),
                          .ffn = load_ffn(loader, self + "ffn.")});
     const std::string cross = "layers.cross_dec." + std::to_string(l) + ".";
-    cross_dec_.push_back({.attn_norm = norm(cross + "attn_norm"),
-                          .attn = {.q = square(cross + "attn.to_q"), .out = square(cross + "attn.proj")},
-                          .ffn_norm = norm(cross + "ffn_norm"),
-                          .ffn = load_ffn(loader, cross + "ffn.")});
+    cross_dec_.push_back(
+        {.attn_norm = norm(cross + "attn_norm"),
+         .attn = QueryAttention{.q = square(cross + "attn.to_q"), .out = square(cross + "attn.proj")},
+         .ffn_norm = norm(cross + "ffn_norm"),
+         .ffn = load_ffn(loader, cross + "ffn.")});
   }
   layers_norm_ = norm("layers.norm");
   layers_ = {.k = square("layers.to_k"), .v = square("layers.to_v")};

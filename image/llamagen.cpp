@@ -55,9 +55,9 @@ LlamaGen::Layer LlamaGen::load_layer(WeightLoader& loader, const std::string& pr
   return {.attention_norm = load_rms_norm(loader, prefix + "attention_norm", dim, config_.norm_eps),
           .attention = std::move(attention),
           .ffn_norm = load_rms_norm(loader, prefix + "ffn_norm", dim, config_.norm_eps),
-          .feed_forward = {.gate = load_linear(loader, prefix + "feed_forward.w1", ffn, dim),
-                           .up = load_linear(loader, prefix + "feed_forward.w3", ffn, dim),
-                           .down = load_linear(loader, prefix + "feed_forward.w2", dim, ffn)}};
+          .feed_forward = SwiGlu{.gate = load_linear(loader, prefix + "feed_forward.w1", ffn, dim),
+                                 .up = load_linear(loader, prefix + "feed_forward.w3", ffn, dim),
+                                 .down = load_linear(loader, prefix + "feed_forward.w2", dim, ffn)}};
 }
 
 // Codes and classes become one table, so that a class is an ordinary token.

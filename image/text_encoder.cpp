@@ -93,15 +93,16 @@ TextEncoder::Layer TextEncoder::load_layer(WeightLoader& loader, const std::stri
     return Linear{.weight = loader.linear_rows(prefix + "attention.wqkv.weight",
                                                {.rows = 3 * dim, .begin = i * dim, .count = dim}, dim)};
   };
-  return {.attention_norm = load_rms_norm(loader, prefix + "attention_norm", dim, config_.norm_eps),
-          .q = part(0),
-          .k = part(1),
-          .v = part(2),
-          .out = load_linear(loader, prefix + "attention.wo", dim, dim),
-          .ffn_norm = load_rms_norm(loader, prefix + "ffn_norm", dim, config_.norm_eps),
-          .feed_forward = {.gate = load_linear(loader, prefix + "feed_forward.w1", config_.ffn_dim, dim),
-                           .up = load_linear(loader, prefix + "feed_forward.w3", config_.ffn_dim, dim),
-                           .down = load_linear(loader, prefix + "feed_forward.w2", dim, config_.ffn_dim)}};
+  return {
+      .attention_norm = load_rms_norm(loader, prefix + "attention_norm", dim, config_.norm_eps),
+      .q = part(0),
+      .k = part(1),
+      .v = part(2),
+      .out = load_linear(loader, prefix + "attention.wo", dim, dim),
+      .ffn_norm = load_rms_norm(loader, prefix + "ffn_norm", dim, config_.norm_eps),
+      .feed_forward = SwiGlu{.gate = load_linear(loader, prefix + "feed_forward.w1", config_.ffn_dim, dim),
+                             .up = load_linear(loader, prefix + "feed_forward.w3", config_.ffn_dim, dim),
+                             .down = load_linear(loader, prefix + "feed_forward.w2", dim, config_.ffn_dim)}};
 }
 
 TextEncoder::TextEncoder(TextEncoderConfig config, WeightLoader loader)

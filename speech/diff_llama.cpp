@@ -56,9 +56,9 @@ SelfAttention DiffLlama::load_attention(WeightLoader& loader, const std::string&
     take(k, width);
     take(v, width);
   }
-  return {.q = {.weight = loader.linear(q, heads * width, dim)},
-          .k = {.weight = loader.linear(k, groups * width, dim)},
-          .v = {.weight = loader.linear(v, groups * width, dim)},
+  return {.q = Linear{.weight = loader.linear(q, heads * width, dim)},
+          .k = Linear{.weight = loader.linear(k, groups * width, dim)},
+          .v = Linear{.weight = loader.linear(v, groups * width, dim)},
           .out = load_linear(loader, prefix + "proj", dim, heads * width)};
 }
 
@@ -94,9 +94,9 @@ DiffLlama::DiffLlama(DiffLlamaConfig config, WeightLoader loader)
       layer.cross_attn = load_cross_attention(loader, prefix + "cross_attn.");
     }
     layer.norm_2 = norm(prefix + "norm_2");
-    layer.swiglu = {.gate = load_linear(loader, prefix + "mlp.swiglu.w1", ffn, dim),
-                    .up = load_linear(loader, prefix + "mlp.swiglu.w2", ffn, dim),
-                    .down = load_linear(loader, prefix + "mlp.swiglu.w3", dim, ffn)};
+    layer.swiglu = SwiGlu{.gate = load_linear(loader, prefix + "mlp.swiglu.w1", ffn, dim),
+                          .up = load_linear(loader, prefix + "mlp.swiglu.w2", ffn, dim),
+                          .down = load_linear(loader, prefix + "mlp.swiglu.w3", dim, ffn)};
     layers_.push_back(std::move(layer));
   }
   ln_f_ = norm("transformer.ln_f");

@@ -40,18 +40,18 @@ WhisperDecoder::Layer WhisperDecoder::load_layer(WeightLoader& loader, const std
     return load_linear(loader, prefix + name, width, width, bias);
   };
   return {.self_attn_layer_norm = norm("self_attn_layer_norm"),
-          .self_attn = {.q = square("self_attn.q_proj", Bias::kLoaded),
-                        .k = square("self_attn.k_proj", Bias::kNone),
-                        .v = square("self_attn.v_proj", Bias::kLoaded),
-                        .out = square("self_attn.out_proj", Bias::kLoaded)},
+          .self_attn = SelfAttention{.q = square("self_attn.q_proj", Bias::kLoaded),
+                                     .k = square("self_attn.k_proj", Bias::kNone),
+                                     .v = square("self_attn.v_proj", Bias::kLoaded),
+                                     .out = square("self_attn.out_proj", Bias::kLoaded)},
           .encoder_attn_layer_norm = norm("encoder_attn_layer_norm"),
-          .encoder_attn = {.q = square("encoder_attn.q_proj", Bias::kLoaded),
-                           .k = square("encoder_attn.k_proj", Bias::kNone),
-                           .v = square("encoder_attn.v_proj", Bias::kLoaded),
-                           .out = square("encoder_attn.out_proj", Bias::kLoaded)},
+          .encoder_attn = CrossAttention{.q = square("encoder_attn.q_proj", Bias::kLoaded),
+                                         .k = square("encoder_attn.k_proj", Bias::kNone),
+                                         .v = square("encoder_attn.v_proj", Bias::kLoaded),
+                                         .out = square("encoder_attn.out_proj", Bias::kLoaded)},
           .final_layer_norm = norm("final_layer_norm"),
-          .fc = {.fc1 = load_linear(loader, prefix + "fc1", ffn, width, Bias::kLoaded),
-                 .fc2 = load_linear(loader, prefix + "fc2", width, ffn, Bias::kLoaded)}};
+          .fc = GeluFeedForward{.fc1 = load_linear(loader, prefix + "fc1", ffn, width, Bias::kLoaded),
+                                .fc2 = load_linear(loader, prefix + "fc2", width, ffn, Bias::kLoaded)}};
 }
 
 WhisperDecoder::WhisperDecoder(WhisperConfig config, WeightLoader loader)

@@ -80,13 +80,14 @@ WhisperEncoder::WhisperEncoder(WhisperConfig config, WeightLoader loader) : conf
     const std::string attention = prefix + "self_attn.";
     layers_.push_back(
         {.self_attn_layer_norm = norm(prefix + "self_attn_layer_norm"),
-         .self_attn = {.q_proj = load_linear(loader, attention + "q_proj", width, width, Bias::kLoaded),
+         .self_attn =
+             Attention{.q_proj = load_linear(loader, attention + "q_proj", width, width, Bias::kLoaded),
                        .k_proj = load_linear(loader, attention + "k_proj", width, width),
                        .v_proj = load_linear(loader, attention + "v_proj", width, width, Bias::kLoaded),
                        .out_proj = load_linear(loader, attention + "out_proj", width, width, Bias::kLoaded)},
          .final_layer_norm = norm(prefix + "final_layer_norm"),
-         .fc = {.fc1 = load_linear(loader, prefix + "fc1", ffn, width, Bias::kLoaded),
-                .fc2 = load_linear(loader, prefix + "fc2", width, ffn, Bias::kLoaded)}});
+         .fc = GeluFeedForward{.fc1 = load_linear(loader, prefix + "fc1", ffn, width, Bias::kLoaded),
+                               .fc2 = load_linear(loader, prefix + "fc2", width, ffn, Bias::kLoaded)}});
   }
   layer_norm_ = norm(root + "layer_norm");
   loader.ignore("model.decoder.");

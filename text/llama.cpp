@@ -44,16 +44,16 @@ Llama::Llama(LlamaConfig config, WeightLoader loader) : config_(std::move(config
     const std::string prefix = "model.layers." + std::to_string(l) + ".";
     Layer layer{
         .input_layernorm = norm(prefix + "input_layernorm", hidden),
-        .self_attn = {.q = linear(prefix + "self_attn.q_proj", heads * width, hidden, config_.attention_bias),
-                      .k = linear(prefix + "self_attn.k_proj", kv_heads * width, hidden,
-                                  config_.attention_bias),
-                      .v = linear(prefix + "self_attn.v_proj", kv_heads * width, hidden,
-                                  config_.attention_bias),
-                      .out = linear(prefix + "self_attn.o_proj", hidden, heads * width)},
+        .self_attn =
+            SelfAttention{
+                .q = linear(prefix + "self_attn.q_proj", heads * width, hidden, config_.attention_bias),
+                .k = linear(prefix + "self_attn.k_proj", kv_heads * width, hidden, config_.attention_bias),
+                .v = linear(prefix + "self_attn.v_proj", kv_heads * width, hidden, config_.attention_bias),
+                .out = linear(prefix + "self_attn.o_proj", hidden, heads * width)},
         .post_attention_layernorm = norm(prefix + "post_attention_layernorm", hidden),
-        .mlp = {.gate = linear(prefix + "mlp.gate_proj", feed_forward, hidden),
-                .up = linear(prefix + "mlp.up_proj", feed_forward, hidden),
-                .down = linear(prefix + "mlp.down_proj", hidden, feed_forward)}};
+        .mlp = SwiGlu{.gate = linear(prefix + "mlp.gate_proj", feed_forward, hidden),
+                      .up = linear(prefix + "mlp.up_proj", feed_forward, hidden),
+                      .down = linear(prefix + "mlp.down_proj", hidden, feed_forward)}};
     if (config_.qk_norm) {
       layer.self_attn.q_norm = norm(prefix + "self_attn.q_norm", width);
       layer.self_attn.k_norm = norm(prefix + "self_attn.k_norm", width);

@@ -35,6 +35,10 @@ struct LayerNorm {
 };
 LayerNorm load_layer_norm(WeightLoader& loader, const std::string& name, int64_t width, float eps);
 
+// The parts of a model are aggregates of each other. An aggregate within another is written with its name,
+// `.attn = SelfAttention{.q = ...}`: with braces alone, GCC 12 destroys its members twice when a later one
+// throws, as a missing tensor does.
+
 // A product with an optional bias.
 struct Linear {
   LinearWeight weight;

@@ -23,6 +23,31 @@ std::vector<float> all_logits(const Session& session, int64_t count) {
   return logits;
 }
 
+// A checkpoint that lacks one tensor.
+class Lacking : public WeightSource {
+ public:
+  Lacking(const WeightSource& whole, size_t lacking) : path_(whole.path()), tensors_(whole.tensors()) {
+    tensors_.erase(tensors_.begin() + static_cast<std::ptrdiff_t>(lacking));
+  }
+  const std::vector<NamedTensor>& tensors() const override { return tensors_; }
+  const std::string& path() const override { return path_; }
+
+ private:
+  std::string path_;
+  std::vector<NamedTensor> tensors_;
+};
+
+// Each tensor in turn: what was loaded before the fault is given back, once.
+template <typename Model, typename Config>
+void expect_each_missing_tensor_is_named(const Config& config, const WeightSource& weights) {
+  const auto backend = make_backend("cpu-reference", 1);
+  for (size_t i = 0; i < weights.tensors().size(); ++i) {
+    const Lacking lacking(weights, i);
+    EXPECT_THAT([&] { Model(config, WeightLoader(lacking, *backend, WeightType::kF32)); },
+                ThrowsMessage<Error>(HasSubstr(weights.tensors()[i].name)));
+  }
+}
+
 // ---- The grid
 
 TEST(GridTransformer, CountsCellsFromOneBehindTheConditions) {
@@ -121,6 +146,10 @@ TEST(LlamaGenModel, NamesATensorThatIsMissingOrUnknown) {
               ThrowsMessage<Error>(HasSubstr("layers.2.")));
 }
 
+TEST(LlamaGenModel, NamesEachTensorThatIsMissing) {
+  expect_each_missing_tensor_is_named<LlamaGen>(kLlamaGen, test::llamagen_weights(kLlamaGen));
+}
+
 // ---- ARPG
 
 constexpr ArpgConfig kArpg{.dim = 16,
@@ -130,6 +159,10 @@ constexpr ArpgConfig kArpg{.dim = 16,
                            .num_classes = 3,
                            .block_size = 16,
                            .grid_side = 4};
+
+TEST(ArpgModelFaults, NamesEachTensorThatIsMissing) {
+  expect_each_missing_tensor_is_named<Arpg>(kArpg, test::arpg_weights(kArpg));
+}
 
 class ArpgModel : public testing::Test {
  protected:

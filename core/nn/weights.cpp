@@ -147,7 +147,7 @@ LinearWeight WeightLoader::linear(const std::string& name, int64_t out, int64_t 
 }
 
 LinearWeight WeightLoader::linear_rows(const std::string& name, const RowRange& range, int64_t in) {
-  const auto& [rows, begin, count] = range;
+  const int64_t rows = range.rows, begin = range.begin, count = range.count;
   VOLLEY_ASSERT(begin >= 0 && begin + count <= rows);
   // A part is packed under a name of its own.
   const std::string packed_name = count == rows ? name : name + ".rows." + std::to_string(begin);

@@ -57,7 +57,7 @@ struct GroupedProductArgs {
   const uint16_t* scales = nullptr;   // q8_0: of the first group
   int64_t groups = 0;
   int64_t following = 0;  // groups behind these in memory that the thread is likely to multiply next
-  float* out = nullptr;  // [rows, groups * 16], overwritten
+  float* out = nullptr;   // [rows, groups * 16], overwritten
 };
 
 class GroupedProducts {

@@ -1,5 +1,4 @@
 // volley devices: what --device may name on this machine.
-#include <array>
 #include <memory>
 
 #include "apps/verbs.h"
@@ -10,14 +9,13 @@ namespace volley::apps {
 namespace {
 
 constexpr std::string_view kSchema = "volley.devices/1";
-constexpr std::array<const char*, 2> kDevices{"cpu", "cpu-reference"};
 
 int run(const SharedFlags& flags, Console& console) {
   const std::string automatic = make_backend("auto", 1)->info().name;
   nlohmann::json json{
       {"schema", kSchema}, {"physical_cores", physical_cores()}, {"devices", nlohmann::json::array()}};
   std::string text;
-  for (const char* device : kDevices) {
+  for (const std::string& device : devices()) {
     nlohmann::json entry{{"name", device}};
     std::string name = device;
     name.resize(16, ' ');
@@ -47,7 +45,7 @@ int run(const SharedFlags& flags, Console& console) {
 }  // namespace
 
 std::vector<std::string> device_names() {
-  return {kDevices.begin(), kDevices.end()};
+  return devices();
 }
 
 Verb add_devices(CLI::App& program) {

@@ -1,9 +1,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/backend/buffer.h"
 #include "core/backend/operations.h"
@@ -42,6 +45,14 @@ class Queue {
   virtual void l2_normalize(const L2NormalizeArgs& args) = 0;
   virtual void nearest_rows(const NearestRowsArgs& args) = 0;
   virtual void sample(const SampleArgs& args) = 0;
+
+  // Runs `operations`, which call this queue. A queue may record what they call and later replay it in their
+  // place: with the same `key` they must call the same operations with the same arguments, addresses
+  // included. What changes from run to run stands in memory that the operations read.
+  virtual void run_recorded(std::span<const int64_t> key, const std::function<void()>& operations) {
+    static_cast<void>(key);
+    operations();
+  }
 
   // Copies between host and device memory, in order with the operations. `upload` may return before the copy
   // is done but has read `host` by then; `download` returns when `host` holds the bytes.
@@ -110,8 +121,11 @@ class Backend {
                                       const Shape& shape) const = 0;
 };
 
-// `device`: "cpu", "cpu-reference" ("auto" picks cpu). threads: 0 = physical cores. Throws Error kUsage for
-// an unknown device, kFailed for one that is missing.
+// Names of the devices of this machine that make_backend takes.
+std::vector<std::string> devices();
+
+// `device`: "cpu", "cpu-reference", "cuda:N" ("auto" picks a CUDA device that is there, else cpu). threads: 0
+// = physical cores. Throws Error kUsage for an unknown device, kFailed for one that is missing.
 std::shared_ptr<const Backend> make_backend(std::string_view device, int64_t threads);
 
 }  // namespace volley

@@ -9,11 +9,7 @@
 #include <cmath>
 #include <cstdint>
 
-#if defined(__CUDACC__)
-#define VOLLEY_HOST_DEVICE __host__ __device__
-#else
-#define VOLLEY_HOST_DEVICE
-#endif
+#include "core/base/host_device.h"
 
 namespace volley {
 

@@ -1,7 +1,9 @@
 #include "core/decode/session.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
+#include <cstring>
 #include <numeric>
 #include <string>
 #include <utility>
@@ -79,6 +81,39 @@ Indices Session::upload(std::vector<Buffer>& buffers, size_t slot, std::span<con
   return {reinterpret_cast<const int32_t*>(buffers[slot].data()), shape};
 }
 
+Session::DeviceTables Session::upload_tables(const HostTables& host, size_t buffer) {
+  // What varies in size between steps of one shape comes last: the others keep their addresses.
+  const std::array<const std::vector<int32_t>*, 12> tables{
+      &host.row_sequence,   &host.row_entry,      &host.row_context,   &host.row_prefix,
+      &host.row_tail_begin, &host.row_tail_count, &host.sequence_slot, &host.sequence_memory,
+      &host.tokens,         &host.positions,      &host.logits_rows,   &host.tail};
+  constexpr int64_t kAlignment = 16;  // numbers
+  std::array<int64_t, tables.size()> places{};
+  packed_tables_.clear();
+  for (size_t i = 0; i < tables.size(); ++i) {
+    places[i] = static_cast<int64_t>(packed_tables_.size());
+    packed_tables_.insert(packed_tables_.end(), tables[i]->begin(), tables[i]->end());
+    packed_tables_.resize((packed_tables_.size() + kAlignment - 1) / kAlignment * kAlignment);
+  }
+  const Indices all =
+      upload(table_buffers_, buffer, packed_tables_, {static_cast<int64_t>(packed_tables_.size())});
+  const auto table = [&](size_t i) {
+    return Indices{all.data + places[i], {static_cast<int64_t>(tables[i]->size())}};
+  };
+  return {.step = {.row_sequence = table(0),
+                   .row_entry = table(1),
+                   .row_context = table(2),
+                   .row_prefix = table(3),
+                   .row_tail_begin = table(4),
+                   .row_tail_count = table(5),
+                   .tail = table(11),
+                   .sequence_slot = table(6),
+                   .sequence_memory = table(7)},
+          .tokens = table(8),
+          .positions = table(9).reshape({host.rows, model_.traits().position_components}),
+          .logits_rows = table(10)};
+}
+
 void Session::step(std::span<const SequenceStep> steps) {
   check_step(model_.traits(), steps, cache_, memory_.get());
   arena_.reset();
@@ -135,20 +170,7 @@ void Session::run_pass(std::span<const SequenceStep> steps, std::span<const int3
   (is_prompt ? statistics_.prompt_forwards : statistics_.forwards) += 1;
   (is_prompt ? statistics_.prompt_rows : statistics_.rows) += real_rows;
 
-  // Passes of one step have tables of their own: an earlier pass may still be running.
-  const size_t base = (passes_.size() - 1) * 16;
-  const auto device = [&](size_t slot, std::span<const int32_t> values) {
-    return upload(table_buffers_, base + slot, values, {static_cast<int64_t>(values.size())});
-  };
-  const StepTables tables{.row_sequence = device(0, host.row_sequence),
-                          .row_entry = device(1, host.row_entry),
-                          .row_context = device(2, host.row_context),
-                          .row_prefix = device(3, host.row_prefix),
-                          .row_tail_begin = device(4, host.row_tail_begin),
-                          .row_tail_count = device(5, host.row_tail_count),
-                          .tail = device(6, host.tail),
-                          .sequence_slot = device(7, host.sequence_slot),
-                          .sequence_memory = device(8, host.sequence_memory)};
+  const DeviceTables device = upload_tables(host, passes_.size() - 1);
   ConstTensor embeddings;
   if (!host.embeddings.empty()) {
     const Tensor given = arena_.tensor({host.rows, traits.dim});  // [R, dim]
@@ -182,26 +204,66 @@ void Session::run_pass(std::span<const SequenceStep> steps, std::span<const int3
     pass.cross_attention.push_back({tap, arena_.tensor({host.rows, pass.memory_columns})});
   }
 
-  const StepInputs in{
-      .queue = *queue_,
-      .arena = arena_,
-      .cache = cache_,
-      .memory = memory_.get(),
-      .phase = first.phase,
-      .rows = host.rows,
-      .query_rows = host.query_rows,
-      .tokens = device(9, host.tokens),
-      .embeddings = embeddings,
-      .positions = upload(table_buffers_, base + 10, host.positions, {host.rows, traits.position_components}),
-      .tables = tables,
-      .layers = layers};
-  const StepOutputs out{.logits_rows = device(11, host.logits_rows),
+  const StepInputs in{.queue = *queue_,
+                      .arena = arena_,
+                      .cache = cache_,
+                      .memory = memory_.get(),
+                      .phase = first.phase,
+                      .rows = host.rows,
+                      .query_rows = host.query_rows,
+                      .tokens = device.tokens,
+                      .embeddings = embeddings,
+                      .positions = device.positions,
+                      .tables = device.step,
+                      .layers = layers};
+  const StepOutputs out{.logits_rows = device.logits_rows,
                         .logits = logits_.rows(first_logits_row_[static_cast<size_t>(indices.front())],
                                                static_cast<int64_t>(host.logits_rows.size())),
                         .hidden = pass.hidden,
                         .attention = pass.attention,
                         .cross_attention = pass.cross_attention};
-  model_.step(in, out);
+  queue_->run_recorded(recording_key(in, out), [&] { model_.step(in, out); });
+}
+
+std::vector<int64_t> Session::recording_key(const StepInputs& in, const StepOutputs& out) const {
+  std::vector<int64_t> key;
+  const auto add = [&](int64_t value) { key.push_back(value); };
+  const auto add_address = [&](const auto* data) {
+    add(static_cast<int64_t>(reinterpret_cast<intptr_t>(data)));
+  };
+  const auto add_table = [&](const Indices& table) {
+    add_address(table.data);
+    add(table.size());
+  };
+  add(static_cast<int64_t>(in.phase));
+  add(in.rows);
+  add(in.query_rows);
+  add(in.tables.sequence_slot.size());
+  for (const Indices* table :
+       {&in.tables.row_sequence, &in.tables.row_entry, &in.tables.row_context, &in.tables.row_prefix,
+        &in.tables.row_tail_begin, &in.tables.row_tail_count, &in.tables.sequence_slot,
+        &in.tables.sequence_memory, &in.tokens, &in.positions, &out.logits_rows}) {
+    add_table(*table);
+  }
+  add_address(in.tables.tail.data);
+  add_address(in.embeddings.data);
+  add_address(out.logits.data);
+  add_address(arena_.next());
+  for (int32_t layer : in.layers) add(layer);
+  for (const HiddenTap& tap : out.hidden) {
+    add(tap.layer);
+    add_address(tap.out.data);
+  }
+  for (const auto& taps : {out.attention, out.cross_attention}) {
+    add(static_cast<int64_t>(taps.size()));
+    for (const AttentionTapOutput& tap : taps) {
+      add(tap.tap.layer);
+      add(tap.tap.head);
+      add(tap.out.shape[1]);
+      add_address(tap.out.data);
+    }
+  }
+  return key;
 }
 
 void Session::prefill(std::span<const Prompt> prompts, WantLogits want) {
@@ -323,9 +385,11 @@ Samples Session::sample(std::span<const SampleRow> rows, std::span<const int32_t
       sample_buffers_, 0,
       {reinterpret_cast<const int32_t*>(rows.data()), rows.size() * sizeof(SampleRow) / sizeof(int32_t)},
       {static_cast<int64_t>(rows.size() * sizeof(SampleRow) / sizeof(int32_t))});
-  const View<int32_t> tokens = arena_.indices({count});
-  const Tensor probability = arena_.tensor({count});
-  const Tensor entropy = arena_.tensor({count});
+  // Side by side, so that they come back in one copy.
+  const Tensor chosen = arena_.tensor({3, count});  // [tokens, probability, entropy]
+  const View<int32_t> tokens{reinterpret_cast<int32_t*>(chosen.data), {count}};
+  const Tensor probability{chosen.data + count, {count}};
+  const Tensor entropy{chosen.data + 2 * count, {count}};
   Tensor distribution, top_probability;
   View<int32_t> top_tokens;
   if (wants.distribution) distribution = arena_.tensor({count, vocab});  // [m, vocab]
@@ -346,13 +410,15 @@ Samples Session::sample(std::span<const SampleRow> rows, std::span<const int32_t
   Samples samples{.tokens = std::vector<int32_t>(rows.size()),
                   .probability = std::vector<float>(rows.size()),
                   .entropy = std::vector<float>(rows.size())};
-  queue_->download(tokens.data, samples.tokens.data(), count * 4);
+  std::vector<std::byte> host(static_cast<size_t>(3 * count * 4));
+  queue_->download(chosen.data, host.data(), 3 * count * 4);
+  std::memcpy(samples.tokens.data(), host.data(), static_cast<size_t>(count) * 4);
+  std::memcpy(samples.probability.data(), host.data() + count * 4, static_cast<size_t>(count) * 4);
+  std::memcpy(samples.entropy.data(), host.data() + 2 * count * 4, static_cast<size_t>(count) * 4);
   if (std::ranges::any_of(samples.tokens, [](int32_t token) { return token < 0; })) {
     throw Error("model " + model_.traits().family +
                 ": its logits hold no finite number; the weights are broken");
   }
-  queue_->download(probability.data, samples.probability.data(), count * 4);
-  queue_->download(entropy.data, samples.entropy.data(), count * 4);
   if (wants.distribution) {
     samples.distribution.resize(rows.size() * static_cast<size_t>(vocab));
     queue_->download(distribution.data, samples.distribution.data(), count * vocab * 4);
@@ -371,16 +437,17 @@ SequenceId Session::add_memory(ConstTensor rows) {
   const int64_t count = rows.shape[0];
   const SequenceId id = memory_->create();
   memory_->reserve(id, count);
-  std::vector<int32_t> zeros(static_cast<size_t>(count), 0), entries(zeros);
-  std::iota(entries.begin(), entries.end(), 0);
-  const std::vector<int32_t> slot{static_cast<int32_t>(id)};
-  const auto device = [&](size_t buffer, std::span<const int32_t> values) {
-    return upload(table_buffers_, buffer, values, {static_cast<int64_t>(values.size())});
-  };
-  const StepTables tables{
-      .row_sequence = device(0, zeros), .row_entry = device(1, entries), .sequence_slot = device(7, slot)};
-  model_.project_memory(
-      {.queue = *queue_, .arena = arena_, .cache = *memory_, .rows = rows, .tables = tables});
+  HostTables host{.rows = count};
+  host.row_sequence.assign(static_cast<size_t>(count), 0);
+  host.row_entry.resize(static_cast<size_t>(count));
+  std::iota(host.row_entry.begin(), host.row_entry.end(), 0);
+  host.positions.assign(static_cast<size_t>(count * model_.traits().position_components), 0);
+  host.sequence_slot = {static_cast<int32_t>(id)};
+  model_.project_memory({.queue = *queue_,
+                         .arena = arena_,
+                         .cache = *memory_,
+                         .rows = rows,
+                         .tables = upload_tables(host, 0).step});
   memory_->commit_prefix(id, count);
   return id;
 }

@@ -10,6 +10,8 @@
 
 namespace volley {
 
+struct HostTables;
+
 // Rows of a prompt: token ids, or vectors, one after the other. `positions` may be empty: the model's
 // positions of the rows' indices.
 struct Prompt {
@@ -105,6 +107,16 @@ class Session {
  private:
   struct Pass;
   void run_pass(std::span<const SequenceStep> steps, std::span<const int32_t> indices, Pass& pass);
+  // Tables of a pass in the backend's memory, by one copy.
+  struct DeviceTables {
+    StepTables step;
+    Indices tokens;
+    Indices positions;  // [R, components]
+    Indices logits_rows;
+  };
+  DeviceTables upload_tables(const HostTables& host, size_t buffer);
+  // All that the operations of a pass depend on, save the contents of the tables.
+  std::vector<int64_t> recording_key(const StepInputs& in, const StepOutputs& out) const;
   Indices upload(std::vector<Buffer>& buffers, size_t slot, std::span<const int32_t> values, Shape shape);
   AttentionRows download_attention(int64_t sequence, std::span<const AttentionTapOutput> taps,
                                    AttentionTap tap) const;
@@ -118,8 +130,9 @@ class Session {
   Arena arena_;
   Statistics statistics_;
 
-  // Device tables of a step, one buffer each: their addresses change only when a step outgrows them.
+  // Device tables, a buffer a pass: their addresses change only when a step outgrows them.
   std::vector<Buffer> table_buffers_;
+  std::vector<int32_t> packed_tables_;  // [numbers of all tables of a pass]
   std::vector<Buffer> sample_buffers_;
 
   // Outputs of the last step.

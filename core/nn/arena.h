@@ -39,6 +39,8 @@ class Arena {
   // Gives everything back. If the last step outgrew the memory, the blocks become one that holds it all.
   void reset();
   int64_t bytes() const;
+  // Where the next tensor will lie, if it fits; null before the first.
+  const std::byte* next() const { return blocks_.empty() ? nullptr : blocks_[block_].data() + offset_; }
 
  private:
   std::byte* take(int64_t bytes);

@@ -32,17 +32,41 @@ std::string extents(const std::string& operation, const Shape& shape) {
   return std::string(operation) + " " + shape.to_string();
 }
 
-OperationCost attention_cost(const AttentionArgs& args) {
+// A table in host memory: where it is, or a copy of it.
+template <typename T>
+std::vector<T> on_host(Queue& queue, const View<const T>& table) {
+  std::vector<T> host(static_cast<size_t>(table.size()));
+  queue.download(table.data, host.data(), table.size() * static_cast<int64_t>(sizeof(T)));
+  return host;
+}
+
+OperationCost attention_cost(Queue& queue, const AttentionArgs& args) {
   const int64_t rows = args.q.shape[0], heads = args.q.shape[1], width = args.q.shape[2];
+  const auto sequence = on_host(queue, args.step.row_sequence),
+             context = on_host(queue, args.step.row_context), prefix = on_host(queue, args.step.row_prefix),
+             tail_count = on_host(queue, args.step.row_tail_count),
+             slot = on_host(queue, args.step.sequence_slot),
+             memory = on_host(queue, args.step.sequence_memory),
+             lengths = on_host(queue, View<const int32_t>(args.cache.lengths));
+  RowTables tables(args.step, args.cache, args.first_row);
+  tables.row_sequence = sequence.data();
+  tables.row_context = context.data();
+  tables.row_prefix = prefix.data();
+  tables.row_tail_count = tail_count.data();
+  tables.sequence_slot = slot.data();
+  tables.sequence_memory = memory.data();
+  tables.lengths = lengths.data();
+  const std::vector<int32_t> no_tail(sequence.size(), 0);  // only counted here
+  tables.row_tail_begin = no_tail.data();
   std::map<int32_t, int64_t> longest;  // visible keys of a sequence's rows, at most
   OperationCost cost{.rows = rows};
   for (int64_t r = 0; r < rows; ++r) {
-    const int64_t keys = VisibleKeys(args, r).size();
-    int64_t& most = longest[args.step.row_sequence.data[args.first_row + r]];
+    const int64_t keys = VisibleKeys(tables, args.source, r).size();
+    int64_t& most = longest[sequence[static_cast<size_t>(args.first_row + r)]];
     most = std::max(most, keys);
     cost.operations += 4.0 * static_cast<double>(keys * heads * width);
   }
-  for (const auto& [sequence, keys] : longest)
+  for (const auto& [id, keys] : longest)
     cost.cache_bytes += 2 * keys * args.plane.keys.shape[1] * width * static_cast<int64_t>(sizeof(float));
   return cost;
 }
@@ -107,7 +131,7 @@ class ProfilingQueue : public Queue {
     timed("cache write", {}, [&] { inner_->write_cache(args); });
   }
   void attention(const AttentionArgs& args) override {
-    timed("attention", attention_cost(args), [&] { inner_->attention(args); });
+    timed("attention", attention_cost(*inner_, args), [&] { inner_->attention(args); });
   }
   void attention_weights(const AttentionWeightsArgs& args) override {
     timed("attention weights", {}, [&] { inner_->attention_weights(args); });
@@ -161,9 +185,11 @@ class ProfilingQueue : public Queue {
  private:
   template <typename Call>
   void timed(const std::string& kind, OperationCost cost, const Call& call) {
+    inner_->finish();
     {
       const StopWatch watch(cost.seconds);
       call();
+      inner_->finish();
     }
     cost.calls = 1;
     profile_->costs[kind].add(cost);

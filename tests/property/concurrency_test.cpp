@@ -5,12 +5,13 @@
 #include <thread>
 
 #include "core/decode/decoder.h"
+#include "tests/support/devices.h"
 #include "tests/support/toy_models.h"
 
 namespace volley::test {
 namespace {
 
-class Concurrency : public testing::TestWithParam<const char*> {};
+class Concurrency : public testing::TestWithParam<std::string> {};
 
 TEST_P(Concurrency, SessionsDoNotDisturbEachOther) {
   const std::shared_ptr<const Backend> backend = make_backend(GetParam(), 3);
@@ -42,10 +43,8 @@ TEST_P(Concurrency, SessionsDoNotDisturbEachOther) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, Concurrency, testing::Values("cpu-reference", "cpu"),
-                         [](const auto& test) {
-                           return std::string(test.param) == "cpu" ? "Cpu" : "CpuReference";
-                         });
+INSTANTIATE_TEST_SUITE_P(Backends, Concurrency, testing::ValuesIn(devices()),
+                         [](const auto& test) { return test::device_name(test.param); });
 
 }  // namespace
 }  // namespace volley::test

@@ -9,12 +9,13 @@
 #include "core/decode/decoder.h"
 #include "core/decode/masked.h"
 #include "core/decode/schedule.h"
+#include "tests/support/devices.h"
 #include "tests/support/toy_image_models.h"
 
 namespace volley::test {
 namespace {
 
-class ParallelMethods : public testing::TestWithParam<const char*> {
+class ParallelMethods : public testing::TestWithParam<std::string> {
  protected:
   std::shared_ptr<const Backend> backend_ = make_backend(GetParam(), 2);
   std::unique_ptr<image::Arpg> arpg_ = make_toy_arpg(*backend_, 11, 5);
@@ -282,10 +283,8 @@ TEST_P(ParallelMethods, MaskedEventsSpeakOfTheOutput) {
     EXPECT_TRUE(std::ranges::equal(recorder.tokens[c], std::span(result.tokens[c]).subspan(3)));
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, ParallelMethods, testing::Values("cpu-reference", "cpu"),
-                         [](const auto& test) {
-                           return std::string(test.param) == "cpu" ? "Cpu" : "CpuReference";
-                         });
+INSTANTIATE_TEST_SUITE_P(Backends, ParallelMethods, testing::ValuesIn(devices()),
+                         [](const auto& test) { return test::device_name(test.param); });
 
 TEST(Schedule, MatchesThePublishedSizes) {
   // The sizes that ARPG's loop gives for 256 cells.

@@ -6,6 +6,7 @@
 
 #include "core/decode/verify_loop.h"
 #include "tests/property/drafters.h"
+#include "tests/support/devices.h"
 #include "tests/support/toy_models.h"
 
 namespace volley::test {
@@ -20,7 +21,7 @@ std::vector<std::vector<int32_t>> tokens_of(const std::vector<GenerationOutput>&
 }
 
 // Backends under test: what a gtest parameter names.
-class SameTokens : public testing::TestWithParam<const char*> {
+class SameTokens : public testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
     backend_ = make_backend(GetParam(), 2);
@@ -211,9 +212,8 @@ TEST_P(SameTokens, WrongCommitIsCaught) {
   EXPECT_GT(caught_swap, 30);
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, SameTokens, testing::Values("cpu-reference", "cpu"), [](const auto& test) {
-  return std::string(test.param) == "cpu" ? "Cpu" : "CpuReference";
-});
+INSTANTIATE_TEST_SUITE_P(Backends, SameTokens, testing::ValuesIn(devices()),
+                         [](const auto& test) { return test::device_name(test.param); });
 
 }  // namespace
 }  // namespace volley::test

@@ -233,7 +233,7 @@ void expect_near_exact(const Scene& scene, const Logical& logical, const std::ve
 
 TEST(AttentionTest, AgreesWithTheReferenceAndWithExactArithmetic) {
   const auto reference = make_reference_backend();
-  const auto tested = cpu();
+  const auto tested = tested_backend();
   uint64_t seed = 10;
   for (const int64_t width : {4, 7, 8, 20, 32, 64, 80}) {
     for (const Layout layout :
@@ -263,13 +263,13 @@ TEST(AttentionTest, SameKeysGiveSameBitsWhereverTheyLie) {
   for (const int64_t keys : {1, 5, 64, 255, 256, 257, 300, 511, 513, 700}) {
     Scene scene{.layout = {.committed = keys, .entries = keys}};
     const Logical logical = logical_row(scene, 1234 + keys);
-    const auto alone = cpu(1);
+    const auto alone = tested_backend(1);
     const auto expected = Step(*alone, scene, logical).attend(*alone);
     expect_near_exact(scene, logical, expected);
     std::mt19937_64 generator(keys);
     const auto pick = [&](int64_t below) { return static_cast<int64_t>(generator() % (below)); };
     for (const int64_t threads : {1, 2, 3, 8}) {
-      const auto backend = cpu(threads);
+      const auto backend = tested_backend(threads);
       for (int trial = 0; trial < (kSanitized ? 3 : 8); ++trial) {
         const int64_t committed = trial == 0 ? keys : pick(keys + 1);
         const int64_t prefix = pick(keys - committed + 1);
@@ -290,7 +290,7 @@ TEST(AttentionTest, SameKeysGiveSameBitsWhereverTheyLie) {
 }
 
 TEST(AttentionTest, MemoryIsReadWholeAndOnlyByThoseWhoHaveOne) {
-  const auto backend = cpu();
+  const auto backend = tested_backend();
   const Scene scene{.rows = 9,
                     .sequences = 4,
                     .layout = {.committed = 300, .entries = 300},
@@ -305,7 +305,7 @@ TEST(AttentionTest, MemoryIsReadWholeAndOnlyByThoseWhoHaveOne) {
 }
 
 TEST(AttentionTest, NoKeysGiveZeros) {
-  for (const auto& backend : {make_reference_backend(), cpu()}) {
+  for (const auto& backend : {make_reference_backend(), tested_backend()}) {
     const Scene scene{.rows = 3, .sequences = 2, .layout = {}};
     const auto result = Step(*backend, scene, logical_row(scene, 1)).attend(*backend);
     for (const float value : result) EXPECT_EQ(value, 0.0f);
@@ -324,7 +324,7 @@ TEST(AttentionTest, WeightsAgreeWithTheReference) {
   constexpr int64_t kColumns = 400;
   for (int64_t head = 0; head < scene.heads; ++head) {
     std::vector<std::vector<float>> results;
-    for (const auto& backend : {make_reference_backend(), cpu()}) {
+    for (const auto& backend : {make_reference_backend(), tested_backend()}) {
       const Step step(*backend, scene, logical);
       const std::vector<float> before(static_cast<size_t>(scene.rows * kColumns), 3.25f);
       const Guarded<float> out(*backend, {scene.rows, kColumns}, before);
@@ -342,7 +342,7 @@ TEST(AttentionTest, WeightsAgreeWithTheReference) {
 
 TEST(AttentionTest, DenseAttentionEqualsCachedAttentionBitForBit) {
   constexpr int64_t kItems = 3, kRows = 270, kHeads = 3, kWidth = 24;
-  const auto backend = cpu();
+  const auto backend = tested_backend();
   const Shape shape{kItems, kRows, kHeads, kWidth};
   const auto q = normal_numbers(shape.size(), 1), k = normal_numbers(shape.size(), 2),
              v = normal_numbers(shape.size(), 3);
@@ -387,7 +387,7 @@ TEST(CacheTest, WritesMovesAndCopiesLikeTheReference) {
   constexpr int64_t kSlots = 3, kSlotPages = 4, kGroups = 2, kWidth = 5, kRows = 40, kPlanes = 2;
   const Shape plane{kSlots * kSlotPages, kGroups, kPageSize, kWidth};
   std::vector<std::vector<float>> results;
-  for (const auto& backend : {make_reference_backend(), cpu(3)}) {
+  for (const auto& backend : {make_reference_backend(), tested_backend(3)}) {
     std::mt19937_64 generator(4);
     std::vector<int32_t> pages(kSlots * kSlotPages);
     std::iota(pages.begin(), pages.end(), 0);

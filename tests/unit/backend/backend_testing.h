@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cstring>
 #include <memory>
 #include <random>
@@ -26,12 +27,48 @@ inline constexpr bool kSanitized = true;
 inline constexpr bool kSanitized = false;
 #endif
 
-// Set by the flags of the test program: which kernels multiply.
+// Set by the flags of the test program: which device is tested, and which kernels multiply on the cpu.
+inline std::string tested_device = "cpu";
 inline ProductKernels tested_products = ProductKernels::kBest;
 
-inline std::shared_ptr<const Backend> cpu(int64_t threads = 2) {
-  return make_cpu_backend(threads, tested_products);
+inline bool tests_cpu() {
+  return tested_device == "cpu";
 }
+
+// The backend under test. Other devices than the cpu are opened once; they have no threads.
+inline std::shared_ptr<const Backend> tested_backend(int64_t threads = 2) {
+  if (tests_cpu()) return make_cpu_backend(threads, tested_products);
+  static const std::shared_ptr<const Backend> device = make_backend(tested_device, 0);
+  return device;
+}
+
+// Copies between host memory and a backend's.
+class Transfer {
+ public:
+  static void to(const Backend& backend, const void* host, void* device, int64_t bytes) {
+    if (is_host(backend)) {
+      std::memcpy(device, host, static_cast<size_t>(bytes));
+    } else {
+      queue().upload(host, device, bytes);
+      queue().finish();
+    }
+  }
+  static void from(const Backend& backend, const void* device, void* host, int64_t bytes) {
+    if (is_host(backend)) {
+      std::memcpy(host, device, static_cast<size_t>(bytes));
+    } else {
+      queue().download(device, host, bytes);
+    }
+  }
+
+ private:
+  static bool is_host(const Backend& backend) { return backend.info().name.starts_with("cpu"); }
+  static Queue& queue() {
+    static const std::shared_ptr<const Backend> backend = tested_backend();
+    static const std::unique_ptr<Queue> queue = backend->make_queue();
+    return *queue;
+  }
+};
 
 inline std::vector<float> normal_numbers(int64_t count, uint64_t seed, float deviation = 1.0f) {
   std::mt19937_64 generator(seed);
@@ -45,35 +82,43 @@ inline std::vector<float> normal_numbers(int64_t count, uint64_t seed, float dev
 template <typename T>
 class Guarded {
  public:
-  Guarded(const Backend& backend, Shape shape, std::span<const T> values = {}) : shape_(shape) {
-    const int64_t bytes = shape.size() * static_cast<int64_t>(sizeof(T));
-    memory_ = backend.allocate(bytes + 2 * kGuard);
-    std::memset(memory_.data(), kPattern, static_cast<size_t>(bytes + 2 * kGuard));
+  Guarded(const Backend& backend, Shape shape, std::span<const T> values = {})
+      : backend_(backend), memory_(backend.allocate(bytes_of(shape) + 2 * kGuard)), shape_(shape) {
+    std::vector<std::byte> host(static_cast<size_t>(memory_.bytes()), kPattern);
     if (!values.empty()) {
       VOLLEY_ASSERT(static_cast<int64_t>(values.size()) == shape.size());
-      std::memcpy(data(), values.data(), static_cast<size_t>(bytes));
+      std::memcpy(host.data() + kGuard, values.data(), values.size_bytes());
     }
+    Transfer::to(backend, host.data(), memory_.data(), memory_.bytes());
   }
   Guarded(const Backend& backend, Shape shape, const std::vector<T>& values)
       : Guarded(backend, shape, std::span<const T>(values)) {}
   ~Guarded() {
-    const std::byte* end = memory_.data() + kGuard + shape_.size() * static_cast<int64_t>(sizeof(T));
-    for (int64_t i = 0; i < kGuard; ++i) {
-      EXPECT_EQ(memory_.data()[i], std::byte{kPattern}) << "byte " << i - kGuard << " before the array";
-      EXPECT_EQ(end[i], std::byte{kPattern}) << "byte " << i << " after the array";
+    std::array<std::byte, kGuard> before, after;
+    Transfer::from(backend_, memory_.data(), before.data(), kGuard);
+    Transfer::from(backend_, memory_.data() + memory_.bytes() - kGuard, after.data(), kGuard);
+    for (size_t i = 0; i < kGuard; ++i) {
+      EXPECT_EQ(before[i], kPattern) << "byte " << kGuard - i << " before the array";
+      EXPECT_EQ(after[i], kPattern) << "byte " << i << " after the array";
     }
   }
   Guarded(const Guarded&) = delete;
   Guarded& operator=(const Guarded&) = delete;
 
-  T* data() const { return reinterpret_cast<T*>(memory_.data() + kGuard); }
-  View<T> view() const { return {data(), shape_}; }
-  View<const T> read() const { return {data(), shape_}; }
-  std::vector<T> values() const { return std::vector<T>(data(), data() + shape_.size()); }
+  View<T> view() const { return {reinterpret_cast<T*>(memory_.data() + kGuard), shape_}; }
+  View<const T> read() const { return view(); }
+  std::vector<T> values() const {
+    std::vector<T> host(static_cast<size_t>(shape_.size()));
+    Transfer::from(backend_, view().data, host.data(), bytes_of(shape_));
+    return host;
+  }
 
  private:
   static constexpr int64_t kGuard = 64;
-  static constexpr unsigned char kPattern = 0xa5;
+  static constexpr std::byte kPattern{0xa5};
+  static int64_t bytes_of(const Shape& shape) { return shape.size() * static_cast<int64_t>(sizeof(T)); }
+
+  const Backend& backend_;
   Buffer memory_;
   Shape shape_;
 };

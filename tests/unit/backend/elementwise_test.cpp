@@ -13,7 +13,7 @@ constexpr int64_t kWidths[] = {1, 3, 7, 16, 33, 63, 64, 100, 257, 1024};
 using Operation = std::function<std::vector<float>(const Backend&, Queue&)>;
 std::pair<std::vector<float>, std::vector<float>> both(const Operation& operation) {
   const auto reference = make_reference_backend();
-  const auto tested = cpu();
+  const auto tested = tested_backend();
   auto reference_queue = reference->make_queue();
   auto queue = tested->make_queue();
   return {operation(*reference, *reference_queue), operation(*tested, *queue)};
@@ -146,7 +146,7 @@ TEST(ActivationTest, IsCloseToExactEverywhere) {
   for (const float odd : {0.0f, -0.0f, 1e-30f, -1e-30f, 1e30f, -1e30f}) x.push_back(odd);
   const int64_t count = static_cast<int64_t>(x.size());
   for (const Activation activation : {Activation::kSilu, Activation::kGeluErf, Activation::kGeluTanh}) {
-    const auto backend = cpu();
+    const auto backend = tested_backend();
     const Guarded<float> out(*backend, {count}, x);
     backend->make_queue()->activate({.activation = activation, .x = out.view()});
     const auto result = out.values();
@@ -164,7 +164,7 @@ TEST(ActivationTest, IsCloseToExactEverywhere) {
 
 // An element's bits do not depend on its place in the array.
 TEST(ActivationTest, BitsDoNotDependOnThePlace) {
-  const auto backend = cpu();
+  const auto backend = tested_backend();
   auto queue = backend->make_queue();
   const auto x = normal_numbers(100, 1);
   for (const Activation activation : {Activation::kSilu, Activation::kGeluErf, Activation::kGeluTanh}) {

@@ -47,7 +47,7 @@ class LinearTest : public ::testing::Test {
 // w|.
 TEST_F(LinearTest, AgreesWithTheReference) {
   const auto reference = make_reference_backend();
-  const auto tested = cpu();
+  const auto tested = tested_backend();
   uint64_t seed = 1;
   for (const WeightType type : kTypes) {
     for (const int64_t in : {1, 3, 17, 33, 64, 100, 513}) {
@@ -137,7 +137,7 @@ TEST_F(LinearTest, RowsKeepTheirBitsInEveryCompany) {
   }
 
   for (const int64_t threads : {2, 1, 3, 8}) {
-    const auto backend = cpu(threads);
+    const auto backend = tested_backend(threads);
     for (const Product& product : products) {
       SCOPED_TRACE(name_of(product) + " threads " + std::to_string(threads));
       const auto w = normal_numbers(product.out * product.in, 7);
@@ -167,7 +167,7 @@ TEST_F(LinearTest, RowsKeepTheirBitsInEveryCompany) {
 // Rows and weights at the ends of what blocks can hold.
 TEST_F(LinearTest, TinyAndHugeBlocksAreQuantisedAlikeOrRefused) {
   const auto reference = make_reference_backend();
-  const auto tested = cpu();
+  const auto tested = tested_backend();
   const int64_t in = 64, out = 3;
   const auto w = normal_numbers(out * in, 1);
   auto x = normal_numbers(2 * in, 2);
@@ -188,7 +188,7 @@ TEST_F(LinearTest, TinyAndHugeBlocksAreQuantisedAlikeOrRefused) {
 
 // Products that share their rows in one call have the bits of calls of their own.
 TEST_F(LinearTest, SeveralProductsAtOnceEqualEachAlone) {
-  for (const auto& backend : {cpu(2), cpu(3), make_reference_backend()}) {
+  for (const auto& backend : {tested_backend(2), tested_backend(3), make_reference_backend()}) {
     for (const WeightType type : kTypes) {
       for (const int64_t rows : {1, 7, 70}) {
         const int64_t in = 100;
@@ -224,7 +224,7 @@ TEST_F(LinearTest, SeveralProductsAtOnceEqualEachAlone) {
 
 // Zero weights and rows, infinities and NaN go where they should and nowhere else.
 TEST_F(LinearTest, OddValuesStayInTheirRow) {
-  const auto backend = cpu();
+  const auto backend = tested_backend();
   for (const WeightType type : kTypes) {
     const int64_t in = 65, out = 37, rows = 21;
     const auto w = normal_numbers(out * in, 3);
@@ -250,7 +250,7 @@ TEST_F(LinearTest, OddValuesStayInTheirRow) {
 }
 
 TEST_F(LinearTest, SteadyStateAllocatesNothing) {
-  const auto backend = cpu();
+  const auto backend = tested_backend();
   const auto w = normal_numbers(512 * 256, 3);
   for (const WeightType type : kTypes) {
     const LinearWeight weight = backend->pack_linear(host_view(w, {512, 256}), type);

@@ -1,4 +1,5 @@
-// GoogleTest's main with the choice of kernels: --simd=avx512|avx2|sse4|scalar caps the vector instructions,
+// GoogleTest's main with the choice of what is tested: --device=cuda:0 another device than the cpu,
+// --simd=avx512|avx2|sse4|scalar caps the vector instructions,
 // --products=avx512|vector the kernels of products.
 #include <cstdio>
 #include <string_view>
@@ -10,7 +11,9 @@ int main(int argc, char** argv) {
   ::testing::InitGoogleTest(&argc, argv);
   for (int i = 1; i < argc; ++i) {
     const std::string_view flag = argv[i];
-    if (flag == "--products=avx512") {
+    if (flag.starts_with("--device=")) {
+      volley::testing::tested_device = flag.substr(9);
+    } else if (flag == "--products=avx512") {
       volley::testing::tested_products = volley::ProductKernels::kAvx512;
     } else if (flag == "--products=vector") {
       volley::testing::tested_products = volley::ProductKernels::kVector;

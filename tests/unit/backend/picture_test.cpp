@@ -117,7 +117,7 @@ std::vector<float> convolve(const Backend& backend, const ConvolveArgs& args) {
 // Both sides sum `taps` rounded products in different orders: each errs by at most taps * unit * sum |x w|.
 TEST(ConvolutionTest, AgreesWithTheReference) {
   const auto reference = make_reference_backend();
-  const auto tested = cpu();
+  const auto tested = tested_backend();
   for (const Convolution& c : kConvolutions) {
     const int64_t pictures = 3;
     const auto x = normal_numbers(pictures * c.channels * c.height * c.width, 1);
@@ -155,7 +155,7 @@ TEST(ConvolutionTest, APictureKeepsItsBitsInEveryBatch) {
     const auto x = normal_numbers(pictures * size, 1);
     const auto before = normal_numbers(pictures * out_size, 2);
     for (const int64_t threads : {1, 2, 3, 8}) {
-      const auto backend = cpu(threads), lone = cpu(9 - threads);
+      const auto backend = tested_backend(threads), lone = tested_backend(9 - threads);
       for (const WeightType type : kStorages) {
         const auto batch = convolve(*backend, {c, type, pictures, x, before, Accumulate::kAdd});
         for (int64_t n = 0; n < pictures; ++n) {
@@ -196,7 +196,7 @@ TEST(GroupNormTest, AgreesWithTheReferenceAndIgnoresTheBatch) {
                                           .out = out.view()});
         return out.values();
       };
-      const auto expected = run(*reference, pictures, x), result = run(*cpu(3), pictures, x);
+      const auto expected = run(*reference, pictures, x), result = run(*tested_backend(3), pictures, x);
       const double area = static_cast<double>(height * width);
       for (size_t i = 0; i < result.size(); ++i) {
         const int64_t c = static_cast<int64_t>(i) / (height * width) % channels;
@@ -208,7 +208,7 @@ TEST(GroupNormTest, AgreesWithTheReferenceAndIgnoresTheBatch) {
         ASSERT_NEAR(result[i], expected[i], (2.0 * area + 40.0) * kUnit * spread * 1.1) << i;
       }
       for (int64_t n = 0; n < pictures; ++n) {
-        const auto single = run(*cpu(1), 1, std::span<const float>(x).subspan(n * size, size));
+        const auto single = run(*tested_backend(1), 1, std::span<const float>(x).subspan(n * size, size));
         ASSERT_EQ(first_difference(std::span<const float>(single),
                                    std::span<const float>(result).subspan(n * size, size)),
                   -1);
@@ -219,7 +219,7 @@ TEST(GroupNormTest, AgreesWithTheReferenceAndIgnoresTheBatch) {
 
 TEST(PictureTest, UpsamplingAndTransposingAreExact) {
   const auto reference = make_reference_backend();
-  const auto tested = cpu(3);
+  const auto tested = tested_backend(3);
   for (const auto& [pictures, channels, height, width] :
        {std::array<int64_t, 4>{1, 1, 1, 1}, {2, 3, 5, 7}, {3, 16, 33, 65}, {1, 64, 64, 64}}) {
     const auto x = normal_numbers(pictures * channels * height * width, 1);
@@ -242,7 +242,7 @@ TEST(PictureTest, UpsamplingAndTransposingAreExact) {
 
 TEST(PictureTest, NearestRowsEqualTheReferenceTiesIncluded) {
   const auto reference = make_reference_backend();
-  const auto tested = cpu(3);
+  const auto tested = tested_backend(3);
   for (const int64_t width : {1, 4, 8, 33}) {
     const int64_t rows = 300, entries = 500;
     auto table = normal_numbers(entries * width, 1);

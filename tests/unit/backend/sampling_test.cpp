@@ -83,7 +83,7 @@ Batch random_batch(int64_t vocab, int64_t count, uint64_t seed) {
 TEST(SamplingTest, TokensEqualTheReferenceAlways) {
   const auto reference = make_reference_backend();
   for (const int64_t threads : {1, 2, 3}) {
-    const auto tested = cpu(threads);
+    const auto tested = tested_backend(threads);
     for (const int64_t vocab : {1, 2, 5, 16, 33, 100, 257, 2048, 2051}) {
       for (uint64_t seed = 1; seed <= 4; ++seed) {
         const Batch batch = random_batch(vocab, 50, seed * 100 + static_cast<uint64_t>(vocab));
@@ -114,7 +114,7 @@ TEST(SamplingTest, TokensEqualTheReferenceAlways) {
 }
 
 TEST(SamplingTest, ARowDoesNotDependOnTheOthers) {
-  const auto backend = cpu(3);
+  const auto backend = tested_backend(3);
   const Batch batch = random_batch(300, 40, 9);
   const Sampled together = sample(*backend, batch, true);
   for (size_t r = 0; r < batch.rows.size(); ++r) {
@@ -128,7 +128,7 @@ TEST(SamplingTest, ARowDoesNotDependOnTheOthers) {
 }
 
 TEST(SamplingTest, TiesGoToTheLowestIdAndTopKKeepsThem) {
-  for (const auto& backend : {make_reference_backend(), cpu()}) {
+  for (const auto& backend : {make_reference_backend(), tested_backend()}) {
     Batch batch{.vocab = 700, .logits = std::vector<float>(700, 0.5f), .path = {0}};
     for (const int32_t id : {123, 400, 699}) batch.logits[id] = 2.0f;
     batch.rows = {
@@ -145,7 +145,7 @@ TEST(SamplingTest, TiesGoToTheLowestIdAndTopKKeepsThem) {
 
 // The token is the argmax of logits plus the noise that core/base/noise.h names, by an independent loop.
 TEST(SamplingTest, TheRuleIsArgmaxOfLogitsPlusNoise) {
-  const auto backend = cpu();
+  const auto backend = tested_backend();
   for (uint64_t seed = 0; seed < 200; ++seed) {
     Batch batch{.vocab = 97, .logits = normal_numbers(97, seed), .path = {0}};
     batch.rows = {{.noise_purpose = 2, .seed = seed, .stream = 3, .draw = 4, .position = 5}};

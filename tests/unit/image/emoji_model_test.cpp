@@ -12,6 +12,7 @@
 #include "core/io/open_weights.h"
 #include "image/image_prompt.h"
 #include "image/picture.h"
+#include "tests/support/devices.h"
 
 namespace volley::image {
 namespace {
@@ -19,7 +20,7 @@ namespace {
 const std::string kFolder = std::string(VOLLEY_SOURCE_DIR) + "/assets/models/emoji-128";
 constexpr int64_t kStride = 8;  // of the vocabulary entries and pixels kept
 
-class EmojiModel : public testing::TestWithParam<const char*> {
+class EmojiModel : public testing::TestWithParam<std::string> {
  protected:
   std::shared_ptr<const Backend> backend_ = make_backend(GetParam(), 2);
   std::unique_ptr<WeightSource> reference_ = open_weights(kFolder + "/reference.safetensors");
@@ -194,9 +195,8 @@ TEST_P(EmojiModel, PixelsEqualTheTrainingCodes) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, EmojiModel, testing::Values("cpu-reference", "cpu"), [](const auto& test) {
-  return std::string(test.param) == "cpu" ? "Cpu" : "CpuReference";
-});
+INSTANTIATE_TEST_SUITE_P(Backends, EmojiModel, testing::ValuesIn(devices()),
+                         [](const auto& test) { return test::device_name(test.param); });
 
 }  // namespace
 }  // namespace volley::image

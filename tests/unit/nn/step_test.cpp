@@ -10,6 +10,7 @@
 
 #include "core/decode/generation.h"
 #include "core/decode/session.h"
+#include "tests/support/devices.h"
 #include "tests/support/toy_models.h"
 
 namespace volley::test {
@@ -17,7 +18,7 @@ namespace {
 
 constexpr int64_t kVocab = 16;
 
-class Step : public testing::TestWithParam<const char*> {
+class Step : public testing::TestWithParam<std::string> {
  protected:
   std::shared_ptr<const Backend> backend_ = make_backend(GetParam(), 2);
   std::unique_ptr<StepModel> model_ =
@@ -437,9 +438,8 @@ TEST_P(Step, RefusedStepsNameTheField) {
   session.step({&good, 1});  // and the good one runs
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, Step, testing::Values("cpu-reference", "cpu"), [](const auto& test) {
-  return std::string(test.param) == "cpu" ? "Cpu" : "CpuReference";
-});
+INSTANTIATE_TEST_SUITE_P(Backends, Step, testing::ValuesIn(devices()),
+                         [](const auto& test) { return test::device_name(test.param); });
 
 }  // namespace
 }  // namespace volley::test

@@ -1,0 +1,235 @@
+#include "core/backend/cuda/cuda_queue.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+
+#include "core/backend/cuda/kernels.h"
+#include "core/backend/cuda/status.h"
+#include "core/backend/visible_keys.h"
+
+namespace volley::cuda {
+namespace {
+
+constexpr int64_t kStagingBytes = 4 << 20;
+constexpr int64_t kLandingBytes = 1 << 20;
+constexpr size_t kMostRecordings = 512;
+
+}  // namespace
+
+CudaQueue::CudaQueue(int device, const DeviceMemory& memory, bool overlaps)
+    : device_(device), memory_(memory), overlaps_(overlaps) {
+  check(cudaSetDevice(device_), "device");
+  check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream");
+  void* pinned = nullptr;
+  check(cudaMallocHost(&pinned, static_cast<size_t>(kStagingBytes + kLandingBytes)), "pinned memory");
+  staging_ = static_cast<std::byte*>(pinned);
+  landing_ = staging_ + kStagingBytes;
+}
+
+CudaQueue::~CudaQueue() {
+  cudaSetDevice(device_);
+  cudaStreamSynchronize(stream_);
+  for (auto& [key, recording] : recordings_) {
+    if (recording.graph != nullptr) cudaGraphExecDestroy(recording.graph);
+  }
+  cudaFreeHost(staging_);
+  cudaStreamDestroy(stream_);
+}
+
+std::byte* CudaQueue::scratch(int64_t bytes) {
+  if (scratch_.empty() || scratch_.back().bytes() < bytes) {
+    scratch_.push_back(memory_.allocate(static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(bytes)))));
+  }
+  return scratch_.back().data();
+}
+
+void CudaQueue::gather_rows(const GatherRowsArgs& args) {
+  launch_gather_rows(args, stream());
+}
+void CudaQueue::add_rows(const AddRowsArgs& args) {
+  launch_add_rows(args, stream());
+}
+void CudaQueue::copy(const CopyArgs& args) {
+  if (args.x.size() == 0) return;
+  check(cudaMemcpyAsync(args.out.data, args.x.data, static_cast<size_t>(args.x.size()) * 4,
+                        cudaMemcpyDeviceToDevice, stream_),
+        "copy");
+}
+void CudaQueue::rms_norm(const RmsNormArgs& args) {
+  launch_rms_norm(args, stream());
+}
+void CudaQueue::layer_norm(const LayerNormArgs& args) {
+  launch_layer_norm(args, stream());
+}
+
+void CudaQueue::linear(const LinearArgs& args) {
+  const std::array targets{LinearTarget{.weight = &args.weight, .bias = args.bias, .out = args.out}};
+  multiply({.x = args.x, .targets = targets, .phase = args.phase}, args.accumulate);
+}
+
+void CudaQueue::linears(const LinearsArgs& args) {
+  multiply(args, Accumulate::kAssign);
+}
+
+void CudaQueue::multiply(const LinearsArgs& args, Accumulate accumulate) {
+  const LinearWeight& first = *args.targets.front().weight;
+  switch (first.type) {
+    case WeightType::kF32:
+      return launch_products_f32(args, accumulate, stream());
+    case WeightType::kBF16:
+      return launch_products_bf16(args, accumulate, stream());
+    case WeightType::kQ8_0:
+      return launch_products_q8_0(
+          args, accumulate,
+          scratch(quantized_rows_bytes(args.x.size() / first.in_features, first.in_features)), stream());
+  }
+}
+
+void CudaQueue::activate(const ActivateArgs& args) {
+  launch_activate(args, stream());
+}
+void CudaQueue::silu_mul(const SiluMulArgs& args) {
+  launch_silu_mul(args, stream());
+}
+void CudaQueue::add(const AddArgs& args) {
+  launch_add(args, stream());
+}
+void CudaQueue::rope(const RopeArgs& args) {
+  launch_rope(args, stream());
+}
+void CudaQueue::write_cache(const WriteCacheArgs& args) {
+  launch_write_cache(args, stream());
+}
+void CudaQueue::attention(const AttentionArgs& args) {
+  launch_attention(args, stream());
+}
+void CudaQueue::attention_weights(const AttentionWeightsArgs& args) {
+  launch_attention_weights(args, stream());
+}
+void CudaQueue::dense_attention(const DenseAttentionArgs& args) {
+  launch_dense_attention(args, stream());
+}
+
+void CudaQueue::move_entries(const MoveEntriesArgs& args) {
+  MoveTable table{};
+  if (!args.moves.empty()) {
+    std::vector<PlanePointers> planes;
+    for (const CachePlane& plane : args.planes) planes.push_back({plane.keys.data, plane.values.data});
+    const auto plane_bytes = static_cast<int64_t>(planes.size() * sizeof(PlanePointers));
+    const int64_t bytes = plane_bytes + static_cast<int64_t>(args.moves.size_bytes());
+    // The last move's kernel comes before this upload in the stream, so its table may be overwritten.
+    if (moves_.bytes() < bytes) moves_ = memory_.allocate(2 * bytes);
+    upload(planes.data(), moves_.data(), plane_bytes);
+    upload(args.moves.data(), moves_.data() + plane_bytes, static_cast<int64_t>(args.moves.size_bytes()));
+    table = {.planes = reinterpret_cast<const PlanePointers*>(moves_.data()),
+             .moves = reinterpret_cast<const int32_t*>(moves_.data() + plane_bytes),
+             .count = static_cast<int64_t>(args.moves.size() / 2)};
+  }
+  launch_move_entries(args, table, stream());
+}
+
+void CudaQueue::copy_page(const CopyPageArgs& args) {
+  for (const CachePlane& plane : args.planes) {
+    const int64_t size = PlaneLayout(plane).page_size();
+    for (float* entries : {plane.keys.data, plane.values.data}) {
+      check(cudaMemcpyAsync(entries + args.to * size, entries + args.from * size,
+                            static_cast<size_t>(size) * 4, cudaMemcpyDeviceToDevice, stream_),
+            "copy_page");
+    }
+  }
+}
+
+void CudaQueue::conv2d(const Conv2dArgs& args) {
+  VOLLEY_ASSERT(args.x.shape[1] == args.weight.in_channels && args.out.shape[1] == args.weight.out_channels);
+  if (args.weight.type == WeightType::kBF16) return launch_conv2d_bf16(args, stream());
+  launch_conv2d_f32(args, stream());
+}
+void CudaQueue::group_norm(const GroupNormArgs& args) {
+  launch_group_norm(args, scratch(group_norm_scratch_bytes(args)), stream());
+}
+void CudaQueue::upsample2x(const Upsample2xArgs& args) {
+  launch_upsample2x(args, stream());
+}
+void CudaQueue::transpose(const TransposeArgs& args) {
+  launch_transpose(args, stream());
+}
+void CudaQueue::l2_normalize(const L2NormalizeArgs& args) {
+  launch_l2_normalize(args, stream());
+}
+void CudaQueue::nearest_rows(const NearestRowsArgs& args) {
+  launch_nearest_rows(args, stream());
+}
+void CudaQueue::sample(const SampleArgs& args) {
+  if (args.rows.size() == 0) return;
+  launch_sample(args, reinterpret_cast<float*>(scratch(args.rows.size() * args.logits.shape[1] * 4)),
+                stream());
+}
+
+// The first run of a key sets up the memory that operations need; the second is recorded; later ones are
+// replayed.
+void CudaQueue::run_recorded(std::span<const int64_t> key, const std::function<void()>& operations) {
+  check(cudaSetDevice(device_), "device");
+  if (recordings_.size() >= kMostRecordings && !recordings_.contains({key.begin(), key.end()})) {
+    return operations();
+  }
+  Recording& recording = recordings_[{key.begin(), key.end()}];
+  if (recording.graph == nullptr) {
+    if (recording.runs++ == 0) return operations();
+    record(recording, operations);
+  }
+  check(cudaGraphLaunch(recording.graph, stream_), "replay");
+}
+
+void CudaQueue::record(Recording& recording, const std::function<void()>& operations) {
+  check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed), "recording");
+  cudaGraph_t graph = nullptr;
+  try {
+    operations();
+  } catch (...) {
+    cudaStreamEndCapture(stream_, &graph);
+    if (graph != nullptr) cudaGraphDestroy(graph);
+    throw;
+  }
+  check(cudaStreamEndCapture(stream_, &graph), "recording");
+  const cudaError_t status = cudaGraphInstantiate(&recording.graph, graph, 0);
+  cudaGraphDestroy(graph);
+  check(status, "recording");
+}
+
+void CudaQueue::upload(const void* host, void* device, int64_t bytes) {
+  if (bytes == 0) return;
+  check(cudaSetDevice(device_), "device");
+  const void* source = host;
+  if (bytes <= kStagingBytes) {
+    if (staging_used_ + bytes > kStagingBytes) {
+      check(cudaStreamSynchronize(stream_), "upload");  // what lies there may still be on its way
+      staging_used_ = 0;
+    }
+    std::memcpy(staging_ + staging_used_, host, static_cast<size_t>(bytes));
+    source = staging_ + staging_used_;
+    staging_used_ += (bytes + 15) / 16 * 16;
+  }
+  check(cudaMemcpyAsync(device, source, static_cast<size_t>(bytes), cudaMemcpyHostToDevice, stream_),
+        "upload");
+  if (source == host) check(cudaStreamSynchronize(stream_), "upload");
+}
+
+void CudaQueue::download(const void* device, void* host, int64_t bytes) {
+  if (bytes == 0) return;
+  check(cudaSetDevice(device_), "device");
+  void* target = bytes <= kLandingBytes ? landing_ : host;
+  check(cudaMemcpyAsync(target, device, static_cast<size_t>(bytes), cudaMemcpyDeviceToHost, stream_),
+        "download");
+  finish();
+  if (target != host) std::memcpy(host, target, static_cast<size_t>(bytes));
+}
+
+void CudaQueue::finish() {
+  check(cudaSetDevice(device_), "device");
+  check(cudaStreamSynchronize(stream_), "operations");
+  staging_used_ = 0;
+}
+
+}  // namespace volley::cuda

@@ -1,0 +1,75 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <map>
+#include <vector>
+
+#include "core/backend/backend.h"
+#include "core/backend/cuda/device_memory.h"
+#include "core/backend/cuda/stream.h"
+
+namespace volley::cuda {
+
+// A stream of one device, its staging memory in both directions, and the recorded sequences of operations.
+class CudaQueue : public Queue {
+ public:
+  CudaQueue(int device, const DeviceMemory& memory, bool overlaps);
+  ~CudaQueue() override;
+  CudaQueue(const CudaQueue&) = delete;
+  CudaQueue& operator=(const CudaQueue&) = delete;
+
+  void gather_rows(const GatherRowsArgs& args) override;
+  void copy(const CopyArgs& args) override;
+  void add_rows(const AddRowsArgs& args) override;
+  void rms_norm(const RmsNormArgs& args) override;
+  void layer_norm(const LayerNormArgs& args) override;
+  void linear(const LinearArgs& args) override;
+  void linears(const LinearsArgs& args) override;
+  void activate(const ActivateArgs& args) override;
+  void silu_mul(const SiluMulArgs& args) override;
+  void add(const AddArgs& args) override;
+  void rope(const RopeArgs& args) override;
+  void write_cache(const WriteCacheArgs& args) override;
+  void attention(const AttentionArgs& args) override;
+  void attention_weights(const AttentionWeightsArgs& args) override;
+  void dense_attention(const DenseAttentionArgs& args) override;
+  void move_entries(const MoveEntriesArgs& args) override;
+  void copy_page(const CopyPageArgs& args) override;
+  void conv2d(const Conv2dArgs& args) override;
+  void group_norm(const GroupNormArgs& args) override;
+  void upsample2x(const Upsample2xArgs& args) override;
+  void transpose(const TransposeArgs& args) override;
+  void l2_normalize(const L2NormalizeArgs& args) override;
+  void nearest_rows(const NearestRowsArgs& args) override;
+  void sample(const SampleArgs& args) override;
+  void run_recorded(std::span<const int64_t> key, const std::function<void()>& operations) override;
+  void upload(const void* host, void* device, int64_t bytes) override;
+  void download(const void* device, void* host, int64_t bytes) override;
+  void finish() override;
+
+ private:
+  struct Recording {
+    int64_t runs = 0;
+    cudaGraphExec_t graph = nullptr;
+  };
+
+  Stream stream() const { return {.handle = stream_, .overlaps = overlaps_}; }
+  void multiply(const LinearsArgs& args, Accumulate accumulate);
+  // Scratch memory for one operation. Memory that was handed out stays where it is: recordings know it.
+  std::byte* scratch(int64_t bytes);
+  void record(Recording& recording, const std::function<void()>& operations);
+
+  int device_;
+  const DeviceMemory& memory_;
+  bool overlaps_;
+  cudaStream_t stream_ = nullptr;
+  std::byte* staging_ = nullptr;  // pinned host memory; uploads go round it
+  int64_t staging_used_ = 0;
+  std::byte* landing_ = nullptr;  // pinned host memory of downloads
+  std::vector<Buffer> scratch_;
+  Buffer moves_;
+  std::map<std::vector<int64_t>, Recording> recordings_;
+};
+
+}  // namespace volley::cuda

@@ -1,0 +1,76 @@
+#pragma once
+
+// What the kernels share: reductions in a fixed order and the activations.
+
+#include <cstdint>
+
+#include "core/backend/operations.h"
+
+namespace volley::cuda {
+
+inline constexpr int kWarp = 32;
+inline constexpr unsigned kAllLanes = 0xffffffffu;
+
+template <typename T>
+__device__ T warp_sum(T value) {
+#pragma unroll
+  for (int step = kWarp / 2; step > 0; step /= 2) value += __shfl_xor_sync(kAllLanes, value, step);
+  return value;
+}
+
+__device__ inline float warp_max(float value) {
+#pragma unroll
+  for (int step = kWarp / 2; step > 0; step /= 2)
+    value = fmaxf(value, __shfl_xor_sync(kAllLanes, value, step));
+  return value;
+}
+
+// Sum over a block of whole warps, the same for every thread; `partials` holds one value a warp.
+template <typename T>
+__device__ T block_sum(T value, T* partials) {
+  const int warps = blockDim.x / kWarp;
+  value = warp_sum(value);
+  __syncthreads();
+  if (threadIdx.x % kWarp == 0) partials[threadIdx.x / kWarp] = value;
+  __syncthreads();
+  T total = partials[0];
+  for (int w = 1; w < warps; ++w) total += partials[w];
+  return total;
+}
+
+__device__ inline float block_max(float value, float* partials) {
+  const int warps = blockDim.x / kWarp;
+  value = warp_max(value);
+  __syncthreads();
+  if (threadIdx.x % kWarp == 0) partials[threadIdx.x / kWarp] = value;
+  __syncthreads();
+  float most = partials[0];
+  for (int w = 1; w < warps; ++w) most = fmaxf(most, partials[w]);
+  return most;
+}
+
+__device__ inline float silu(float x) {
+  return x / (1.0f + expf(-x));
+}
+
+__device__ inline float activated(Activation activation, float x) {
+  switch (activation) {
+    case Activation::kSilu:
+      return silu(x);
+    case Activation::kGeluErf:
+      return 0.5f * x * erfcf(x * -0.70710678118654752f);
+    case Activation::kGeluTanh:
+      // (1 + tanh y) / 2 is 1 / (1 + exp(-2y)), which stays exact where the tanh is near -1.
+      return x / (1.0f + expf(-1.5957691216057308f * (x + 0.044715f * x * x * x)));
+  }
+  return x;
+}
+
+inline int64_t ceil_div(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
+inline unsigned blocks_of(int64_t items, int64_t per_block) {
+  return static_cast<unsigned>(ceil_div(items, per_block));
+}
+
+}  // namespace volley::cuda

@@ -1,0 +1,92 @@
+#pragma once
+
+// Launches of the kernels, one function an operation: arguments as in core/backend/operations.h, then the
+// stream. None allocates or waits. Scratch memory comes from the caller, in the size that the function beside
+// it names.
+
+#include <cstdint>
+#include <span>
+
+#include "core/backend/cuda/stream.h"
+#include "core/backend/operations.h"
+
+namespace volley::cuda {
+
+// ---- rows.cu
+void launch_gather_rows(const GatherRowsArgs& args, const Stream& stream);
+void launch_add_rows(const AddRowsArgs& args, const Stream& stream);
+void launch_activate(const ActivateArgs& args, const Stream& stream);
+void launch_silu_mul(const SiluMulArgs& args, const Stream& stream);
+void launch_add(const AddArgs& args, const Stream& stream);
+void launch_rope(const RopeArgs& args, const Stream& stream);
+void launch_transpose(const TransposeArgs& args, const Stream& stream);
+void launch_upsample2x(const Upsample2xArgs& args, const Stream& stream);
+
+// ---- norms.cu
+void launch_rms_norm(const RmsNormArgs& args, const Stream& stream);
+void launch_layer_norm(const LayerNormArgs& args, const Stream& stream);
+void launch_l2_normalize(const L2NormalizeArgs& args, const Stream& stream);
+int64_t group_norm_scratch_bytes(const GroupNormArgs& args);
+void launch_group_norm(const GroupNormArgs& args, std::byte* scratch, const Stream& stream);
+
+// ---- cache.cu
+void launch_write_cache(const WriteCacheArgs& args, const Stream& stream);
+// A cache's planes as device code takes them.
+struct PlanePointers {
+  float* keys;
+  float* values;
+};
+struct MoveTable {
+  const PlanePointers* planes;  // device memory
+  const int32_t* moves;         // device memory
+  int64_t count;                // of pairs
+};
+void launch_move_entries(const MoveEntriesArgs& args, const MoveTable& table, const Stream& stream);
+
+// ---- attention.cu
+void launch_attention(const AttentionArgs& args, const Stream& stream);
+void launch_attention_weights(const AttentionWeightsArgs& args, const Stream& stream);
+void launch_dense_attention(const DenseAttentionArgs& args, const Stream& stream);
+
+// ---- products: the weights of `targets` are of one storage
+void launch_products_f32(const LinearsArgs& args, Accumulate accumulate, const Stream& stream);
+void launch_products_bf16(const LinearsArgs& args, Accumulate accumulate, const Stream& stream);
+int64_t quantized_rows_bytes(int64_t rows, int64_t in_features);
+void launch_products_q8_0(const LinearsArgs& args, Accumulate accumulate, std::byte* quantized_rows,
+                          const Stream& stream);
+
+// Elements of a weight packed for the products above; see the files for the layouts.
+int64_t packed_elements_f32(int64_t out, int64_t in);
+int64_t packed_elements_bf16(int64_t out, int64_t in);
+int64_t packed_quants_q8_0(int64_t out, int64_t in);
+int64_t packed_scales_q8_0(int64_t out, int64_t in);
+void launch_pack_f32(const float* weight, int64_t out, int64_t in, float* packed, const Stream& stream);
+void launch_pack_bf16(const float* weight, int64_t out, int64_t in, uint16_t* packed, const Stream& stream);
+struct PackQ8Args {
+  const int8_t* quants;    // [out, blocks * 32]
+  const uint16_t* scales;  // f16 [out, blocks]
+  int64_t out = 0;
+  int64_t blocks = 0;
+  int8_t* packed_quants = nullptr;
+  uint16_t* packed_scales = nullptr;
+};
+void launch_pack_q8_0(const PackQ8Args& args, const Stream& stream);
+
+// ---- convolution_f32.cu, convolution_bf16.cu
+void launch_conv2d_f32(const Conv2dArgs& args, const Stream& stream);
+void launch_conv2d_bf16(const Conv2dArgs& args, const Stream& stream);
+struct ConvShape {
+  int64_t out_channels = 0;
+  int64_t in_channels = 0;
+  int64_t kernel = 0;  // kernel_h * kernel_w
+};
+int64_t packed_conv_elements_bf16(const ConvShape& shape);
+void launch_pack_conv_bf16(const float* weight, const ConvShape& shape, uint16_t* packed,
+                           const Stream& stream);
+
+// ---- sampling.cu, nearest.cu
+void launch_nearest_rows(const NearestRowsArgs& args, const Stream& stream);
+// f32 scratch [m, V].
+void launch_sample(const SampleArgs& args, float* scratch, const Stream& stream);
+
+}  // namespace volley::cuda

@@ -1,0 +1,37 @@
+#pragma once
+
+// Launches that may begin before the one before them in the stream has ended. Every kernel therefore begins
+// with `await_previous()`, before which it may read only what no operation writes: weights and its own
+// arguments.
+
+#include <cuda_runtime.h>
+
+#include "core/backend/cuda/status.h"
+#include "core/backend/cuda/stream.h"
+
+namespace volley::cuda {
+
+// Waits until all earlier operations of the stream are done and seen, then lets the next one begin.
+__device__ inline void await_previous() {
+#if __CUDA_ARCH__ >= 900
+  cudaGridDependencySynchronize();
+  cudaTriggerProgrammaticLaunchCompletion();
+#endif
+}
+
+template <typename... Parameters, typename... Arguments>
+void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, int threads, const Stream& stream,
+            const Arguments&... arguments) {
+  cudaLaunchAttribute overlap{};
+  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  overlap.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = dim3(static_cast<unsigned>(threads));
+  config.stream = stream.handle;
+  config.attrs = &overlap;
+  config.numAttrs = stream.overlaps ? 1 : 0;
+  check(cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...), name);
+}
+
+}  // namespace volley::cuda

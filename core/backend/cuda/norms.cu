@@ -1,0 +1,205 @@
+// Norms. How a row's numbers are summed depends on its width alone.
+#include "core/backend/cuda/device_math.cuh"
+#include "core/backend/cuda/kernels.h"
+#include "core/backend/cuda/launch.cuh"
+
+namespace volley::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kNarrow = 256;                // rows up to this width take one warp each
+constexpr int64_t kStatisticsChunk = 8192;  // elements of a group summed by one block
+
+enum class Norm { kRms, kLayer, kL2 };
+
+struct NormRows {
+  const float* x;
+  const float* weight;
+  const float* bias;
+  float eps;
+  int width;
+  int64_t rows;
+  float* out;
+};
+
+// `sum` adds over the threads that share a row; they are `threads`, this one is `lane`.
+template <Norm kNorm, typename Sum>
+__device__ void normalize(const NormRows& args, int64_t row, int lane, int threads, const Sum& sum) {
+  const float* x = args.x + row * args.width;
+  float* out = args.out + row * args.width;
+  const auto width = static_cast<float>(args.width);
+  float mean = 0.0f;
+  if (kNorm == Norm::kLayer) {
+    float total = 0.0f;
+    for (int i = lane; i < args.width; i += threads) total += x[i];
+    mean = sum(total) / width;
+  }
+  float squares = 0.0f;
+  for (int i = lane; i < args.width; i += threads) squares += (x[i] - mean) * (x[i] - mean);
+  squares = sum(squares);
+  if (kNorm == Norm::kL2) {
+    const float norm = fmaxf(sqrtf(squares), args.eps);
+    for (int i = lane; i < args.width; i += threads) out[i] = x[i] / norm;
+    return;
+  }
+  const float scale = 1.0f / sqrtf(squares / width + args.eps);
+  for (int i = lane; i < args.width; i += threads) {
+    const float y = (x[i] - mean) * scale * args.weight[i];
+    out[i] = kNorm == Norm::kLayer ? y + args.bias[i] : y;
+  }
+}
+
+template <Norm kNorm>
+__global__ void narrow_rows(NormRows args) {
+  await_previous();
+  const int64_t row = int64_t{blockIdx.x} * (kThreads / kWarp) + threadIdx.x / kWarp;
+  if (row >= args.rows) return;
+  normalize<kNorm>(args, row, threadIdx.x % kWarp, kWarp, [](float value) { return warp_sum(value); });
+}
+
+template <Norm kNorm>
+__global__ void wide_rows(NormRows args) {
+  await_previous();
+  __shared__ float partials[kThreads / kWarp];
+  normalize<kNorm>(args, blockIdx.x, threadIdx.x, kThreads,
+                   [&](float value) { return block_sum(value, partials); });
+}
+
+template <Norm kNorm>
+void launch_norm(const NormRows& args, const Stream& stream) {
+  if (args.rows == 0) return;
+  if (args.width <= kNarrow) {
+    launch("norm", narrow_rows<kNorm>, blocks_of(args.rows, kThreads / kWarp), kThreads, stream, args);
+  } else {
+    launch("norm", wide_rows<kNorm>, static_cast<unsigned>(args.rows), kThreads, stream, args);
+  }
+}
+
+// ---- Group norm: chunks of a group are summed by blocks of their own, in f64, and joined in order.
+
+struct Moments {
+  double sum;
+  double squares;
+};
+
+__global__ void group_moments(const float* x, int64_t group_size, Moments* moments) {
+  await_previous();
+  __shared__ double partials[kThreads / kWarp];
+  const int64_t begin = blockIdx.x * kStatisticsChunk;
+  const int64_t end = begin + kStatisticsChunk < group_size ? begin + kStatisticsChunk : group_size;
+  const float* group = x + blockIdx.y * group_size;
+  double sum = 0.0, squares = 0.0;
+  for (int64_t i = begin + threadIdx.x; i < end; i += kThreads) {
+    const double value = group[i];
+    sum += value;
+    squares += value * value;
+  }
+  sum = block_sum(sum, partials);
+  squares = block_sum(squares, partials);
+  if (threadIdx.x == 0) moments[blockIdx.y * gridDim.x + blockIdx.x] = {sum, squares};
+}
+
+struct GroupRows {
+  const float* x;
+  const float* weight;
+  const float* bias;
+  const Moments* moments;
+  float eps;
+  int64_t groups;
+  int64_t group_size;
+  int64_t area;
+  bool swish;
+  float* out;
+};
+
+__global__ void normalize_groups(GroupRows args) {
+  await_previous();
+  const int64_t group = blockIdx.y;
+  Moments total{0.0, 0.0};
+  for (unsigned i = 0; i < gridDim.x; ++i) {
+    const Moments part = args.moments[group * gridDim.x + i];
+    total.sum += part.sum;
+    total.squares += part.squares;
+  }
+  const double mean = total.sum / static_cast<double>(args.group_size);
+  const double variance = fmax(total.squares / static_cast<double>(args.group_size) - mean * mean, 0.0);
+  const auto scale = static_cast<float>(1.0 / sqrt(variance + args.eps));
+  const auto shift = static_cast<float>(mean);
+  const int64_t first_channel = group % args.groups * (args.group_size / args.area);
+  const int64_t begin = blockIdx.x * kStatisticsChunk;
+  const int64_t end = begin + kStatisticsChunk < args.group_size ? begin + kStatisticsChunk : args.group_size;
+  for (int64_t i = begin + threadIdx.x; i < end; i += kThreads) {
+    const int64_t channel = first_channel + i / args.area;
+    const float y =
+        (args.x[group * args.group_size + i] - shift) * scale * args.weight[channel] + args.bias[channel];
+    args.out[group * args.group_size + i] = args.swish ? silu(y) : y;
+  }
+}
+
+int64_t group_size(const GroupNormArgs& args) {
+  return args.x.shape[1] / args.groups * args.x.shape[2] * args.x.shape[3];
+}
+
+}  // namespace
+
+void launch_rms_norm(const RmsNormArgs& args, const Stream& stream) {
+  const int64_t width = args.weight.size();
+  launch_norm<Norm::kRms>({.x = args.x.data,
+                           .weight = args.weight.data,
+                           .bias = nullptr,
+                           .eps = args.eps,
+                           .width = static_cast<int>(width),
+                           .rows = args.x.size() / width,
+                           .out = args.out.data},
+                          stream);
+}
+
+void launch_layer_norm(const LayerNormArgs& args, const Stream& stream) {
+  const int64_t width = args.weight.size();
+  launch_norm<Norm::kLayer>({.x = args.x.data,
+                             .weight = args.weight.data,
+                             .bias = args.bias.data,
+                             .eps = args.eps,
+                             .width = static_cast<int>(width),
+                             .rows = args.x.size() / width,
+                             .out = args.out.data},
+                            stream);
+}
+
+void launch_l2_normalize(const L2NormalizeArgs& args, const Stream& stream) {
+  const int64_t width = args.x.shape[-1];
+  launch_norm<Norm::kL2>({.x = args.x.data,
+                          .weight = nullptr,
+                          .bias = nullptr,
+                          .eps = args.eps,
+                          .width = static_cast<int>(width),
+                          .rows = args.x.size() / width,
+                          .out = args.out.data},
+                         stream);
+}
+
+int64_t group_norm_scratch_bytes(const GroupNormArgs& args) {
+  return args.x.shape[0] * args.groups * ceil_div(group_size(args), kStatisticsChunk) *
+         static_cast<int64_t>(sizeof(Moments));
+}
+
+void launch_group_norm(const GroupNormArgs& args, std::byte* scratch, const Stream& stream) {
+  if (args.x.size() == 0) return;
+  const int64_t size = group_size(args);
+  auto* moments = reinterpret_cast<Moments*>(scratch);
+  const dim3 grid(blocks_of(size, kStatisticsChunk), static_cast<unsigned>(args.x.shape[0] * args.groups));
+  launch("group_moments", group_moments, grid, kThreads, stream, args.x.data, size, moments);
+  launch("group_norm", normalize_groups, grid, kThreads, stream,
+         GroupRows{.x = args.x.data,
+                   .weight = args.weight.data,
+                   .bias = args.bias.data,
+                   .moments = moments,
+                   .eps = args.eps,
+                   .groups = args.groups,
+                   .group_size = size,
+                   .area = args.x.shape[2] * args.x.shape[3],
+                   .swish = args.swish == Swish::kAfter,
+                   .out = args.out.data});
+}
+
+}  // namespace volley::cuda

@@ -1,0 +1,75 @@
+#pragma once
+
+// The products of one launch: up to four weights that multiply the same rows, cut into tiles of outputs.
+
+#include "core/backend/cuda/device_math.cuh"
+#include "core/backend/operations.h"
+
+namespace volley::cuda {
+
+inline constexpr int kMostTargets = 4;
+
+struct ProductTarget {
+  const std::byte* weight = nullptr;
+  const std::byte* scales = nullptr;  // q8_0
+  const float* bias = nullptr;
+  float* out = nullptr;
+  int64_t out_features = 0;
+  unsigned first_tile = 0;
+
+  // Adds the bias and what `out` holds, as asked, in that order.
+  __device__ void store(int64_t row, int64_t n, float sum, Accumulate accumulate) const {
+    if (bias != nullptr) sum += bias[n];
+    float& place = out[row * out_features + n];
+    place = accumulate == Accumulate::kAdd ? place + sum : sum;
+  }
+};
+
+class ProductTargets {
+ public:
+  ProductTargets(const LinearsArgs& args, int64_t tile) {
+    VOLLEY_ASSERT(args.targets.size() <= kMostTargets);
+    for (const LinearTarget& target : args.targets) {
+      targets_[count_++] = {.weight = target.weight->data.data(),
+                            .scales = target.weight->scales.data(),
+                            .bias = target.bias.data,
+                            .out = target.out.data,
+                            .out_features = target.weight->out_features,
+                            .first_tile = tiles_};
+      tiles_ += blocks_of(target.weight->out_features, tile);
+    }
+  }
+
+  unsigned tiles() const { return tiles_; }
+
+  // The target that a tile of the launch belongs to, and which of its tiles it is.
+  struct Place {
+    const ProductTarget& target;
+    unsigned tile;
+  };
+  __device__ Place find(unsigned tile) const {
+    int t = 0;
+    while (t + 1 < count_ && tile >= targets_[t + 1].first_tile) ++t;
+    return {targets_[t], tile - targets_[t].first_tile};
+  }
+
+ private:
+  ProductTarget targets_[kMostTargets];
+  int count_ = 0;
+  unsigned tiles_ = 0;
+};
+
+struct ProductRows {
+  ProductRows(const LinearsArgs& args, Accumulate accumulates)
+      : x(args.x.data),
+        in_features(static_cast<int>(args.targets.front().weight->in_features)),
+        count(args.x.size() / args.targets.front().weight->in_features),
+        accumulate(accumulates) {}
+
+  const float* x;
+  int in_features;
+  int64_t count;
+  Accumulate accumulate;
+};
+
+}  // namespace volley::cuda

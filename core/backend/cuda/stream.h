@@ -1,0 +1,13 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+namespace volley::cuda {
+
+// Where kernels are launched.
+struct Stream {
+  cudaStream_t handle = nullptr;
+  bool overlaps = false;  // the device can begin an operation while the one before it ends (9.0 and later)
+};
+
+}  // namespace volley::cuda

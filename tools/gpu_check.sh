@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# Checks and times the CUDA backend in one go: operations against the reference, golden cases, bit tests, tokens of the
+# model in the box against the CPU's, the sanitizers on a small generation, then timings. A short table comes last.
+#
+# usage: tools/gpu_check.sh BIN OUT [PART...]     parts: operations goldens methods tokens sanitizers times
+#   BIN  folder with backend_test, golden_check, nn_test, property_test, volley and image_bench
+#   OUT  folder for logs
+# VOLLEY_GPU picks the device (cuda:0), VOLLEY_GOLDENS further folders of golden cases, VOLLEY_GPU_CASES the timed cases.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+bin=$(realpath "$1") out=$(realpath "$2")
+shift 2
+parts=("$@")
+((${#parts[@]})) || parts=(operations goldens methods tokens sanitizers times)
+device=${VOLLEY_GPU:-cuda:0}
+goldens=(tests/goldens ${VOLLEY_GOLDENS:-})
+cases=(${VOLLEY_GPU_CASES:-arpg-l:bf16:1 arpg-l:bf16:64 llamagen-l:bf16:1 vq-16:bf16:1})
+summary=$out/summary
+: >"$summary"
+failed=0
+
+# part NAME LOG PATTERN command...: the log's last line that fits the pattern goes into the table.
+part() {
+  local name=$1 log=$out/$2 pattern=$3 start=$SECONDS status=0
+  shift 3
+  "$@" >"$log" 2>&1 || status=$?
+  ((status == 0)) || failed=1
+  printf '%-28s %-8s %4d s  %s\n' "$name" "$([[ $status == 0 ]] && echo ok || echo "FAILED")" $((SECONDS - start)) \
+    "$(grep -E "$pattern" "$log" | tail -n 1)" | tee -a "$summary"
+}
+
+# Ten seeds of the model in the box in f32: the tokens of the GPU are those of the CPU.
+same_tokens() {
+  local count=0 folder
+  folder=$(mktemp -d)
+  for where in cpu "$device"; do
+    "$bin/volley" image fruit --count 10 --dtype f32 -d "$where" --decoder "$1" --json --no-progress -o "$folder/%03d.png" \
+      --overwrite >"$folder/${where/:/_}.json" || return 1
+  done
+  count=$(diff <(grep -oE '"token_hash":"[0-9a-f]+"' "$folder/cpu.json") \
+    <(grep -oE '"token_hash":"[0-9a-f]+"' "$folder/${device/:/_}.json") | grep -c '^<')
+  echo "$1: $((10 - count)) of 10 pictures have the CPU's tokens"
+  rm -rf "$folder"
+  ((count == 0))
+}
+
+# One row of timings: MODEL:DTYPE:BATCH with random weights.
+timing() {
+  local model=$1 dtype=$2 batch=$3 file=$out/../weights-$1.safetensors
+  [[ -e $file ]] || "$bin/image_bench" --make-weights "$model" --dtype bf16 --out "$file" || return 1
+  "$bin/image_bench" --one --weights "$file" --case "${model%%-*}-b$batch" --dtype "$dtype" --device "$device" --repeats 5 \
+    >"$out/$model-$dtype-$batch.json" || return 1
+  python3 - "$out/$model-$dtype-$batch.json" "$batch" <<'PY'
+import json, statistics, sys
+report = json.load(open(sys.argv[1]))
+seconds = statistics.median(report["seconds"])
+print(f"{seconds * 1e3:9.2f} ms  {int(sys.argv[2]) / seconds:8.1f} pictures/s  forwards {report['forwards'] // 1}"
+      f"  allocated {report['backend_peak_bytes'] / 2**20:7.0f} MiB  weights {report['weight_bytes'] / 2**20:6.0f} MiB"
+      f"  {['%.1f' % (s * 1e3) for s in report['seconds']]}")
+PY
+}
+
+for name in "${parts[@]}"; do
+  case $name in
+    operations) part "operations" operations.log '^\[  (PASSED|FAILED)' "$bin/backend_test" "--device=$device" ;;
+    goldens) part "golden cases" goldens.log 'passed, ' "$bin/golden_check" --backend "$device" "${goldens[@]}" ;;
+    methods)
+      part "steps and caches" steps.log '^\[  (PASSED|FAILED)' "$bin/nn_test" --gtest_filter='*Cuda*'
+      part "methods" methods.log '^\[  (PASSED|FAILED)' "$bin/property_test" --gtest_filter='*Cuda*'
+      ;;
+    tokens)
+      part "tokens, jacobi" tokens-jacobi.log 'of 10' same_tokens jacobi
+      part "tokens, parallel" tokens-parallel.log 'of 10' same_tokens parallel
+      ;;
+    sanitizers)
+      for tool in memcheck racecheck initcheck; do
+        part "compute-sanitizer $tool" "$tool.log" 'ERROR SUMMARY|RACECHECK SUMMARY' compute-sanitizer --tool "$tool" \
+          --error-exitcode 9 "$bin/volley" image fruit --decoder parallel:steps=4 -d "$device" --no-progress -o "$out/check.png" --overwrite
+      done
+      ;;
+    times)
+      for timed in "${cases[@]}"; do
+        IFS=: read -r model dtype batch <<<"$timed"
+        part "$model $dtype, batch $batch" "$model-$dtype-$batch.log" ' ms ' timing "$model" "$dtype" "$batch"
+      done
+      ;;
+    *)
+      echo "gpu_check: unknown part $name" >&2
+      exit 2
+      ;;
+  esac
+done
+echo
+cat "$summary"
+exit $failed

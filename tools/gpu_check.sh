@@ -2,7 +2,7 @@
 # Checks and times the CUDA backend in one go: operations against the reference, golden cases, bit tests, tokens of the
 # model in the box against the CPU's, the sanitizers on a small generation, then timings. A short table comes last.
 #
-# usage: tools/gpu_check.sh BIN OUT [PART...]     parts: operations goldens methods tokens sanitizers times
+# usage: tools/gpu_check.sh BIN OUT [PART...]     parts: operations goldens methods tokens sanitizers times; kernels, if named
 #   BIN  folder with backend_test, golden_check, nn_test, property_test, volley and image_bench
 #   OUT  folder for logs
 # VOLLEY_GPU picks the device (cuda:0), VOLLEY_GOLDENS further folders of golden cases, VOLLEY_GPU_CASES the timed cases.
@@ -13,8 +13,8 @@ shift 2
 parts=("$@")
 ((${#parts[@]})) || parts=(operations goldens methods tokens sanitizers times)
 device=${VOLLEY_GPU:-cuda:0}
-goldens=(tests/goldens ${VOLLEY_GOLDENS:-})
-cases=(${VOLLEY_GPU_CASES:-arpg-l:bf16:1 arpg-l:bf16:64 llamagen-l:bf16:1 vq-16:bf16:1})
+read -ra goldens <<<"tests/goldens ${VOLLEY_GOLDENS:-}"
+read -ra cases <<<"${VOLLEY_GPU_CASES:-arpg-l:bf16:1 arpg-l:bf16:64 llamagen-l:bf16:1 vq-16:bf16:1}"
 summary=$out/summary
 : >"$summary"
 failed=0
@@ -60,6 +60,26 @@ print(f"{seconds * 1e3:9.2f} ms  {int(sys.argv[2]) / seconds:8.1f} pictures/s  f
 PY
 }
 
+# Time of each kernel of a case, one by one (ncu), summed by name: the first run only, of which nothing is recorded.
+kernels() {
+  local model=$1 dtype=$2 batch=$3 log=$out/kernels-$1-$2-$3.csv
+  ncu --csv --metrics gpu__time_duration.sum --launch-skip "${VOLLEY_GPU_SKIP:-0}" --launch-count "${VOLLEY_GPU_COUNT:-3000}" \
+    "$bin/image_bench" --one --weights "$out/../weights-$model.safetensors" --case "${model%%-*}-b$batch" --dtype "$dtype" \
+    --device "$device" --repeats 1 >"$log" || return 1
+  python3 - "$log" <<'PY'
+import collections, csv, re, sys
+lines = [line for line in open(sys.argv[1]) if line.startswith('"')]
+times, counts = collections.Counter(), collections.Counter()
+for row in csv.DictReader(lines):
+    name = re.sub(r"\(.*", "", row["Kernel Name"]) + " " + row["Grid Size"]
+    times[name] += float(row["Metric Value"].replace(",", "")) * {"ns": 1e-3, "us": 1, "ms": 1e3}[row["Metric Unit"]]
+    counts[name] += 1
+for name, time in times.most_common(40):
+    print(f"{time:10.1f} us {counts[name]:6d} x {time / counts[name]:8.2f} us  {name}")
+print(f"{sum(times.values()):10.1f} us in all")
+PY
+}
+
 for name in "${parts[@]}"; do
   case $name in
     operations) part "operations" operations.log '^\[  (PASSED|FAILED)' "$bin/backend_test" "--device=$device" ;;
@@ -82,6 +102,12 @@ for name in "${parts[@]}"; do
       for timed in "${cases[@]}"; do
         IFS=: read -r model dtype batch <<<"$timed"
         part "$model $dtype, batch $batch" "$model-$dtype-$batch.log" ' ms ' timing "$model" "$dtype" "$batch"
+      done
+      ;;
+    kernels)
+      for timed in "${cases[@]}"; do
+        IFS=: read -r model dtype batch <<<"$timed"
+        part "kernels of $model $dtype $batch" "kernels-$model-$dtype-$batch.log" 'in all' kernels "$model" "$dtype" "$batch"
       done
       ;;
     *)

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -45,6 +46,18 @@ class Queue {
   virtual void l2_normalize(const L2NormalizeArgs& args) = 0;
   virtual void nearest_rows(const NearestRowsArgs& args) = 0;
   virtual void sample(const SampleArgs& args) = 0;
+
+  // Several operations in one, with the bits of each by itself: what a device can do in one go.
+  virtual void gated_linears(const GatedLinearsArgs& args) {
+    const std::array targets{args.gate, args.up};
+    linears({.x = args.x, .targets = targets, .phase = args.phase});
+    silu_mul({.gate = args.gate.out, .up = args.up.out, .out = args.out});
+  }
+  virtual void rotate_and_write(const RotateAndWriteArgs& args) {
+    if (args.queries.x.data != nullptr) rope(args.queries);
+    rope(args.keys);
+    write_cache(args.write);
+  }
 
   // Runs `operations`, which call this queue. A queue may record what they call and later replay it in their
   // place: with the same `key` they must call the same operations with the same arguments, addresses

@@ -106,6 +106,16 @@ struct LinearsArgs {
   Phase phase = Phase::kDecode;
 };
 
+// out = silu(x * gate^T) * (x * up^T), both with their biases: `linears`, then `silu_mul`. The targets' own
+// outputs are scratch memory of the operation.
+struct GatedLinearsArgs {
+  ConstTensor x;  // [R, in_features]
+  LinearTarget gate;
+  LinearTarget up;
+  Phase phase = Phase::kDecode;
+  Tensor out;  // [R, out_features]; may be the gate's output
+};
+
 enum class Activation : uint8_t { kSilu, kGeluErf, kGeluTanh };
 
 // x = activation(x), elementwise.
@@ -193,6 +203,14 @@ struct WriteCacheArgs {
   const CacheTables& cache;
   const StepTables& step;
   int64_t first_row = 0;  // row 0 of `keys` is row `first_row` of the tables
+};
+
+// rope(queries), rope(keys), write_cache(write): keys.x is write.keys. There may be no queries (x.data ==
+// nullptr). The rotated keys need not be left in keys.x.
+struct RotateAndWriteArgs {
+  RopeArgs queries;
+  RopeArgs keys;
+  WriteCacheArgs write;
 };
 
 enum class KeySource : uint8_t {

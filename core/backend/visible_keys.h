@@ -85,6 +85,14 @@ class VisibleKeys {
   VOLLEY_HOST_DEVICE bool active() const { return active_; }
   VOLLEY_HOST_DEVICE int64_t size() const { return context_ + prefix_ + tail_count_; }
 
+  // How many first keys are the same as those of another active row.
+  VOLLEY_HOST_DEVICE int shared_with(const VisibleKeys& other) const {
+    if (pages_ != other.pages_) return 0;
+    if (context_ != other.context_)
+      return static_cast<int>(context_ < other.context_ ? context_ : other.context_);
+    return static_cast<int>(context_ + (prefix_ < other.prefix_ ? prefix_ : other.prefix_));
+  }
+
   // Entry of the i-th visible key in the plane.
   VOLLEY_HOST_DEVICE int64_t entry(int64_t i) const {
     if (i < context_) return place(i);

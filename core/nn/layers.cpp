@@ -33,25 +33,28 @@ struct KeysValues {
   Tensor values;  // [R, G, D]
 };
 
-void write_keys_values(const AttentionCall& call, const Rope& rope, const RmsNorm& k_norm,
-                       const KeysValues& rows) {
-  const StepInputs& in = call.in;
-  if (k_norm.weight.shape.rank() > 0) k_norm.apply(in.queue, rows.keys, rows.keys);
-  rope.apply(in.queue, in.positions.rows(call.first_row, call.x.shape[0]), rows.keys);
-  in.queue.write_cache({.keys = rows.keys,
-                        .values = rows.values,
-                        .plane = in.cache.plane(call.plane),
-                        .cache = in.cache.tables(),
-                        .step = in.tables,
-                        .first_row = call.first_row});
+void normalize(const StepInputs& in, const RmsNorm& norm, Tensor x) {
+  if (norm.weight.shape.rank() > 0) norm.apply(in.queue, x, x);
 }
 
-// `queries`: [R, H, D] as projected.
-void attend(const AttentionCall& call, const Rope& rope, const RmsNorm& q_norm, Tensor queries,
-            const Linear& out) {
+// Turns keys, and queries if there are any, to their positions, and writes keys and values.
+void write_keys_values(const AttentionCall& call, const Rope& rope, const KeysValues& rows, Tensor queries) {
   const StepInputs& in = call.in;
-  if (q_norm.weight.shape.rank() > 0) q_norm.apply(in.queue, queries, queries);
-  rope.apply(in.queue, in.positions.rows(call.first_row, call.x.shape[0]), queries);
+  const WriteCacheArgs write{.keys = rows.keys,
+                             .values = rows.values,
+                             .plane = in.cache.plane(call.plane),
+                             .cache = in.cache.tables(),
+                             .step = in.tables,
+                             .first_row = call.first_row};
+  if (rope.table == nullptr) return in.queue.write_cache(write);
+  const Indices positions = in.positions.rows(call.first_row, call.x.shape[0]);
+  in.queue.rotate_and_write(
+      {.queries = rope.of(positions, queries), .keys = rope.of(positions, rows.keys), .write = write});
+}
+
+// `queries`: [R, H, D], turned to their positions.
+void attend(const AttentionCall& call, Tensor queries, const Linear& out) {
+  const StepInputs& in = call.in;
   const Tensor mixed = in.arena.tensor(queries.shape);  // [R, H, D]
   const AttentionArgs attention{.q = queries,
                                 .plane = in.cache.plane(call.plane),
@@ -89,8 +92,10 @@ void SelfAttention::apply(const AttentionCall& call, const Rope& rope) const {
   const KeysValues rows{.keys = key_rows(call), .values = key_rows(call)};
   const std::array targets{q.target(queries), k.target(rows.keys), v.target(rows.values)};
   call.in.queue.linears({.x = call.x, .targets = targets, .phase = call.in.phase});
-  write_keys_values(call, rope, k_norm, rows);
-  attend(call, rope, q_norm, queries, out);
+  normalize(call.in, k_norm, rows.keys);
+  normalize(call.in, q_norm, queries);
+  write_keys_values(call, rope, rows, queries);
+  attend(call, queries, out);
 }
 
 void SharedKeysValues::write(const AttentionCall& call, const Rope& rope) const {
@@ -98,14 +103,15 @@ void SharedKeysValues::write(const AttentionCall& call, const Rope& rope) const 
   const KeysValues rows{.keys = key_rows(call), .values = key_rows(call)};
   const std::array targets{k.target(rows.keys), v.target(rows.values)};
   call.in.queue.linears({.x = call.x, .targets = targets, .phase = call.in.phase});
-  write_keys_values(call, rope, {}, rows);
+  write_keys_values(call, rope, rows, {});
 }
 
 void QueryAttention::apply(const AttentionCall& call, const Rope& rope) const {
   const Arena::Scope scope(call.in.arena);
   const Tensor queries = query_rows(call);  // [R, H, D]
   q.apply(call.in.queue, call.in.phase, call.x, queries);
-  attend(call, rope, {}, queries, out);
+  rope.apply(call.in.queue, call.in.positions.rows(call.first_row, call.x.shape[0]), queries);
+  attend(call, queries, out);
 }
 
 void CrossAttention::apply(const AttentionCall& call) const {
@@ -143,9 +149,8 @@ void SwiGlu::apply(Queue& queue, Arena& arena, Phase phase, ConstTensor x, Tenso
   const Arena::Scope scope(arena);
   const Tensor gated = arena.tensor({x.shape[0], gate.weight.out_features});  // [R, F]
   const Tensor raised = arena.tensor(gated.shape);                            // [R, F]
-  const std::array targets{gate.target(gated), up.target(raised)};
-  queue.linears({.x = x, .targets = targets, .phase = phase});
-  queue.silu_mul({.gate = gated, .up = raised, .out = gated});
+  queue.gated_linears(
+      {.x = x, .gate = gate.target(gated), .up = up.target(raised), .phase = phase, .out = gated});
   down.apply(queue, phase, gated, residual, Accumulate::kAdd);
 }
 

@@ -73,13 +73,12 @@ struct Rope {
   const RopeTable* table = nullptr;
   RopeLayout layout = RopeLayout::kSplitHalf;
 
+  RopeArgs of(Indices positions, Tensor x) const {
+    return {
+        .cos = table->cos.view(), .sin = table->sin.view(), .positions = positions, .layout = layout, .x = x};
+  }
   void apply(Queue& queue, Indices positions, Tensor x) const {
-    if (table == nullptr) return;
-    queue.rope({.cos = table->cos.view(),
-                .sin = table->sin.view(),
-                .positions = positions,
-                .layout = layout,
-                .x = x});
+    if (table != nullptr) queue.rope(of(positions, x));
   }
 };
 

@@ -1,7 +1,10 @@
 // Attention of few rows over the paged cache, and over dense rows. Keys are reduced in logical order in
 // chunks of kKeyChunk: which lane multiplies and adds the i-th visible key depends on i and the head's width
 // alone.
-#include <cfloat>
+#include <algorithm>
+#include <cstddef>
+#include <string>
+#include <type_traits>
 
 #include "core/backend/cuda/device_math.cuh"
 #include "core/backend/cuda/kernels.h"
@@ -11,47 +14,16 @@
 namespace volley::cuda {
 namespace {
 
-constexpr int kThreads = 128;
+constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
 constexpr int kMostWidth = 512;
-// Lanes that share a key's dot product.
+constexpr int kMostRows = 4;           // that share the reads of a block
+static_assert(kThreads == kKeyChunk);  // a thread takes one key's weight
+// Lanes that share a key's dot product, and keys that a group of lanes reads side by side.
 constexpr int kKeyLanes = 8;
-constexpr int kWarpKeys = kWarp / kKeyLanes;
-
-// Where the keys of a row of the cache lie.
-struct PagedKeys {
-  VisibleKeys visible;
-  PlaneLayout layout;
-  int64_t group;  // offset of the head's group
-  __device__ int64_t size() const { return visible.active() ? visible.size() : 0; }
-  __device__ int64_t offset(int64_t i) const { return layout.offset(visible.entry(i)) + group; }
-};
-
-// Where the keys of an item of dense attention lie.
-struct DenseKeys {
-  int64_t count;
-  int64_t first;
-  int64_t stride;
-  __device__ int64_t size() const { return count; }
-  __device__ int64_t offset(int64_t i) const { return first + i * stride; }
-};
-
-struct Head {
-  const float* q;
-  const float* keys;
-  const float* values;
-  int width;
-  float scale;
-  float* out;
-};
-
-struct Shared {
-  float q[kMostWidth];
-  float weights[kKeyChunk];
-  int64_t offsets[kKeyChunk];
-  float values[kThreads * 4];
-  float partials[kWarps];
-};
+constexpr int kTurnKeys = kThreads / kKeyLanes;
+template <int kRows>
+inline constexpr int kKeysAhead = kRows == 1 ? 8 : 4;
 
 // Vec is float4 where heads are a multiple of four wide, else float.
 template <typename Vec>
@@ -67,6 +39,10 @@ struct Lanes<float4> {
     return make_float4(fmaf(weight, a.x, sum.x), fmaf(weight, a.y, sum.y), fmaf(weight, a.z, sum.z),
                        fmaf(weight, a.w, sum.w));
   }
+  static __device__ float4 join(float4 total, float keep, float4 part, float share) {
+    return make_float4(total.x * keep + part.x * share, total.y * keep + part.y * share,
+                       total.z * keep + part.z * share, total.w * keep + part.w * share);
+  }
 };
 template <>
 struct Lanes<float> {
@@ -74,84 +50,222 @@ struct Lanes<float> {
   static __device__ float dot(float a, float b, float sum) { return fmaf(a, b, sum); }
   static __device__ float zero() { return 0.0f; }
   static __device__ float add(float weight, float a, float sum) { return fmaf(weight, a, sum); }
+  static __device__ float join(float total, float keep, float part, float share) {
+    return total * keep + part * share;
+  }
 };
 
-// Scaled dot products of the chunk's `count` keys into shared.weights.
-template <typename Vec>
-__device__ void score(const Head& head, int count, Shared& shared) {
-  const int lane = threadIdx.x % kKeyLanes;
-  const int vectors = head.width / Lanes<Vec>::kSize;
-  const auto* q = reinterpret_cast<const Vec*>(shared.q);
-  const int first = threadIdx.x / kKeyLanes;
-  // Every lane of a warp goes through the same number of turns: shuffles need them all.
-  for (int turn = 0; turn < count; turn += kWarps * kWarpKeys) {
-    const int i = turn + first;
-    float sum = 0.0f;
-    if (i < count) {
-      const auto* key = reinterpret_cast<const Vec*>(head.keys + shared.offsets[i]);
-      for (int v = lane; v < vectors; v += kKeyLanes) sum = Lanes<Vec>::dot(q[v], key[v], sum);
-    }
+// One head of the rows of a block. A row that is not active is left alone.
+template <int kRows>
+struct Head {
+  const float* q;  // of the first row; rows are `stride` apart
+  const float* keys;
+  const float* values;
+  float* out;  // like q
+  int64_t stride;
+  int width;
+  float scale;
+  bool active[kRows];
+  int counts[kRows];  // keys of each row, 0 where it is not active
+  int shared;         // keys before this one are the same for all active rows
+};
+
+template <int kRows>
+struct Shared {
+  alignas(16) float q[kRows][kMostWidth];
+  float weights[kRows][kKeyChunk];
+  int32_t entries[kRows][kKeyChunk];
+  alignas(16) float values[kRows][kThreads * 4];
+  float partials[kRows][kWarps];
+};
+
+template <int kRows, typename Join>
+__device__ void reduce_rows(float (&values)[kRows], Shared<kRows>& shared, const Join& join) {
 #pragma unroll
-    for (int step = kKeyLanes / 2; step > 0; step /= 2) sum += __shfl_xor_sync(kAllLanes, sum, step);
-    if (lane == 0 && i < count) shared.weights[i] = sum * head.scale;
+  for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+    for (int step = kWarp / 2; step > 0; step /= 2) {
+      values[r] = join(values[r], __shfl_xor_sync(kAllLanes, values[r], step));
+    }
+  }
+  __syncthreads();
+  if (threadIdx.x % kWarp == 0) {
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) shared.partials[r][threadIdx.x / kWarp] = values[r];
+  }
+  __syncthreads();
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    values[r] = shared.partials[r][0];
+#pragma unroll
+    for (int w = 1; w < kWarps; ++w) values[r] = join(values[r], shared.partials[r][w]);
   }
 }
 
-// The whole of one row's head. Threads own columns of the output; `groups` threads share a column, each with
-// every groups-th key.
-template <typename Vec, typename Keys>
-__device__ void attend(const Head& head, const Keys& keys, Shared& shared) {
-  constexpr int kSize = Lanes<Vec>::kSize;
-  const int columns = head.width / kSize;
-  const int groups = kThreads / columns > 0 ? kThreads / columns : 1;
-  const int column = threadIdx.x % columns, group = threadIdx.x / columns;
-  const bool owns = columns <= kThreads && group < groups;
-  for (int d = threadIdx.x; d < head.width; d += kThreads) shared.q[d] = head.q[d];
-  const auto count = static_cast<int>(keys.size());
-  Vec total = Lanes<Vec>::zero();
-  float maximum = -INFINITY, denominator = 0.0f;
-  for (int begin = 0; begin < count; begin += kKeyChunk) {
-    const int chunk = min(count - begin, static_cast<int>(kKeyChunk));
-    __syncthreads();
-    for (int i = threadIdx.x; i < chunk; i += kThreads) shared.offsets[i] = keys.offset(begin + i);
-    __syncthreads();
-    score<Vec>(head, chunk, shared);
-    __syncthreads();
-    float chunk_maximum = -INFINITY;
-    for (int i = threadIdx.x; i < chunk; i += kThreads)
-      chunk_maximum = fmaxf(chunk_maximum, shared.weights[i]);
-    chunk_maximum = block_max(chunk_maximum, shared.partials);
-    float chunk_sum = 0.0f;
-    for (int i = threadIdx.x; i < chunk; i += kThreads) {
-      const float weight = expf(shared.weights[i] - chunk_maximum);
-      shared.weights[i] = weight;
-      chunk_sum += weight;
+// Sum of a group of lanes, in its first.
+__device__ inline float key_sum(float sum) {
+#pragma unroll
+  for (int step = kKeyLanes / 2; step > 0; step /= 2) sum += __shfl_xor_sync(kAllLanes, sum, step);
+  return sum;
+}
+
+// Scaled dot products of a chunk's keys into shared.weights. `Keys` gives the place of a key by its entry.
+template <typename Vec, int kRows, typename Keys>
+__device__ void score(const Head<kRows>& head, const Keys& keys, int begin, Shared<kRows>& shared) {
+  constexpr int kAhead = kKeysAhead<kRows>;
+  const int lane = threadIdx.x % kKeyLanes, first = threadIdx.x / kKeyLanes;
+  const int vectors = head.width / Lanes<Vec>::kSize;
+  const int together = min(head.shared - begin, static_cast<int>(kKeyChunk));
+  const auto key_of = [&](int row, int i) {
+    return reinterpret_cast<const Vec*>(head.keys + keys.place(shared.entries[row][i]));
+  };
+  const auto q_of = [&](int row) { return reinterpret_cast<const Vec*>(shared.q[row]); };
+  for (int turn = 0; turn < together; turn += kAhead * kTurnKeys) {
+    const Vec* rows[kAhead];
+#pragma unroll
+    for (int a = 0; a < kAhead; ++a) {
+      const int i = turn + a * kTurnKeys + first;
+      rows[a] = key_of(0, i < together ? i : 0);
     }
-    chunk_sum = block_sum(chunk_sum, shared.partials);  // its barriers also publish the weights
-    Vec sum = Lanes<Vec>::zero();
-    if (owns) {
-#pragma unroll 4
-      for (int i = group; i < chunk; i += groups) {
-        const auto* value = reinterpret_cast<const Vec*>(head.values + shared.offsets[i]);
-        sum = Lanes<Vec>::add(shared.weights[i], value[column], sum);
+    float sums[kAhead][kRows] = {};
+#pragma unroll 2
+    for (int v = lane; v < vectors; v += kKeyLanes) {
+      Vec key[kAhead];
+#pragma unroll
+      for (int a = 0; a < kAhead; ++a) key[a] = rows[a][v];
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {
+        const Vec q = q_of(r)[v];
+#pragma unroll
+        for (int a = 0; a < kAhead; ++a) sums[a][r] = Lanes<Vec>::dot(q, key[a], sums[a][r]);
       }
     }
-    const float joined = fmaxf(maximum, chunk_maximum);
-    const float keep = expf(maximum - joined), add = expf(chunk_maximum - joined);
-    denominator = denominator * keep + chunk_sum * add;
-    const float* part = reinterpret_cast<const float*>(&sum);
-    float* whole = reinterpret_cast<float*>(&total);
 #pragma unroll
-    for (int e = 0; e < kSize; ++e) whole[e] = whole[e] * keep + part[e] * add;
-    maximum = joined;
+    for (int a = 0; a < kAhead; ++a) {
+      const int i = turn + a * kTurnKeys + first;
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {
+        const float sum = key_sum(sums[a][r]);
+        if (lane == 0 && i < together) shared.weights[r][i] = sum * head.scale;
+      }
+    }
+  }
+  // Keys that each row has for itself.
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    const int end = min(head.counts[r] - begin, static_cast<int>(kKeyChunk));
+    for (int turn = max(together, 0); turn < end; turn += kTurnKeys) {
+      const int i = turn + first;
+      float sum = 0.0f;
+      if (i < end) {
+        const Vec* key = key_of(r, i);
+        for (int v = lane; v < vectors; v += kKeyLanes) sum = Lanes<Vec>::dot(q_of(r)[v], key[v], sum);
+      }
+      sum = key_sum(sum);
+      if (lane == 0 && i < end) shared.weights[r][i] = sum * head.scale;
+    }
+  }
+}
+
+// One head of all rows of a block. Threads own columns of the output; `groups` threads share a column, each
+// with every groups-th key. Which thread adds a key, and when, depends on the key's index in its row alone.
+template <typename Vec, int kRows, typename Keys>
+__device__ void attend(const Head<kRows>& head, const Keys& keys, Shared<kRows>& shared) {
+  using V = Lanes<Vec>;
+  const int columns = head.width / V::kSize;
+  const int groups = max(kThreads / columns, 1);
+  const int column = threadIdx.x % columns, group = threadIdx.x / columns;
+  const bool owns = group < groups;
+  int most = 0;
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    most = max(most, head.counts[r]);
+    for (int d = threadIdx.x; d < head.width; d += kThreads) {
+      shared.q[r][d] = head.active[r] ? head.q[r * head.stride + d] : 0.0f;
+    }
+  }
+  Vec totals[kRows];
+  float maxima[kRows], denominators[kRows];
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    totals[r] = V::zero();
+    maxima[r] = -INFINITY;
+    denominators[r] = 0.0f;
+  }
+  for (int begin = 0; begin < most; begin += kKeyChunk) {
+    __syncthreads();
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      const int i = begin + static_cast<int>(threadIdx.x);
+      if (i < head.counts[r]) shared.entries[r][threadIdx.x] = keys.entry(r, i);
+    }
+    // Row 0 may have ended before the keys that all rows share have: none is shared behind it.
+    __syncthreads();
+    score<Vec, kRows>(head, keys, begin, shared);
+    __syncthreads();
+    float weights[kRows], reduced[kRows];
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      const bool exists = begin + static_cast<int>(threadIdx.x) < head.counts[r];
+      weights[r] = exists ? shared.weights[r][threadIdx.x] : -INFINITY;
+      reduced[r] = weights[r];
+    }
+    reduce_rows<kRows>(reduced, shared, [](float a, float b) { return fmaxf(a, b); });
+    float keep[kRows], share[kRows];
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      const float chunk_maximum = reduced[r];
+      const float joined = fmaxf(maxima[r], chunk_maximum);
+      const bool exists = weights[r] != -INFINITY;
+      weights[r] = exists ? expf(weights[r] - chunk_maximum) : 0.0f;
+      shared.weights[r][threadIdx.x] = weights[r];
+      // A row whose keys have ended keeps what it has.
+      keep[r] = chunk_maximum == -INFINITY ? 1.0f : expf(maxima[r] - joined);
+      share[r] = chunk_maximum == -INFINITY ? 0.0f : expf(chunk_maximum - joined);
+      maxima[r] = joined;
+      reduced[r] = weights[r];
+    }
+    reduce_rows<kRows>(reduced, shared, [](float a, float b) { return a + b; });  // publishes the weights too
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) denominators[r] = denominators[r] * keep[r] + reduced[r] * share[r];
+    if (!owns) continue;
+    Vec sums[kRows];
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) sums[r] = V::zero();
+    const auto value_of = [&](int row, int i) {
+      return reinterpret_cast<const Vec*>(head.values + keys.place(shared.entries[row][i]))[column];
+    };
+    const int together = min(head.shared - begin, static_cast<int>(kKeyChunk));
+    int i = group;
+#pragma unroll 8
+    for (; i < together; i += groups) {
+      const Vec value = value_of(0, i);
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) sums[r] = V::add(shared.weights[r][i], value, sums[r]);
+    }
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      const int end = min(head.counts[r] - begin, static_cast<int>(kKeyChunk));
+      for (int own = i; own < end; own += groups)
+        sums[r] = V::add(shared.weights[r][own], value_of(r, own), sums[r]);
+      totals[r] = V::join(totals[r], keep[r], sums[r], share[r]);
+    }
   }
   // Partial columns are joined in the order of the groups.
-  if (owns) reinterpret_cast<Vec*>(shared.values)[group * columns + column] = total;
+  if (owns) {
+#pragma unroll
+    for (int r = 0; r < kRows; ++r)
+      reinterpret_cast<Vec*>(shared.values[r])[group * columns + column] = totals[r];
+  }
   __syncthreads();
-  for (int d = threadIdx.x; d < head.width; d += kThreads) {
-    float value = 0.0f;
-    for (int g = 0; g < groups; ++g) value += shared.values[g * head.width + d];
-    head.out[d] = count > 0 ? value / denominator : 0.0f;
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    if (!head.active[r]) continue;
+    for (int d = threadIdx.x; d < head.width; d += kThreads) {
+      float value = 0.0f;
+      for (int g = 0; g < groups; ++g) value += shared.values[r][g * head.width + d];
+      head.out[r * head.stride + d] = head.counts[r] > 0 ? value / denominators[r] : 0.0f;
+    }
   }
 }
 
@@ -162,29 +276,59 @@ struct CacheAttention {
   const float* q;
   const float* keys;
   const float* values;
+  int64_t rows;
   int heads;
   float scale;
   float* out;
 };
 
-template <typename Vec>
+// The keys of a block's rows in the cache.
+template <int kRows>
+struct PagedKeys {
+  const VisibleKeys* visible;  // [kRows]
+  PlaneLayout layout;
+  int64_t group;  // offset of the head's group
+  __device__ int32_t entry(int row, int i) const { return static_cast<int32_t>(visible[row].entry(i)); }
+  __device__ int64_t place(int32_t entry) const { return layout.offset(entry) + group; }
+};
+
+template <typename Vec, int kRows>
 __global__ void __launch_bounds__(kThreads) cache_attention(CacheAttention args) {
-  await_previous();
-  __shared__ Shared shared;
-  const int64_t row = blockIdx.y;
+  __shared__ Shared<kRows> shared;
+  __shared__ alignas(16) std::byte row_memory[kRows * sizeof(VisibleKeys)];
+  auto* visible = reinterpret_cast<VisibleKeys*>(row_memory);
+  const int64_t first = int64_t{blockIdx.y} * kRows;
   const int head = blockIdx.x;
-  const VisibleKeys visible(args.tables, args.source, row);
-  if (!visible.active()) return;
-  const int64_t width = args.layout.width;
+  if (threadIdx.x < kRows && first + threadIdx.x < args.rows) {
+    visible[threadIdx.x] = VisibleKeys(args.tables, args.source, first + threadIdx.x);
+  }
+  await_previous();
+  __syncthreads();
+  const int64_t width = args.layout.width, stride = args.heads * width;
+  const int64_t at = first * stride + head * width;
+  Head<kRows> work{.q = args.q + at,
+                   .keys = args.keys,
+                   .values = args.values,
+                   .out = args.out + at,
+                   .stride = stride,
+                   .width = static_cast<int>(width),
+                   .scale = args.scale};
+  bool any = false;
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    work.active[r] = first + r < args.rows && visible[r].active();
+    work.counts[r] = work.active[r] ? static_cast<int>(visible[r].size()) : 0;
+    any = any || work.active[r];
+  }
+  if (!any) return;
+  work.shared = work.active[0] ? work.counts[0] : 0;
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    if (r > 0) work.shared = work.active[r] ? min(work.shared, visible[0].shared_with(visible[r])) : 0;
+  }
   const int64_t group = head / (args.heads / args.layout.groups);
-  const int64_t at = (row * args.heads + head) * width;
-  attend<Vec>({.q = args.q + at,
-               .keys = args.keys,
-               .values = args.values,
-               .width = static_cast<int>(width),
-               .scale = args.scale,
-               .out = args.out + at},
-              PagedKeys{visible, args.layout, group * args.layout.group_stride()}, shared);
+  attend<Vec, kRows>(work, PagedKeys<kRows>{visible, args.layout, group * args.layout.group_stride()},
+                     shared);
 }
 
 struct DenseRows {
@@ -198,22 +342,34 @@ struct DenseRows {
   float* out;
 };
 
-template <typename Vec>
+// The keys of an item of dense attention: its rows.
+struct DenseKeys {
+  int64_t stride;
+  __device__ int32_t entry(int, int i) const { return i; }
+  __device__ int64_t place(int32_t entry) const { return entry * stride; }
+};
+
+template <typename Vec, int kRows>
 __global__ void __launch_bounds__(kThreads) dense_rows(DenseRows args) {
+  __shared__ Shared<kRows> shared;
   await_previous();
-  __shared__ Shared shared;
-  const int64_t item = blockIdx.z, row = blockIdx.y, head = blockIdx.x;
-  const int64_t at = ((item * args.rows + row) * args.heads + head) * args.width;
-  attend<Vec>({.q = args.q + at,
-               .keys = args.keys,
-               .values = args.values,
-               .width = args.width,
-               .scale = args.scale,
-               .out = args.out + at},
-              DenseKeys{.count = args.rows,
-                        .first = (item * args.rows * args.heads + head) * args.width,
-                        .stride = int64_t{args.heads} * args.width},
-              shared);
+  const int64_t item = blockIdx.z, first = int64_t{blockIdx.y} * kRows, head = blockIdx.x;
+  const int64_t stride = int64_t{args.heads} * args.width;
+  const int64_t base = (item * args.rows * args.heads + head) * args.width;
+  Head<kRows> work{.q = args.q + base + first * stride,
+                   .keys = args.keys + base,
+                   .values = args.values + base,
+                   .out = args.out + base + first * stride,
+                   .stride = stride,
+                   .width = args.width,
+                   .scale = args.scale,
+                   .shared = static_cast<int>(args.rows)};
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    work.active[r] = first + r < args.rows;
+    work.counts[r] = static_cast<int>(args.rows);  // a row behind the last computes what nobody reads
+  }
+  attend<Vec, kRows>(work, DenseKeys{stride}, shared);
 }
 
 struct WeightRows {
@@ -263,21 +419,31 @@ CacheAttention device_args(const AttentionArgs& args) {
           .q = args.q.data,
           .keys = args.plane.keys.data,
           .values = args.plane.values.data,
+          .rows = args.q.shape[0],
           .heads = static_cast<int>(args.q.shape[1]),
           .scale = args.scale,
           .out = args.out.data};
 }
 
+// Vectors are four wide and at most as many as there are threads, and so are scalars.
 void check_width(int64_t width) {
-  if (width > kMostWidth) {
-    throw Error("cuda: heads of " + std::to_string(width) + " elements; at most " +
-                std::to_string(kMostWidth));
+  const int64_t most = width % 4 == 0 ? kMostWidth : kThreads;
+  if (width > most) {
+    throw Error("cuda: heads of " + std::to_string(width) + " elements; at most " + std::to_string(most));
   }
 }
 
-// Scalars may be as many as there are threads.
-bool takes_vectors(int64_t width) {
-  return width % 4 == 0;
+// Calls `run` with the number of rows that a block shall take, as a constant: rows of one sequence lie side
+// by side.
+template <typename Run>
+void with_rows(int64_t rows_together, const Run& run) {
+  if (rows_together >= kMostRows) {
+    run(std::integral_constant<int, kMostRows>());
+  } else if (rows_together >= 2) {
+    run(std::integral_constant<int, 2>());
+  } else {
+    run(std::integral_constant<int, 1>());
+  }
 }
 
 }  // namespace
@@ -285,13 +451,16 @@ bool takes_vectors(int64_t width) {
 void launch_attention(const AttentionArgs& args, const Stream& stream) {
   const int64_t rows = args.q.shape[0], heads = args.q.shape[1], width = args.q.shape[2];
   if (rows == 0) return;
-  check_width(takes_vectors(width) ? width : 4 * width);
-  const dim3 grid(static_cast<unsigned>(heads), static_cast<unsigned>(rows));
-  if (takes_vectors(width)) {
-    launch("attention", cache_attention<float4>, grid, kThreads, stream, device_args(args));
-  } else {
-    launch("attention", cache_attention<float>, grid, kThreads, stream, device_args(args));
-  }
+  check_width(width);
+  const int64_t sequences = std::max<int64_t>(args.step.sequence_slot.size(), 1);
+  // Blocks whose rows belong to several sequences share nothing.
+  const int64_t each = rows % sequences == 0 ? rows / sequences : 1;
+  const int64_t together = each % kMostRows == 0 || each > 2 * kMostRows ? kMostRows : each % 2 == 0 ? 2 : 1;
+  with_rows(std::min(together, each), [&](auto count) {
+    const dim3 grid(static_cast<unsigned>(heads), blocks_of(rows, count));
+    const auto kernel = width % 4 == 0 ? cache_attention<float4, count> : cache_attention<float, count>;
+    launch("attention", kernel, grid, kThreads, stream, device_args(args));
+  });
 }
 
 void launch_attention_weights(const AttentionWeightsArgs& args, const Stream& stream) {
@@ -308,21 +477,20 @@ void launch_dense_attention(const DenseAttentionArgs& args, const Stream& stream
   const int64_t items = args.q.shape[0], rows = args.q.shape[1], heads = args.q.shape[2],
                 width = args.q.shape[3];
   if (args.q.size() == 0) return;
-  check_width(takes_vectors(width) ? width : 4 * width);
-  const dim3 grid(static_cast<unsigned>(heads), static_cast<unsigned>(rows), static_cast<unsigned>(items));
-  const DenseRows rows_args{.q = args.q.data,
-                            .keys = args.k.data,
-                            .values = args.v.data,
-                            .rows = rows,
-                            .heads = static_cast<int>(heads),
-                            .width = static_cast<int>(width),
-                            .scale = args.scale,
-                            .out = args.out.data};
-  if (takes_vectors(width)) {
-    launch("dense_attention", dense_rows<float4>, grid, kThreads, stream, rows_args);
-  } else {
-    launch("dense_attention", dense_rows<float>, grid, kThreads, stream, rows_args);
-  }
+  check_width(width);
+  with_rows(rows, [&](auto count) {
+    const dim3 grid(static_cast<unsigned>(heads), blocks_of(rows, count), static_cast<unsigned>(items));
+    const auto kernel = width % 4 == 0 ? dense_rows<float4, count> : dense_rows<float, count>;
+    launch("dense_attention", kernel, grid, kThreads, stream,
+           DenseRows{.q = args.q.data,
+                     .keys = args.k.data,
+                     .values = args.v.data,
+                     .rows = rows,
+                     .heads = static_cast<int>(heads),
+                     .width = static_cast<int>(width),
+                     .scale = args.scale,
+                     .out = args.out.data});
+  });
 }
 
 }  // namespace volley::cuda

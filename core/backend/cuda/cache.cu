@@ -18,11 +18,20 @@ struct WriteRows {
   float* plane_values;
 };
 
+WriteRows write_rows_of(const WriteCacheArgs& args) {
+  return {.tables = RowTables(args.step, args.cache, args.first_row),
+          .layout = PlaneLayout(args.plane),
+          .keys = args.keys.data,
+          .values = args.values.data,
+          .plane_keys = args.plane.keys.data,
+          .plane_values = args.plane.values.data};
+}
+
 // One block a row; threads go over its groups and elements.
 __global__ void write_rows(WriteRows args) {
-  await_previous();
   const int64_t row = blockIdx.x;
   const int64_t entry = written_entry(args.tables, row);
+  await_previous();
   if (entry < 0) return;
   const int64_t size = args.layout.groups * args.layout.width;
   for (int64_t i = threadIdx.x; i < size; i += kThreads) {
@@ -30,6 +39,75 @@ __global__ void write_rows(WriteRows args) {
     const int64_t to = args.layout.offset(entry) + group * args.layout.group_stride() + i % args.layout.width;
     args.plane_keys[to] = args.keys[row * size + i];
     args.plane_values[to] = args.values[row * size + i];
+  }
+}
+
+// A rotary embedding of vectors of a row.
+struct Rotation {
+  explicit Rotation(const RopeArgs& args)
+      : cosines(args.cos.data),
+        sines(args.sin.data),
+        positions(args.positions.data),
+        columns(args.x.data == nullptr
+                    ? 1
+                    : static_cast<int>(args.x.shape[2] / 2 * args.x.shape[0] / args.positions.size())),
+        components(args.x.data == nullptr ? 1 : static_cast<int>(args.positions.size() / args.x.shape[0])),
+        adjacent(args.layout == RopeLayout::kAdjacent) {}
+
+  // Turns pair `i` of a vector of a row, whose elements are at a and b.
+  __device__ void turn(int64_t row, int i, float& a, float& b) const {
+    const int64_t position = positions[row * components + i / columns];
+    const float c = cosines[position * columns + i % columns], s = sines[position * columns + i % columns];
+    const float turned = a * c - b * s;
+    b = b * c + a * s;
+    a = turned;
+  }
+
+  const float* cosines;
+  const float* sines;
+  const int32_t* positions;
+  int columns;  // pairs of a component
+  int components;
+  bool adjacent;
+};
+
+struct RotateRows {
+  WriteRows write;
+  Rotation keys;
+  Rotation queries;
+  float* q;  // [R, H, D], or null
+  int heads;
+};
+
+// One block a row; a thread takes a pair of elements.
+__global__ void rotate_and_write_rows(RotateRows args) {
+  const int64_t row = blockIdx.x;
+  const int width = static_cast<int>(args.write.layout.width), half = width / 2;
+  const int key_pairs = static_cast<int>(args.write.layout.groups) * half, pairs = args.heads * half;
+  const auto places = [&](const Rotation& rotation, int pair) {
+    const int i = pair % half;
+    return rotation.adjacent ? int2{2 * i, 2 * i + 1} : int2{i, half + i};
+  };
+  const int64_t entry = written_entry(args.write.tables, row);
+  await_previous();
+  for (int pair = threadIdx.x; pair < key_pairs + pairs; pair += kThreads) {
+    if (pair < key_pairs) {
+      if (entry < 0) continue;
+      const int64_t group = pair / half, from = (row * args.write.layout.groups + group) * width;
+      const int64_t to = args.write.layout.offset(entry) + group * args.write.layout.group_stride();
+      const int2 place = places(args.keys, pair);
+      float a = args.write.keys[from + place.x], b = args.write.keys[from + place.y];
+      args.keys.turn(row, pair % half, a, b);
+      args.write.plane_keys[to + place.x] = a;
+      args.write.plane_keys[to + place.y] = b;
+      args.write.plane_values[to + place.x] = args.write.values[from + place.x];
+      args.write.plane_values[to + place.y] = args.write.values[from + place.y];
+    } else {
+      const int at = pair - key_pairs;
+      float* q = args.q + (row * args.heads + at / half) * width;
+      const int2 place = places(args.queries, at);
+      args.queries.turn(row, at % half, q[place.x], q[place.y]);
+    }
   }
 }
 
@@ -66,12 +144,19 @@ __global__ void move_rows(MoveRows args) {
 void launch_write_cache(const WriteCacheArgs& args, const Stream& stream) {
   if (args.keys.shape[0] == 0) return;
   launch("write_cache", write_rows, static_cast<unsigned>(args.keys.shape[0]), kThreads, stream,
-         WriteRows{.tables = RowTables(args.step, args.cache, args.first_row),
-                   .layout = PlaneLayout(args.plane),
-                   .keys = args.keys.data,
-                   .values = args.values.data,
-                   .plane_keys = args.plane.keys.data,
-                   .plane_values = args.plane.values.data});
+         write_rows_of(args));
+}
+
+void launch_rotate_and_write(const RotateAndWriteArgs& args, const Stream& stream) {
+  const int64_t rows = args.write.keys.shape[0];
+  if (rows == 0) return;
+  const bool has_queries = args.queries.x.data != nullptr;
+  launch("rotate_and_write", rotate_and_write_rows, static_cast<unsigned>(rows), kThreads, stream,
+         RotateRows{.write = write_rows_of(args.write),
+                    .keys = Rotation(args.keys),
+                    .queries = Rotation(args.queries),
+                    .q = args.queries.x.data,
+                    .heads = has_queries ? static_cast<int>(args.queries.x.shape[1]) : 0});
 }
 
 void launch_move_entries(const MoveEntriesArgs& args, const MoveTable& table, const Stream& stream) {

@@ -1,6 +1,6 @@
 #pragma once
 
-// Which inputs an output pixel of a convolution reads.
+// Which inputs an output point of a convolution reads.
 
 #include "core/backend/operations.h"
 
@@ -24,13 +24,13 @@ struct ConvPlaces {
 
   __host__ __device__ int out_area() const { return out_height * out_width; }
 
-  // The input under tap `tap` (row by row) of output pixel `pixel`, or 0 in the padding and behind the last
-  // pixel.
-  __device__ float input(int64_t picture, int channel, int tap, int pixel) const {
-    const int row = pixel / out_width * stride_h + tap / kernel_w - pad_top;
-    const int column = pixel % out_width * stride_w + tap % kernel_w - pad_left;
-    if (row < 0 || row >= height || column < 0 || column >= width || pixel >= out_area()) return 0.0f;
-    return x[((picture * channels + channel) * height + row) * width + column];
+  // The input under tap `tap` (row by row) of output point `point`, or 0 in the padding and behind the last
+  // point.
+  __device__ float input(int64_t map, int channel, int tap, int point) const {
+    const int row = point / out_width * stride_h + tap / kernel_w - pad_top;
+    const int column = point % out_width * stride_w + tap % kernel_w - pad_left;
+    if (row < 0 || row >= height || column < 0 || column >= width || point >= out_area()) return 0.0f;
+    return x[((map * channels + channel) * height + row) * width + column];
   }
 
   const float* x;

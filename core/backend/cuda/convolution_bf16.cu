@@ -16,40 +16,40 @@ namespace {
 constexpr int kStep = 16;
 constexpr int kThreads = 256;
 constexpr int kTileChannels = 64;  // of a block: 4 warps above each other
-constexpr int kTilePixels = 64;    // 2 warps beside each other, 4 multiply-accumulates of 8 pixels each
+constexpr int kTilePoints = 64;    // 2 warps beside each other, 4 multiply-accumulates of 8 points each
 constexpr int kHeld = 32;          // input channels held at a time
-constexpr int kPitch = kHeld + 8;  // bf16 of a pixel in shared memory: reads of 8 pixels hit all banks
+constexpr int kPitch = kHeld + 8;  // bf16 of a point in shared memory: reads of 8 points hit all banks
 
-// Every warp makes 16 channels by 32 pixels.
+// Every warp makes 16 channels by 32 points.
 __global__ void __launch_bounds__(kThreads)
     convolve_bf16(ConvPlaces places, const uint4* weight, const float* bias, Accumulate accumulate,
                   float* out) {
   await_previous();
-  __shared__ __nv_bfloat16 held[kTilePixels * kPitch];
-  const int64_t picture = blockIdx.z;
+  __shared__ __nv_bfloat16 held[kTilePoints * kPitch];
+  const int64_t map = blockIdx.z;
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-  const int first_pixel = blockIdx.x * kTilePixels;
+  const int first_point = blockIdx.x * kTilePoints;
   const int panel = blockIdx.y * (kTileChannels / 16) + warp % 4;
-  const int warp_pixel = warp / 4 * 32;
+  const int warp_point = warp / 4 * 32;
   const int taps = places.kernel_h * places.kernel_w, steps = (places.channels + kStep - 1) / kStep;
   const bool has_panel = panel * 16 < places.out_channels;
   float sums[4][4] = {};
-  const int pixel = threadIdx.x % kTilePixels, first_held = threadIdx.x / kTilePixels;
+  const int point = threadIdx.x % kTilePoints, first_held = threadIdx.x / kTilePoints;
   for (int tap = 0; tap < taps; ++tap) {
     const int row =
-        (first_pixel + pixel) / places.out_width * places.stride_h + tap / places.kernel_w - places.pad_top;
+        (first_point + point) / places.out_width * places.stride_h + tap / places.kernel_w - places.pad_top;
     const int column =
-        (first_pixel + pixel) % places.out_width * places.stride_w + tap % places.kernel_w - places.pad_left;
+        (first_point + point) % places.out_width * places.stride_w + tap % places.kernel_w - places.pad_left;
     const bool inside = row >= 0 && row < places.height && column >= 0 && column < places.width &&
-                        first_pixel + pixel < places.out_area();
+                        first_point + point < places.out_area();
     const int64_t plane = int64_t{places.height} * places.width;
-    const float* source = places.x + picture * places.channels * plane + int64_t{row} * places.width + column;
+    const float* source = places.x + map * places.channels * plane + int64_t{row} * places.width + column;
     for (int begin = 0; begin < places.channels; begin += kHeld) {
       __syncthreads();
 #pragma unroll
-      for (int c = first_held; c < kHeld; c += kThreads / kTilePixels) {
+      for (int c = first_held; c < kHeld; c += kThreads / kTilePoints) {
         const float value = inside && begin + c < places.channels ? source[(begin + c) * plane] : 0.0f;
-        held[pixel * kPitch + c] = __float2bfloat16_rn(value);
+        held[point * kPitch + c] = __float2bfloat16_rn(value);
       }
       __syncthreads();
 #pragma unroll
@@ -59,7 +59,7 @@ __global__ void __launch_bounds__(kThreads)
         const uint4 a = __ldg(weight + ((int64_t{panel} * taps + tap) * steps + step) * kWarp + lane);
 #pragma unroll
         for (int n = 0; n < 4; ++n) {
-          const auto* b = reinterpret_cast<const uint32_t*>(held + (warp_pixel + n * 8 + lane / 4) * kPitch +
+          const auto* b = reinterpret_cast<const uint32_t*>(held + (warp_point + n * 8 + lane / 4) * kPitch +
                                                             s * kStep + lane % 4 * 2);
           asm volatile(
               "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, "
@@ -76,33 +76,33 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
       const int channel = panel * 16 + lane / 4 + e / 2 * 8;
-      const int p = first_pixel + warp_pixel + n * 8 + lane % 4 * 2 + e % 2;
+      const int p = first_point + warp_point + n * 8 + lane % 4 * 2 + e % 2;
       if (channel >= places.out_channels || p >= places.out_area()) continue;
       const float sum = sums[n][e] + bias[channel];
-      float& place = out[(picture * places.out_channels + channel) * places.out_area() + p];
+      float& place = out[(map * places.out_channels + channel) * places.out_area() + p];
       place = accumulate == Accumulate::kAdd ? place + sum : sum;
     }
   }
 }
 
-// ---- The common case, stride 1 and 1x1 or 3x3 in the middle, over tiles of 16 pixels by kTileHeight: the
+// ---- The common case, stride 1 and 1x1 or 3x3 in the middle, over tiles of 16 points by kTileHeight: the
 // inputs of 32 channels under all taps of a tile lie in shared memory and are read by every tap. An output
 // element is the sum over steps of 32 channels, within one over the taps, within one over two steps of 16
 // channels.
 
 constexpr int kTileWidth = 16;
 
-// kPanels: 16 output channels each, of a block; kTileHeight: rows of pixels. Warps stand kPanels /
-// kWarpPanels above each other; each makes kWarpPanels panels by the pixels that are left for it.
+// kPanels: 16 output channels each, of a block; kTileHeight: rows of points. Warps stand kPanels /
+// kWarpPanels above each other; each makes kWarpPanels panels by the points that are left for it.
 template <int kPanels, int kTileHeight, int kWarpPanels, int kTap>
 __global__ void __launch_bounds__(kThreads, 2)
     convolve_tiles(ConvPlaces places, const uint4* weight, const float* bias, Accumulate accumulate,
                    float* out) {
   constexpr int kMargin = kTap / 2, kTaps = kTap * kTap;
-  constexpr int kHeldWidth = kTileWidth + 2 * kMargin, kHeldPixels = kHeldWidth * (kTileHeight + 2 * kMargin);
+  constexpr int kHeldWidth = kTileWidth + 2 * kMargin, kHeldPoints = kHeldWidth * (kTileHeight + 2 * kMargin);
   constexpr int kWarpRows = kPanels / kWarpPanels, kWarpColumns = kThreads / kWarp / kWarpRows;
-  constexpr int kRuns = kTileHeight * kTileWidth / 8 / kWarpColumns;  // of 8 pixels, of a warp
-  __shared__ __nv_bfloat162 held[kHeldPixels * kPitch / 2];
+  constexpr int kRuns = kTileHeight * kTileWidth / 8 / kWarpColumns;  // of 8 points, of a warp
+  __shared__ __nv_bfloat162 held[kHeldPoints * kPitch / 2];
   await_previous();
   const int tiles_across = (places.out_width + kTileWidth - 1) / kTileWidth;
   const int top = blockIdx.x / tiles_across * kTileHeight, left = blockIdx.x % tiles_across * kTileWidth;
@@ -111,18 +111,18 @@ __global__ void __launch_bounds__(kThreads, 2)
   const int first_run = warp / kWarpRows * kRuns;
   const int steps = (places.channels + kStep - 1) / kStep;
   const int64_t plane = int64_t{places.height} * places.width;
-  const float* picture = places.x + blockIdx.z * places.channels * plane;
+  const float* map = places.x + blockIdx.z * places.channels * plane;
 
-  // Neighbouring threads bring neighbouring pixels of the same two channels. Another block of the processor
+  // Neighbouring threads bring neighbouring points of the same two channels. Another block of the processor
   // computes meanwhile.
   const auto bring = [&](int begin) {
 #pragma unroll 4
-    for (int item = threadIdx.x; item < kHeldPixels * kHeld / 2; item += kThreads) {
-      const int pixel = item % kHeldPixels, pair = item / kHeldPixels, channel = begin + 2 * pair;
-      const int y = top + pixel / kHeldWidth - kMargin, x = left + pixel % kHeldWidth - kMargin;
+    for (int item = threadIdx.x; item < kHeldPoints * kHeld / 2; item += kThreads) {
+      const int point = item % kHeldPoints, pair = item / kHeldPoints, channel = begin + 2 * pair;
+      const int y = top + point / kHeldWidth - kMargin, x = left + point % kHeldWidth - kMargin;
       const bool inside = y >= 0 && y < places.height && x >= 0 && x < places.width;
-      const float* source = picture + channel * plane + int64_t{y} * places.width + x;
-      held[pixel * (kPitch / 2) + pair] =
+      const float* source = map + channel * plane + int64_t{y} * places.width + x;
+      held[point * (kPitch / 2) + pair] =
           __floats2bfloat162_rn(inside && channel < places.channels ? source[0] : 0.0f,
                                 inside && channel + 1 < places.channels ? source[plane] : 0.0f);
     }
@@ -201,7 +201,7 @@ __global__ void pack_conv(const float* weight, ConvShape shape, int64_t steps, i
 
 namespace {
 
-// The kernel of a shape: large tiles where they fill the device, small ones for small pictures.
+// The kernel of a shape: large tiles where they fill the device, small ones for small maps.
 template <int kTap>
 void launch_tiles(const ConvPlaces& places, const Conv2dArgs& args, const Stream& stream) {
   const auto run = [&](auto kernel, int panels, int height) {
@@ -211,10 +211,10 @@ void launch_tiles(const ConvPlaces& places, const Conv2dArgs& args, const Stream
            reinterpret_cast<const uint4*>(args.weight.data.data()),
            reinterpret_cast<const float*>(args.weight.bias.data()), args.accumulate, args.out.data);
   };
-  constexpr int64_t kManyPixels = 64 * 64;
+  constexpr int64_t kManyPoints = 64 * 64;
   if (places.out_channels <= 16) {
     run(convolve_tiles<1, 8, 1, kTap>, 1, 8);
-  } else if (places.out_area() >= kManyPixels) {
+  } else if (places.out_area() >= kManyPoints) {
     run(convolve_tiles<8, 8, 2, kTap>, 8, 8);
   } else {
     run(convolve_tiles<2, 4, 1, kTap>, 2, 4);
@@ -231,7 +231,7 @@ void launch_conv2d_bf16(const Conv2dArgs& args, const Stream& stream) {
                          places.pad_top == places.kernel_h / 2 && places.pad_left == places.kernel_w / 2;
   if (same_size && places.kernel_h == 3) return launch_tiles<3>(places, args, stream);
   if (same_size && places.kernel_h == 1) return launch_tiles<1>(places, args, stream);
-  const dim3 grid(blocks_of(places.out_area(), kTilePixels), blocks_of(places.out_channels, kTileChannels),
+  const dim3 grid(blocks_of(places.out_area(), kTilePoints), blocks_of(places.out_channels, kTileChannels),
                   static_cast<unsigned>(args.x.shape[0]));
   launch("conv2d bf16", convolve_bf16, grid, kThreads, stream, places,
          reinterpret_cast<const uint4*>(args.weight.data.data()),

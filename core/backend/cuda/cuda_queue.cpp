@@ -39,6 +39,7 @@ CudaQueue::~CudaQueue() {
 }
 
 std::byte* CudaQueue::scratch(int64_t bytes) {
+  if (bytes == 0) return nullptr;
   if (scratch_.empty() || scratch_.back().bytes() < bytes) {
     scratch_.push_back(memory_.allocate(static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(bytes)))));
   }
@@ -73,18 +74,31 @@ void CudaQueue::linears(const LinearsArgs& args) {
   multiply(args, Accumulate::kAssign);
 }
 
+std::byte* CudaQueue::rounded_rows(ConstTensor x, const LinearWeight& weight) {
+  return scratch(rounded_rows_bytes(x.size() / weight.in_features, weight.in_features));
+}
+
 void CudaQueue::multiply(const LinearsArgs& args, Accumulate accumulate) {
   const LinearWeight& first = *args.targets.front().weight;
   switch (first.type) {
     case WeightType::kF32:
       return launch_products_f32(args, accumulate, stream());
     case WeightType::kBF16:
-      return launch_products_bf16(args, accumulate, stream());
+      return launch_products_bf16(args, accumulate, rounded_rows(args.x, first), stream());
     case WeightType::kQ8_0:
       return launch_products_q8_0(
           args, accumulate,
           scratch(quantized_rows_bytes(args.x.size() / first.in_features, first.in_features)), stream());
   }
+}
+
+void CudaQueue::gated_linears(const GatedLinearsArgs& args) {
+  if (args.gate.weight->type != WeightType::kBF16) return Queue::gated_linears(args);
+  launch_gated_products_bf16(args, rounded_rows(args.x, *args.gate.weight), stream());
+}
+
+void CudaQueue::rotate_and_write(const RotateAndWriteArgs& args) {
+  launch_rotate_and_write(args, stream());
 }
 
 void CudaQueue::activate(const ActivateArgs& args) {
@@ -128,6 +142,7 @@ void CudaQueue::move_entries(const MoveEntriesArgs& args) {
              .count = static_cast<int64_t>(args.moves.size() / 2)};
   }
   launch_move_entries(args, table, stream());
+  tables_changed_ = true;
 }
 
 void CudaQueue::copy_page(const CopyPageArgs& args) {

@@ -3,6 +3,7 @@
 #include <cuda_runtime_api.h>
 
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "core/backend/backend.h"
@@ -43,6 +44,8 @@ class CudaQueue : public Queue {
   void l2_normalize(const L2NormalizeArgs& args) override;
   void nearest_rows(const NearestRowsArgs& args) override;
   void sample(const SampleArgs& args) override;
+  void gated_linears(const GatedLinearsArgs& args) override;
+  void rotate_and_write(const RotateAndWriteArgs& args) override;
   void run_recorded(std::span<const int64_t> key, const std::function<void()>& operations) override;
   void upload(const void* host, void* device, int64_t bytes) override;
   void download(const void* device, void* host, int64_t bytes) override;
@@ -54,15 +57,21 @@ class CudaQueue : public Queue {
     cudaGraphExec_t graph = nullptr;
   };
 
-  Stream stream() const { return {.handle = stream_, .overlaps = overlaps_}; }
+  // Kernels may read the tables of steps and caches before the kernel in front of them has ended, so the
+  // first one behind a change of a table by a kernel must not overlap with it.
+  Stream stream() {
+    return {.handle = stream_, .overlaps = overlaps_ && !std::exchange(tables_changed_, false)};
+  }
   void multiply(const LinearsArgs& args, Accumulate accumulate);
   // Scratch memory for one operation. Memory that was handed out stays where it is: recordings know it.
   std::byte* scratch(int64_t bytes);
+  std::byte* rounded_rows(ConstTensor x, const LinearWeight& weight);
   void record(Recording& recording, const std::function<void()>& operations);
 
   int device_;
   const DeviceMemory& memory_;
   bool overlaps_;
+  bool tables_changed_ = false;
   cudaStream_t stream_ = nullptr;
   std::byte* staging_ = nullptr;  // pinned host memory; uploads go round it
   int64_t staging_used_ = 0;

@@ -31,6 +31,7 @@ void launch_group_norm(const GroupNormArgs& args, std::byte* scratch, const Stre
 
 // ---- cache.cu
 void launch_write_cache(const WriteCacheArgs& args, const Stream& stream);
+void launch_rotate_and_write(const RotateAndWriteArgs& args, const Stream& stream);
 // A cache's planes as device code takes them.
 struct PlanePointers {
   float* keys;
@@ -50,7 +51,10 @@ void launch_dense_attention(const DenseAttentionArgs& args, const Stream& stream
 
 // ---- products: the weights of `targets` are of one storage
 void launch_products_f32(const LinearsArgs& args, Accumulate accumulate, const Stream& stream);
-void launch_products_bf16(const LinearsArgs& args, Accumulate accumulate, const Stream& stream);
+int64_t rounded_rows_bytes(int64_t rows, int64_t in_features);
+void launch_products_bf16(const LinearsArgs& args, Accumulate accumulate, std::byte* rounded_rows,
+                          const Stream& stream);
+void launch_gated_products_bf16(const GatedLinearsArgs& args, std::byte* rounded_rows, const Stream& stream);
 int64_t quantized_rows_bytes(int64_t rows, int64_t in_features);
 void launch_products_q8_0(const LinearsArgs& args, Accumulate accumulate, std::byte* quantized_rows,
                           const Stream& stream);

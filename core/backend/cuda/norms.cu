@@ -1,4 +1,6 @@
 // Norms. How a row's numbers are summed depends on its width alone.
+#include <string>
+
 #include "core/backend/cuda/device_math.cuh"
 #include "core/backend/cuda/kernels.h"
 #include "core/backend/cuda/launch.cuh"
@@ -22,47 +24,63 @@ struct NormRows {
   float* out;
 };
 
-// `sum` adds over the threads that share a row; they are `threads`, this one is `lane`.
-template <Norm kNorm, typename Sum>
-__device__ void normalize(const NormRows& args, int64_t row, int lane, int threads, const Sum& sum) {
-  const float* x = args.x + row * args.width;
-  float* out = args.out + row * args.width;
+// `sum` adds over the threads that share a row; they are kThreadsOfRow, this one is `lane`. Weights are asked
+// for before the rows are there.
+template <Norm kNorm, int kHeld, int kThreadsOfRow, typename Sum>
+__device__ void normalize(const NormRows& args, int64_t row, int lane, const Sum& sum) {
+  float x[kHeld], weight[kHeld], bias[kHeld];
+#pragma unroll
+  for (int h = 0; h < kHeld; ++h) {
+    const int i = h * kThreadsOfRow + lane;
+    weight[h] = kNorm != Norm::kL2 && i < args.width ? args.weight[i] : 0.0f;
+    bias[h] = kNorm == Norm::kLayer && i < args.width ? args.bias[i] : 0.0f;
+  }
+  await_previous();
+#pragma unroll
+  for (int h = 0; h < kHeld; ++h) {
+    const int i = h * kThreadsOfRow + lane;
+    x[h] = i < args.width ? args.x[row * args.width + i] : 0.0f;
+  }
   const auto width = static_cast<float>(args.width);
   float mean = 0.0f;
   if (kNorm == Norm::kLayer) {
     float total = 0.0f;
-    for (int i = lane; i < args.width; i += threads) total += x[i];
+#pragma unroll
+    for (int h = 0; h < kHeld; ++h) total += x[h];
     mean = sum(total) / width;
   }
   float squares = 0.0f;
-  for (int i = lane; i < args.width; i += threads) squares += (x[i] - mean) * (x[i] - mean);
-  squares = sum(squares);
-  if (kNorm == Norm::kL2) {
-    const float norm = fmaxf(sqrtf(squares), args.eps);
-    for (int i = lane; i < args.width; i += threads) out[i] = x[i] / norm;
-    return;
+#pragma unroll
+  for (int h = 0; h < kHeld; ++h) {
+    const float difference = h * kThreadsOfRow + lane < args.width ? x[h] - mean : 0.0f;
+    squares += difference * difference;
   }
-  const float scale = 1.0f / sqrtf(squares / width + args.eps);
-  for (int i = lane; i < args.width; i += threads) {
-    const float y = (x[i] - mean) * scale * args.weight[i];
-    out[i] = kNorm == Norm::kLayer ? y + args.bias[i] : y;
+  squares = sum(squares);
+  const float scale =
+      kNorm == Norm::kL2 ? fmaxf(sqrtf(squares), args.eps) : 1.0f / sqrtf(squares / width + args.eps);
+#pragma unroll
+  for (int h = 0; h < kHeld; ++h) {
+    const int i = h * kThreadsOfRow + lane;
+    if (i >= args.width) break;
+    float y = kNorm == Norm::kL2 ? x[h] / scale : (x[h] - mean) * scale * weight[h];
+    if (kNorm == Norm::kLayer) y += bias[h];
+    args.out[row * args.width + i] = y;
   }
 }
 
 template <Norm kNorm>
 __global__ void narrow_rows(NormRows args) {
-  await_previous();
   const int64_t row = int64_t{blockIdx.x} * (kThreads / kWarp) + threadIdx.x / kWarp;
-  if (row >= args.rows) return;
-  normalize<kNorm>(args, row, threadIdx.x % kWarp, kWarp, [](float value) { return warp_sum(value); });
+  if (row >= args.rows) return await_previous();
+  normalize<kNorm, kNarrow / kWarp, kWarp>(args, row, threadIdx.x % kWarp,
+                                           [](float value) { return warp_sum(value); });
 }
 
-template <Norm kNorm>
+template <Norm kNorm, int kHeld>
 __global__ void wide_rows(NormRows args) {
-  await_previous();
   __shared__ float partials[kThreads / kWarp];
-  normalize<kNorm>(args, blockIdx.x, threadIdx.x, kThreads,
-                   [&](float value) { return block_sum(value, partials); });
+  normalize<kNorm, kHeld, kThreads>(args, blockIdx.x, threadIdx.x,
+                                    [&](float value) { return block_sum(value, partials); });
 }
 
 template <Norm kNorm>
@@ -71,7 +89,13 @@ void launch_norm(const NormRows& args, const Stream& stream) {
   if (args.width <= kNarrow) {
     launch("norm", narrow_rows<kNorm>, blocks_of(args.rows, kThreads / kWarp), kThreads, stream, args);
   } else {
-    launch("norm", wide_rows<kNorm>, static_cast<unsigned>(args.rows), kThreads, stream, args);
+    // The sums of a width are the same whatever a thread could hold.
+    const auto kernel = args.width <= 4 * kThreads    ? wide_rows<kNorm, 4>
+                        : args.width <= 16 * kThreads ? wide_rows<kNorm, 16>
+                                                      : wide_rows<kNorm, 64>;
+    if (args.width > 64 * kThreads)
+      throw Error("cuda: norm of rows wider than " + std::to_string(64 * kThreads));
+    launch("norm", kernel, static_cast<unsigned>(args.rows), kThreads, stream, args);
   }
 }
 

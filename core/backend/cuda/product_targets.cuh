@@ -19,23 +19,30 @@ struct ProductTarget {
 
   // Adds the bias and what `out` holds, as asked, in that order.
   __device__ void store(int64_t row, int64_t n, float sum, Accumulate accumulate) const {
+    store(row, n, sum, accumulate == Accumulate::kAdd ? out[row * out_features + n] : 0.0f, accumulate);
+  }
+  // The same where what `out` held was read before.
+  __device__ void store(int64_t row, int64_t n, float sum, float before, Accumulate accumulate) const {
     if (bias != nullptr) sum += bias[n];
-    float& place = out[row * out_features + n];
-    place = accumulate == Accumulate::kAdd ? place + sum : sum;
+    out[row * out_features + n] = accumulate == Accumulate::kAdd ? before + sum : sum;
   }
 };
+
+inline ProductTarget product_target(const LinearTarget& target) {
+  return {.weight = target.weight->data.data(),
+          .scales = target.weight->scales.data(),
+          .bias = target.bias.data,
+          .out = target.out.data,
+          .out_features = target.weight->out_features};
+}
 
 class ProductTargets {
  public:
   ProductTargets(const LinearsArgs& args, int64_t tile) {
     VOLLEY_ASSERT(args.targets.size() <= kMostTargets);
     for (const LinearTarget& target : args.targets) {
-      targets_[count_++] = {.weight = target.weight->data.data(),
-                            .scales = target.weight->scales.data(),
-                            .bias = target.bias.data,
-                            .out = target.out.data,
-                            .out_features = target.weight->out_features,
-                            .first_tile = tiles_};
+      targets_[count_] = product_target(target);
+      targets_[count_++].first_tile = tiles_;
       tiles_ += blocks_of(target.weight->out_features, tile);
     }
   }
@@ -59,12 +66,32 @@ class ProductTargets {
   unsigned tiles_ = 0;
 };
 
+// Two products whose outputs are joined: silu(gate) * up.
+struct GatedTargets {
+  explicit GatedTargets(const GatedLinearsArgs& args)
+      : gate(product_target(args.gate)), up(product_target(args.up)), out(args.out.data) {
+    VOLLEY_ASSERT(gate.out_features == up.out_features);
+  }
+
+  __device__ void store(int64_t row, int64_t n, float gated, float raised) const {
+    if (gate.bias != nullptr) gated += gate.bias[n];
+    if (up.bias != nullptr) raised += up.bias[n];
+    out[row * gate.out_features + n] = silu(gated) * raised;
+  }
+
+  ProductTarget gate;
+  ProductTarget up;
+  float* out;
+};
+
 struct ProductRows {
-  ProductRows(const LinearsArgs& args, Accumulate accumulates)
-      : x(args.x.data),
-        in_features(static_cast<int>(args.targets.front().weight->in_features)),
-        count(args.x.size() / args.targets.front().weight->in_features),
+  ProductRows(ConstTensor rows, const LinearWeight& weight, Accumulate accumulates)
+      : x(rows.data),
+        in_features(static_cast<int>(weight.in_features)),
+        count(rows.size() / weight.in_features),
         accumulate(accumulates) {}
+  ProductRows(const LinearsArgs& args, Accumulate accumulates)
+      : ProductRows(args.x, *args.targets.front().weight, accumulates) {}
 
   const float* x;
   int in_features;

@@ -11,6 +11,9 @@
 // other.
 #include <cuda_bf16.h>
 
+#include <type_traits>
+#include <utility>
+
 #include "core/backend/cuda/device_math.cuh"
 #include "core/backend/cuda/kernels.h"
 #include "core/backend/cuda/launch.cuh"
@@ -23,6 +26,7 @@ constexpr int kSlices = 8;
 constexpr int kStep = 32;      // inputs of a step
 constexpr int kTileOut = 8;    // outputs of a multiply-accumulate
 constexpr int kTileRows = 16;  // rows of one
+constexpr int kMostFewRows = 2 * kTileRows;
 
 // First step of a slice.
 __host__ __device__ constexpr int slice_begin(int slice, int steps) {
@@ -76,141 +80,247 @@ __device__ uint4 load_weight(const uint4* panel, int step, int lane) {
   return __ldg(panel + step * kWarp + lane);
 }
 
+// The weights of a block and where its results go. Panels are 8 outputs of a weight.
+template <typename Targets>
+class PanelsOf;
+
+template <>
+class PanelsOf<ProductTargets> {
+ public:
+  static constexpr int kWeights = 1;
+
+  __device__ PanelsOf(const ProductTargets& targets, unsigned tile) : place_(targets.find(tile)) {}
+  __device__ unsigned first_panel() const { return place_.tile; }
+  __device__ int64_t out_features() const { return place_.target.out_features; }
+  __device__ const uint4* panel(int, int steps) const { return panel_at(0, place_.tile, steps); }
+  __device__ const uint4* panel_at(int, int64_t panel, int steps) const {
+    return reinterpret_cast<const uint4*>(place_.target.weight) + panel * steps * kWarp;
+  }
+  __device__ float before(int64_t row, int64_t n, Accumulate accumulate) const {
+    return accumulate == Accumulate::kAdd ? place_.target.out[row * place_.target.out_features + n] : 0.0f;
+  }
+  __device__ void store(int64_t row, int64_t n, const float (&results)[1], float before,
+                        Accumulate accumulate) const {
+    place_.target.store(row, n, results[0], before, accumulate);
+  }
+
+ private:
+  ProductTargets::Place place_;
+};
+
+template <>
+class PanelsOf<GatedTargets> {
+ public:
+  static constexpr int kWeights = 2;
+
+  __device__ PanelsOf(const GatedTargets& targets, unsigned tile) : targets_(targets), tile_(tile) {}
+  __device__ unsigned first_panel() const { return tile_; }
+  __device__ int64_t out_features() const { return targets_.gate.out_features; }
+  __device__ const uint4* panel(int weight, int steps) const { return panel_at(weight, tile_, steps); }
+  __device__ const uint4* panel_at(int weight, int64_t panel, int steps) const {
+    return reinterpret_cast<const uint4*>(weight == 0 ? targets_.gate.weight : targets_.up.weight) +
+           panel * steps * kWarp;
+  }
+  __device__ float before(int64_t, int64_t, Accumulate) const { return 0.0f; }
+  __device__ void store(int64_t row, int64_t n, const float (&results)[2], float, Accumulate) const {
+    targets_.store(row, n, results[0], results[1]);
+  }
+
+ private:
+  const GatedTargets& targets_;
+  unsigned tile_;
+};
+
 // ---- Few rows: a block makes 8 outputs of up to 16 * kTiles rows, a warp for each slice.
 
 // Weights of a slice that are asked for before the rows are there.
 constexpr int kAhead = 4;
 
-template <int kTiles, bool kAligned>
-__global__ void __launch_bounds__(kSlices* kWarp, 2) multiply_few(ProductTargets targets, ProductRows rows) {
-  __shared__ float partials[kSlices][kTiles * kTileRows * kTileOut];
-  const auto [target, tile] = targets.find(blockIdx.x);
+template <int kTiles, bool kAligned, typename Targets>
+__global__ void __launch_bounds__(kSlices* kWarp, 2) multiply_few(Targets targets, ProductRows rows) {
+  constexpr int kWeights = PanelsOf<Targets>::kWeights;
+  __shared__ float partials[kWeights][kSlices][kTiles * kTileRows * kTileOut];
+  const PanelsOf<Targets> panels(targets, blockIdx.x);
   const int steps = (rows.in_features + kStep - 1) / kStep;
   const int lane = threadIdx.x % kWarp, slice = threadIdx.x / kWarp;
-  const auto* panel = reinterpret_cast<const uint4*>(target.weight) + int64_t{tile} * steps * kWarp;
   const int64_t first_row = int64_t{blockIdx.y} * kTiles * kTileRows + lane / 4;
   const int begin = slice_begin(slice, steps), end = slice_begin(slice + 1, steps);
 
-  uint4 weights[kAhead];
+  uint4 weights[kAhead][kWeights];
 #pragma unroll
   for (int i = 0; i < kAhead; ++i) {
-    weights[i] = begin + i < end ? load_weight(panel, begin + i, lane) : make_uint4(0, 0, 0, 0);
+#pragma unroll
+    for (int w = 0; w < kWeights; ++w) {
+      weights[i][w] =
+          begin + i < end ? load_weight(panels.panel(w, steps), begin + i, lane) : make_uint4(0, 0, 0, 0);
+    }
   }
   await_previous();
 
   const auto row_part = [&](int64_t row, int step) {
-    if (row >= rows.count) return RowPart{};
+    if (row >= rows.count || step >= end) return RowPart{};
     const int k = step * kStep + lane % 4 * 8;
     const float* x = rows.x + row * rows.in_features + k;
     return kAligned ? load_row_part(x) : load_row_part_carefully(x, rows.in_features - k);
   };
+  // What the results are added to is asked for with the rows.
+  const int64_t out_row = int64_t{blockIdx.y} * kTiles * kTileRows + threadIdx.x / kTileOut;
+  const int64_t out_n = int64_t{panels.first_panel()} * kTileOut + threadIdx.x % kTileOut;
+  constexpr int kResults = kTiles * kTileRows * kTileOut;
+  static_assert(kResults <= kSlices * kWarp);
+  const bool stores = threadIdx.x < kResults && out_row < rows.count && out_n < panels.out_features();
+  const float before = stores ? panels.before(out_row, out_n, rows.accumulate) : 0.0f;
 
-  Tile sums[kTiles];
+  Tile sums[kTiles][kWeights];
   for (int first = begin; first < end; first += kAhead) {
+    RowPart upper[kAhead][kTiles], lower[kAhead][kTiles];
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) {
-      const int step = first + i;
-      if (step >= end) break;
-      const uint4 weight = weights[i];
-      if (step + kAhead < end) weights[i] = load_weight(panel, step + kAhead, lane);
 #pragma unroll
       for (int t = 0; t < kTiles; ++t) {
         const int64_t row = first_row + t * kTileRows;
-        multiply_step(sums[t], row_part(row, step), row_part(row + 8, step), weight);
+        upper[i][t] = row_part(row, first + i);
+        lower[i][t] = row_part(row + 8, first + i);
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      uint4 weight[kWeights];
+#pragma unroll
+      for (int w = 0; w < kWeights; ++w) {
+        weight[w] = weights[i][w];
+        const int ahead = first + i + kAhead;
+        if (ahead < end) weights[i][w] = load_weight(panels.panel(w, steps), ahead, lane);
+      }
+      // Steps behind the slice's end add nothing, not even a zero.
+      if (first + i >= end) continue;
+#pragma unroll
+      for (int t = 0; t < kTiles; ++t) {
+#pragma unroll
+        for (int w = 0; w < kWeights; ++w) multiply_step(sums[t][w], upper[i][t], lower[i][t], weight[w]);
       }
     }
   }
 #pragma unroll
   for (int t = 0; t < kTiles; ++t) {
-    float* part = partials[slice] + (t * kTileRows + lane / 4) * kTileOut + lane % 4 * 2;
-    part[0] = sums[t].values[0];
-    part[1] = sums[t].values[1];
-    part[8 * kTileOut] = sums[t].values[2];
-    part[8 * kTileOut + 1] = sums[t].values[3];
+#pragma unroll
+    for (int w = 0; w < kWeights; ++w) {
+      float* part = partials[w][slice] + (t * kTileRows + lane / 4) * kTileOut + lane % 4 * 2;
+      part[0] = sums[t][w].values[0];
+      part[1] = sums[t][w].values[1];
+      part[8 * kTileOut] = sums[t][w].values[2];
+      part[8 * kTileOut + 1] = sums[t][w].values[3];
+    }
   }
   __syncthreads();
-  for (int i = threadIdx.x; i < kTiles * kTileRows * kTileOut; i += kSlices * kWarp) {
-    float sum = partials[0][i];
+  if (!stores) return;
+  float results[kWeights];
 #pragma unroll
-    for (int s = 1; s < kSlices; ++s) sum += partials[s][i];
-    const int64_t row = int64_t{blockIdx.y} * kTiles * kTileRows + i / kTileOut;
-    const int64_t n = int64_t{tile} * kTileOut + i % kTileOut;
-    if (row < rows.count && n < target.out_features) target.store(row, n, sum, rows.accumulate);
+  for (int w = 0; w < kWeights; ++w) {
+    results[w] = partials[w][0][threadIdx.x];
+#pragma unroll
+    for (int s = 1; s < kSlices; ++s) results[w] += partials[w][s][threadIdx.x];
   }
+  panels.store(out_row, out_n, results, before, rows.accumulate);
 }
 
-// ---- Many rows: a block makes 64 outputs of 128 rows with 8 warps; a warp 32 outputs of 32 rows. The rows
-// of a step lie in shared memory, rounded; weights come from the first-level cache, which the warps share.
+// ---- Many rows. Rows are rounded first, into tiles [R / 16][K / 32][half][lane][8] that are what lanes
+// need, as those of weights are. A block then makes 64 outputs of 64 rows with 4 warps, each 32 by 32; both
+// sides come to shared memory by asynchronous copies, some steps ahead.
 
-constexpr int kManyRows = 128;
-constexpr int kManyOut = 64;
-constexpr int kRowPitch =
-    kStep / 2 + 4;  // words of a row in shared memory: 20, so that eight rows hit all banks
+constexpr int kManyRows = 64;
+constexpr int kManyPanels = 8;  // of a block, all weights together
+constexpr int kManyThreads = 128;
+constexpr int kStages = 4;
+constexpr int kStageRows = kManyRows / kTileRows * 2 * kWarp;  // runs of 16 bytes
+constexpr int kStageWeights = kManyPanels * kWarp;
+constexpr int kStageRuns = kStageRows + kStageWeights;
 
-template <bool kAligned>
-__global__ void __launch_bounds__(256, 2) multiply_many(ProductTargets targets, ProductRows rows) {
+__global__ void round_rows(ProductRows rows, int steps, uint4* packed, int64_t runs) {
   await_previous();
-  __shared__ uint32_t held[2][kManyRows * kRowPitch];
-  const auto [target, tile] = targets.find(blockIdx.x);
-  const int steps = (rows.in_features + kStep - 1) / kStep;
-  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-  const int warp_row = warp % 4 * 32, warp_out = warp / 4 * 32;
-  const int64_t block_row = int64_t{blockIdx.y} * kManyRows;
-  const int64_t panels = (target.out_features + kTileOut - 1) / kTileOut;
-  const int64_t first_panel = int64_t{tile} * (kManyOut / kTileOut) + warp_out / kTileOut;
+  const int64_t i = int64_t{blockIdx.x} * 256 + threadIdx.x;
+  if (i >= runs) return;
+  const int lane = i % kWarp, half = i / kWarp % 2;
+  const int64_t step = i / (2 * kWarp) % steps, tile = i / (2 * kWarp) / steps;
+  const int64_t row = tile * kTileRows + half * 8 + lane / 4;
+  const int64_t k = step * kStep + lane % 4 * 8;
+  RowPart part;
+  if (row < rows.count) {
+    part =
+        load_row_part_carefully(rows.x + row * rows.in_features + k, rows.in_features - static_cast<int>(k));
+  }
+  packed[i] = *reinterpret_cast<const uint4*>(part.values);
+}
 
-  // Each thread brings two lane parts of a step: rows t / 4 and t / 4 + 64, inputs 8 * (t % 4) ..
-  const int part_row = threadIdx.x / 4, part = threadIdx.x % 4;
-  const auto fetch = [&](int step, RowPart(&parts)[2]) {
+__device__ void copy_async(uint4* to, const uint4* from, bool exists) {
+  const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(to));
+  const int bytes = exists ? 16 : 0;  // what does not exist is filled with zeros
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(bytes));
+}
+
+template <typename Targets>
+__global__ void __launch_bounds__(kManyThreads)
+    multiply_many(Targets targets, ProductRows rows, const uint4* rounded, int steps) {
+  constexpr int kWeights = PanelsOf<Targets>::kWeights;
+  constexpr int kEach = 4 / kWeights;  // panels of a weight in a warp
+  __shared__ alignas(16) uint4 held[kStages][kStageRuns];
+  const PanelsOf<Targets> outputs(targets, blockIdx.x);
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  const int warp_tile = warp % 2 * 2, warp_panel = warp / 2;
+  const int64_t tiles = (rows.count + kTileRows - 1) / kTileRows;
+  const int64_t first_tile = int64_t{blockIdx.y} * (kManyRows / kTileRows);
+  const int64_t panels = (outputs.out_features() + kTileOut - 1) / kTileOut;
+  const int64_t first_panel = int64_t{outputs.first_panel()} * (kManyPanels / kWeights);
+
+  // The panels of a block: of each warp's four, kEach of every weight.
+  const auto bring_weights = [&](int step) {
+    uint4* stage = held[step % kStages];
 #pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      const int64_t row = block_row + part_row + h * 64;
-      const int k = step * kStep + part * 8;
-      if (row >= rows.count) {
-        parts[h] = {};
-      } else if (kAligned) {
-        parts[h] = load_row_part(rows.x + row * rows.in_features + k);
-      } else {
-        parts[h] = load_row_part_carefully(rows.x + row * rows.in_features + k, rows.in_features - k);
-      }
+    for (int i = threadIdx.x; i < kStageWeights; i += kManyThreads) {
+      const int slot = i / kWarp;
+      const int weight = slot % 4 / kEach;
+      const int64_t panel = first_panel + slot / 4 * kEach + slot % kEach;
+      const bool exists = step < steps && panel < panels;
+      copy_async(
+          stage + kStageRows + i,
+          outputs.panel_at(weight, exists ? panel : 0, steps) + (exists ? step : 0) * kWarp + i % kWarp,
+          exists);
     }
   };
-  const auto put = [&](int buffer, const RowPart(&parts)[2]) {
+  const auto bring_rows = [&](int step) {
+    uint4* stage = held[step % kStages];
 #pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      *reinterpret_cast<uint4*>(&held[buffer][(part_row + h * 64) * kRowPitch + part * 4]) =
-          *reinterpret_cast<const uint4*>(parts[h].values);
+    for (int i = threadIdx.x; i < kStageRows; i += kManyThreads) {
+      const int64_t tile = first_tile + i / (2 * kWarp);
+      const bool exists = step < steps && tile < tiles;
+      copy_async(stage + i, rounded + (exists ? (tile * steps + step) * 2 * kWarp + i % (2 * kWarp) : 0),
+                 exists);
     }
+    asm volatile("cp.async.commit_group;");
   };
-  const auto take = [&](int buffer, int row) {
-    RowPart result;
-    *reinterpret_cast<uint4*>(result.values) =
-        *reinterpret_cast<const uint4*>(&held[buffer][row * kRowPitch + lane % 4 * 4]);
-    return result;
-  };
+
+#pragma unroll
+  for (int step = 0; step < kStages - 1; ++step) bring_weights(step);
+  await_previous();
+#pragma unroll
+  for (int step = 0; step < kStages - 1; ++step) bring_rows(step);
 
   Tile totals[2][4], sums[2][4];
-  RowPart parts[2];
-  fetch(0, parts);
-  put(0, parts);
-  __syncthreads();
   int slice = 0;
   for (int step = 0; step < steps; ++step) {
-    const bool more = step + 1 < steps;
-    if (more) fetch(step + 1, parts);
+    asm volatile("cp.async.wait_group %0;" ::"n"(kStages - 2));
+    __syncthreads();
+    bring_weights(step + kStages - 1);
+    bring_rows(step + kStages - 1);
+    const uint4* stage = held[step % kStages];
     uint4 weights[4];
 #pragma unroll
-    for (int n = 0; n < 4; ++n) {
-      const int64_t panel = first_panel + n;
-      weights[n] =
-          panel < panels
-              ? load_weight(reinterpret_cast<const uint4*>(target.weight) + panel * steps * kWarp, step, lane)
-              : make_uint4(0, 0, 0, 0);
-    }
+    for (int n = 0; n < 4; ++n) weights[n] = stage[kStageRows + (warp_panel * 4 + n) * kWarp + lane];
 #pragma unroll
     for (int t = 0; t < 2; ++t) {
-      const int row = warp_row + t * kTileRows + lane / 4;
-      const RowPart upper = take(step % 2, row), lower = take(step % 2, row + 8);
+      RowPart upper, lower;
+      *reinterpret_cast<uint4*>(upper.values) = stage[((warp_tile + t) * 2) * kWarp + lane];
+      *reinterpret_cast<uint4*>(lower.values) = stage[((warp_tile + t) * 2 + 1) * kWarp + lane];
 #pragma unroll
       for (int n = 0; n < 4; ++n) multiply_step(sums[t][n], upper, lower, weights[n]);
     }
@@ -230,20 +340,20 @@ __global__ void __launch_bounds__(256, 2) multiply_many(ProductTargets targets, 
       }
       ++slice;
     }
-    if (more) put((step + 1) % 2, parts);
-    __syncthreads();
   }
 #pragma unroll
   for (int t = 0; t < 2; ++t) {
 #pragma unroll
-    for (int n = 0; n < 4; ++n) {
+    for (int n = 0; n < kEach; ++n) {
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
-        const int64_t row = block_row + warp_row + t * kTileRows + lane / 4 + e / 2 * 8;
-        const int64_t out = (first_panel + n) * kTileOut + lane % 4 * 2 + e % 2;
-        if (row < rows.count && out < target.out_features) {
-          target.store(row, out, totals[t][n].values[e], rows.accumulate);
-        }
+        const int64_t row = (first_tile + warp_tile + t) * kTileRows + lane / 4 + e / 2 * 8;
+        const int64_t out = (first_panel + warp_panel * kEach + n) * kTileOut + lane % 4 * 2 + e % 2;
+        if (row >= rows.count || out >= outputs.out_features()) continue;
+        float results[kWeights];
+#pragma unroll
+        for (int w = 0; w < kWeights; ++w) results[w] = totals[t][w * kEach + n].values[e];
+        outputs.store(row, out, results, outputs.before(row, out, rows.accumulate), rows.accumulate);
       }
     }
   }
@@ -263,32 +373,65 @@ __global__ void pack_bf16(const float* weight, int64_t out, int64_t in, int64_t 
 
 }  // namespace
 
-void launch_products_bf16(const LinearsArgs& args, Accumulate accumulate, const Stream& stream) {
+namespace {
+
+template <int kTiles, typename Targets>
+void multiply_few_rows(const Targets& targets, unsigned tiles, const ProductRows& rows, bool aligned,
+                       const Stream& stream) {
+  const dim3 grid(tiles, blocks_of(rows.count, kTiles * kTileRows));
+  const auto kernel = aligned ? multiply_few<kTiles, true, Targets> : multiply_few<kTiles, false, Targets>;
+  launch("linear bf16", kernel, grid, kSlices * kWarp, stream, targets, rows);
+}
+
+// `tile(panels)` gives the targets cut into tiles of so many panels, and their number.
+template <typename Tiles>
+void multiply_rows(const ProductRows& rows, const Tiles& tile, std::byte* rounded, const Stream& stream) {
+  const bool aligned = rows.in_features % kStep == 0 && reinterpret_cast<uintptr_t>(rows.x) % 16 == 0;
+  if (rows.count <= kMostFewRows) {
+    const auto [targets, tiles] = tile(1);
+    if (rows.count <= kTileRows) return multiply_few_rows<1>(targets, tiles, rows, aligned, stream);
+    return multiply_few_rows<2>(targets, tiles, rows, aligned, stream);
+  }
+  const auto [targets, tiles] = tile(kManyPanels);
+  using Targets = std::remove_cvref_t<decltype(targets)>;
+  const auto steps = static_cast<int>(ceil_div(rows.in_features, kStep));
+  const int64_t runs = ceil_div(rows.count, kTileRows) * steps * 2 * kWarp;
+  auto* packed = reinterpret_cast<uint4*>(rounded);
+  launch("round rows", round_rows, blocks_of(runs, 256), 256, stream, rows, steps, packed, runs);
+  launch("linear bf16", multiply_many<Targets>, dim3(tiles, blocks_of(rows.count, kManyRows)), kManyThreads,
+         stream, targets, rows, packed, steps);
+}
+
+}  // namespace
+
+void launch_products_bf16(const LinearsArgs& args, Accumulate accumulate, std::byte* rounded,
+                          const Stream& stream) {
   const ProductRows rows(args, accumulate);
   if (rows.count == 0) return;
-  const bool aligned = rows.in_features % kStep == 0 && reinterpret_cast<uintptr_t>(rows.x) % 16 == 0;
-  const auto few = [&](auto aligned_kernel, auto careful_kernel, int tile) {
-    const ProductTargets targets(args, kTileOut);
-    const dim3 grid(targets.tiles(), blocks_of(rows.count, tile));
-    if (aligned) {
-      launch("linear bf16", aligned_kernel, grid, kSlices * kWarp, stream, targets, rows);
-    } else {
-      launch("linear bf16", careful_kernel, grid, kSlices * kWarp, stream, targets, rows);
-    }
-  };
-  if (rows.count <= 16) {
-    few(multiply_few<1, true>, multiply_few<1, false>, 16);
-  } else if (rows.count <= 32) {
-    few(multiply_few<2, true>, multiply_few<2, false>, 32);
-  } else {
-    const ProductTargets targets(args, kManyOut);
-    const dim3 grid(targets.tiles(), blocks_of(rows.count, kManyRows));
-    if (aligned) {
-      launch("linear bf16", multiply_many<true>, grid, 256, stream, targets, rows);
-    } else {
-      launch("linear bf16", multiply_many<false>, grid, 256, stream, targets, rows);
-    }
-  }
+  multiply_rows(
+      rows,
+      [&](int panels) {
+        const ProductTargets targets(args, panels * kTileOut);
+        return std::pair(targets, targets.tiles());
+      },
+      rounded, stream);
+}
+
+int64_t rounded_rows_bytes(int64_t rows, int64_t in_features) {
+  if (rows <= kMostFewRows) return 0;
+  return ceil_div(rows, kTileRows) * kTileRows * ceil_div(in_features, kStep) * kStep * 2;
+}
+
+void launch_gated_products_bf16(const GatedLinearsArgs& args, std::byte* rounded, const Stream& stream) {
+  const ProductRows rows(args.x, *args.gate.weight, Accumulate::kAssign);
+  if (rows.count == 0) return;
+  multiply_rows(
+      rows,
+      [&](int panels) {
+        const int64_t each = panels == 1 ? kTileOut : panels / 2 * kTileOut;
+        return std::pair(GatedTargets(args), blocks_of(args.gate.weight->out_features, each));
+      },
+      rounded, stream);
 }
 
 int64_t packed_elements_bf16(int64_t out, int64_t in) {

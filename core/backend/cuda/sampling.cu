@@ -8,7 +8,7 @@
 namespace volley::cuda {
 namespace {
 
-constexpr int kThreads = 512;
+constexpr int kThreads = 1024;
 constexpr int kWarps = kThreads / kWarp;
 constexpr int kDigits = 256;
 
@@ -300,7 +300,7 @@ __global__ void __launch_bounds__(kThreads)
   for (int v = threadIdx.x; v < vocab; v += kThreads) {
     const float p = logits[v] * scale;
     logits[v] = p;
-    if (p > 0.0f) entropy -= static_cast<double>(p) * log(static_cast<double>(p));
+    if (p > 0.0f) entropy -= static_cast<double>(p) * static_cast<double>(logf(p));
     if (out.distribution != nullptr) out.distribution[i * vocab + v] = p;
   }
   entropy = block_sum(entropy, shared.sums);

@@ -444,5 +444,78 @@ TEST(CacheTest, WritesMovesAndCopiesLikeTheReference) {
   EXPECT_EQ(first_difference(results[0], results[1]), -1);
 }
 
+// Turning and writing at once leaves the bits of the three operations by themselves.
+TEST(CacheTest, RotateAndWriteEqualsItsParts) {
+  const int64_t rows = 5, heads = 6, groups = 2, positions = 9;
+  for (const auto& backend : {make_reference_backend(), tested_backend()}) {
+    for (const int64_t width : {8, 20, 64}) {
+      for (const int64_t components : {1, 2}) {
+        for (const RopeLayout layout : {RopeLayout::kAdjacent, RopeLayout::kSplitHalf}) {
+          for (const bool with_queries : {false, true}) {
+            const int64_t columns = width / 2 / components;
+            const Guarded<float> cosines(*backend, {positions, columns},
+                                         normal_numbers(positions * columns, 1));
+            const Guarded<float> sines(*backend, {positions, columns},
+                                       normal_numbers(positions * columns, 2));
+            const auto ints = [&](const std::vector<int32_t>& numbers) {
+              return std::make_unique<Guarded<int32_t>>(*backend, Shape{static_cast<int64_t>(numbers.size())},
+                                                        numbers);
+            };
+            std::vector<int32_t> places;
+            for (int64_t i = 0; i < rows * components; ++i)
+              places.push_back(static_cast<int32_t>(i * 5 % positions));
+            const auto position = ints(places);
+            const auto sequence = ints({0, 0, 0, 0, -1});
+            const auto entry = ints({0, kNoEntry, replaced_entry(1), 1, 2});
+            const auto slot = ints({1}), lengths = ints({0, 3}), pages = ints({0, 2});
+            const StepTables step{
+                .row_sequence = sequence->read(), .row_entry = entry->read(), .sequence_slot = slot->read()};
+            const CacheTables cache{.lengths = lengths->view(), .block_table = pages->view().reshape({2, 1})};
+            const Shape plane_shape{3, groups, kPageSize, width};
+            std::vector<std::vector<float>> outputs;
+            for (const bool at_once : {false, true}) {
+              const Guarded<float> q(*backend, {rows, heads, width}, normal_numbers(rows * heads * width, 3));
+              const Guarded<float> k(*backend, {rows, groups, width},
+                                     normal_numbers(rows * groups * width, 4));
+              const Guarded<float> v(*backend, {rows, groups, width},
+                                     normal_numbers(rows * groups * width, 5));
+              const Guarded<float> keys(*backend, plane_shape, normal_numbers(plane_shape.size(), 6));
+              const Guarded<float> values(*backend, plane_shape, normal_numbers(plane_shape.size(), 7));
+              const CachePlane plane{keys.view(), values.view()};
+              const auto rope = [&](Tensor x) {
+                return RopeArgs{.cos = cosines.read(),
+                                .sin = sines.read(),
+                                .positions = position->read().reshape({rows, components}),
+                                .layout = layout,
+                                .x = x};
+              };
+              const WriteCacheArgs write{
+                  .keys = k.read(), .values = v.read(), .plane = plane, .cache = cache, .step = step};
+              auto queue = backend->make_queue();
+              if (at_once) {
+                queue->rotate_and_write({.queries = rope(with_queries ? q.view() : Tensor{}),
+                                         .keys = rope(k.view()),
+                                         .write = write});
+              } else {
+                if (with_queries) queue->rope(rope(q.view()));
+                queue->rope(rope(k.view()));
+                queue->write_cache(write);
+              }
+              queue->finish();
+              outputs.push_back(q.values());
+              outputs.push_back(keys.values());
+              outputs.push_back(values.values());
+            }
+            for (size_t i = 0; i < 3; ++i) {
+              EXPECT_EQ(first_difference(outputs[i], outputs[i + 3]), -1)
+                  << "output " << i << " width " << width << " components " << components;
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace volley::testing

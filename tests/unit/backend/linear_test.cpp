@@ -222,6 +222,35 @@ TEST_F(LinearTest, SeveralProductsAtOnceEqualEachAlone) {
   }
 }
 
+// The gated product has the bits of its parts, whatever rows stand together.
+TEST_F(LinearTest, GatedProductsEqualTheirParts) {
+  for (const auto& backend : {tested_backend(2), make_reference_backend()}) {
+    for (const WeightType type : kTypes) {
+      for (const auto& [in, out] :
+           std::initializer_list<std::pair<int64_t, int64_t>>{{100, 129}, {512, 200}}) {
+        const LinearWeight gate =
+            backend->pack_linear(host_view(normal_numbers(out * in, 1), {out, in}), type);
+        const LinearWeight up = backend->pack_linear(host_view(normal_numbers(out * in, 2), {out, in}), type);
+        const Guarded<float> bias(*backend, {out}, normal_numbers(out, 3));
+        for (const int64_t rows : {1, 2, 16, 17, 32, 33, 150}) {
+          const Guarded<float> x(*backend, {rows, in}, normal_numbers(rows * in, 4));
+          const Guarded<float> gated(*backend, {rows, out}), raised(*backend, {rows, out});
+          const Guarded<float> expected(*backend, {rows, out}), result(*backend, {rows, out});
+          auto queue = backend->make_queue();
+          const std::array targets{LinearTarget{.weight = &gate, .bias = bias.read(), .out = gated.view()},
+                                   LinearTarget{.weight = &up, .bias = {}, .out = raised.view()}};
+          queue->linears({.x = x.read(), .targets = targets});
+          queue->silu_mul({.gate = gated.read(), .up = raised.read(), .out = expected.view()});
+          queue->gated_linears({.x = x.read(), .gate = targets[0], .up = targets[1], .out = result.view()});
+          queue->finish();
+          EXPECT_EQ(first_difference(result.values(), expected.values()), -1)
+              << name_of({in, out, type}) << " rows " << rows << " on " << backend->info().name;
+        }
+      }
+    }
+  }
+}
+
 // Zero weights and rows, infinities and NaN go where they should and nowhere else.
 TEST_F(LinearTest, OddValuesStayInTheirRow) {
   const auto backend = tested_backend();

@@ -206,7 +206,9 @@ TEST_F(CliPull, InterruptionKeepsThePart) {
   run.on_output = [this](pid_t process) {
     std::error_code code;
     const std::string part = stored(std::string(kFile) + ".part");
-    for (int i = 0; i < 3000 && !(std::filesystem::file_size(part, code) >= 40000 && !code); ++i)
+    const auto deadline = std::chrono::steady_clock::now() + kPatience;
+    while (!(std::filesystem::file_size(part, code) >= 40000 && !code) &&
+           std::chrono::steady_clock::now() < deadline)
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     ::kill(process, SIGINT);
   };

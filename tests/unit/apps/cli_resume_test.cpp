@@ -154,7 +154,7 @@ TEST_F(CliResume, InterruptedBeforeTheFirstPictureIsStillOneObject) {
   run.on_output = [&](pid_t process) {
     const int64_t threads = count_threads(process);
     ::kill(process, SIGINT);
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::minutes(1);
+    const auto deadline = std::chrono::steady_clock::now() + kPatience;
     while (count_threads(process) >= threads && std::chrono::steady_clock::now() < deadline)
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     reader = ::open(path("events").c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);

@@ -92,9 +92,13 @@ CommandResult run_command(const Command& command) {
   bool told = false;
   std::array<pollfd, 2> ends{pollfd{.fd = out[0], .events = POLLIN}, pollfd{.fd = err[0], .events = POLLIN}};
   if (command.output == StandardOutput::kPipeWithoutReader) ends[0].fd = -1;
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::minutes(2);
+  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  bool is_killed = false;
   while (ends[0].fd >= 0 || ends[1].fd >= 0) {
-    if (std::chrono::steady_clock::now() > deadline) ::kill(child, SIGKILL);
+    if (!is_killed && std::chrono::steady_clock::now() > deadline) {
+      ::kill(child, SIGKILL);
+      is_killed = true;
+    }
     ::poll(ends.data(), ends.size(), 1000);
     for (size_t i = 0; i < ends.size(); ++i) {
       if (ends[i].fd < 0 || ends[i].revents == 0) continue;
@@ -119,6 +123,7 @@ CommandResult run_command(const Command& command) {
   ::waitpid(child, &status, 0);
   if (WIFEXITED(status)) result.exit_code = WEXITSTATUS(status);
   if (WIFSIGNALED(status)) result.signal = WTERMSIG(status);
+  if (is_killed) result.err += "\nkilled by the test after " + std::to_string(kPatience.count()) + " minutes";
   return result;
 }
 

@@ -2,6 +2,7 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -37,7 +38,11 @@ struct CommandResult {
   std::vector<std::string> error_lines() const;
 };
 
-// Runs it to its end; after two minutes it is killed.
+// How long a test waits for what must come. It is there to end tests of a program that hangs and bounds no
+// speed: what takes seconds takes minutes under a sanitizer on a busy machine.
+inline constexpr std::chrono::minutes kPatience{10};
+
+// Runs it to its end; when patience ends it is killed, and `err` says so.
 CommandResult run_command(const Command& command);
 
 }  // namespace volley::test

@@ -240,13 +240,15 @@ TEST(AttentionTest, AgreesWithTheReferenceAndWithExactArithmetic) {
          {Layout{1, 1, 0, 0}, Layout{0, 0, 1, 0}, Layout{0, 0, 0, 2}, Layout{63, 64, 2, 3},
           Layout{255, 255, 1, 1}, Layout{100, 300, 0, 0}, Layout{250, 250, 20, 40}, Layout{513, 520, 0, 5}}) {
       for (const auto& [heads, groups] : {std::pair<int64_t, int64_t>{1, 1}, {6, 2}, {4, 4}}) {
+        ++seed;
+        if (kSanitized && seed % 5 != 0) continue;  // every width, layout and grouping still occurs
         const Scene scene{.heads = heads,
                           .groups = groups,
                           .width = width,
                           .rows = 5,
                           .sequences = 3,
                           .layout = layout,
-                          .seed = ++seed};
+                          .seed = seed};
         SCOPED_TRACE("width " + std::to_string(width) + " keys " + std::to_string(layout.keys()) + " heads " +
                      std::to_string(heads) + "/" + std::to_string(groups));
         const Logical logical = logical_row(scene, seed * 7);

@@ -15,17 +15,13 @@
 #include "core/backend/backend.h"
 #include "core/backend/cpu/cpu_backend.h"
 #include "core/backend/cpu/reference/reference_backend.h"
+#include "tests/support/sanitized.h"
 
 namespace volley::testing {
 
 inline constexpr double kUnit = 0x1p-24;  // largest relative error of one f32 operation
 
-// Sanitized builds run tens of times slower and look for other faults: their tests take fewer samples.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-inline constexpr bool kSanitized = true;
-#else
-inline constexpr bool kSanitized = false;
-#endif
+using test::kSanitized;
 
 // Set by the flags of the test program: which device is tested, and which kernels multiply on the cpu.
 inline std::string tested_device = "cpu";

@@ -53,7 +53,8 @@ const std::map<std::string_view, Adder>& adders() {
          add_text(verb,
                   {.names = "-m,--model",
                    .type = "NAME|PATH",
-                   .meaning = "model in the box, pulled model, checkpoint or folder [" + flags.model + "]"},
+                   .meaning = "model in the box, pulled model, checkpoint or folder" +
+                              (flags.model.empty() ? "" : " [" + flags.model + "]")},
                   flags.model);
        }},
       {"vq",
@@ -160,7 +161,7 @@ const std::map<std::string_view, Adder>& adders() {
        [](CLI::App& verb, SharedFlags& flags) {
          add_number(verb,
                     {.names = "--temperature",
-                     .meaning = "0: greedy [the model's card]",
+                     .meaning = "0: greedy [" + flags.temperature_default + "]",
                      .low = 0.0,
                      .high = 1000.0},
                     [&flags](double value) { flags.method.temperature = value; });
@@ -169,7 +170,7 @@ const std::map<std::string_view, Adder>& adders() {
        [](CLI::App& verb, SharedFlags& flags) {
          add_integer(verb,
                      {.names = "--top-k",
-                      .meaning = "choose among the k likeliest tokens; 0: all [the model's card]",
+                      .meaning = "choose among the k likeliest tokens; 0: all [" + flags.top_k_default + "]",
                       .low = 0,
                       .high = 1 << 24},
                      [&flags](int64_t value) { flags.method.top_k = value; });
@@ -178,7 +179,8 @@ const std::map<std::string_view, Adder>& adders() {
        [](CLI::App& verb, SharedFlags& flags) {
          add_number(verb,
                     {.names = "--top-p",
-                     .meaning = "choose among the likeliest tokens of this mass; 1: all [the model's card]",
+                     .meaning = "choose among the likeliest tokens of this mass; 1: all [" +
+                                flags.top_p_default + "]",
                      .low = 0.0,
                      .high = 1.0},
                     [&flags](double value) { flags.method.top_p = value; });

@@ -44,24 +44,6 @@ Transformer transformer_for(const DecoderSpec& decoder) {
   return decoder.name == "parallel" ? Transformer::kArpg : Transformer::kLlamaGen;
 }
 
-std::string decoder_text(const DecoderSpec& spec) {
-  std::string text = spec.name;
-  char separator = ':';
-  for (const auto& [key, value] : spec.options) {
-    text += separator + key + "=" + value;
-    separator = ',';
-  }
-  return text;
-}
-
-void state_options(DecoderSpec& spec) {
-  make_decoder(spec);  // throws for unknown names, options and values
-  for (const DecoderInfo& info : decoder_registry()) {
-    if (info.name != spec.name) continue;
-    for (const DecoderOption& option : info.options) spec.options.emplace(option.name, option.fallback);
-  }
-}
-
 namespace {
 
 // Puts what was said by a flag of its own among the method's options.
@@ -150,12 +132,8 @@ nlohmann::json to_json(const ImageRequest& request) {
   return json;
 }
 
-// Seeds use all 64 bits, which JsonFields' integers do not reach.
 uint64_t read_seed(const JsonFields& fields) {
-  const auto& value = fields.value();
-  const auto seed = value.find("seed");
-  if (seed != value.end() && seed->is_number_unsigned()) return seed->get<uint64_t>();
-  return static_cast<uint64_t>(fields.integer("seed", {.low = 0}));
+  return fields.natural("seed");
 }
 
 namespace {

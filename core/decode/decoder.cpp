@@ -115,6 +115,24 @@ DecoderClass decoder_class(const DecoderSpec& spec) {
   return find_entry(spec.name).info.kind;
 }
 
+std::string decoder_text(const DecoderSpec& spec) {
+  std::string text = spec.name;
+  char separator = ':';
+  for (const auto& [key, value] : spec.options) {
+    text += separator + key + "=" + value;
+    separator = ',';
+  }
+  return text;
+}
+
+void state_options(DecoderSpec& spec) {
+  make_decoder(spec);  // throws for unknown names, options and values
+  for (const DecoderInfo& info : decoder_registry()) {
+    if (info.name != spec.name) continue;
+    for (const DecoderOption& option : info.options) spec.options.emplace(option.name, option.fallback);
+  }
+}
+
 DecoderSpec parse_decoder_spec(std::string_view text) {
   const auto colon = text.find(':');
   DecoderSpec spec{.name = std::string(text.substr(0, colon))};

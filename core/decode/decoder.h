@@ -42,6 +42,11 @@ struct DecoderSpec {
 // Throws Error kUsage.
 DecoderSpec parse_decoder_spec(std::string_view text);
 
+// The same text: "NAME:key=value,key=value".
+std::string decoder_text(const DecoderSpec& spec);
+// States every option of the method. Throws Error kUsage.
+void state_options(DecoderSpec& spec);
+
 // One row of the registry; also feeds help texts and documentation.
 struct DecoderOption {
   std::string name;

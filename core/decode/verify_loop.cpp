@@ -33,8 +33,10 @@ struct Progress {
       output.tokens.push_back(token);
       path.push_back(token);
       ++taken;
-      output.finished =
-          emitted() == generation().max_tokens || std::ranges::count(generation().stop_tokens, token) > 0;
+      const Generation& request = generation();
+      const bool is_end = request.ends_with && request.ends_with(token);
+      output.finished = is_end || emitted() == request.max_tokens ||
+                        std::ranges::count(request.stop_tokens, token) > 0;
     }
     return taken;
   }

@@ -21,6 +21,7 @@ struct Command {
   std::map<std::string, std::string> environment;  // on top of this process's
   StandardOutput output = StandardOutput::kPipe;
   StandardError error = StandardError::kPipe;
+  std::optional<std::string> input;      // of standard input, at most a pipe full; none: this process's
   std::optional<int64_t> memory_limit;   // bytes of address space
   std::optional<int64_t> file_limit;     // bytes of a file
   std::function<void(pid_t)> on_output;  // called once, when `awaited` came

@@ -33,13 +33,25 @@ Canvas canvas_of(const ImageCard& card, const ImageRequest& request) {
   return canvas;
 }
 
+namespace {
+
+bool needs_draft_model(const std::string& decoder) {
+  return std::ranges::any_of(decoder_registry(), [&](const DecoderInfo& info) {
+    return info.name == decoder && info.needs_draft_model;
+  });
+}
+
+}  // namespace
+
 Transformer transformer_for(const DecoderSpec& decoder) {
   decoder_class(decoder);  // throws for unknown names
-  if (decoder.name == "masked") {
-    throw Error(
-        "--decoder masked: needs a masked model; pictures come from sequential, lookup, tree, jacobi, "
-        "parallel",
-        ErrorKind::kUsage);
+  const std::string missing = decoder.name == "masked"          ? "masked model"
+                              : needs_draft_model(decoder.name) ? "draft model"
+                                                                : "";
+  if (!missing.empty()) {
+    throw Error("--decoder " + decoder.name + ": needs a " + missing +
+                    "; pictures come from sequential, lookup, tree, jacobi, lookahead, parallel",
+                ErrorKind::kUsage);
   }
   return decoder.name == "parallel" ? Transformer::kArpg : Transformer::kLlamaGen;
 }
@@ -101,7 +113,7 @@ void choose_method(const ImageCard& card, const MethodChoices& choices, ImageReq
   if (request.check == Check::kYes && decoder_class(request.decoder) != DecoderClass::kSameTokens) {
     throw Error("--check: decoder " + request.decoder.name + " is of class '" +
                     std::string(decoder_class_name(decoder_class(request.decoder))) +
-                    "' and promises no sequential tokens; sequential, lookup, tree and jacobi do",
+                    "' and promises no sequential tokens; sequential, lookup, tree, jacobi and lookahead do",
                 ErrorKind::kUsage);
   }
 }

@@ -47,6 +47,13 @@ std::string decoder_text(const DecoderSpec& spec);
 // States every option of the method. Throws Error kUsage.
 void state_options(DecoderSpec& spec);
 
+// A second model that proposes what the first verifies, and the backend that it was built on; it must outlive
+// the decoder. A decoder makes a session on it for each run, as it keeps nothing between runs.
+struct DraftModel {
+  const StepModel* model = nullptr;  // null: there is none
+  std::shared_ptr<const Backend> backend;
+};
+
 // One row of the registry; also feeds help texts and documentation.
 struct DecoderOption {
   std::string name;
@@ -58,14 +65,17 @@ struct DecoderInfo {
   DecoderClass kind = DecoderClass::kSameTokens;
   std::string kind_note;  // when an option changes the class
   std::string needs;      // kind of model
+  bool needs_draft_model = false;
   std::string summary;
   std::string paper;
   std::vector<DecoderOption> options;
 };
 const std::vector<DecoderInfo>& decoder_registry();
 
-// Throws Error kUsage for unknown names (suggesting the nearest), options and values.
-std::unique_ptr<Decoder> make_decoder(const DecoderSpec& spec);
+// Throws Error kUsage for unknown names (suggesting the nearest), options and values. A method that needs a
+// draft model can be made without one, to check its options; its `decode` throws Error kUsage then, and when
+// the two models' vocabularies differ. Other methods take no notice of `draft`.
+std::unique_ptr<Decoder> make_decoder(const DecoderSpec& spec, const DraftModel& draft = {});
 // The class of a method with these options.
 DecoderClass decoder_class(const DecoderSpec& spec);
 

@@ -5,6 +5,8 @@
 #include <string_view>
 #include <vector>
 
+#include "core/backend/operations.h"
+#include "core/decode/check.h"
 #include "image/image_request.h"
 #include "image/picture.h"
 

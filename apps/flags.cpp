@@ -148,6 +148,23 @@ const std::map<std::string_view, Adder>& adders() {
                    .meaning = "decoding method, see volley decoders [auto, printed; never lossy]"},
                   flags.method.decoder);
        }},
+      {"draft-model",
+       [](CLI::App& verb, SharedFlags& flags) {
+         add_text(verb,
+                  {.names = "--draft-model",
+                   .type = "NAME|PATH",
+                   .meaning = "small model of the same vocabulary, for decoders draft and draft-rejection"},
+                  flags.draft_model);
+       }},
+      {"draft-max",
+       [](CLI::App& verb, SharedFlags& flags) {
+         add_integer(verb,
+                     {.names = "--draft-max",
+                      .meaning = "tokens of the longest draft [the decoder's, see volley decoders]",
+                      .low = 1,
+                      .high = 255},
+                     [&flags](int64_t value) { flags.draft_max = value; });
+       }},
       {"seed",
        [](CLI::App& verb, SharedFlags& flags) {
          add_integer(verb,

@@ -56,7 +56,7 @@ TextOutput::TextOutput(const TextFlags& flags, Console& console) : console_(cons
   if (!flags.shared.overwrite && std::filesystem::is_regular_file(out, code))
     throw Error(out + ": exists already; --overwrite replaces it");
   // A place that cannot be written is found out now rather than behind the last answer.
-  if (!std::filesystem::exists(out, code)) AtomicFile(out);
+  if (!std::filesystem::exists(out, code)) const AtomicFile place(out);
 }
 
 void TextOutput::write(const std::string& text) {
@@ -149,6 +149,10 @@ void TextRenderer::on_answer(const TextAnswer& answer) {
     context_.console.note("the model's context of " +
                           std::to_string(answer.prompt_tokens + std::ssize(answer.tokens)) +
                           " tokens is full: the answer ends here");
+  }
+  if (answer.finish == text::Finish::kLength && context_.request.prompts.size() == 1) {
+    context_.console.note(context_.console.faint("the answer was cut off at --max-tokens " +
+                                                 std::to_string(context_.request.max_tokens)));
   }
   head_ = answer.index + 1;
   is_announced_ = false;

@@ -33,21 +33,11 @@ Canvas canvas_of(const ImageCard& card, const ImageRequest& request) {
   return canvas;
 }
 
-namespace {
-
-bool needs_draft_model(const std::string& decoder) {
-  return std::ranges::any_of(decoder_registry(), [&](const DecoderInfo& info) {
-    return info.name == decoder && info.needs_draft_model;
-  });
-}
-
-}  // namespace
-
 Transformer transformer_for(const DecoderSpec& decoder) {
-  decoder_class(decoder);  // throws for unknown names
-  const std::string missing = decoder.name == "masked"          ? "masked model"
-                              : needs_draft_model(decoder.name) ? "draft model"
-                                                                : "";
+  // needs_draft_model throws for unknown names.
+  const std::string missing = needs_draft_model(decoder) ? "draft model"
+                              : decoder.name == "masked" ? "masked model"
+                                                         : "";
   if (!missing.empty()) {
     throw Error("--decoder " + decoder.name + ": needs a " + missing +
                     "; pictures come from sequential, lookup, tree, jacobi, lookahead, parallel",

@@ -162,6 +162,11 @@ void add(const Statistics& batch, Statistics& sum) {
   sum.prompt_seconds += batch.prompt_seconds;
   sum.decode_seconds += batch.decode_seconds;
   sum.sample_seconds += batch.sample_seconds;
+  sum.draft_forwards += batch.draft_forwards;
+  sum.draft_rows += batch.draft_rows;
+  sum.draft_prompt_forwards += batch.draft_prompt_forwards;
+  sum.draft_prompt_rows += batch.draft_prompt_rows;
+  sum.draft_seconds += batch.draft_seconds;
 }
 
 }  // namespace
@@ -182,13 +187,17 @@ std::string_view finish_name(Finish finish) {
   return "?";
 }
 
-TextResult run_text(const TextModel& model, const TextRequest& request, const TextControl& control,
+TextResult run_text(const TextModels& models, const TextRequest& request, const TextControl& control,
                     int64_t batch) {
+  const TextModel& model = models.model;
   TextResult result{.volley = std::string(version()),
                     .request = request,
                     .device = model.backend()->info().name,
                     .dtype = std::string(weight_type_name(model.weight_type()))};
-  const auto decoder = make_decoder(request.decoder);
+  DraftModel draft;
+  if (models.draft != nullptr)
+    draft = {.model = &models.draft->step_model(), .backend = models.draft->backend()};
+  const auto decoder = make_decoder(request.decoder, draft);
   {
     const StopWatch watch(result.total_seconds);
     std::vector<Item> items = make_items(model, request);
@@ -212,7 +221,10 @@ TextResult run_text(const TextModel& model, const TextRequest& request, const Te
         check_batch(model, request, some, outputs, control, result);
     }
   }
-  result.weights = model.weights();
+  if (const auto hash = model.weights_hash()) result.weights["model"] = *hash;
+  if (models.draft != nullptr) {
+    if (const auto hash = models.draft->weights_hash()) result.weights["draft"] = *hash;
+  }
   result.statistics.peak_bytes = model.backend()->peak_bytes();
   result.interrupted = result.interrupted || result.answers.size() < request.prompts.size() ||
                        (request.check == Check::kYes && result.checks.size() < request.prompts.size());

@@ -93,8 +93,14 @@ struct TextResult {
   int64_t forwards() const;
   int64_t rows() const;
   int64_t prompt_tokens() const;
-  // Seconds behind the prompts' forwards.
+  // Seconds behind the prompts' forwards; all of a draft model's are among them.
   double answer_seconds() const { return total_seconds - check_seconds - statistics.prompt_seconds; }
+};
+
+// What a request runs on. Both are made on one backend.
+struct TextModels {
+  const TextModel& model;
+  const TextModel* draft = nullptr;  // the small one of a decoder that needs one; of the model's vocabulary
 };
 
 // Prompts that are answered together at most; results do not depend on it.
@@ -103,7 +109,7 @@ inline constexpr int64_t kTextBatch = 8;
 // Answers the prompts of a request whose decoder was chosen (choose_decoder), in true batches of at most
 // `batch`. Text is handed over as it comes. Throws Error, before anything is made, for a prompt that
 // encode_prompt refuses.
-TextResult run_text(const TextModel& model, const TextRequest& request, const TextControl& control,
+TextResult run_text(const TextModels& models, const TextRequest& request, const TextControl& control,
                     int64_t batch = kTextBatch);
 
 inline constexpr std::string_view kTextSchema = "volley.text/1";

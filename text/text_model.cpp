@@ -130,6 +130,24 @@ TextCheckpoint open_text_checkpoint(const std::string& path) {
   return checkpoint;
 }
 
+void check_draft_vocabulary(const TextCheckpoint& model, const TextCheckpoint& draft) {
+  const auto refuse = [&](const std::string& fault) {
+    throw Error("--draft-model " + draft.path + ": " + fault + "; a draft model needs the model's vocabulary",
+                ErrorKind::kUsage);
+  };
+  const int64_t size = model.llama.config.vocab_size, draft_size = draft.llama.config.vocab_size;
+  if (size != draft_size) {
+    refuse("has " + std::to_string(draft_size) + " tokens, model " + model.name + " " + std::to_string(size));
+  }
+  const int32_t shared = std::min(model.tokenizer->vocab_size(), draft.tokenizer->vocab_size());
+  for (int32_t id = 0; id < shared; ++id) {
+    const std::string piece = draft.tokenizer->piece(id), expected = model.tokenizer->piece(id);
+    if (piece == expected) continue;
+    refuse("token " + std::to_string(id) + " is " + quote(piece) + ", that of model " + model.name + " " +
+           quote(expected));
+  }
+}
+
 TextModel::TextModel(TextCheckpoint checkpoint, const Options& options)
     : checkpoint_(std::move(checkpoint)), backend_(options.backend), weight_type_(options.weight_type) {
   // The hash is of what is read here; files are not changed in place while they are mapped.
@@ -138,9 +156,9 @@ TextModel::TextModel(TextCheckpoint checkpoint, const Options& options)
                                          WeightLoader(*checkpoint_.llama.weights, *backend_, weight_type_));
 }
 
-std::map<std::string, std::string> TextModel::weights() const {
-  if (!hash_) return {};
-  return {{"model", hash_->hex()}};
+std::optional<std::string> TextModel::weights_hash() const {
+  if (!hash_) return std::nullopt;
+  return hash_->hex();
 }
 
 }  // namespace volley::text

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -37,6 +36,10 @@ struct TextCheckpoint {
 // is missing, broken or not supported; kModelMissing if nothing is there.
 TextCheckpoint open_text_checkpoint(const std::string& path);
 
+// Throws Error kUsage, one line that begins with --draft-model, unless the two have one vocabulary: as many
+// tokens, and the same spelling of every one that both can spell.
+void check_draft_vocabulary(const TextCheckpoint& model, const TextCheckpoint& draft);
+
 enum class HashWeights : uint8_t { kNo, kYes };
 
 // A text model that can run. Const and shareable.
@@ -54,8 +57,8 @@ class TextModel {
   const std::shared_ptr<const Backend>& backend() const { return backend_; }
   WeightType weight_type() const { return weight_type_; }
   const StepModel& step_model() const { return *llama_; }
-  // SHA-256 of the files used, by role: "model". Empty unless asked for; waits for it.
-  std::map<std::string, std::string> weights() const;
+  // SHA-256 of the files used; nothing unless asked for. Waits for it.
+  std::optional<std::string> weights_hash() const;
 
  private:
   TextCheckpoint checkpoint_;

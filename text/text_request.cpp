@@ -8,10 +8,8 @@
 namespace volley::text {
 namespace {
 
-constexpr std::string_view kCausal = "causal model";
-
 bool runs_text(const DecoderInfo& info) {
-  return info.needs == kCausal;
+  return info.needs.starts_with("causal model");
 }
 
 void check_decoder(const DecoderSpec& decoder) {
@@ -38,9 +36,17 @@ const std::string& last_words(const TextPrompt& prompt) {
   return prompt.messages.empty() ? prompt.text : prompt.messages.back().content;
 }
 
-void choose_decoder(const std::string& decoder, TextRequest& request) {
-  request.decoder = decoder == "auto" ? DecoderSpec{.name = "lookup"} : parse_decoder_spec(decoder);
+void choose_decoder(const std::string& decoder, TextRequest& request, std::optional<int64_t> draft_max) {
+  request.decoder = decoder != "auto"             ? parse_decoder_spec(decoder)
+                    : request.draft_model.empty() ? DecoderSpec{.name = "lookup"}
+                                                  : DecoderSpec{.name = "draft"};
   check_decoder(request.decoder);
+  if (!needs_draft_model(request.decoder)) request.draft_model.clear();
+  if (needs_draft_model(request.decoder) && request.draft_model.empty()) {
+    throw Error("--decoder " + request.decoder.name + ": needs a draft model; --draft-model names one",
+                ErrorKind::kUsage);
+  }
+  if (draft_max) limit_drafts(request.decoder, *draft_max);
   state_options(request.decoder);
   if (request.check == Check::kYes && decoder_class(request.decoder) != DecoderClass::kSameTokens) {
     throw Error("--check: decoder " + request.decoder.name + " is of class '" +
@@ -109,6 +115,7 @@ nlohmann::json to_json(const TextRequest& request) {
     }
     json["prompts"].push_back(std::move(entry));
   }
+  if (!request.draft_model.empty()) json["draft_model"] = request.draft_model;
   if (request.chat_format) json["chat_format"] = name_of(*request.chat_format);
   if (!request.stops.empty()) json["stops"] = request.stops;
   if (request.check == Check::kYes) json["check"] = true;
@@ -147,6 +154,7 @@ TextPrompt read_prompt(const JsonFields& fields, const std::string& subject, boo
 
 TextRequest read_text_request(const JsonFields& fields, const std::string& subject) {
   TextRequest request{.model = fields.text("model"),
+                      .draft_model = fields.text_or("draft_model", ""),
                       .max_tokens = fields.integer("max_tokens", {1, kMaxTokens}),
                       .temperature = fields.number("temperature", {0.0, 1000.0}),
                       .top_k = fields.integer("top_k", {0, 1 << 24}),
@@ -159,6 +167,10 @@ TextRequest read_text_request(const JsonFields& fields, const std::string& subje
   request.decoder = read_named(subject, "decoder", [&] {
     DecoderSpec spec = parse_decoder_spec(fields.text("decoder"));
     check_decoder(spec);
+    if (needs_draft_model(spec) == request.draft_model.empty()) {
+      throw Error("--decoder " + spec.name +
+                  (request.draft_model.empty() ? ": has no draft model" : ": uses no draft model"));
+    }
     return spec;
   });
   if (fields.has("stops")) request.stops = fields.texts("stops");

@@ -27,7 +27,8 @@ struct TextPrompt {
 // What makes a run's tokens what they are, besides the weights and the storage they are multiplied in. Each
 // prompt can be answered alone.
 struct TextRequest {
-  std::string model;                      // its name
+  std::string model;        // its name
+  std::string draft_model;  // the name of the small one that drafts; empty: the decoder has none
   std::optional<ChatFormat> chat_format;  // none: plain completion
   std::vector<TextPrompt> prompts;
   int64_t max_tokens = 256;        // of an answer; the model's context may end it earlier
@@ -39,9 +40,12 @@ struct TextRequest {
   Check check = Check::kNo;        // decode again sequentially and compare the tokens
 };
 
-// Fills `request.decoder` from what --decoder takes; "auto" is lookup. Throws Error kUsage for methods that
-// cannot run a causal model, and for a check of one that does not promise sequential decoding's tokens.
-void choose_decoder(const std::string& decoder, TextRequest& request);
+// Fills `request.decoder` from what --decoder takes; "auto" is draft where the request names a draft model,
+// else lookup. No draft will be longer than `draft_max`. A draft model that the method does not use is left
+// out of the request. Throws Error kUsage for methods that cannot run a causal model, for one that lacks its
+// draft model, and for a check of one that does not promise sequential decoding's tokens.
+void choose_decoder(const std::string& decoder, TextRequest& request,
+                    std::optional<int64_t> draft_max = std::nullopt);
 
 // The format of a model's conversations: that of this name; or, for an empty name, the one of the template
 // that came with it, none if none came. Throws Error kUsage for an unknown name or template.

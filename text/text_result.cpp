@@ -17,23 +17,30 @@ nlohmann::json statistics_json(const TextResult& result) {
   const Statistics& statistics = result.statistics;
   nlohmann::json accepted = nlohmann::json::object();
   for (const auto& [length, times] : statistics.accepted) accepted[std::to_string(length)] = times;
-  return {{"forwards", statistics.forwards},
-          {"prompt_forwards", statistics.prompt_forwards},
-          {"rows", statistics.rows},
-          {"prompt_rows", statistics.prompt_rows},
-          {"tokens", statistics.tokens},
-          // Of an answer: what the batch does to the counts above is left out.
-          {"tokens_per_forward", ratio(result.forward_tokens(), result.forwards())},
-          {"rows_per_forward", ratio(result.rows(), result.forwards())},
-          {"accepted", accepted},
-          {"seconds",
-           {{"load", result.load_seconds},
-            {"prompt", statistics.prompt_seconds},
-            {"decode", statistics.decode_seconds},
-            {"sample", statistics.sample_seconds},
-            {"check", result.check_seconds},
-            {"total", result.total_seconds}}},
-          {"peak_bytes", statistics.peak_bytes}};
+  nlohmann::json json{{"forwards", statistics.forwards},
+                      {"prompt_forwards", statistics.prompt_forwards},
+                      {"rows", statistics.rows},
+                      {"prompt_rows", statistics.prompt_rows},
+                      {"tokens", statistics.tokens},
+                      // Of an answer: what the batch does to the counts above is left out.
+                      {"tokens_per_forward", ratio(result.forward_tokens(), result.forwards())},
+                      {"rows_per_forward", ratio(result.rows(), result.forwards())},
+                      {"accepted", accepted},
+                      {"seconds",
+                       {{"load", result.load_seconds},
+                        {"prompt", statistics.prompt_seconds},
+                        {"decode", statistics.decode_seconds},
+                        {"sample", statistics.sample_seconds},
+                        {"check", result.check_seconds},
+                        {"total", result.total_seconds}}},
+                      {"peak_bytes", statistics.peak_bytes}};
+  if (result.request.draft_model.empty()) return json;
+  json["draft"] = {{"forwards", statistics.draft_forwards},
+                   {"prompt_forwards", statistics.draft_prompt_forwards},
+                   {"rows", statistics.draft_rows},
+                   {"prompt_rows", statistics.draft_prompt_rows},
+                   {"seconds", statistics.draft_seconds}};
+  return json;
 }
 
 void read_statistics(const JsonFields& fields, TextResult& result) {
@@ -45,6 +52,14 @@ void read_statistics(const JsonFields& fields, TextResult& result) {
   statistics.prompt_rows = fields.integer("prompt_rows", count);
   statistics.tokens = fields.integer("tokens", count);
   statistics.peak_bytes = fields.integer("peak_bytes", count);
+  if (!result.request.draft_model.empty()) {
+    const JsonFields draft = fields.object("draft");
+    statistics.draft_forwards = draft.integer("forwards", count);
+    statistics.draft_prompt_forwards = draft.integer("prompt_forwards", count);
+    statistics.draft_rows = draft.integer("rows", count);
+    statistics.draft_prompt_rows = draft.integer("prompt_rows", count);
+    statistics.draft_seconds = draft.number("seconds");
+  }
   const JsonFields accepted = fields.object("accepted");
   for (const auto& [length, times] : accepted.value().items())
     statistics.accepted[std::strtoll(length.c_str(), nullptr, 10)] = accepted.integer(length, count);

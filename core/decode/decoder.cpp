@@ -21,6 +21,7 @@ const DecoderOption kDraftLength{"draft", "8", "longest draft"};
 const DecoderOption kDraftPace{"length", "adaptive",
                                "adaptive: follows what is accepted; fixed: always the longest"};
 const DecoderOption kNgram{"ngram", "3", "longest context matched"};
+const DecoderOption kWidths{"widths", "3x2x1x1", "guesses below each node, by depth"};
 
 struct Entry {
   DecoderInfo info;
@@ -39,6 +40,7 @@ const std::vector<Entry>& entries() {
         .kind = DecoderClass::kSameTokens,
         .kind_note = "same-distribution with accept=rejection",
         .needs = "causal model",
+        .length_option = "draft",
         .summary = "drafts what followed the last tokens when they occurred before",
         .paper = "Saxena 2023, Prompt lookup decoding",
         .options = {kDraftLength, kNgram, kAccept}},
@@ -47,13 +49,15 @@ const std::vector<Entry>& entries() {
         .kind = DecoderClass::kSameTokens,
         .kind_note = "same-distribution with accept=rejection",
         .needs = "causal model",
+        .length_option = "widths",
         .summary = "verifies a tree of ranked guesses in one forward",
         .paper = "Miao et al. 2023, SpecInfer; Cai et al. 2024, Medusa",
-        .options = {{"widths", "3x2x1x1", "guesses below each node, by depth"}, kNgram, kAccept}},
+        .options = {kWidths, kNgram, kAccept}},
        without_draft<make_tree>},
       {{.name = "jacobi",
         .kind = DecoderClass::kSameTokens,
         .needs = "causal model",
+        .length_option = "window",
         .summary = "verifies a window of its own previous guesses, under noise that belongs to positions",
         .paper = "Santilli et al. 2023; Teng et al. 2024, Speculative Jacobi decoding (coupled here)",
         .options = {{"window", "16", "guesses a forward"},
@@ -62,6 +66,7 @@ const std::vector<Entry>& entries() {
       {{.name = "lookahead",
         .kind = DecoderClass::kSameTokens,
         .needs = "causal model",
+        .length_option = "N",
         .summary =
             "verifies n-grams collected from its own iterated guesses, beside the window of these guesses",
         .paper = "Fu et al. 2024, Lookahead decoding",
@@ -73,6 +78,7 @@ const std::vector<Entry>& entries() {
         .kind = DecoderClass::kSameTokens,
         .needs = "causal model, and a small one of its vocabulary",
         .needs_draft_model = true,
+        .length_option = "draft",
         .summary = "verifies what a small model chooses under the same noise",
         .paper = "Leviathan et al. 2023; Chen et al. 2023, Speculative sampling (coupled here)",
         .options = {kDraftLength, kDraftPace}},
@@ -81,6 +87,7 @@ const std::vector<Entry>& entries() {
         .kind = DecoderClass::kSameDistribution,
         .needs = "causal model, and a small one of its vocabulary",
         .needs_draft_model = true,
+        .length_option = "draft",
         .summary = "accepts what a small model draws with probability p/q",
         .paper = "Leviathan et al. 2023; Chen et al. 2023, Speculative sampling",
         .options = {kDraftLength, kDraftPace}},
@@ -104,6 +111,13 @@ const std::vector<Entry>& entries() {
        without_draft<make_masked>},
   };
   return table;
+}
+
+// The first levels of the usual tree, and single guesses below them.
+std::string widths_of_depth(int64_t depth) {
+  std::string widths = kWidths.fallback.substr(0, static_cast<size_t>(2 * depth - 1));
+  for (auto level = std::ssize(widths) / 2 + 1; level < depth; ++level) widths += "x1";
+  return widths;
 }
 
 const Entry& find_entry(const std::string& name) {
@@ -149,6 +163,10 @@ DecoderClass decoder_class(const DecoderSpec& spec) {
   return find_entry(spec.name).info.kind;
 }
 
+bool needs_draft_model(const DecoderSpec& spec) {
+  return find_entry(spec.name).info.needs_draft_model;
+}
+
 std::string decoder_text(const DecoderSpec& spec) {
   std::string text = spec.name;
   char separator = ':';
@@ -164,6 +182,24 @@ void state_options(DecoderSpec& spec) {
   for (const DecoderInfo& info : decoder_registry()) {
     if (info.name != spec.name) continue;
     for (const DecoderOption& option : info.options) spec.options.emplace(option.name, option.fallback);
+  }
+}
+
+void limit_drafts(DecoderSpec& spec, int64_t tokens) {
+  const std::string& option = find_entry(spec.name).info.length_option;
+  const std::string flag = "--draft-max " + std::to_string(tokens) + ": ";
+  if (option.empty()) throw Error(flag + "decoder " + spec.name + " drafts nothing", ErrorKind::kUsage);
+  if (spec.options.contains(option)) {
+    throw Error(flag + "--decoder " + decoder_text(spec) + " says how long a draft may be, too",
+                ErrorKind::kUsage);
+  }
+  spec.options[option] = option == "widths" ? widths_of_depth(tokens)
+                         : option == "N"    ? std::to_string(tokens + 1)
+                                            : std::to_string(tokens);
+  try {
+    make_decoder(spec);
+  } catch (const Error& error) {
+    throw Error(flag + error.what(), ErrorKind::kUsage);
   }
 }
 

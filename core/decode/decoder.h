@@ -46,6 +46,10 @@ DecoderSpec parse_decoder_spec(std::string_view text);
 std::string decoder_text(const DecoderSpec& spec);
 // States every option of the method. Throws Error kUsage.
 void state_options(DecoderSpec& spec);
+// Lets no draft be longer than `tokens` by the method's own option: `draft`, jacobi's `window`, the levels of
+// tree's `widths`, lookahead's `N`, which counts one more. Throws Error kUsage naming --draft-max for a
+// method without drafts, for an option that is given already, and beyond the option's range.
+void limit_drafts(DecoderSpec& spec, int64_t tokens);
 
 // A second model that proposes what the first verifies, and the backend that it was built on; it must outlive
 // the decoder. A decoder makes a session on it for each run, as it keeps nothing between runs.
@@ -66,6 +70,7 @@ struct DecoderInfo {
   std::string kind_note;  // when an option changes the class
   std::string needs;      // kind of model
   bool needs_draft_model = false;
+  std::string length_option;  // the one that says how long a draft may be; empty: nothing is drafted
   std::string summary;
   std::string paper;
   std::vector<DecoderOption> options;
@@ -78,5 +83,7 @@ const std::vector<DecoderInfo>& decoder_registry();
 std::unique_ptr<Decoder> make_decoder(const DecoderSpec& spec, const DraftModel& draft = {});
 // The class of a method with these options.
 DecoderClass decoder_class(const DecoderSpec& spec);
+// Whether the method proposes by a second model. Throws Error kUsage for unknown names.
+bool needs_draft_model(const DecoderSpec& spec);
 
 }  // namespace volley

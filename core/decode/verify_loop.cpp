@@ -36,8 +36,8 @@ struct Progress {
       ++taken;
       const Generation& request = generation();
       const bool is_end = request.ends_with && request.ends_with(token);
-      output.finished = is_end || emitted() == request.max_tokens ||
-                        std::ranges::count(request.stop_tokens, token) > 0;
+      output.finished =
+          is_end || emitted() == request.max_tokens || std::ranges::count(request.stop_tokens, token) > 0;
     }
     return taken;
   }

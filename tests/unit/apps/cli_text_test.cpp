@@ -36,13 +36,15 @@ TEST_F(CliText, AnswersStreamToStandardOutput) {
   if (!expected.ends_with('\n')) expected += '\n';
   EXPECT_EQ(result.out, expected);
   EXPECT_FALSE(answer["text"].get<std::string>().empty());
-  ASSERT_EQ(result.error_lines().size(), 2u) << result.err;
+  ASSERT_EQ(result.error_lines().size(), 3u) << result.err;
   EXPECT_NE(result.error_lines()[0].find("temperature 0.8, top-k 40, top-p 0.95, seed 0, chat format chatml"),
             std::string::npos)
       << result.err;
-  EXPECT_NE(result.error_lines()[1].find("rows a forward; prompt "), std::string::npos);
+  EXPECT_EQ(result.error_lines()[1], "the answer was cut off at --max-tokens 24");
+  EXPECT_NE(result.error_lines()[2].find("rows a forward; prompt "), std::string::npos);
   EXPECT_EQ(text({"What is the sea?", "-q"}).err, "");
   EXPECT_NE(text({"What is the sea?", "-v"}).err.find("peak memory"), std::string::npos);
+  EXPECT_GT(json({"Hello"})["statistics"]["seconds"]["load"], 0.0);
   EXPECT_EQ(result.out.find('\x1b'), std::string::npos);
 }
 
@@ -62,7 +64,7 @@ TEST_F(CliText, JsonFollowsItsSchema) {
 
 TEST_F(CliText, SeedsAndSamplingChangeTheAnswerAndThreadsDoNot) {
   const std::string first = text({"Hello"}).out;
-  EXPECT_EQ(text({"Hello", "-t", "2"}).out, first);
+  EXPECT_EQ(volley({"text", "-m", "talker", "--max-tokens", "24", "-t", "2", "Hello"}).out, first);
   EXPECT_NE(text({"Hello", "-s", "1"}).out, first);
   EXPECT_NE(text({"Hello", "--temperature", "3", "--top-k", "0", "--top-p", "1"}).out, first);
   const std::string greedy = text({"Hello", "--temperature", "0"}).out;
@@ -84,6 +86,67 @@ TEST_F(CliText, DecodersAgreeAndAreChecked) {
       EXPECT_NE(result.err.find("24 of 24 tokens equal"), std::string::npos) << result.err;
     }
   }
+}
+
+TEST_F(CliText, EveryDecoderRunsWithADraftModelAndALongestDraft) {
+  write_toy_text_folder(box_.file("small"), {.seed = 5});
+  write_toy_text_gguf(path("small.gguf"), {.seed = 5});
+  for (const char* temperature : {"0", "0.8"}) {
+    const std::string first = text({"Hello", "--temperature", temperature, "--decoder", "sequential"}).out;
+    const auto run = [&](const std::string& decoder, std::vector<std::string> more) {
+      more.insert(more.begin(), {"Hello", "--temperature", temperature, "--decoder", decoder, "--draft-model",
+                                 "small", "--draft-max", "3", "--color", "never"});
+      return text(more);
+    };
+    for (const std::string decoder : {"auto", "draft", "lookahead", "lookup", "jacobi", "tree"}) {
+      const CommandResult result = run(decoder, {"--check"});
+      EXPECT_EQ(result.exit_code, 0) << result.err;
+      EXPECT_EQ(result.out, first) << decoder;
+      EXPECT_NE(result.err.find("24 of 24 tokens equal"), std::string::npos) << result.err;
+      const bool drafts = decoder == "auto" || decoder == "draft";
+      EXPECT_EQ(result.err.find("(same-tokens) by small, ") != std::string::npos, drafts) << result.err;
+      EXPECT_EQ(result.err.find("--draft-model small: decoder " + decoder + " does not use it") !=
+                    std::string::npos,
+                !drafts)
+          << result.err;
+    }
+    const CommandResult rejection = run("draft-rejection", {});
+    EXPECT_EQ(rejection.exit_code, 0) << rejection.err;
+    EXPECT_NE(rejection.err.find("draft-rejection:draft=3,length=adaptive (same-distribution) by small"),
+              std::string::npos)
+        << rejection.err;
+    expect_failure(run("draft-rejection", {"--check"}), 2, "--check: decoder draft-rejection");
+  }
+  const auto result = json({"Hello", "--draft-model", "./small.gguf", "--check"});
+  EXPECT_EQ(result["request"]["decoder"], "draft:draft=8,length=adaptive");
+  EXPECT_EQ(result["request"]["draft_model"], "small");
+  EXPECT_GT(result["statistics"]["draft"]["forwards"], 0);
+  EXPECT_EQ(result["weights"]["draft"].get<std::string>().size(), 64u);
+  EXPECT_NE(result["weights"]["draft"], result["weights"]["model"]);
+  EXPECT_NE(text({"Hello", "--draft-model", "small", "-v"}).err.find("draft model: "), std::string::npos);
+  Command talk = command(words({"--chat", "--draft-model", "small", "--temperature", "0"}));
+  talk.input = "Hello\nSea\n";
+  Command alone = command(words({"--chat", "--temperature", "0"}));
+  alone.input = talk.input;
+  EXPECT_EQ(run_command(talk).out, run_command(alone).out);
+}
+
+TEST_F(CliText, DraftModelsThatDoNotFitAreOneLine) {
+  const auto refuses = [&](std::vector<std::string> arguments, const std::string& part, int exit_code = 2) {
+    arguments.insert(arguments.begin(), "Hello");
+    expect_failure(text(std::move(arguments)), exit_code, part);
+  };
+  refuses({"--decoder", "draft"}, "--decoder draft: needs a draft model; --draft-model names one");
+  refuses({"--draft-model", ""}, "--draft-model: is empty");
+  refuses({"--draft-model", "nowhere/x"}, "nowhere/x", 4);
+  refuses({"--draft-model", "toy"}, "config.json", 1);  // a model of pictures
+  write_toy_text_folder(box_.file("wide"), {.spare_ids = 9});
+  refuses({"--draft-model", "wide"}, "wide: has ");
+  refuses({"--draft-model", "wide", "--dry-run"}, "a draft model needs the model's vocabulary");
+  refuses({"--draft-max", "0"}, "--draft-max 0: expected a whole number from 1 to 255");
+  refuses({"--draft-max", "4", "--decoder", "sequential"}, "decoder sequential drafts nothing");
+  refuses({"--draft-max", "4", "--decoder", "lookup:draft=2"}, "says how long a draft may be, too");
+  refuses({"--draft-max", "99", "--decoder", "lookahead"}, "--draft-max 99: --decoder lookahead: N=100");
 }
 
 TEST_F(CliText, RawContinuesAndChatFormatsDiffer) {
@@ -130,7 +193,7 @@ TEST_F(CliText, APromptFileIsItsSingles) {
   EXPECT_EQ(result["answers"][0]["text"], json({"Hello"})["answers"][0]["text"]);
   EXPECT_EQ(result["answers"][1]["text"],
             json({"Sea", "--system", "Be brief.", "-s", "9"})["answers"][0]["text"]);
-  EXPECT_EQ(result["answers"][2]["seed"], 3) << "lines keep their seeds when others are mended";
+  EXPECT_EQ(result["answers"][2]["seed"], 4) << "lines keep their seeds when others are mended";
   const CommandResult shown = text({"-f", "p.txt"});
   EXPECT_EQ(shown.exit_code, 3);
   std::string expected;
@@ -235,6 +298,20 @@ TEST_F(CliText, ConversationsRemember) {
   expect_failure(text_of_input({"--chat"}, "Hello\n" + much + "\n"), 2, "the context of model talker is 256");
 }
 
+TEST_F(CliText, TypedConversationsHaveAPromptAndCommands) {
+  Command run = command(words({"--chat", "--temperature", "0"}));
+  run.input_kind = StandardInput::kTerminal;
+  run.input = "Hello\n/help\n/clear\n/usr/ is\n\x04";
+  const CommandResult result = run_command(run);
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_NE(result.err.find("\n/clear forgets what was said, /quit or Ctrl-D ends\n> "), std::string::npos);
+  EXPECT_NE(result.err.find("volley: /help: no such command; /clear forgets"), std::string::npos);
+  EXPECT_TRUE(result.err.ends_with("\n> \n")) << result.err;
+  EXPECT_EQ(result.out,
+            text({"Hello", "--temperature", "0"}).out + text({"/usr/ is", "--temperature", "0"}).out)
+      << "a path is said, and nothing is remembered";
+}
+
 TEST_F(CliText, WhatCannotBeMeantIsRefused) {
   const auto refuses = [&](std::vector<std::string> arguments, const std::string& part, int exit_code = 2) {
     expect_failure(text(std::move(arguments)), exit_code, part);
@@ -252,7 +329,7 @@ TEST_F(CliText, WhatCannotBeMeantIsRefused) {
   refuses({"--chat", "--raw"}, "does not go with --chat");
   refuses({"--raw", "--system", "x", "Hello"}, "does not go with --system");
   refuses({"--raw", "--chat-format", "chatml", "Hello"}, "does not go with --chat-format");
-  refuses({"Hello", "--max-tokens", "0"}, "--max-tokens 0");
+  expect_failure(volley({"text", "-m", "talker", "--max-tokens", "0", "Hello"}), 2, "--max-tokens 0");
   refuses({"Hello", "--temperature", "-1"}, "--temperature -1");
   refuses({"Hello", "--top-p", "2"}, "--top-p 2");
   refuses({"Hello", "--decoder", "lokup"}, "nearest is lookup");
@@ -279,7 +356,7 @@ TEST_F(CliText, BrokenModelsAreOneLine) {
   }
   expect_failure(volley({"text", "-m", "toy", "Hello"}), 1, "config.json");  // a model of pictures
   std::filesystem::remove(box_.file("talker/tokenizer.json"));
-  expect_failure(text({"Hello"}), 1, "tokenizer");
+  expect_failure(text({"Hello"}), 4, "no tokenizer.json");
 }
 
 TEST_F(CliText, TheContextEndsALongAnswer) {

@@ -30,6 +30,34 @@ TEST(DecoderSpec, ReadsNameAndOptions) {
   EXPECT_EQ(decoder_class({.name = "lookup"}), DecoderClass::kSameTokens);
 }
 
+TEST(DecoderSpec, LongestDraftsAreTheMethodsOwnOptions) {
+  const auto limited = [](const char* text, int64_t tokens) {
+    DecoderSpec spec = parse_decoder_spec(text);
+    limit_drafts(spec, tokens);
+    return decoder_text(spec);
+  };
+  EXPECT_EQ(limited("lookup", 5), "lookup:draft=5");
+  EXPECT_EQ(limited("lookup:ngram=2", 1), "lookup:draft=1,ngram=2");
+  EXPECT_EQ(limited("jacobi", 5), "jacobi:window=5");
+  EXPECT_EQ(limited("draft", 255), "draft:draft=255");
+  EXPECT_EQ(limited("draft-rejection", 2), "draft-rejection:draft=2");
+  EXPECT_EQ(limited("lookahead", 1), "lookahead:N=2");
+  EXPECT_EQ(limited("tree", 1), "tree:widths=3");
+  EXPECT_EQ(limited("tree", 2), "tree:widths=3x2");
+  EXPECT_EQ(limited("tree", 4), "tree:widths=3x2x1x1");
+  EXPECT_EQ(limited("tree", 6), "tree:widths=3x2x1x1x1x1");
+  const auto fault = [&](const char* text, int64_t tokens) {
+    return error_of([&] { limited(text, tokens); });
+  };
+  EXPECT_EQ(fault("sequential", 2), "--draft-max 2: decoder sequential drafts nothing");
+  EXPECT_EQ(fault("parallel", 2), "--draft-max 2: decoder parallel drafts nothing");
+  EXPECT_EQ(fault("lookup:draft=4", 2),
+            "--draft-max 2: --decoder lookup:draft=4 says how long a draft may be, too");
+  EXPECT_EQ(fault("lookahead", 40),
+            "--draft-max 40: --decoder lookahead: N=41: expected a whole number from 2 to 32");
+  EXPECT_EQ(fault("tree", 100), "--draft-max 100: --decoder tree: widths: 597 nodes, at most 256");
+}
+
 TEST(DecoderSpec, NamesWhatIsWrong) {
   const auto make = [](const char* text) {
     return error_of([&] { make_decoder(parse_decoder_spec(text)); });

@@ -12,6 +12,7 @@
 #include "tests/unit/io/temp_folder.h"
 #include "tests/unit/text/message_of.h"
 #include "tests/unit/text/toy_text_model.h"
+#include "text/tokenizer/streaming_decoder.h"
 
 namespace volley::test {
 namespace {
@@ -76,7 +77,8 @@ TEST_F(TextJob, TheStreamIsTheTextAndTheTextIsTheTokens) {
     TextRequest request = request_of(kPrompts);
     request.temperature = temperature;
     Recorder recorder;
-    const TextResult result = run_text(model, request, {.observer = &recorder});
+    int full = 0;
+    const TextResult result = run_text({model}, request, {.observer = &recorder});
     ASSERT_EQ(result.answers.size(), kPrompts.size());
     for (const TextAnswer& answer : result.answers) {
       EXPECT_EQ(recorder.text_of(answer.index), answer.text);
@@ -85,10 +87,12 @@ TEST_F(TextJob, TheStreamIsTheTextAndTheTextIsTheTokens) {
       std::string expected;
       for (const int32_t token : answer.tokens) expected += decoder.push(token);
       EXPECT_EQ(expected + decoder.finish(), answer.text);
-      EXPECT_EQ(answer.tokens.size(), 40u);
-      EXPECT_EQ(answer.finish, Finish::kLength);
+      const bool is_full = answer.tokens.size() == 40;
+      EXPECT_EQ(answer.finish, is_full ? Finish::kLength : Finish::kEndToken);
+      full += is_full;
     }
     EXPECT_EQ(recorder.answers, result.answers);
+    EXPECT_GT(full, 1);
   }
 }
 
@@ -96,11 +100,11 @@ TEST_F(TextJob, EveryDecoderGivesSequentialTokensGreedyAndSampled) {
   const TextModel model = load();
   for (const double temperature : {0.0, 0.7}) {
     std::map<std::string, TextResult> results;
-    for (const char* decoder : {"sequential", "lookup", "tree", "jacobi"}) {
+    for (const char* decoder : {"sequential", "lookup", "tree", "jacobi", "lookahead"}) {
       TextRequest request = request_of(kPrompts, decoder);
       request.temperature = temperature;
       request.check = text::Check::kYes;
-      results[decoder] = run_text(model, request, {});
+      results[decoder] = run_text({model}, request, {});
       const TextResult& result = results[decoder];
       ASSERT_EQ(result.checks.size(), kPrompts.size());
       EXPECT_TRUE(result.is_check_equal()) << decoder;
@@ -115,15 +119,93 @@ TEST_F(TextJob, EveryDecoderGivesSequentialTokensGreedyAndSampled) {
   }
 }
 
+// Small models that know nothing of the model, and one that is the model.
+TEST_F(TextJob, DraftModelsOfAnyQualityChangeNothing) {
+  write_toy_text_folder(folder_.file("other"), {.seed = 9});
+  const TextModel model = load(), other = load(folder_.file("other"));
+  text::check_draft_vocabulary(model.checkpoint(), other.checkpoint());
+  for (const double temperature : {0.0, 0.7}) {
+    TextRequest request = request_of(kPrompts, "sequential");
+    request.temperature = temperature;
+    const TextResult sequential = run_text({model}, request, {});
+    for (const TextModel* small : {&model, &other}) {
+      request.draft_model = small->checkpoint().name;
+      request.check = text::Check::kYes;
+      choose_decoder("auto", request, 3);
+      EXPECT_EQ(request.decoder.name, "draft");
+      Recorder recorder;
+      const TextResult result = run_text({.model = model, .draft = small}, request, {.observer = &recorder});
+      EXPECT_TRUE(result.is_check_equal());
+      for (size_t i = 0; i < kPrompts.size(); ++i) {
+        EXPECT_EQ(result.answers[i].tokens, sequential.answers[i].tokens);
+        EXPECT_EQ(recorder.text_of(static_cast<int64_t>(i)), sequential.answers[i].text);
+      }
+      EXPECT_GT(result.statistics.draft_forwards, 0);
+      EXPECT_GT(result.statistics.draft_prompt_rows, 0);
+      EXPECT_EQ(result.statistics.tokens, sequential.statistics.tokens) << "the check is not counted";
+      const int64_t longest = result.statistics.accepted.rbegin()->first;
+      if (small == &model) {
+        EXPECT_EQ(longest, 4) << "three drafted, all of them right, and one behind them";
+        int64_t fours = 0;  // the prompt's forward gives the first token
+        for (const TextAnswer& answer : result.answers) fours += (std::ssize(answer.tokens) + 2) / 4;
+        EXPECT_EQ(result.forwards(), fours);
+      } else {
+        EXPECT_LE(longest, 4);
+        EXPECT_GT(result.forwards(), result.forward_tokens() / 2);
+      }
+      const nlohmann::json json = text::to_json(result);
+      EXPECT_EQ(json["request"]["draft_model"], small->checkpoint().name);
+      EXPECT_EQ(json["statistics"]["draft"]["forwards"], result.statistics.draft_forwards);
+      EXPECT_EQ(text::to_json(text::read_text_result(json, "again")), json);
+      request.check = text::Check::kNo;
+      choose_decoder("draft-rejection", request);
+      const TextResult rejected = run_text({.model = model, .draft = small}, request, {});
+      EXPECT_EQ(rejected.answers.size(), kPrompts.size());
+      if (temperature == 0.0) {
+        EXPECT_EQ(rejected.answers[0].tokens, sequential.answers[0].tokens);
+      }
+      request.draft_model.clear();
+    }
+  }
+}
+
+TEST_F(TextJob, ADraftModelNeedsTheVocabulary) {
+  const TextModel model = load();
+  const auto fault = [&] {
+    return message_of([&] {
+      text::check_draft_vocabulary(model.checkpoint(), text::open_text_checkpoint(folder_.file("other")));
+    });
+  };
+  write_toy_text_folder(folder_.file("other"), {.spare_ids = 7});
+  const int64_t size = model.checkpoint().llama.config.vocab_size;
+  EXPECT_EQ(fault(), "--draft-model " + folder_.file("other") + ": has " + std::to_string(size + 3) +
+                         " tokens, model toy " + std::to_string(size) +
+                         "; a draft model needs the model's vocabulary");
+  // As many tokens, two of them exchanged.
+  write_toy_text_folder(folder_.file("other"));
+  const std::string file = folder_.file("other") + "/tokenizer.json";
+  nlohmann::json json = read_json_file(file);
+  nlohmann::json& ids = json["model"]["vocab"];
+  const int64_t a = ids.at("a"), b = ids.at("b");
+  ids["a"] = b;
+  ids["b"] = a;
+  write_text(file, json.dump());
+  const std::string at = std::to_string(std::min(a, b));
+  EXPECT_NE(fault().find(": token " + at + " is '" + (a < b ? "b" : "a") + "', that of model toy '" +
+                         (a < b ? "a" : "b") + "'"),
+            std::string::npos)
+      << fault();
+}
+
 TEST_F(TextJob, ABatchIsItsSingles) {
   const TextModel model = load();
   const TextRequest request = request_of(kPrompts);
-  const TextResult all = run_text(model, request, {});
-  for (const int64_t batch : {1, 3}) EXPECT_EQ(run_text(model, request, {}, batch).answers, all.answers);
+  const TextResult all = run_text({model}, request, {});
+  for (const int64_t batch : {1, 3}) EXPECT_EQ(run_text({model}, request, {}, batch).answers, all.answers);
   for (size_t i = 0; i < kPrompts.size(); ++i) {
     TextRequest single = request;
     single.prompts = {request.prompts[i]};
-    TextAnswer answer = run_text(model, single, {}).answers.front();
+    TextAnswer answer = run_text({model}, single, {}).answers.front();
     answer.index = static_cast<int64_t>(i);
     EXPECT_EQ(answer, all.answers[i]);
   }
@@ -133,7 +215,7 @@ TEST_F(TextJob, ABatchIsItsSingles) {
 TEST_F(TextJob, StopTextsCutAcrossTokens) {
   const TextModel model = load();
   TextRequest request = request_of({kPrompts[0]});
-  const TextAnswer whole = run_text(model, request, {}).answers.front();
+  const TextAnswer whole = run_text({model}, request, {}).answers.front();
   // From the middle of one token's text to the middle of the next one's, wherever both are long enough.
   int cuts = 0;
   for (size_t at = 1; at + 3 < whole.text.size() && cuts < 20; at += 3) {
@@ -149,7 +231,7 @@ TEST_F(TextJob, StopTextsCutAcrossTokens) {
       request.stops = {"never said", stop};
       request.check = text::Check::kYes;
       Recorder recorder;
-      const TextResult result = run_text(model, request, {.observer = &recorder});
+      const TextResult result = run_text({model}, request, {.observer = &recorder});
       const TextAnswer& cut = result.answers.front();
       EXPECT_EQ(cut.text, whole.text.substr(0, whole.text.find(stop))) << decoder << " " << stop;
       EXPECT_EQ(recorder.text_of(0), cut.text);
@@ -173,7 +255,7 @@ TEST_F(TextJob, AnEndTokenEndsTheAnswerAndIsNoText) {
     request.top_k = 0;
     request.top_p = 1.0;
     request.max_tokens = 60;
-    const TextAnswer answer = run_text(model, request, {}).answers.front();
+    const TextAnswer answer = run_text({model}, request, {}).answers.front();
     const auto& ends = model.checkpoint().end_tokens;
     const auto first = std::ranges::find_first_of(answer.tokens, ends);
     if (first == answer.tokens.end()) {
@@ -194,17 +276,17 @@ TEST_F(TextJob, TheContextEndsAnAnswerAndRefusesAPrompt) {
   request.max_tokens = 100000;
   for (const char* decoder : {"sequential", "lookup", "jacobi", "tree"}) {
     choose_decoder(decoder, request);
-    const TextAnswer answer = run_text(model, request, {}).answers.front();
+    const TextAnswer answer = run_text({model}, request, {}).answers.front();
     EXPECT_EQ(answer.finish, Finish::kContext);
     EXPECT_EQ(answer.prompt_tokens + std::ssize(answer.tokens), kToyContext);
   }
   std::string words;
   for (int i = 0; i < 400; ++i) words += "no ";
-  const std::string message = message_of([&] { run_text(model, request_of({words}), {}); });
+  const std::string message = message_of([&] { run_text({model}, request_of({words}), {}); });
   EXPECT_NE(message.find(" tokens; the context of model toy is 256"), std::string::npos) << message;
-  EXPECT_NE(message_of([&] { run_text(model, request_of({"\xff"}), {}); }).find("is not UTF-8"),
+  EXPECT_NE(message_of([&] { run_text({model}, request_of({"\xff"}), {}); }).find("is not UTF-8"),
             std::string::npos);
-  EXPECT_NE(message_of([&] { run_text(model, request_of({""}), {}); }).find("is empty"), std::string::npos);
+  EXPECT_NE(message_of([&] { run_text({model}, request_of({""}), {}); }).find("is empty"), std::string::npos);
 }
 
 TEST_F(TextJob, AStoppedRunKeepsWhatItHas) {
@@ -222,13 +304,13 @@ TEST_F(TextJob, AStoppedRunKeepsWhatItHas) {
     std::stop_source& stop_;
   } stopper(stop);
   const TextRequest request = request_of({"Hello", "Sea"}, "sequential");
-  const TextResult result = run_text(model, request, {.observer = &stopper, .stop = stop.get_token()}, 1);
+  const TextResult result = run_text({model}, request, {.observer = &stopper, .stop = stop.get_token()}, 1);
   EXPECT_TRUE(result.interrupted);
   ASSERT_EQ(result.answers.size(), 1u);
   EXPECT_EQ(result.answers.front().finish, Finish::kStopped);
   EXPECT_EQ(result.answers.front().tokens.size(), 6u);
   EXPECT_EQ(stopper.text_of(0), result.answers.front().text);
-  const TextAnswer whole = run_text(model, request, {}).answers.front();
+  const TextAnswer whole = run_text({model}, request, {}).answers.front();
   EXPECT_TRUE(whole.text.starts_with(result.answers.front().text));
 }
 
@@ -237,7 +319,7 @@ TEST_F(TextJob, ResultsComeBackFromJson) {
   TextRequest request = request_of(kPrompts);
   request.stops = {"xyz"};
   request.check = text::Check::kYes;
-  TextResult result = run_text(model, request, {});
+  TextResult result = run_text({model}, request, {});
   result.checks.front().position = 3;  // as if it were not equal
   const nlohmann::json json = text::to_json(result);
   const TextResult again = text::read_text_result(json, "again");
@@ -264,7 +346,7 @@ TEST_F(TextJob, GgufFilesAndFoldersAreOneModel) {
   EXPECT_EQ(folder.checkpoint().end_tokens, gguf.checkpoint().end_tokens);
   EXPECT_EQ(folder.checkpoint().end_tokens.size(), 2u) << "<|im_end|> and <|endoftext|>";
   const TextRequest request = request_of(kPrompts);
-  EXPECT_EQ(run_text(folder, request, {}).answers, run_text(gguf, request, {}).answers);
+  EXPECT_EQ(run_text({folder}, request, {}).answers, run_text({gguf}, request, {}).answers);
 }
 
 TEST_F(TextJob, CheckpointsSayWhatIsWrongWithThem) {
@@ -304,6 +386,24 @@ TEST_F(TextJob, OnlyMethodsOfCausalModelsMakeText) {
             std::string::npos);
   choose_decoder("auto", request);
   EXPECT_EQ(decoder_class(request.decoder), DecoderClass::kSameTokens);
+  EXPECT_EQ(message_of([&] { choose_decoder("draft", request); }),
+            "--decoder draft: needs a draft model; --draft-model names one");
+  request.draft_model = "small";
+  EXPECT_NE(message_of([&] { choose_decoder("draft-rejection", request); }).find("--check"),
+            std::string::npos);
+  choose_decoder("lookup", request);
+  EXPECT_EQ(request.draft_model, "") << "it is not used";
+  // A record whose decoder and draft model do not fit each other.
+  request.prompts.push_back({.text = "Hello"});
+  for (const bool has_model : {true, false}) {
+    nlohmann::json json = text::to_json(request);
+    json["decoder"] = has_model ? "lookup" : "draft";
+    if (has_model) json["draft_model"] = "small";
+    EXPECT_NE(message_of([&] {
+                text::read_text_request(JsonFields(json, "file"), "file");
+              }).find(has_model ? "lookup: uses no draft model" : "draft: has no draft model"),
+              std::string::npos);
+  }
 }
 
 }  // namespace

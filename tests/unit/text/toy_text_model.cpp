@@ -14,7 +14,6 @@ namespace volley::test {
 namespace {
 
 constexpr int64_t kDim = 32, kHeads = 2, kWidth = 16, kLayers = 2, kHidden = 64;
-constexpr int64_t kSpareIds = 4;
 
 nlohmann::json vocabulary() {
   return read_json_file(VOLLEY_TOKENIZERS "/smollm2.json");
@@ -81,7 +80,7 @@ std::string gguf_name(std::string name) {
 void write_toy_text_folder(const std::string& folder, const ToyTextOptions& options) {
   std::filesystem::create_directories(folder);
   const nlohmann::json json = vocabulary();
-  const int64_t rows = std::ssize(tokens_of(json)) + kSpareIds;
+  const int64_t rows = std::ssize(tokens_of(json)) + options.spare_ids;
   const nlohmann::json config{{"model_type", "qwen3"},
                               {"vocab_size", rows},
                               {"hidden_size", kDim},
@@ -138,7 +137,7 @@ void write_toy_text_gguf(const std::string& path, const ToyTextOptions& options)
                                {"tokenizer.ggml.eos_token_id", u32(ids.at("<|im_end|>"))}}};
   if (!options.chat_template.empty())
     image.metadata.emplace_back("tokenizer.chat_template", gguf::text(options.chat_template));
-  const MemoryWeights weights = weights_of(options.seed, std::ssize(tokens) + kSpareIds);
+  const MemoryWeights weights = weights_of(options.seed, std::ssize(tokens) + options.spare_ids);
   for (const NamedTensor& tensor : weights.tensors()) {
     const auto extents = tensor.view.shape.extents();
     image.tensors.push_back({.name = gguf_name(tensor.name),

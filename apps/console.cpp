@@ -35,7 +35,8 @@ int64_t terminal_columns() {
   return 80;
 }
 
-Console::Console() : is_terminal_(::isatty(STDERR_FILENO) == 1) {
+Console::Console()
+    : is_output_terminal_(::isatty(STDOUT_FILENO) == 1), is_terminal_(::isatty(STDERR_FILENO) == 1) {
   set_color(When::kAuto);
   set_progress(When::kAuto);
 }
@@ -43,9 +44,13 @@ Console::Console() : is_terminal_(::isatty(STDERR_FILENO) == 1) {
 void Console::set_color(When when) {
   const char* no_color = std::getenv("NO_COLOR");
   const char* terminal = std::getenv("TERM");
-  const bool wanted = is_terminal_ && (no_color == nullptr || *no_color == '\0') &&
+  const bool is_fit = (no_color == nullptr || *no_color == '\0') &&
                       (terminal == nullptr || std::string_view(terminal) != "dumb");
-  has_color_ = when == When::kAlways || (when == When::kAuto && wanted);
+  const auto has = [&](bool is_terminal) {
+    return when == When::kAlways || (when == When::kAuto && is_terminal && is_fit);
+  };
+  has_color_ = has(is_terminal_);
+  colors_output_ = has(is_output_terminal_);
 }
 
 void Console::set_progress(When when) {
@@ -90,6 +95,12 @@ void Console::note(std::string_view line) {
 
 void Console::detail(std::string_view line) {
   if (verbosity_ == Verbosity::kVerbose) note(line);
+}
+
+void Console::ask(std::string_view prompt) {
+  progress({});
+  picture_lines_ = 0;
+  write_error_stream(prompt);
 }
 
 void Console::picture(std::string_view lines) {

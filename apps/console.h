@@ -27,8 +27,14 @@ class Console {
   void note(std::string_view line);    // unless quiet
   void detail(std::string_view line);  // if verbose
   void error(std::string_view line);   // always, with the program's name in front
+  // Standard error, without the end of a line: what a typed line stands behind.
+  void ask(std::string_view prompt);
   // Replaces the line of progress; empty: takes it away.
   void progress(std::string_view line);
+
+  // Whether colours are wanted on standard output: it is a terminal, or they were asked for.
+  bool colors_output() const { return colors_output_; }
+  bool is_output_terminal() const { return is_output_terminal_; }
 
   // Pictures are drawn where colours are: on a terminal, or when asked for.
   bool shows_pictures() const { return has_color_ && verbosity_ != Verbosity::kQuiet; }
@@ -45,6 +51,8 @@ class Console {
 
   Verbosity verbosity_ = Verbosity::kNormal;
   bool has_color_ = false;
+  bool colors_output_ = false;
+  bool is_output_terminal_ = false;
   bool is_terminal_ = false;
   bool shows_progress_ = false;
   bool has_progress_line_ = false;

@@ -17,6 +17,7 @@ class EventFile {
   // Throws Error naming the path.
   EventFile(std::string path, Existing existing);
 
+  // Of volley image.
   void start(const image::ImageRequest& request);
   void step(const StepEvent& event);
   void picture(const image::ImagePicture& picture, const std::string& file);
@@ -24,9 +25,10 @@ class EventFile {
   // `interrupted`: as ImageResult has it. The last call; throws Error if anything could not be written.
   void end(const image::ImageResult& result);
 
- private:
+  // Any other event: an object with its key "event".
   void write(nlohmann::json event);
 
+ private:
   struct Close {
     void operator()(std::FILE* file) const { std::fclose(file); }
   };

@@ -53,7 +53,8 @@ const std::map<std::string_view, Adder>& adders() {
          add_text(verb,
                   {.names = "-m,--model",
                    .type = "NAME|PATH",
-                   .meaning = "model in the box, pulled model, checkpoint or folder [" + flags.model + "]"},
+                   .meaning = "model in the box, pulled model, checkpoint or folder" +
+                              (flags.model.empty() ? "" : " [" + flags.model + "]")},
                   flags.model);
        }},
       {"vq",
@@ -147,6 +148,23 @@ const std::map<std::string_view, Adder>& adders() {
                    .meaning = "decoding method, see volley decoders [auto, printed; never lossy]"},
                   flags.method.decoder);
        }},
+      {"draft-model",
+       [](CLI::App& verb, SharedFlags& flags) {
+         add_text(verb,
+                  {.names = "--draft-model",
+                   .type = "NAME|PATH",
+                   .meaning = "small model of the same vocabulary, for decoders draft and draft-rejection"},
+                  flags.draft_model);
+       }},
+      {"draft-max",
+       [](CLI::App& verb, SharedFlags& flags) {
+         add_integer(verb,
+                     {.names = "--draft-max",
+                      .meaning = "tokens of the longest draft [the decoder's, see volley decoders]",
+                      .low = 1,
+                      .high = 255},
+                     [&flags](int64_t value) { flags.draft_max = value; });
+       }},
       {"seed",
        [](CLI::App& verb, SharedFlags& flags) {
          add_integer(verb,
@@ -160,7 +178,7 @@ const std::map<std::string_view, Adder>& adders() {
        [](CLI::App& verb, SharedFlags& flags) {
          add_number(verb,
                     {.names = "--temperature",
-                     .meaning = "0: greedy [the model's card]",
+                     .meaning = "0: greedy [" + flags.temperature_default + "]",
                      .low = 0.0,
                      .high = 1000.0},
                     [&flags](double value) { flags.method.temperature = value; });
@@ -169,7 +187,7 @@ const std::map<std::string_view, Adder>& adders() {
        [](CLI::App& verb, SharedFlags& flags) {
          add_integer(verb,
                      {.names = "--top-k",
-                      .meaning = "choose among the k likeliest tokens; 0: all [the model's card]",
+                      .meaning = "choose among the k likeliest tokens; 0: all [" + flags.top_k_default + "]",
                       .low = 0,
                       .high = 1 << 24},
                      [&flags](int64_t value) { flags.method.top_k = value; });
@@ -178,7 +196,8 @@ const std::map<std::string_view, Adder>& adders() {
        [](CLI::App& verb, SharedFlags& flags) {
          add_number(verb,
                     {.names = "--top-p",
-                     .meaning = "choose among the likeliest tokens of this mass; 1: all [the model's card]",
+                     .meaning = "choose among the likeliest tokens of this mass; 1: all [" +
+                                flags.top_p_default + "]",
                      .low = 0.0,
                      .high = 1.0},
                     [&flags](double value) { flags.method.top_p = value; });

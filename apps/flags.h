@@ -32,6 +32,12 @@ struct SharedFlags {
   std::string dtype = "auto";
   int64_t threads = 0;  // 0: physical cores
   image::MethodChoices method;
+  std::string draft_model;
+  std::optional<int64_t> draft_max;
+  // What --help says of the defaults of sampling.
+  std::string temperature_default = "the model's card";
+  std::string top_k_default = temperature_default;
+  std::string top_p_default = temperature_default;
   int64_t seed = 0;  // -1: random
   bool json = false;
   std::string events;

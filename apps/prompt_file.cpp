@@ -53,26 +53,14 @@ void read_object(const nlohmann::json& json, PromptLine& line) {
   }
 }
 
-PromptLine parse_line(int64_t number, std::string_view text) {
-  PromptLine line{.line = number};
-  if (!is_valid_utf8(text)) {
+PromptLine parse_line(const NumberedLine& from) {
+  PromptLine line{.line = from.number};
+  if (!is_valid_utf8(from.text)) {
     line.fault = "is not UTF-8";
-  } else if (!text.starts_with("{")) {
-    line.prompt = text;
+  } else if (!from.text.starts_with("{")) {
+    line.prompt = from.text;
   } else {
-    const auto json = parse_json(text);
-    if (!json.ok()) {
-      line.fault = json.fault().message;
-      return line;
-    }
-    try {
-      read_object(json.value(), line);
-    } catch (const Error& error) {
-      constexpr std::string_view kSubject = "line: ";
-      std::string_view fault = error.what();
-      if (fault.starts_with(kSubject)) fault.remove_prefix(kSubject.size());
-      line.fault = fault;
-    }
+    line.fault = fault_of_object(from.text, [&](const nlohmann::json& json) { read_object(json, line); });
   }
   return line;
 }
@@ -94,8 +82,22 @@ std::string read_standard_input() {
 
 }  // namespace
 
-std::vector<PromptLine> parse_prompt_lines(std::string_view text) {
-  std::vector<PromptLine> lines;
+std::string fault_of_object(std::string_view line, const std::function<void(const nlohmann::json&)>& read) {
+  const auto json = parse_json(line);
+  if (!json.ok()) return json.fault().message;
+  try {
+    read(json.value());
+  } catch (const Error& error) {
+    constexpr std::string_view kSubject = "line: ";
+    std::string_view fault = error.what();
+    if (fault.starts_with(kSubject)) fault.remove_prefix(kSubject.size());
+    return std::string(fault);
+  }
+  return {};
+}
+
+std::vector<NumberedLine> numbered_lines(std::string_view text) {
+  std::vector<NumberedLine> lines;
   if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);  // a byte order mark
   int64_t number = 0;
   while (!text.empty()) {
@@ -103,21 +105,31 @@ std::vector<PromptLine> parse_prompt_lines(std::string_view text) {
     const std::string_view line = trimmed(text.substr(0, end));
     text.remove_prefix(std::min(end + 1, text.size()));
     ++number;
-    if (!line.empty() && line.front() != '#') lines.push_back(parse_line(number, line));
+    if (!line.empty() && line.front() != '#') lines.push_back({.number = number, .text = line});
   }
   return lines;
 }
 
-std::vector<PromptLine> read_prompt_file(const std::string& path) {
+std::string prompt_source(const std::string& path) {
+  return path == "-" ? "--prompt-file -" : path;
+}
+
+std::string read_prompt_text(const std::string& path) {
+  if (path == "-") return read_standard_input();
+  const MappedFile file = MappedFile::open(path).value_or_throw(path);
+  if (file.bytes().size() > kMaxInput) throw Error(path + ": more than 64 MiB of prompts");
+  return std::string(as_text(file.bytes()));
+}
+
+std::vector<PromptLine> parse_prompt_lines(std::string_view text) {
   std::vector<PromptLine> lines;
-  if (path == "-") {
-    lines = parse_prompt_lines(read_standard_input());
-  } else {
-    const MappedFile file = MappedFile::open(path).value_or_throw(path);
-    if (file.bytes().size() > kMaxInput) throw Error(path + ": more than 64 MiB of prompts");
-    lines = parse_prompt_lines(as_text(file.bytes()));
-  }
-  if (lines.empty()) throw Error((path == "-" ? "--prompt-file -" : path) + ": holds no prompt");
+  for (const NumberedLine& line : numbered_lines(text)) lines.push_back(parse_line(line));
+  return lines;
+}
+
+std::vector<PromptLine> read_prompt_file(const std::string& path) {
+  std::vector<PromptLine> lines = parse_prompt_lines(read_prompt_text(path));
+  if (lines.empty()) throw Error(prompt_source(path) + ": holds no prompt");
   return lines;
 }
 

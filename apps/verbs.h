@@ -44,6 +44,7 @@ class Interrupted : public Error {
 
 // Each adds its parser to the program's. One file each.
 Verb add_image(CLI::App& program);
+Verb add_text(CLI::App& program);
 Verb add_info(CLI::App& program);
 Verb add_verify(CLI::App& program);
 Verb add_decoders(CLI::App& program);

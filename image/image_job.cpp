@@ -173,24 +173,6 @@ void count(PictureInfo& info, const Generation& generation, const GenerationOutp
   info.rows += (generation.unconditional ? 2 : 1) * output.rows;  // an output counts one's rows
 }
 
-CheckOutcome compare(int64_t item, const GenerationOutput& made, const GenerationOutput& sequential) {
-  CheckOutcome outcome{.index = item,
-                       .tokens = static_cast<int64_t>(sequential.tokens.size()),
-                       .forwards = made.forwards,
-                       .sequential_forwards = sequential.forwards};
-  for (size_t i = 0; i < sequential.tokens.size(); ++i) {
-    const int32_t token = i < made.tokens.size() ? made.tokens[i] : -1;
-    if (token == sequential.tokens[i]) {
-      ++outcome.equal;
-    } else if (outcome.position < 0) {
-      outcome.position = static_cast<int64_t>(i);
-      outcome.token = token;
-      outcome.sequential_token = sequential.tokens[i];
-    }
-  }
-  return outcome;
-}
-
 void check_batch(const ImageModel& model, std::span<const Generation> generations,
                  std::span<const int64_t> items, std::span<const GenerationOutput> outputs,
                  const ImageControl& control, ImageResult& result) {
@@ -202,7 +184,7 @@ void check_batch(const ImageModel& model, std::span<const Generation> generation
       sequential->decode(*session, generations, {.observer = &progress, .stop = control.stop});
   for (size_t i = 0; i < outputs.size(); ++i) {
     if (!expected[i].finished || !outputs[i].finished) continue;
-    result.checks.push_back(compare(items[i], outputs[i], expected[i]));
+    result.checks.push_back(compare_outputs(items[i], outputs[i], expected[i]));
     if (control.observer != nullptr) control.observer->on_check(result.checks.back());
   }
 }

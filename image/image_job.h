@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "core/decode/check.h"
 #include "core/decode/observer.h"
 #include "core/decode/statistics.h"
 #include "image/image_request.h"
@@ -16,6 +17,8 @@
 
 namespace volley::image {
 
+using volley::CheckOutcome;  // of pictures: counted by index of the item
+
 // A finished picture.
 struct ImagePicture {
   int64_t index = 0;  // item of the run
@@ -23,22 +26,6 @@ struct ImagePicture {
   std::vector<int32_t> tokens;
   std::string token_hash;
   Picture picture;
-};
-
-// How an item's tokens compare with those of sequential decoding.
-struct CheckOutcome {
-  int64_t index = 0;
-  int64_t tokens = 0;
-  int64_t equal = 0;
-  int64_t forwards = 0;  // of the method
-  int64_t sequential_forwards = 0;
-  // First difference, if any.
-  int64_t position = -1;
-  int32_t token = -1;
-  int32_t sequential_token = -1;
-
-  bool is_equal() const { return position < 0; }
-  bool operator==(const CheckOutcome&) const = default;
 };
 
 // The `source` of the event that tells, before an item's first step, which cells an edit has given.

@@ -34,32 +34,16 @@ Canvas canvas_of(const ImageCard& card, const ImageRequest& request) {
 }
 
 Transformer transformer_for(const DecoderSpec& decoder) {
-  decoder_class(decoder);  // throws for unknown names
-  if (decoder.name == "masked") {
-    throw Error(
-        "--decoder masked: needs a masked model; pictures come from sequential, lookup, tree, jacobi, "
-        "parallel",
-        ErrorKind::kUsage);
+  // needs_draft_model throws for unknown names.
+  const std::string missing = needs_draft_model(decoder) ? "draft model"
+                              : decoder.name == "masked" ? "masked model"
+                                                         : "";
+  if (!missing.empty()) {
+    throw Error("--decoder " + decoder.name + ": needs a " + missing +
+                    "; pictures come from sequential, lookup, tree, jacobi, lookahead, parallel",
+                ErrorKind::kUsage);
   }
   return decoder.name == "parallel" ? Transformer::kArpg : Transformer::kLlamaGen;
-}
-
-std::string decoder_text(const DecoderSpec& spec) {
-  std::string text = spec.name;
-  char separator = ':';
-  for (const auto& [key, value] : spec.options) {
-    text += separator + key + "=" + value;
-    separator = ',';
-  }
-  return text;
-}
-
-void state_options(DecoderSpec& spec) {
-  make_decoder(spec);  // throws for unknown names, options and values
-  for (const DecoderInfo& info : decoder_registry()) {
-    if (info.name != spec.name) continue;
-    for (const DecoderOption& option : info.options) spec.options.emplace(option.name, option.fallback);
-  }
 }
 
 namespace {
@@ -119,7 +103,7 @@ void choose_method(const ImageCard& card, const MethodChoices& choices, ImageReq
   if (request.check == Check::kYes && decoder_class(request.decoder) != DecoderClass::kSameTokens) {
     throw Error("--check: decoder " + request.decoder.name + " is of class '" +
                     std::string(decoder_class_name(decoder_class(request.decoder))) +
-                    "' and promises no sequential tokens; sequential, lookup, tree and jacobi do",
+                    "' and promises no sequential tokens; sequential, lookup, tree, jacobi and lookahead do",
                 ErrorKind::kUsage);
   }
 }
@@ -150,12 +134,8 @@ nlohmann::json to_json(const ImageRequest& request) {
   return json;
 }
 
-// Seeds use all 64 bits, which JsonFields' integers do not reach.
 uint64_t read_seed(const JsonFields& fields) {
-  const auto& value = fields.value();
-  const auto seed = value.find("seed");
-  if (seed != value.end() && seed->is_number_unsigned()) return seed->get<uint64_t>();
-  return static_cast<uint64_t>(fields.integer("seed", {.low = 0}));
+  return fields.natural("seed");
 }
 
 namespace {

@@ -73,10 +73,7 @@ void choose_method(const ImageCard& card, const MethodChoices& choices, ImageReq
 // The transformer a method runs. Throws Error kUsage for methods that make no pictures.
 Transformer transformer_for(const DecoderSpec& decoder);
 
-// "NAME:key=value,key=value", as parse_decoder_spec takes it.
-std::string decoder_text(const DecoderSpec& spec);
-// States every option of the method. Throws Error kUsage.
-void state_options(DecoderSpec& spec);
+using volley::decoder_text;
 
 // The fields of the `--json` schema. `read_request` throws Error "<subject>: key ..."; `subject` is that of
 // `fields`. What it returns has a method that makes pictures.

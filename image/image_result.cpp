@@ -94,18 +94,7 @@ nlohmann::json to_json(const ImageResult& result) {
   }
   if (result.request.check == Check::kNo) return json;
   json["checks"] = nlohmann::json::array();
-  for (const CheckOutcome& check : result.checks) {
-    nlohmann::json entry{{"index", check.index},
-                         {"tokens", check.tokens},
-                         {"equal", check.equal},
-                         {"forwards", check.forwards},
-                         {"sequential_forwards", check.sequential_forwards}};
-    if (!check.is_equal()) {
-      entry["first_difference"] = {
-          {"position", check.position}, {"token", check.token}, {"sequential_token", check.sequential_token}};
-    }
-    json["checks"].push_back(std::move(entry));
-  }
+  for (const CheckOutcome& check : result.checks) json["checks"].push_back(volley::to_json(check));
   return json;
 }
 
@@ -137,22 +126,8 @@ ImageResult read_image_result(const nlohmann::json& json, const std::string& sub
   }
   read_statistics(fields.object("statistics"), result);
   if (result.request.check == Check::kNo) return result;
-  for (const nlohmann::json& entry : list(json, "checks", subject)) {
-    const JsonFields check(entry, subject + ": checks");
-    CheckOutcome outcome{.index = check.integer("index", count),
-                         .tokens = check.integer("tokens", count),
-                         .equal = check.integer("equal", count),
-                         .forwards = check.integer("forwards", count),
-                         .sequential_forwards = check.integer("sequential_forwards", count)};
-    if (check.has("first_difference")) {
-      const JsonFields first = check.object("first_difference");
-      outcome.position = first.integer("position", count);
-      outcome.token = static_cast<int32_t>(first.integer("token", {INT32_MIN, INT32_MAX}));
-      outcome.sequential_token =
-          static_cast<int32_t>(first.integer("sequential_token", {INT32_MIN, INT32_MAX}));
-    }
-    result.checks.push_back(outcome);
-  }
+  for (const nlohmann::json& entry : list(json, "checks", subject))
+    result.checks.push_back(read_check(JsonFields(entry, subject + ": checks")));
   return result;
 }
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "core/base/error.h"
-#include "core/base/sha256.h"
 #include "core/io/byte_reader.h"
 #include "core/io/untrusted_text.h"
 
@@ -23,22 +22,6 @@ std::string read_hash(const JsonFields& fields, std::string_view key, const std:
 }
 
 }  // namespace
-
-std::string hash_tokens(std::span<const int32_t> tokens) {
-  return sha256_hex(std::as_bytes(tokens));
-}
-
-std::string_view weight_type_name(WeightType type) {
-  switch (type) {
-    case WeightType::kF32:
-      return "f32";
-    case WeightType::kBF16:
-      return "bf16";
-    case WeightType::kQ8_0:
-      return "q8_0";
-  }
-  return "?";
-}
 
 nlohmann::json to_json(const RunRecord& record) {
   nlohmann::json json = to_json(record.request);

@@ -5,6 +5,8 @@
 #include <string_view>
 #include <vector>
 
+#include "core/backend/operations.h"
+#include "core/decode/check.h"
 #include "image/image_request.h"
 #include "image/picture.h"
 
@@ -40,9 +42,7 @@ nlohmann::json to_json(const RunRecord& record);
 // Throws Error "<subject>: key ...".
 RunRecord read_run_record(const nlohmann::json& json, const std::string& subject);
 
-// SHA-256 of the token ids as little-endian 32-bit integers.
-std::string hash_tokens(std::span<const int32_t> tokens);
-
-std::string_view weight_type_name(WeightType type);  // "f32", "bf16", "q8_0"
+using volley::hash_tokens;
+using volley::weight_type_name;
 
 }  // namespace volley::image

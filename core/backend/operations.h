@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 #include "core/backend/buffer.h"
 #include "core/tensor/tensor.h"
@@ -22,6 +23,9 @@ enum class Phase : uint8_t { kPrompt, kDecode, kEncoder };
 //   bf16  weights and rows are rounded to bf16, sums are f32
 //   q8_0  weights and rows are rounded to blocks of 32 8-bit integers with a scale (core/backend/q8_0.h)
 enum class WeightType : uint8_t { kF32, kBF16, kQ8_0 };
+constexpr std::string_view weight_type_name(WeightType type) {
+  return type == WeightType::kF32 ? "f32" : type == WeightType::kBF16 ? "bf16" : "q8_0";
+}
 
 // A weight [out_features, in_features] in the backend's own packed layout.
 struct LinearWeight {

@@ -21,6 +21,7 @@ enum class NoisePurpose : uint32_t {
   kOrder = 3,     // permutations of output positions
   kMask = 4,      // which places a masked model hides
   kInit = 5,      // first guesses of a parallel method
+  kDraft = 6,     // Gumbel noise of drafts that are accepted by rejection
 };
 
 // Names one block of numbers. `position` is the index in the output (for a random-order image model the grid

@@ -9,10 +9,19 @@
 namespace volley {
 namespace {
 
-using Factory = std::unique_ptr<Decoder> (*)(const OptionReader&);
+using Factory = std::unique_ptr<Decoder> (*)(const OptionReader&, const DraftModel&);
+
+template <std::unique_ptr<Decoder> (*make)(const OptionReader&)>
+std::unique_ptr<Decoder> without_draft(const OptionReader& options, const DraftModel&) {
+  return make(options);
+}
 
 const DecoderOption kAccept{"accept", "coupled", "coupled: sequential's tokens; rejection: its distribution"};
+const DecoderOption kDraftLength{"draft", "8", "longest draft"};
+const DecoderOption kDraftPace{"length", "adaptive",
+                               "adaptive: follows what is accepted; fixed: always the longest"};
 const DecoderOption kNgram{"ngram", "3", "longest context matched"};
+const DecoderOption kWidths{"widths", "3x2x1x1", "guesses below each node, by depth"};
 
 struct Entry {
   DecoderInfo info;
@@ -26,31 +35,63 @@ const std::vector<Entry>& entries() {
         .needs = "causal model",
         .summary = "one token a forward",
         .paper = ""},
-       make_sequential},
+       without_draft<make_sequential>},
       {{.name = "lookup",
         .kind = DecoderClass::kSameTokens,
         .kind_note = "same-distribution with accept=rejection",
         .needs = "causal model",
+        .length_option = "draft",
         .summary = "drafts what followed the last tokens when they occurred before",
         .paper = "Saxena 2023, Prompt lookup decoding",
-        .options = {{"draft", "8", "longest draft"}, kNgram, kAccept}},
-       make_lookup},
+        .options = {kDraftLength, kNgram, kAccept}},
+       without_draft<make_lookup>},
       {{.name = "tree",
         .kind = DecoderClass::kSameTokens,
         .kind_note = "same-distribution with accept=rejection",
         .needs = "causal model",
+        .length_option = "widths",
         .summary = "verifies a tree of ranked guesses in one forward",
         .paper = "Miao et al. 2023, SpecInfer; Cai et al. 2024, Medusa",
-        .options = {{"widths", "3x2x1x1", "guesses below each node, by depth"}, kNgram, kAccept}},
-       make_tree},
+        .options = {kWidths, kNgram, kAccept}},
+       without_draft<make_tree>},
       {{.name = "jacobi",
         .kind = DecoderClass::kSameTokens,
         .needs = "causal model",
+        .length_option = "window",
         .summary = "verifies a window of its own previous guesses, under noise that belongs to positions",
         .paper = "Santilli et al. 2023; Teng et al. 2024, Speculative Jacobi decoding (coupled here)",
         .options = {{"window", "16", "guesses a forward"},
                     {"init", "repeat", "first guesses: repeat or random"}}},
-       make_jacobi},
+       without_draft<make_jacobi>},
+      {{.name = "lookahead",
+        .kind = DecoderClass::kSameTokens,
+        .needs = "causal model",
+        .length_option = "N",
+        .summary =
+            "verifies n-grams collected from its own iterated guesses, beside the window of these guesses",
+        .paper = "Fu et al. 2024, Lookahead decoding",
+        .options = {{"W", "7", "columns of the window"},
+                    {"N", "5", "tokens of an n-gram"},
+                    {"G", "7", "n-grams tried in a forward"}}},
+       without_draft<make_lookahead>},
+      {{.name = "draft",
+        .kind = DecoderClass::kSameTokens,
+        .needs = "causal model, and a small one of its vocabulary",
+        .needs_draft_model = true,
+        .length_option = "draft",
+        .summary = "verifies what a small model chooses under the same noise",
+        .paper = "Leviathan et al. 2023; Chen et al. 2023, Speculative sampling (coupled here)",
+        .options = {kDraftLength, kDraftPace}},
+       make_draft},
+      {{.name = "draft-rejection",
+        .kind = DecoderClass::kSameDistribution,
+        .needs = "causal model, and a small one of its vocabulary",
+        .needs_draft_model = true,
+        .length_option = "draft",
+        .summary = "accepts what a small model draws with probability p/q",
+        .paper = "Leviathan et al. 2023; Chen et al. 2023, Speculative sampling",
+        .options = {kDraftLength, kDraftPace}},
+       make_draft_rejection},
       {{.name = "parallel",
         .kind = DecoderClass::kOwnModel,
         .needs = "random-order model (ARPG)",
@@ -59,7 +100,7 @@ const std::vector<Entry>& entries() {
         .options = {{"steps", "64", "forwards"},
                     {"schedule", "arccos", "sizes of the steps: arccos or cosine"},
                     {"order", "random", "positions in turn: random, raster or center (outwards)"}}},
-       make_parallel},
+       without_draft<make_parallel>},
       {{.name = "masked",
         .kind = DecoderClass::kOwnModel,
         .needs = "masked model (SMDM, Whisfusion)",
@@ -67,9 +108,16 @@ const std::vector<Entry>& entries() {
         .paper = "Whisfusion 2025, parallel diffusion decoding",
         .options = {{"candidates", "15", "sequences made side by side"},
                     {"ratios", "1x0.9x0.85x0.8", "share of places hidden in each step"}}},
-       make_masked},
+       without_draft<make_masked>},
   };
   return table;
+}
+
+// The first levels of the usual tree, and single guesses below them.
+std::string widths_of_depth(int64_t depth) {
+  std::string widths = kWidths.fallback.substr(0, static_cast<size_t>(2 * depth - 1));
+  for (auto level = std::ssize(widths) / 2 + 1; level < depth; ++level) widths += "x1";
+  return widths;
 }
 
 const Entry& find_entry(const std::string& name) {
@@ -105,14 +153,54 @@ const std::vector<DecoderInfo>& decoder_registry() {
   return table;
 }
 
-std::unique_ptr<Decoder> make_decoder(const DecoderSpec& spec) {
-  return find_entry(spec.name).make(OptionReader(spec));
+std::unique_ptr<Decoder> make_decoder(const DecoderSpec& spec, const DraftModel& draft) {
+  return find_entry(spec.name).make(OptionReader(spec), draft);
 }
 
 DecoderClass decoder_class(const DecoderSpec& spec) {
   const auto accept = spec.options.find("accept");
   if (accept != spec.options.end() && accept->second == "rejection") return DecoderClass::kSameDistribution;
   return find_entry(spec.name).info.kind;
+}
+
+bool needs_draft_model(const DecoderSpec& spec) {
+  return find_entry(spec.name).info.needs_draft_model;
+}
+
+std::string decoder_text(const DecoderSpec& spec) {
+  std::string text = spec.name;
+  char separator = ':';
+  for (const auto& [key, value] : spec.options) {
+    text += separator + key + "=" + value;
+    separator = ',';
+  }
+  return text;
+}
+
+void state_options(DecoderSpec& spec) {
+  make_decoder(spec);  // throws for unknown names, options and values
+  for (const DecoderInfo& info : decoder_registry()) {
+    if (info.name != spec.name) continue;
+    for (const DecoderOption& option : info.options) spec.options.emplace(option.name, option.fallback);
+  }
+}
+
+void limit_drafts(DecoderSpec& spec, int64_t tokens) {
+  const std::string& option = find_entry(spec.name).info.length_option;
+  const std::string flag = "--draft-max " + std::to_string(tokens) + ": ";
+  if (option.empty()) throw Error(flag + "decoder " + spec.name + " drafts nothing", ErrorKind::kUsage);
+  if (spec.options.contains(option)) {
+    throw Error(flag + "--decoder " + decoder_text(spec) + " says how long a draft may be, too",
+                ErrorKind::kUsage);
+  }
+  spec.options[option] = option == "widths" ? widths_of_depth(tokens)
+                         : option == "N"    ? std::to_string(tokens + 1)
+                                            : std::to_string(tokens);
+  try {
+    make_decoder(spec);
+  } catch (const Error& error) {
+    throw Error(flag + error.what(), ErrorKind::kUsage);
+  }
 }
 
 DecoderSpec parse_decoder_spec(std::string_view text) {

@@ -42,6 +42,22 @@ struct DecoderSpec {
 // Throws Error kUsage.
 DecoderSpec parse_decoder_spec(std::string_view text);
 
+// The same text: "NAME:key=value,key=value".
+std::string decoder_text(const DecoderSpec& spec);
+// States every option of the method. Throws Error kUsage.
+void state_options(DecoderSpec& spec);
+// Lets no draft be longer than `tokens` by the method's own option: `draft`, jacobi's `window`, the levels of
+// tree's `widths`, lookahead's `N`, which counts one more. Throws Error kUsage naming --draft-max for a
+// method without drafts, for an option that is given already, and beyond the option's range.
+void limit_drafts(DecoderSpec& spec, int64_t tokens);
+
+// A second model that proposes what the first verifies, and the backend that it was built on; it must outlive
+// the decoder. A decoder makes a session on it for each run, as it keeps nothing between runs.
+struct DraftModel {
+  const StepModel* model = nullptr;  // null: there is none
+  std::shared_ptr<const Backend> backend;
+};
+
 // One row of the registry; also feeds help texts and documentation.
 struct DecoderOption {
   std::string name;
@@ -53,15 +69,21 @@ struct DecoderInfo {
   DecoderClass kind = DecoderClass::kSameTokens;
   std::string kind_note;  // when an option changes the class
   std::string needs;      // kind of model
+  bool needs_draft_model = false;
+  std::string length_option;  // the one that says how long a draft may be; empty: nothing is drafted
   std::string summary;
   std::string paper;
   std::vector<DecoderOption> options;
 };
 const std::vector<DecoderInfo>& decoder_registry();
 
-// Throws Error kUsage for unknown names (suggesting the nearest), options and values.
-std::unique_ptr<Decoder> make_decoder(const DecoderSpec& spec);
+// Throws Error kUsage for unknown names (suggesting the nearest), options and values. A method that needs a
+// draft model can be made without one, to check its options; its `decode` throws Error kUsage then, and when
+// the two models' vocabularies differ. Other methods take no notice of `draft`.
+std::unique_ptr<Decoder> make_decoder(const DecoderSpec& spec, const DraftModel& draft = {});
 // The class of a method with these options.
 DecoderClass decoder_class(const DecoderSpec& spec);
+// Whether the method proposes by a second model. Throws Error kUsage for unknown names.
+bool needs_draft_model(const DecoderSpec& spec);
 
 }  // namespace volley

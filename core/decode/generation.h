@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <vector>
@@ -31,6 +32,9 @@ struct Generation {
   uint32_t stream = 0;  // tells generations of one seed apart
   int64_t max_tokens = 0;
   std::vector<int32_t> stop_tokens;
+  // Asked behind each final token, in output order and once each, whether the output ends with it. Methods
+  // that decide from left to right ask; empty: nothing else ends it.
+  std::function<bool(int32_t token)> ends_with;
   // Index in the sequence of the first output token, which names its position; negative: the prompt's length.
   int64_t first_index = -1;
   SequenceId memory = SequenceId::kNone;

@@ -83,6 +83,12 @@ void Lane::commit(std::span<const int32_t> rows) {
   if (unconditional_) session_->cache().commit(unconditional_->id(), rows);
 }
 
+void Lane::crop_output(int64_t rows) {
+  session_->cache().crop(conditional_.id(), std::ssize(generation_->prompt.rows) + rows);
+  if (unconditional_)
+    session_->cache().crop(unconditional_->id(), std::ssize(generation_->unconditional->rows) + rows);
+}
+
 OutputPlace Lane::place(int64_t position, int64_t index) const {
   return {.seed = generation_->seed,
           .stream = generation_->stream,

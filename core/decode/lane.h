@@ -26,6 +26,8 @@ class Lane {
   LogitsRows logits_rows(int64_t wanted) const;
   // Keeps the given rows of the last step in every sequence of the lane.
   void commit(std::span<const int32_t> rows);
+  // Drops all that was kept behind the prompt but its first `rows` rows.
+  void crop_output(int64_t rows);
 
   // The place of output token `position`, of which `index` came before.
   OutputPlace place(int64_t position, int64_t index) const;

@@ -13,6 +13,9 @@ std::unique_ptr<Decoder> make_sequential(const OptionReader& options);
 std::unique_ptr<Decoder> make_lookup(const OptionReader& options);
 std::unique_ptr<Decoder> make_tree(const OptionReader& options);
 std::unique_ptr<Decoder> make_jacobi(const OptionReader& options);
+std::unique_ptr<Decoder> make_lookahead(const OptionReader& options);
+std::unique_ptr<Decoder> make_draft(const OptionReader& options, const DraftModel& draft);
+std::unique_ptr<Decoder> make_draft_rejection(const OptionReader& options, const DraftModel& draft);
 std::unique_ptr<Decoder> make_parallel(const OptionReader& options);
 std::unique_ptr<Decoder> make_masked(const OptionReader& options);
 

@@ -39,6 +39,13 @@ class Proposer {
     (void)request;
   }
   virtual DraftTree propose(const ProposalContext& context) = 0;
+  // Drafts for all generations of a step, in the order of `contexts`. A proposer that runs a network
+  // overrides this: its forwards then serve the whole batch.
+  virtual std::vector<DraftTree> propose_batch(std::span<const ProposalContext> contexts) {
+    std::vector<DraftTree> drafts;
+    for (const ProposalContext& context : contexts) drafts.push_back(propose(context));
+    return drafts;
+  }
   virtual void observe(const Verification& verification) { (void)verification; }
 };
 

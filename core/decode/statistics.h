@@ -16,10 +16,25 @@ struct Statistics {
   int64_t prompt_rows = 0;
   int64_t tokens = 0;                   // that were emitted
   std::map<int64_t, int64_t> accepted;  // how often a verification emitted so many tokens
+  // Of a draft model, none of them in the counts above.
+  int64_t draft_forwards = 0;
+  int64_t draft_rows = 0;
+  int64_t draft_prompt_forwards = 0;
+  int64_t draft_prompt_rows = 0;
+  double draft_seconds = 0.0;
   double prompt_seconds = 0.0;
   double decode_seconds = 0.0;
   double sample_seconds = 0.0;
   int64_t peak_bytes = 0;  // of the backend's memory
+
+  // Adds what a draft model's session counted.
+  void add_draft(const Statistics& draft) {
+    draft_forwards += draft.forwards;
+    draft_rows += draft.rows;
+    draft_prompt_forwards += draft.prompt_forwards;
+    draft_prompt_rows += draft.prompt_rows;
+    draft_seconds += draft.prompt_seconds + draft.decode_seconds + draft.sample_seconds;
+  }
 };
 
 // Adds the time of its life to `seconds`.

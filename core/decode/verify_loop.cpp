@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "core/base/error.h"
 #include "core/decode/lane.h"
 
 namespace volley {
@@ -33,8 +34,10 @@ struct Progress {
       output.tokens.push_back(token);
       path.push_back(token);
       ++taken;
+      const Generation& request = generation();
+      const bool is_end = request.ends_with && request.ends_with(token);
       output.finished =
-          emitted() == generation().max_tokens || std::ranges::count(generation().stop_tokens, token) > 0;
+          is_end || emitted() == request.max_tokens || std::ranges::count(request.stop_tokens, token) > 0;
     }
     return taken;
   }
@@ -65,6 +68,31 @@ void report(const DecodeControl& control, Session& session, const Progress& prog
                              .source = source,
                              .done = progress.emitted(),
                              .total = progress.generation().max_tokens});
+}
+
+// Asks for the drafts of the next step.
+void make_drafts(Proposer& proposer, std::vector<Progress>& all, std::span<const size_t> active,
+                 int64_t vocab) {
+  std::vector<ProposalContext> contexts;
+  for (size_t i : active) {
+    Progress& progress = all[i];
+    progress.draft = {};
+    // The verified draft yields one more token than it has levels.
+    const int64_t max_depth = progress.generation().max_tokens - progress.emitted() - 1;
+    if (max_depth == 0) continue;
+    contexts.push_back({.generation = static_cast<int64_t>(i),
+                        .path = progress.path,
+                        .output_tokens = progress.emitted(),
+                        .max_depth = max_depth,
+                        .vocab_size = vocab});
+  }
+  std::vector<DraftTree> drafts = proposer.propose_batch(contexts);
+  VOLLEY_ASSERT(drafts.size() == contexts.size());
+  for (size_t c = 0; c < contexts.size(); ++c) {
+    DraftTree& draft = all[static_cast<size_t>(contexts[c].generation)].draft;
+    draft = std::move(drafts[c]);
+    draft.limit_depth(contexts[c].max_depth);
+  }
 }
 
 // The root's and the draft's rows under a tree mask.
@@ -137,28 +165,20 @@ std::vector<GenerationOutput> VerifyLoop::run(Session& session, std::span<const 
   }
 
   while (!control.stop.stop_requested()) {
-    std::vector<SequenceStep> steps;
     std::vector<size_t> active;
     for (size_t i = 0; i < all.size(); ++i) {
+      if (!all[i].output.finished) active.push_back(i);
+    }
+    if (active.empty()) break;
+    make_drafts(proposer, all, active, vocab);
+
+    std::vector<SequenceStep> steps;
+    for (size_t i : active) {
       Progress& progress = all[i];
-      if (progress.output.finished) continue;
-      active.push_back(i);
-      // The verified draft yields one more token than it has levels.
-      const int64_t max_depth = progress.generation().max_tokens - progress.emitted() - 1;
-      progress.draft = {};
-      if (max_depth > 0) {
-        progress.draft = proposer.propose({.generation = static_cast<int64_t>(i),
-                                           .path = progress.path,
-                                           .output_tokens = progress.emitted(),
-                                           .max_depth = max_depth,
-                                           .vocab_size = vocab});
-        progress.draft.limit_depth(max_depth);
-      }
       progress.lane.add_to(steps, make_step(session.model(), progress));
       ++progress.output.forwards;
       progress.output.rows += 1 + progress.draft.size();
     }
-    if (active.empty()) break;
     session.step(steps);
 
     sample_rows.clear();

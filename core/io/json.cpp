@@ -157,6 +157,11 @@ int64_t JsonFields::integer_or(std::string_view key, int64_t fallback, IntRange 
   return has(key) ? integer(key, range) : fallback;
 }
 
+uint64_t JsonFields::natural(std::string_view key) const {
+  const json& found = at(key);
+  return found.is_number_unsigned() ? found.get<uint64_t>() : static_cast<uint64_t>(integer(key, {.low = 0}));
+}
+
 double JsonFields::number(std::string_view key, NumberRange range) const {
   const json& found = at(key);
   if (!found.is_number()) fail(key, describe(range), found);

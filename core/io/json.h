@@ -47,6 +47,8 @@ class JsonFields {
   bool has(std::string_view key) const;  // present and not null
   int64_t integer(std::string_view key, IntRange range = {}) const;
   int64_t integer_or(std::string_view key, int64_t fallback, IntRange range = {}) const;
+  // 0 and up, all 64 bits.
+  uint64_t natural(std::string_view key) const;
   double number(std::string_view key, NumberRange range = {}) const;
   double number_or(std::string_view key, double fallback, NumberRange range = {}) const;
   bool boolean(std::string_view key) const;

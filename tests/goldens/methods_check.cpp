@@ -6,7 +6,7 @@
 namespace volley::goldens {
 
 void check_methods(const Run& run, MethodsCheck check) {
-  for (const char* method : {"sequential", "lookup", "tree", "jacobi"}) {
+  for (const char* method : {"sequential", "lookup", "tree", "jacobi", "lookahead"}) {
     const std::unique_ptr<Decoder> decoder = make_decoder(parse_decoder_spec(method));
     Session::Options options{.sequences = 2 * static_cast<int64_t>(check.generations.size())};
     for (const Generation& generation : check.generations) {

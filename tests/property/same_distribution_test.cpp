@@ -56,20 +56,25 @@ class SameDistribution : public testing::Test {
     return pairs;
   }
 
-  // Draws `count` outputs of three tokens and returns the chi-square statistic over its limit.
   double statistic(Proposer& proposer, AcceptanceKind acceptance, int64_t count) const {
+    return statistic(count, [&](Session& session, std::span<const Generation> generations) {
+      return VerifyLoop{.proposer = proposer, .acceptance = acceptance}.run(session, generations, {});
+    });
+  }
+
+  // Draws `count` outputs of four tokens and returns the chi-square statistic over its limit.
+  double statistic(int64_t count, auto&& decode) const {
     const std::vector<double> expected = pair_probabilities();
     std::vector<double> observed(expected.size(), 0.0);
     constexpr int64_t kBatch = 250;
     for (int64_t done = 0; done < count; done += kBatch) {
       std::vector<Generation> generations;
       for (int64_t i = 0; i < kBatch; ++i) {
-        generations.push_back({.prompt = token_prompt(*model_, kPrompt), .seed = 9000, .max_tokens = 3});
+        generations.push_back({.prompt = token_prompt(*model_, kPrompt), .seed = 9000, .max_tokens = 4});
         generations.back().stream = static_cast<uint32_t>(done + i);
       }
       Session session(*model_, backend_, {.sequences = kBatch, .entries = 64});
-      for (const GenerationOutput& output :
-           VerifyLoop{.proposer = proposer, .acceptance = acceptance}.run(session, generations, {})) {
+      for (const GenerationOutput& output : decode(session, generations)) {
         observed[static_cast<size_t>(output.tokens[1] * kVocab + output.tokens[2])] += 1.0;
       }
     }
@@ -209,6 +214,31 @@ TEST_F(SameDistribution, DrawnTree) {
 TEST_F(SameDistribution, CoupledSampling) {
   FixedProposer proposer(small_tree());
   EXPECT_LT(statistic(proposer, AcceptanceKind::kCoupled, 12000), 1.0);
+}
+
+TEST_F(SameDistribution, SmallModel) {
+  const auto small = make_toy_llama(*backend_, 6, {.dim = 8, .layers = 1, .spread = 0.45f});
+  for (const char* method : {"draft-rejection", "draft-rejection:draft=2,length=fixed", "draft"}) {
+    const auto decoder =
+        make_decoder(parse_decoder_spec(method), {.model = small.get(), .backend = backend_});
+    class Counter : public Observer {
+     public:
+      void on_step(const StepEvent& event) override {
+        proposed += event.proposed;
+        accepted += event.accepted;
+      }
+      int64_t proposed = 0, accepted = 0;
+    };
+    Counter counter;
+    EXPECT_LT(statistic(12000,
+                        [&](Session& session, std::span<const Generation> generations) {
+                          return decoder->decode(session, generations, {.observer = &counter});
+                        }),
+              1.0)
+        << method;
+    EXPECT_GT(counter.accepted, 1000) << method;
+    EXPECT_GT(counter.proposed, counter.accepted + 1000) << method;
+  }
 }
 
 // The test can fail: accepting a deterministic draft whenever any uniform is small distorts the distribution.

@@ -26,6 +26,7 @@ class SameTokens : public testing::TestWithParam<std::string> {
   void SetUp() override {
     backend_ = make_backend(GetParam(), 2);
     model_ = make_toy_llama(*backend_, 1);
+    draft_model_ = make_toy_llama(*backend_, 1, {.noise = 0.03f});
   }
 
   Generation generation(uint64_t seed, float temperature) const {
@@ -62,7 +63,12 @@ class SameTokens : public testing::TestWithParam<std::string> {
   std::vector<std::vector<int32_t>> run(const std::string& decoder,
                                         std::span<const Generation> generations) const {
     Session session(*model_, backend_, options(generations.size()));
-    return tokens_of(make_decoder(parse_decoder_spec(decoder))->decode(session, generations, {}));
+    return tokens_of(decoder_of(decoder)->decode(session, generations, {}));
+  }
+
+  // Methods that need a draft model get one that is nearly the target.
+  std::unique_ptr<Decoder> decoder_of(const std::string& decoder) const {
+    return make_decoder(parse_decoder_spec(decoder), {.model = draft_model_.get(), .backend = backend_});
   }
 
   std::vector<std::vector<int32_t>> run(
@@ -79,6 +85,26 @@ class SameTokens : public testing::TestWithParam<std::string> {
 
   std::shared_ptr<const Backend> backend_;
   std::unique_ptr<StepModel> model_;
+  std::unique_ptr<StepModel> draft_model_;
+};
+
+// The registry's methods that promise sequential tokens.
+std::vector<std::string> same_tokens_methods() {
+  std::vector<std::string> names;
+  for (const DecoderInfo& info : decoder_registry()) {
+    if (info.kind == DecoderClass::kSameTokens) names.push_back(info.name);
+  }
+  return names;
+}
+
+// Counts drafted tokens.
+class Counter : public Observer {
+ public:
+  void on_step(const StepEvent& event) override {
+    proposed += event.proposed;
+    accepted += event.accepted;
+  }
+  int64_t proposed = 0, accepted = 0;
 };
 
 TEST_P(SameTokens, DraftsOfAnyQualityChangeNothing) {
@@ -108,12 +134,19 @@ TEST_P(SameTokens, DraftsOfAnyQualityChangeNothing) {
 }
 
 TEST_P(SameTokens, RegisteredMethodsEqualSequential) {
-  for (const char* decoder : {"lookup", "lookup:draft=3,ngram=1", "tree", "tree:widths=4x3,ngram=1", "jacobi",
-                              "jacobi:window=5,init=random", "jacobi:window=40"}) {
-    for (const float temperature : {0.0f, 1.0f}) {
-      for (uint64_t seed = 0; seed < 100; ++seed) {
-        const Generation one = generation(seed, temperature);
-        ASSERT_EQ(run(decoder, {&one, 1}), run("sequential", {&one, 1})) << decoder << ", seed " << seed;
+  std::vector<std::string> decoders = same_tokens_methods();
+  for (const char* other :
+       {"lookup:draft=3,ngram=1", "tree:widths=4x3,ngram=1", "jacobi:window=5,init=random",
+        "jacobi:window=40", "lookahead:W=1,N=2,G=1", "lookahead:W=5,N=3,G=2", "lookahead:W=12,N=6,G=12",
+        "draft:draft=3,length=fixed", "draft:draft=1"}) {
+    decoders.emplace_back(other);
+  }
+  for (const float temperature : {0.0f, 1.0f}) {
+    for (uint64_t seed = 0; seed < 200; ++seed) {
+      const Generation one = generation(seed, temperature);
+      const auto truth = run("sequential", {&one, 1});
+      for (const std::string& decoder : decoders) {
+        ASSERT_EQ(run(decoder, {&one, 1}), truth) << decoder << ", seed " << seed;
       }
     }
   }
@@ -121,28 +154,22 @@ TEST_P(SameTokens, RegisteredMethodsEqualSequential) {
 
 TEST_P(SameTokens, MethodsAcceptAndRejectDrafts) {
   // The equality above means something only if drafts were both kept and thrown away.
-  for (const char* decoder : {"lookup", "tree", "jacobi"}) {
-    std::vector<Generation> generations;
-    for (uint64_t seed = 0; seed < 16; ++seed)
-      generations.push_back(generation(seed, seed % 2 == 0 ? 0.0f : 1.0f));
-    class Counter : public Observer {
-     public:
-      void on_step(const StepEvent& event) override {
-        proposed += event.proposed;
-        accepted += event.accepted;
-      }
-      int64_t proposed = 0, accepted = 0;
-    };
-    Counter counter;
-    Session session(*model_, backend_, options(generations.size()));
-    make_decoder({.name = decoder})->decode(session, generations, {.observer = &counter});
-    EXPECT_GT(counter.accepted, 0) << decoder << " accepted nothing";
-    EXPECT_GT(counter.proposed, counter.accepted) << decoder << " threw nothing away";
+  for (const std::string& decoder : same_tokens_methods()) {
+    if (decoder == "sequential") continue;
+    for (const float temperature : {0.0f, 1.0f}) {
+      std::vector<Generation> generations;
+      for (uint64_t seed = 0; seed < 16; ++seed) generations.push_back(generation(seed, temperature));
+      Counter counter;
+      Session session(*model_, backend_, options(generations.size()));
+      decoder_of(decoder)->decode(session, generations, {.observer = &counter});
+      EXPECT_GT(counter.accepted, 0) << decoder << " accepted nothing";
+      EXPECT_GT(counter.proposed, counter.accepted) << decoder << " threw nothing away";
+    }
   }
 }
 
 TEST_P(SameTokens, BatchEqualsSingles) {
-  for (const char* decoder : {"sequential", "lookup", "tree", "jacobi"}) {
+  for (const std::string& decoder : same_tokens_methods()) {
     std::vector<Generation> generations;
     for (uint64_t seed = 0; seed < 7; ++seed) {
       generations.push_back(generation(seed, 1.0f));
@@ -167,7 +194,8 @@ TEST_P(SameTokens, PenaltySeesEachRowsOwnPath) {
     Generation one = generation(seed, 1.0f);
     one.chain.repetition_penalty = 1.7f;
     const auto truth = run("sequential", {&one, 1});
-    for (const char* decoder : {"lookup:ngram=1", "tree:widths=4x3,ngram=1", "jacobi"}) {
+    for (const char* decoder :
+         {"lookup:ngram=1", "tree:widths=4x3,ngram=1", "jacobi", "lookahead", "draft"}) {
       ASSERT_EQ(run(decoder, {&one, 1}), truth) << decoder << ", seed " << seed;
     }
     one.chain.repetition_penalty = 1.0f;
@@ -184,7 +212,8 @@ TEST_P(SameTokens, StopTokensEndTheOutput) {
     one.stop_tokens = {full[5]};
     const auto first = static_cast<size_t>(std::ranges::find(full, full[5]) - full.begin());
     const std::vector<int32_t> expected(full.begin(), full.begin() + static_cast<int64_t>(first) + 1);
-    for (const char* decoder : {"sequential", "lookup:ngram=1", "tree:ngram=1", "jacobi"}) {
+    for (const char* decoder :
+         {"sequential", "lookup:ngram=1", "tree:ngram=1", "jacobi", "lookahead", "draft"}) {
       EXPECT_EQ(run(decoder, {&one, 1})[0], expected) << decoder;
     }
   }

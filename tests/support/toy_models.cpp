@@ -39,6 +39,12 @@ void MemoryWeights::add(const std::string& name, Shape shape, std::vector<float>
   tensors_.push_back({name, {nullptr, DType::kF32, shape}});
 }
 
+void MemoryWeights::disturb(TestRandom& random, float spread) {
+  for (std::vector<float>& values : values_) {
+    for (float& value : values) value += spread * random.normal();
+  }
+}
+
 ShapesOnly::ShapesOnly(const std::map<std::string, Shape>& shapes) {
   for (const auto& [name, shape] : shapes) tensors_.push_back({name, {nullptr, DType::kF32, shape}});
 }
@@ -72,6 +78,10 @@ std::unique_ptr<StepModel> make_toy_llama(const Backend& backend, uint64_t seed,
   }
   weights.add("model.norm.weight", {sizes.dim}, random, 0.1f, 1.0f);
   weights.add("lm_head.weight", {sizes.vocab, sizes.dim}, random, spread);
+  if (sizes.noise > 0.0f) {
+    TestRandom noise(seed + 0x5eed);
+    weights.disturb(noise, sizes.noise);
+  }
   weights.finish();
   return std::make_unique<text::Llama>(
       text::LlamaConfig{.vocab_size = sizes.vocab,

@@ -36,6 +36,8 @@ class MemoryWeights : public WeightSource {
   // Gaussian values of the given spread, around `mean`.
   void add(const std::string& name, Shape shape, TestRandom& random, float spread, float mean = 0.0f);
   void add(const std::string& name, Shape shape, std::vector<float> values);
+  // Adds Gaussian noise to every value.
+  void disturb(TestRandom& random, float spread);
   // Must be called after the last `add`.
   void finish();
 
@@ -65,6 +67,7 @@ struct ToySizes {
   int64_t kv_heads = 1;
   int64_t max_position = 2048;
   float spread = 0.6f;  // of the weights: larger means less even distributions
+  float noise = 0.0f;   // spread of what is added to the weights of this seed
 };
 
 // A decoder of the Llama kind with random weights.

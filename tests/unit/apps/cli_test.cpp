@@ -12,7 +12,7 @@ namespace {
 
 TEST_F(Cli, HelpIsAsRecorded) {
   for (const std::string verb :
-       {"", "image", "info", "verify", "decoders", "devices", "models", "models info", "models list",
+       {"", "image", "text", "info", "verify", "decoders", "devices", "models", "models info", "models list",
         "models convert", "models pull", "models remove", "models selftest", "completion", "help"}) {
     std::vector<std::string> arguments;
     std::istringstream words(verb);

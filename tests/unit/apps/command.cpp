@@ -40,11 +40,13 @@ void limit(int resource, const std::optional<int64_t>& bytes) {
   ::setrlimit(static_cast<__rlimit_resource>(resource), &value);
 }
 
-[[noreturn]] void become(const Command& command, const Pipe& out, const Pipe& err) {
+[[noreturn]] void become(const Command& command, const Pipe& in, const Pipe& out, const Pipe& err) {
   std::signal(SIGPIPE, SIG_DFL);
   if (!command.folder.empty() && ::chdir(command.folder.c_str()) != 0) ::_exit(99);
   for (const auto& [name, value] : command.environment) ::setenv(name.c_str(), value.c_str(), 1);
   ::dup2(err[1], STDERR_FILENO);
+  const bool types = command.input_kind == StandardInput::kTerminal;
+  if (command.input) ::dup2(in[types ? 1 : 0], STDIN_FILENO);
   switch (command.output) {
     case StandardOutput::kPipe:
       ::dup2(out[1], STDOUT_FILENO);
@@ -79,11 +81,19 @@ std::vector<std::string> CommandResult::error_lines() const {
 }
 
 CommandResult run_command(const Command& command) {
+  const bool types = command.input_kind == StandardInput::kTerminal;
+  const Pipe in = types ? make_terminal() : make_pipe();
+  if (command.input && ::write(in[types ? 0 : 1], command.input->data(), command.input->size()) !=
+                           static_cast<ssize_t>(command.input->size())) {
+    throw std::runtime_error("no room for the input");
+  }
   const Pipe out = make_pipe();
   const Pipe err = command.error == StandardError::kTerminal ? make_terminal() : make_pipe();
   const pid_t child = ::fork();
   if (child < 0) throw std::runtime_error("no process");
-  if (child == 0) become(command, out, err);
+  if (child == 0) become(command, in, out, err);
+  ::close(in[types ? 1 : 0]);
+  if (!types) ::close(in[1]);  // a terminal that is taken away ends what reads from it
   ::close(out[1]);
   ::close(err[1]);
   if (command.output == StandardOutput::kPipeWithoutReader) ::close(out[0]);
@@ -121,6 +131,7 @@ CommandResult run_command(const Command& command) {
   }
   int status = 0;
   ::waitpid(child, &status, 0);
+  if (types) ::close(in[0]);
   if (WIFEXITED(status)) result.exit_code = WEXITSTATUS(status);
   if (WIFSIGNALED(status)) result.signal = WTERMSIG(status);
   if (is_killed) result.err += "\nkilled by the test after " + std::to_string(kPatience.count()) + " minutes";

@@ -13,6 +13,7 @@
 namespace volley::test {
 
 enum class StandardOutput : uint8_t { kPipe, kClosed, kFull, kPipeWithoutReader };
+enum class StandardInput : uint8_t { kPipe, kTerminal };
 enum class StandardError : uint8_t { kPipe, kTerminal };
 
 // One run of the volley command.
@@ -22,6 +23,8 @@ struct Command {
   std::map<std::string, std::string> environment;  // on top of this process's
   StandardOutput output = StandardOutput::kPipe;
   StandardError error = StandardError::kPipe;
+  StandardInput input_kind = StandardInput::kPipe;
+  std::optional<std::string> input;      // of standard input, at most a pipe full; none: this process's
   std::optional<int64_t> memory_limit;   // bytes of address space
   std::optional<int64_t> file_limit;     // bytes of a file
   std::function<void(pid_t)> on_output;  // called once, when `awaited` came

@@ -7,6 +7,7 @@
 #include "core/decode/draft_tree.h"
 #include "core/decode/ngram.h"
 #include "core/decode/options.h"
+#include "tests/support/toy_image_models.h"
 #include "tests/support/toy_models.h"
 
 namespace volley::test {
@@ -29,6 +30,34 @@ TEST(DecoderSpec, ReadsNameAndOptions) {
   EXPECT_EQ(decoder_class({.name = "lookup"}), DecoderClass::kSameTokens);
 }
 
+TEST(DecoderSpec, LongestDraftsAreTheMethodsOwnOptions) {
+  const auto limited = [](const char* text, int64_t tokens) {
+    DecoderSpec spec = parse_decoder_spec(text);
+    limit_drafts(spec, tokens);
+    return decoder_text(spec);
+  };
+  EXPECT_EQ(limited("lookup", 5), "lookup:draft=5");
+  EXPECT_EQ(limited("lookup:ngram=2", 1), "lookup:draft=1,ngram=2");
+  EXPECT_EQ(limited("jacobi", 5), "jacobi:window=5");
+  EXPECT_EQ(limited("draft", 255), "draft:draft=255");
+  EXPECT_EQ(limited("draft-rejection", 2), "draft-rejection:draft=2");
+  EXPECT_EQ(limited("lookahead", 1), "lookahead:N=2");
+  EXPECT_EQ(limited("tree", 1), "tree:widths=3");
+  EXPECT_EQ(limited("tree", 2), "tree:widths=3x2");
+  EXPECT_EQ(limited("tree", 4), "tree:widths=3x2x1x1");
+  EXPECT_EQ(limited("tree", 6), "tree:widths=3x2x1x1x1x1");
+  const auto fault = [&](const char* text, int64_t tokens) {
+    return error_of([&] { limited(text, tokens); });
+  };
+  EXPECT_EQ(fault("sequential", 2), "--draft-max 2: decoder sequential drafts nothing");
+  EXPECT_EQ(fault("parallel", 2), "--draft-max 2: decoder parallel drafts nothing");
+  EXPECT_EQ(fault("lookup:draft=4", 2),
+            "--draft-max 2: --decoder lookup:draft=4 says how long a draft may be, too");
+  EXPECT_EQ(fault("lookahead", 40),
+            "--draft-max 40: --decoder lookahead: N=41: expected a whole number from 2 to 32");
+  EXPECT_EQ(fault("tree", 100), "--draft-max 100: --decoder tree: widths: 597 nodes, at most 256");
+}
+
 TEST(DecoderSpec, NamesWhatIsWrong) {
   const auto make = [](const char* text) {
     return error_of([&] { make_decoder(parse_decoder_spec(text)); });
@@ -42,6 +71,9 @@ TEST(DecoderSpec, NamesWhatIsWrong) {
   EXPECT_EQ(make("lookup:accept=maybe"), "--decoder lookup: accept=maybe: expected coupled or rejection");
   EXPECT_EQ(make("tree:widths=4xx2"), "--decoder tree: widths=4xx2: expected numbers joined by 'x'");
   EXPECT_EQ(make("tree:widths=2.7x1"), "--decoder tree: widths=2.7x1: expected whole numbers joined by 'x'");
+  EXPECT_EQ(make("lookahead:N=1"), "--decoder lookahead: N=1: expected a whole number from 2 to 32");
+  EXPECT_EQ(make("lookahead:W=200,N=9"), "--decoder lookahead: (W + G)(N - 1) = 1656 rows, at most 1024");
+  EXPECT_EQ(make("draft:length=long"), "--decoder draft: length=long: expected adaptive or fixed");
   EXPECT_EQ(make("tree:widths=16x16x16"), "--decoder tree: widths: 4368 nodes, at most 256");
 }
 
@@ -69,6 +101,36 @@ TEST(Decoder, ModelsThatCannotRunAMethodSaySo) {
             "--decoder masked: model llama predicts the next place, not its own");
 }
 
+TEST(Decoder, DraftModelsThatDoNotFitAreRefused) {
+  const auto backend = make_backend("cpu-reference", 1);
+  const auto model = make_toy_llama(*backend, 1);
+  const auto other = make_toy_llama(*backend, 1, {.vocab = 24});
+  const auto masked = make_toy_masked(*backend, 1, 0);
+  Session session(*model, backend, {.sequences = 2, .entries = 64});
+  Generation one{.prompt = token_prompt(*model, std::vector<int32_t>{1}), .max_tokens = 4};
+  for (const std::string name : {"draft", "draft-rejection"}) {
+    const auto refused = [&](const StepModel* draft) {
+      return error_of([&] {
+        make_decoder({.name = name}, {.model = draft, .backend = backend})->decode(session, {&one, 1}, {});
+      });
+    };
+    EXPECT_EQ(refused(nullptr), "--decoder " + name + ": needs a draft model, and there is none");
+    EXPECT_EQ(refused(other.get()), "--decoder " + name +
+                                        ": the draft model's vocabulary has 24 tokens, the model's 16; they "
+                                        "must be one");
+    EXPECT_EQ(refused(masked.get()),
+              "--decoder " + name + ": draft model smdm does not predict the next token");
+  }
+  one.prompt.rows[0] = {.kind = RowKind::kEmbedding};
+  one.prompt.embeddings.resize(16);
+  EXPECT_EQ(error_of([&] {
+              make_decoder({.name = "draft"}, {.model = model.get(), .backend = backend})
+                  ->decode(session, {&one, 1}, {});
+            }),
+            "--decoder draft: a draft model reads prompts of tokens only");
+  EXPECT_EQ(decoder_class({.name = "draft-rejection"}), DecoderClass::kSameDistribution);
+}
+
 // Records events and may ask for a stop.
 class Recorder : public Observer {
  public:
@@ -91,11 +153,14 @@ TEST(Decoder, ObserverSeesEveryTokenAndAStopKeepsWhatIsThere) {
   const auto model = make_toy_llama(*backend, 1);
   const Generation one{
       .prompt = token_prompt(*model, std::vector<int32_t>{1, 2, 1, 2}), .seed = 5, .max_tokens = 30};
-  for (const char* decoder : {"sequential", "lookup:ngram=1", "tree:ngram=1", "jacobi"}) {
+  const auto small = make_toy_llama(*backend, 2);
+  const DraftModel draft{.model = small.get(), .backend = backend};
+  for (const char* decoder :
+       {"sequential", "lookup:ngram=1", "tree:ngram=1", "jacobi", "lookahead", "draft"}) {
     Session session(*model, backend, {.sequences = 1, .entries = 128});
     Recorder recorder;
     const auto whole =
-        make_decoder(parse_decoder_spec(decoder))
+        make_decoder(parse_decoder_spec(decoder), draft)
             ->decode(session, {&one, 1}, {.observer = &recorder, .stop = recorder.stop.get_token()})[0];
     EXPECT_TRUE(whole.finished);
     EXPECT_EQ(recorder.tokens, whole.tokens);
@@ -109,7 +174,7 @@ TEST(Decoder, ObserverSeesEveryTokenAndAStopKeepsWhatIsThere) {
     Recorder stopper;
     stopper.stop_at = 10;
     const auto part =
-        make_decoder(parse_decoder_spec(decoder))
+        make_decoder(parse_decoder_spec(decoder), draft)
             ->decode(session, {&one, 1}, {.observer = &stopper, .stop = stopper.stop.get_token()})[0];
     EXPECT_FALSE(part.finished);
     EXPECT_GE(part.tokens.size(), 10u);
@@ -123,7 +188,7 @@ TEST(Decoder, AFailedRunGivesItsSequencesBack) {
   const auto model = make_toy_llama(*backend, 1);
   Session session(*model, backend, {.sequences = 1, .entries = 16});
   Generation one{.prompt = token_prompt(*model, std::vector<int32_t>{1, 2}), .max_tokens = 40};
-  for (const char* decoder : {"sequential", "jacobi"}) {
+  for (const char* decoder : {"sequential", "jacobi", "lookahead"}) {
     EXPECT_NE(error_of([&] {
                 make_decoder({.name = decoder})->decode(session, {&one, 1}, {});
               }).find("its limit is 16"),
@@ -138,7 +203,7 @@ TEST(Decoder, ImpossibleGenerationsAreNamed) {
   const auto model = make_toy_llama(*backend, 1);
   Session session(*model, backend, {.sequences = 2, .entries = 64});
   const Generation good{.prompt = token_prompt(*model, std::vector<int32_t>{1}), .max_tokens = 4};
-  for (const char* decoder : {"sequential", "lookup", "tree", "jacobi"}) {
+  for (const char* decoder : {"sequential", "lookup", "tree", "jacobi", "lookahead"}) {
     const auto refused = [&](auto&& change) {
       Generation one = good;
       change(one);

@@ -69,6 +69,7 @@ TEST_F(ChooseMethod, RefusesWhatDoesNotGoTogether) {
             std::string::npos);
   EXPECT_NE(message({.decoder = "tree:accept=rejection"}, Check::kYes).find("promises no"),
             std::string::npos);
+  EXPECT_NE(message({.decoder = "draft"}).find("needs a draft model"), std::string::npos);
   EXPECT_NE(message({.decoder = "masked"}).find("needs a masked model"), std::string::npos);
   EXPECT_NE(message({.decoder = "jakobi"}).find("nearest is jacobi"), std::string::npos);
   EXPECT_NE(message({.decoder = "jacobi:windows=3"}).find("window"), std::string::npos);

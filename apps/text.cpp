@@ -1,0 +1,265 @@
+// volley text: answers to prompts, and conversations.
+#include <unistd.h>
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+
+#include "apps/model_path.h"
+#include "apps/text_chat.h"
+#include "apps/text_plan.h"
+#include "apps/text_renderer.h"
+#include "apps/verbs.h"
+#include "core/base/error.h"
+#include "core/io/untrusted_text.h"
+#include "text/text_job.h"
+
+namespace volley::apps {
+namespace {
+
+using text::TextPrompt;
+using text::TextRequest;
+using text::TextResult;
+
+std::string per_second(int64_t count, double seconds) {
+  return seconds > 0.0 ? fixed(static_cast<double>(count) / seconds, 1) + " tokens/s" : "";
+}
+
+void summarize(const TextResult& result, Console& console) {
+  if (result.answers.empty()) return;
+  const auto ratio = [](int64_t part, int64_t whole) {
+    return fixed(static_cast<double>(part) / static_cast<double>(std::max<int64_t>(whole, 1)), 2);
+  };
+  const double prompt_seconds = result.statistics.prompt_seconds;
+  console.note(console.faint(plural(result.tokens(), "token") + " in " + fixed(result.answer_seconds(), 2) +
+                             " s, " + per_second(result.forward_tokens(), result.answer_seconds()) + ": " +
+                             plural(result.forwards(), "forward") + ", " +
+                             ratio(result.forward_tokens(), result.forwards()) + " tokens and " +
+                             ratio(result.rows(), result.forwards()) + " rows a forward; prompt " +
+                             plural(result.prompt_tokens(), "token") + " in " + fixed(prompt_seconds, 2) +
+                             " s, " + per_second(result.prompt_tokens(), prompt_seconds)));
+  const Statistics& statistics = result.statistics;
+  console.detail("seconds: load " + fixed(result.load_seconds, 2) + ", prompt " + fixed(prompt_seconds, 2) +
+                 ", decode " + fixed(statistics.decode_seconds, 2) + ", sample " +
+                 fixed(statistics.sample_seconds, 2) + ", check " + fixed(result.check_seconds, 2) +
+                 "; peak memory " + byte_count(statistics.peak_bytes));
+  std::string histogram;
+  for (const auto& [length, times] : statistics.accepted)
+    histogram += " " + std::to_string(length) + ":" + std::to_string(times);
+  console.detail("tokens a step, and how often:" + histogram);
+  if (result.request.draft_model.empty()) return;
+  console.detail("draft model: " + plural(statistics.draft_forwards, "forward") + ", " +
+                 plural(statistics.draft_rows, "row") + "; prompt " +
+                 plural(statistics.draft_prompt_rows, "row") + "; " + fixed(statistics.draft_seconds, 2) +
+                 " s");
+}
+
+// What answers are made with.
+struct Workshop {
+  const TextFlags& flags;
+  Program& program;
+  const text::TextModels& models;
+  TextOutput& output;
+  EventFile* events = nullptr;
+  const std::vector<std::string>& sources;  // of the prompts
+  double load_seconds = 0.0;
+};
+
+TextResult answer(const Workshop& workshop, const TextRequest& request, double load_seconds) {
+  TextRenderer renderer({.request = request,
+                         .console = workshop.program.console,
+                         .output = workshop.output,
+                         .events = workshop.events,
+                         .sources = workshop.sources});
+  TextResult result =
+      run_text(workshop.models, request, {.observer = &renderer, .stop = workshop.program.stop});
+  result.threads = threads_for(workshop.flags.shared);
+  result.load_seconds = load_seconds;
+  renderer.finish(result);
+  summarize(result, workshop.program.console);
+  return result;
+}
+
+constexpr const char* kCommands = "/clear forgets what was said, /quit or Ctrl-D ends";
+
+// What someone types to the program rather than to the model: "/help", but not "/usr/bin holds what?".
+bool is_command(const std::string& words) {
+  return words.size() > 1 && words.front() == '/' &&
+         std::all_of(words.begin() + 1, words.end(), [](char c) { return c >= 'a' && c <= 'z'; });
+}
+
+// A conversation: each line is said, answered and remembered.
+std::vector<TextResult> converse(const Workshop& workshop, TextRequest request) {
+  Console& console = workshop.program.console;
+  const bool is_typed = ::isatty(STDIN_FILENO) == 1;
+  LineReader lines(workshop.program.stop);
+  TextPrompt& talk = request.prompts.front();
+  std::optional<std::string> said = talk.messages.back().content;  // the command line's words
+  talk.messages.pop_back();
+  const std::vector<text::ChatMessage> beginning = talk.messages;
+  if (said->empty()) said.reset();
+  if (is_typed) console.note(console.faint(kCommands));
+  std::vector<TextResult> turns;
+  while (!workshop.program.stop.stop_requested()) {
+    if (!said) {
+      if (is_typed) console.ask("> ");
+      said = lines.next();
+      if (!said && is_typed) console.ask("\n");  // what comes next does not stand behind the prompt
+    }
+    if (!said || *said == "/quit") break;
+    const std::string words = *std::exchange(said, std::nullopt);
+    if (words.empty()) continue;
+    if (words == "/clear") {
+      talk.messages = beginning;
+      continue;
+    }
+    if (is_typed && is_command(words)) {
+      console.error(words + ": no such command; " + kCommands);
+      continue;
+    }
+    talk.messages.push_back({.role = "user", .content = words});
+    try {
+      turns.push_back(answer(workshop, request, turns.empty() ? workshop.load_seconds : 0.0));
+    } catch (const Error& error) {
+      if (!is_typed || error.kind() != ErrorKind::kUsage) throw;
+      console.error(error.what());  // what was said is not; the conversation goes on
+      talk.messages.pop_back();
+      continue;
+    }
+    if (turns.back().answers.empty()) break;
+    talk.messages.push_back({.role = "assistant", .content = turns.back().answers.front().text});
+    ++talk.seed;
+  }
+  return turns;
+}
+
+int finish(const Workshop& workshop, const TextPlan& plan, const std::vector<TextResult>& results) {
+  Console& console = workshop.program.console;
+  const SharedFlags& shared = workshop.flags.shared;
+  workshop.output.commit(plan.request.model + ": " + method_line(plan.request));
+  if (shared.json) {
+    nlohmann::json json;
+    if (workshop.flags.chat) {
+      json = {{"schema", text::kTextSchema}, {"turns", nlohmann::json::array()}};
+      for (const TextResult& result : results) json["turns"].push_back(to_json(result));
+    } else {
+      json = to_json(results.front());
+    }
+    if (!workshop.flags.prompt_file.empty()) {
+      json["failures"] = nlohmann::json::array();
+      for (const LineFailure& failure : plan.failures)
+        json["failures"].push_back({{"line", failure.line}, {"message", printable(failure.message, 1000)}});
+    }
+    console.print_line(json.dump());
+  }
+  if (!std::ranges::all_of(results, &TextResult::is_check_equal)) {
+    console.error("--check: " + plan.request.decoder.name + " did not give sequential decoding's tokens");
+    return kExitFailed;
+  }
+  const bool is_interrupted = std::ranges::any_of(results, &TextResult::interrupted);
+  if (is_interrupted || (workshop.flags.chat && workshop.program.stop.stop_requested())) {
+    console.error("interrupted: what was made is kept");
+    return kExitInterrupted;
+  }
+  return plan.failures.empty() ? kExitDone : kExitSomeFailed;
+}
+
+int tell_plan(const TextFlags& flags, const TextPlan& plan, Console& console) {
+  const TextRequest& request = plan.request;
+  if (flags.shared.json) {
+    console.print_line(
+        nlohmann::json{{"schema", text::kTextSchema}, {"dry_run", true}, {"request", to_json(request)}}
+            .dump());
+  } else {
+    for (const TextPrompt& prompt : request.prompts) {
+      console.print_line(flags.chat ? "would talk with " + request.model
+                                    : "would answer " + quote(last_words(prompt)) + " with " + request.model);
+    }
+    console.print_line("by " + method_line(request));
+  }
+  return plan.failures.empty() ? kExitDone : kExitSomeFailed;
+}
+
+WeightType weight_type_of(const std::string& dtype, const Backend& backend) {
+  if (dtype == "auto") return backend.info().has_bf16 ? WeightType::kBF16 : WeightType::kF32;
+  for (const WeightType type : {WeightType::kBF16, WeightType::kQ8_0}) {
+    if (dtype == weight_type_name(type)) return type;
+  }
+  return WeightType::kF32;
+}
+
+int run(const TextFlags& flags, Program& program) {
+  Console& console = program.console;
+  const SharedFlags& shared = flags.shared;
+  refuse_contradictions(flags);
+  double load_seconds = 0.0;
+  std::optional<StopWatch> watch(std::in_place, load_seconds);
+  text::TextCheckpoint checkpoint = text::open_text_checkpoint(find_model(shared.model));
+  TextPlan plan = make_plan(flags, checkpoint);
+  for (const LineFailure& failure : plan.failures) console.error(printable(failure.message, 1000));
+  for (const std::string& note : plan.notes) console.note(printable(note, 1000));
+  if (shared.dry_run) return tell_plan(flags, plan, console);
+  if (!shared.events.empty() && shared.events == shared.out)
+    throw Error("--events " + shared.events + ": is also where the text goes", ErrorKind::kUsage);
+  TextOutput output(flags, console);
+  const auto backend = backend_for(shared);
+  const text::TextModel::Options options{
+      .backend = backend,
+      .weight_type = weight_type_of(shared.dtype, *backend),
+      .hash = shared.json ? text::HashWeights::kYes : text::HashWeights::kNo};
+  const text::TextModel model(std::move(checkpoint), options);
+  std::optional<text::TextModel> draft;
+  if (plan.draft) draft.emplace(std::move(*plan.draft), options);
+  const text::TextModels models{.model = model, .draft = draft ? &*draft : nullptr};
+  watch.reset();
+  std::optional<EventFile> events;
+  if (!shared.events.empty()) {
+    events.emplace(shared.events,
+                   shared.overwrite ? EventFile::Existing::kReplace : EventFile::Existing::kRefuse);
+  }
+  console.note(console.faint(plan.request.model + " on " + backend->info().name + " (" +
+                             std::string(weight_type_name(model.weight_type())) + ", " +
+                             plural(threads_for(shared), "thread") + "): " + method_line(plan.request)));
+  const Workshop workshop{.flags = flags,
+                          .program = program,
+                          .models = models,
+                          .output = output,
+                          .events = events ? &*events : nullptr,
+                          .sources = plan.sources,
+                          .load_seconds = load_seconds};
+  std::vector<TextResult> results;
+  if (flags.chat) {
+    results = converse(workshop, plan.request);
+  } else {
+    results.push_back(answer(workshop, plan.request, load_seconds));
+  }
+  return finish(workshop, plan, results);
+}
+
+}  // namespace
+
+Verb add_text(CLI::App& program) {
+  const auto flags = std::make_shared<TextFlags>();
+  CLI::App& verb = *program.add_subcommand("text", "answer prompts and talk, several tokens a step");
+  verb.footer(
+      "Examples:\n"
+      "  volley text -m SmolLM2-135M-Instruct.gguf \"What is the capital of France?\"\n"
+      "  volley text -m model.gguf --temperature 0 --max-tokens 64 --check Name three rivers.\n"
+      "  volley text -m folder --raw --stop . \"Once upon a time\"\n"
+      "  volley text -m model.gguf --chat --system \"Answer in one sentence.\"\n"
+      "  volley text -m model.gguf -f prompts.txt --json\n"
+      "  volley text -m model.gguf --draft-model small.gguf \"Tell me of the sea.\"\n"
+      "  volley text -m model.gguf --show-accept -o steps.html \"Count to twenty.\"\n"
+      "Exit codes: 0 done, 1 failed, 2 usage, 3 some lines of the prompt file failed, 4 model missing, 130 "
+      "interrupted with what was made kept.");
+  add_text_flags(verb, *flags);
+  add_shared_flags(verb, flags->shared,
+                   {"model", "overwrite", "device", "dtype", "threads", "decoder", "draft-model", "draft-max",
+                    "seed", "temperature", "top-k", "top-p", "json", "events", "check", "dry-run"});
+  return {.parser = &verb,
+          .schema = std::string(text::kTextSchema),
+          .flags = &flags->shared,
+          .run = [flags](Program& p) { return run(*flags, p); }};
+}
+
+}  // namespace volley::apps

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "apps/flags.h"
+#include "text/text_request.h"
+
+namespace volley::apps {
+
+// What `volley text` takes.
+struct TextFlags {
+  TextFlags();
+
+  SharedFlags shared;
+  std::vector<std::string> prompt;
+  std::string prompt_file;
+  bool chat = false;
+  bool raw = false;
+  std::string system;
+  std::string chat_format;
+  int64_t max_tokens = text::TextRequest{}.max_tokens;
+  std::vector<std::string> stops;
+  bool show_accept = false;
+};
+
+// Adds them to the verb's parser.
+void add_text_flags(CLI::App& verb, TextFlags& flags);
+
+}  // namespace volley::apps

@@ -1,0 +1,153 @@
+// What volley text is asked to do: its flags and prompts as a request.
+#include "apps/text_plan.h"
+
+#include <random>
+
+#include "apps/model_path.h"
+#include "apps/prompt_file.h"
+#include "apps/text_prompts.h"
+#include "core/base/error.h"
+#include "core/io/untrusted_text.h"
+
+namespace volley::apps {
+namespace {
+
+using text::TextPrompt;
+using text::TextRequest;
+
+std::string joined(const std::vector<std::string>& words) {
+  std::string text;
+  for (const std::string& word : words) text += (text.empty() ? "" : " ") + word;
+  return text;
+}
+
+uint64_t first_seed(const SharedFlags& shared) {
+  if (shared.seed >= 0) return static_cast<uint64_t>(shared.seed);
+  std::random_device source;
+  return (uint64_t{source()} << 31) ^ source();
+}
+
+TextPrompt make_prompt(const TextRequest& request, const std::string& words, const std::string& system) {
+  TextPrompt prompt;
+  if (!request.chat_format) {
+    if (!system.empty()) {
+      throw Error("--system: model " + request.model + " has no chat format; --chat-format names one",
+                  ErrorKind::kUsage);
+    }
+    prompt.text = words;
+    return prompt;
+  }
+  if (!system.empty()) prompt.messages.push_back({.role = "system", .content = system});
+  prompt.messages.push_back({.role = "user", .content = words});
+  return prompt;
+}
+
+TextRequest common_request(const TextFlags& flags, const text::TextCheckpoint& checkpoint) {
+  const image::MethodChoices& method = flags.shared.method;
+  TextRequest request{.model = checkpoint.name,
+                      .max_tokens = flags.max_tokens,
+                      .stops = flags.stops,
+                      .check = flags.shared.check ? text::Check::kYes : text::Check::kNo};
+  if (!flags.raw) {
+    try {
+      request.chat_format = choose_chat_format(checkpoint, flags.chat_format);
+    } catch (const Error& error) {
+      const bool is_template = flags.chat_format.empty();
+      throw Error((is_template ? "" : "--chat-format: ") + std::string(error.what()) +
+                      (is_template ? " by --chat-format, or continue plain text by --raw" : ""),
+                  ErrorKind::kUsage);
+    }
+  }
+  if (flags.chat && !request.chat_format) {
+    throw Error("--chat: model " + checkpoint.name + " has no chat template; --chat-format names a format",
+                ErrorKind::kUsage);
+  }
+  request.temperature = method.temperature.value_or(request.temperature);
+  request.top_k = method.top_k.value_or(request.top_k);
+  request.top_p = method.top_p.value_or(request.top_p);
+  request.draft_model = flags.shared.draft_model;
+  choose_decoder(method.decoder, request, flags.shared.draft_max);
+  return request;
+}
+
+// Opens the draft model, if the decoder has one.
+void open_draft(const TextFlags& flags, const text::TextCheckpoint& checkpoint, TextPlan& plan) {
+  const std::string& name = flags.shared.draft_model;
+  if (name.empty()) return;
+  if (plan.request.draft_model.empty()) {
+    plan.notes.push_back("--draft-model " + name + ": decoder " + plan.request.decoder.name +
+                         " does not use it; draft and draft-rejection do");
+    return;
+  }
+  plan.draft = text::open_text_checkpoint(find_model(name));
+  text::check_draft_vocabulary(checkpoint, *plan.draft);
+  plan.request.draft_model = plan.draft->name;
+}
+
+}  // namespace
+
+void refuse_contradictions(const TextFlags& flags) {
+  const auto refuse = [](const std::string& message) { throw Error(message, ErrorKind::kUsage); };
+  if (flags.shared.model.empty()) refuse("text: name a model: -m PATH");
+  if (flags.raw && flags.chat) refuse("--raw: does not go with --chat");
+  if (flags.raw && !flags.system.empty()) refuse("--raw: does not go with --system");
+  if (flags.raw && !flags.chat_format.empty()) refuse("--raw: does not go with --chat-format");
+  if (flags.chat && !flags.prompt_file.empty()) refuse("--chat: does not go with --prompt-file");
+  if (!flags.prompt_file.empty() && !flags.prompt.empty())
+    refuse("--prompt-file " + flags.prompt_file + ": does not go with a prompt");
+  if (flags.prompt_file.empty() && flags.prompt.empty() && !flags.chat)
+    refuse("text: say something: a prompt, --prompt-file or --chat");
+}
+
+TextPlan make_plan(const TextFlags& flags, const text::TextCheckpoint& checkpoint) {
+  TextPlan plan{.request = common_request(flags, checkpoint)};
+  open_draft(flags, checkpoint, plan);
+  TextRequest& request = plan.request;
+  const uint64_t seed = first_seed(flags.shared);
+  if (flags.prompt_file.empty()) {
+    TextPrompt prompt = make_prompt(request, joined(flags.prompt), flags.system);
+    prompt.seed = seed;
+    if (!flags.chat) encode_prompt(checkpoint, request, prompt);
+    request.prompts.push_back(std::move(prompt));
+    return plan;
+  }
+  const std::string input = read_prompt_text(flags.prompt_file);
+  uint64_t index = 0;
+  for (const TextLine& line : parse_text_lines(input)) {
+    const std::string source = flags.prompt_file + ":" + std::to_string(line.line);
+    const uint64_t usual_seed = seed + index++;  // lines that cannot be answered count, too
+    try {
+      if (!line.fault.empty()) throw Error(line.fault);
+      TextPrompt prompt = make_prompt(request, line.prompt, line.system.empty() ? flags.system : line.system);
+      prompt.seed = line.seed.value_or(usual_seed);
+      encode_prompt(checkpoint, request, prompt);
+      if (std::ssize(request.prompts) == text::kMaxPrompts)
+        throw Error("more than " + std::to_string(text::kMaxPrompts) + " prompts");
+      request.prompts.push_back(std::move(prompt));
+      plan.sources.push_back(source);
+    } catch (const Error& error) {
+      plan.failures.push_back({.line = line.line, .message = source + ": " + error.what()});
+    }
+  }
+  const std::string name = prompt_source(flags.prompt_file);
+  if (request.prompts.empty())
+    throw Error(plan.failures.empty() ? name + ": holds no prompt" : plan.failures.front().message);
+  return plan;
+}
+
+std::string method_line(const TextRequest& request) {
+  const std::string seed = "seed " + std::to_string(request.prompts.front().seed);
+  const std::string sampling = request.temperature == 0.0
+                                   ? "greedy"
+                                   : "temperature " + shortest(request.temperature) + ", top-k " +
+                                         std::to_string(request.top_k) + ", top-p " +
+                                         shortest(request.top_p) + ", " + seed;
+  return decoder_text(request.decoder) + " (" +
+         std::string(decoder_class_name(decoder_class(request.decoder))) + ")" +
+         (request.draft_model.empty() ? "" : " by " + request.draft_model) + ", " + sampling + ", " +
+         (request.chat_format ? "chat format " + std::string(name_of(*request.chat_format))
+                              : std::string("plain completion")) +
+         ", at most " + plural(request.max_tokens, "token");
+}
+
+}  // namespace volley::apps

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "apps/text_flags.h"
+#include "text/text_request.h"
+
+namespace volley::apps {
+
+// A line of the prompt file that cannot be answered.
+struct LineFailure {
+  int64_t line = 0;
+  std::string message;
+};
+
+// What is to be done, apart from what someone says in a conversation.
+struct TextPlan {
+  text::TextRequest request;
+  std::optional<text::TextCheckpoint> draft;  // the small model, of decoders that draft by one
+  std::vector<std::string> sources;           // of the prompts: "FILE:LINE"
+  std::vector<LineFailure> failures;
+  std::vector<std::string> notes;  // what of the flags has no effect
+};
+
+// Throws Error kUsage for flags that do not go together, before anything is opened.
+void refuse_contradictions(const TextFlags& flags);
+// Throws Error for flags and prompts that do not fit the model; of a prompt file only if no line is left.
+TextPlan make_plan(const TextFlags& flags, const text::TextCheckpoint& checkpoint);
+// How a request's tokens are made, in words.
+std::string method_line(const text::TextRequest& request);
+
+}  // namespace volley::apps

@@ -1,0 +1,399 @@
+// volley text, from its words to its answers.
+#include <signal.h>
+
+#include <sstream>
+
+#include "tests/unit/apps/cli_fixture.h"
+#include "tests/unit/text/toy_text_model.h"
+
+namespace volley::test {
+namespace {
+
+class CliText : public Cli {
+ protected:
+  CliText() { write_toy_text_folder(box_.file("talker")); }
+
+  std::vector<std::string> words(std::vector<std::string> arguments) const {
+    arguments.insert(arguments.begin(), {"text", "-m", "talker", "--max-tokens", "24", "-t", "1"});
+    return arguments;
+  }
+  CommandResult text(std::vector<std::string> arguments) const { return volley(words(std::move(arguments))); }
+  CommandResult text_of_input(std::vector<std::string> arguments, const std::string& input) const {
+    Command run = command(words(std::move(arguments)));
+    run.input = input;
+    return run_command(run);
+  }
+  nlohmann::json json(std::vector<std::string> arguments, int exit_code = 0) const {
+    return json_of(words(std::move(arguments)), "volley.text.1.json", exit_code);
+  }
+};
+
+TEST_F(CliText, AnswersStreamToStandardOutput) {
+  const CommandResult result = text({"What", "is", "the", "sea?"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  const auto answer = json({"What is the sea?"})["answers"][0];
+  std::string expected = answer["text"];
+  if (!expected.ends_with('\n')) expected += '\n';
+  EXPECT_EQ(result.out, expected);
+  EXPECT_FALSE(answer["text"].get<std::string>().empty());
+  ASSERT_EQ(result.error_lines().size(), 3u) << result.err;
+  EXPECT_NE(result.error_lines()[0].find("temperature 0.8, top-k 40, top-p 0.95, seed 0, chat format chatml"),
+            std::string::npos)
+      << result.err;
+  EXPECT_EQ(result.error_lines()[1], "the answer was cut off at --max-tokens 24");
+  EXPECT_NE(result.error_lines()[2].find("rows a forward; prompt "), std::string::npos);
+  EXPECT_EQ(text({"What is the sea?", "-q"}).err, "");
+  EXPECT_NE(text({"What is the sea?", "-v"}).err.find("peak memory"), std::string::npos);
+  EXPECT_GT(json({"Hello"})["statistics"]["seconds"]["load"], 0.0);
+  EXPECT_EQ(result.out.find('\x1b'), std::string::npos);
+}
+
+TEST_F(CliText, JsonFollowsItsSchema) {
+  const auto result = json({"Hello", "--check", "--system", "Be brief.", "--stop", "zz", "-s", "7"});
+  EXPECT_EQ(result["request"]["prompts"][0]["messages"][0]["role"], "system");
+  EXPECT_EQ(result["request"]["prompts"][0]["seed"], 7);
+  EXPECT_EQ(result["request"]["stops"][0], "zz");
+  EXPECT_EQ(result["checks"][0]["equal"], result["answers"][0]["tokens"].size());
+  EXPECT_EQ(result["weights"]["model"].get<std::string>().size(), 64u);
+  EXPECT_EQ(result["threads"], 1);
+  const auto plan = json({"Hello", "--dry-run"});
+  EXPECT_EQ(plan["request"]["max_tokens"], 24);
+  EXPECT_EQ(json({"Hello", "--chat-format", "nobody"}, 2)["error"]["kind"], "usage");
+  json_of({"text", "-m", "nowhere/x", "Hello"}, "volley.text.1.json", 4);
+}
+
+TEST_F(CliText, SeedsAndSamplingChangeTheAnswerAndThreadsDoNot) {
+  const std::string first = text({"Hello"}).out;
+  EXPECT_EQ(volley({"text", "-m", "talker", "--max-tokens", "24", "-t", "2", "Hello"}).out, first);
+  EXPECT_NE(text({"Hello", "-s", "1"}).out, first);
+  EXPECT_NE(text({"Hello", "--temperature", "3", "--top-k", "0", "--top-p", "1"}).out, first);
+  const std::string greedy = text({"Hello", "--temperature", "0"}).out;
+  EXPECT_EQ(text({"Hello", "--temperature", "0", "-s", "5"}).out, greedy);
+  EXPECT_EQ(text({"Hello", "--top-k", "1"}).out, greedy);
+  EXPECT_NE(text({"Hello", "--temperature", "0"}).err.find("greedy"), std::string::npos);
+  EXPECT_NE(json({"Hello", "-s", "-1"})["request"]["prompts"][0]["seed"],
+            json({"Hello", "-s", "-1"})["request"]["prompts"][0]["seed"]);
+}
+
+TEST_F(CliText, DecodersAgreeAndAreChecked) {
+  for (const char* temperature : {"0", "0.8"}) {
+    const std::string first = text({"Hello", "--temperature", temperature, "--decoder", "sequential"}).out;
+    for (const char* decoder : {"auto", "lookup:draft=4", "tree", "jacobi"}) {
+      const CommandResult result =
+          text({"Hello", "--temperature", temperature, "--decoder", decoder, "--check", "--color", "never"});
+      EXPECT_EQ(result.exit_code, 0) << result.err;
+      EXPECT_EQ(result.out, first) << decoder;
+      EXPECT_NE(result.err.find("24 of 24 tokens equal"), std::string::npos) << result.err;
+    }
+  }
+}
+
+TEST_F(CliText, EveryDecoderRunsWithADraftModelAndALongestDraft) {
+  write_toy_text_folder(box_.file("small"), {.seed = 5});
+  write_toy_text_gguf(path("small.gguf"), {.seed = 5});
+  for (const char* temperature : {"0", "0.8"}) {
+    const std::string first = text({"Hello", "--temperature", temperature, "--decoder", "sequential"}).out;
+    const auto run = [&](const std::string& decoder, std::vector<std::string> more) {
+      more.insert(more.begin(), {"Hello", "--temperature", temperature, "--decoder", decoder, "--draft-model",
+                                 "small", "--draft-max", "3", "--color", "never"});
+      return text(more);
+    };
+    for (const std::string decoder : {"auto", "draft", "lookahead", "lookup", "jacobi", "tree"}) {
+      const CommandResult result = run(decoder, {"--check"});
+      EXPECT_EQ(result.exit_code, 0) << result.err;
+      EXPECT_EQ(result.out, first) << decoder;
+      EXPECT_NE(result.err.find("24 of 24 tokens equal"), std::string::npos) << result.err;
+      const bool drafts = decoder == "auto" || decoder == "draft";
+      EXPECT_EQ(result.err.find("(same-tokens) by small, ") != std::string::npos, drafts) << result.err;
+      EXPECT_EQ(result.err.find("--draft-model small: decoder " + decoder + " does not use it") !=
+                    std::string::npos,
+                !drafts)
+          << result.err;
+    }
+    const CommandResult rejection = run("draft-rejection", {});
+    EXPECT_EQ(rejection.exit_code, 0) << rejection.err;
+    EXPECT_NE(rejection.err.find("draft-rejection:draft=3,length=adaptive (same-distribution) by small"),
+              std::string::npos)
+        << rejection.err;
+    expect_failure(run("draft-rejection", {"--check"}), 2, "--check: decoder draft-rejection");
+  }
+  const auto result = json({"Hello", "--draft-model", "./small.gguf", "--check"});
+  EXPECT_EQ(result["request"]["decoder"], "draft:draft=8,length=adaptive");
+  EXPECT_EQ(result["request"]["draft_model"], "small");
+  EXPECT_GT(result["statistics"]["draft"]["forwards"], 0);
+  EXPECT_EQ(result["weights"]["draft"].get<std::string>().size(), 64u);
+  EXPECT_NE(result["weights"]["draft"], result["weights"]["model"]);
+  EXPECT_NE(text({"Hello", "--draft-model", "small", "-v"}).err.find("draft model: "), std::string::npos);
+  Command talk = command(words({"--chat", "--draft-model", "small", "--temperature", "0"}));
+  talk.input = "Hello\nSea\n";
+  Command alone = command(words({"--chat", "--temperature", "0"}));
+  alone.input = talk.input;
+  EXPECT_EQ(run_command(talk).out, run_command(alone).out);
+}
+
+TEST_F(CliText, DraftModelsThatDoNotFitAreOneLine) {
+  const auto refuses = [&](std::vector<std::string> arguments, const std::string& part, int exit_code = 2) {
+    arguments.insert(arguments.begin(), "Hello");
+    expect_failure(text(std::move(arguments)), exit_code, part);
+  };
+  refuses({"--decoder", "draft"}, "--decoder draft: needs a draft model; --draft-model names one");
+  refuses({"--draft-model", ""}, "--draft-model: is empty");
+  refuses({"--draft-model", "nowhere/x"}, "nowhere/x", 4);
+  refuses({"--draft-model", "toy"}, "config.json", 1);  // a model of pictures
+  write_toy_text_folder(box_.file("wide"), {.spare_ids = 9});
+  refuses({"--draft-model", "wide"}, "wide: has ");
+  refuses({"--draft-model", "wide", "--dry-run"}, "a draft model needs the model's vocabulary");
+  refuses({"--draft-max", "0"}, "--draft-max 0: expected a whole number from 1 to 255");
+  refuses({"--draft-max", "4", "--decoder", "sequential"}, "decoder sequential drafts nothing");
+  refuses({"--draft-max", "4", "--decoder", "lookup:draft=2"}, "says how long a draft may be, too");
+  refuses({"--draft-max", "99", "--decoder", "lookahead"}, "--draft-max 99: --decoder lookahead: N=100");
+}
+
+TEST_F(CliText, RawContinuesAndChatFormatsDiffer) {
+  const auto raw = json({"--raw", "Once upon a time"});
+  EXPECT_EQ(raw["request"]["prompts"][0]["text"], "Once upon a time");
+  EXPECT_FALSE(raw["request"].contains("chat_format"));
+  const auto chat = json({"Once upon a time"}), smol = json({"Once upon a time", "--chat-format", "smollm2"});
+  EXPECT_EQ(chat["request"]["chat_format"], "chatml");
+  EXPECT_LT(raw["answers"][0]["prompt_tokens"], chat["answers"][0]["prompt_tokens"]);
+  EXPECT_LT(chat["answers"][0]["prompt_tokens"], smol["answers"][0]["prompt_tokens"]) << "its system message";
+  write_toy_text_folder(box_.file("plain"), {.chat_template = ""});
+  const CommandResult plain = volley({"text", "-m", "plain", "--max-tokens", "4", "Hello"});
+  EXPECT_NE(plain.err.find("plain completion"), std::string::npos) << plain.err;
+  expect_failure(volley({"text", "-m", "plain", "--system", "x", "Hello"}), 2, "has no chat format");
+  expect_failure(volley({"text", "-m", "plain", "--chat"}), 2, "has no chat template");
+  write_toy_text_folder(box_.file("odd"), {.chat_template = "{{ x }}"});
+  expect_failure(volley({"text", "-m", "odd", "Hello"}), 2,
+                 "by --chat-format, or continue plain text by --raw");
+  EXPECT_EQ(volley({"text", "-m", "odd", "--raw", "--max-tokens", "4", "Hello"}).exit_code, 0);
+}
+
+TEST_F(CliText, StopTextsAreCutExactly) {
+  const std::string whole = json({"Hello", "--temperature", "0"})["answers"][0]["text"];
+  size_t at = whole.size() / 2;
+  while ((static_cast<unsigned char>(whole[at]) & 0xc0) == 0x80) ++at;
+  size_t end = at + 2;
+  while (end < whole.size() && (static_cast<unsigned char>(whole[end]) & 0xc0) == 0x80) ++end;
+  const std::string stop = whole.substr(at, end - at);
+  const auto cut = json({"Hello", "--temperature", "0", "--stop", "never said", "--stop", stop});
+  EXPECT_EQ(cut["answers"][0]["text"], whole.substr(0, whole.find(stop)));
+  EXPECT_EQ(cut["answers"][0]["finish"], "stop text");
+  EXPECT_EQ(text({"Hello", "--temperature", "0", "--stop", stop}).out.find(stop), std::string::npos);
+}
+
+TEST_F(CliText, APromptFileIsItsSingles) {
+  write_text(path("p.txt"),
+             "# questions\n\nHello\n{\"prompt\": \"Sea\", \"system\": \"Be brief.\", \"seed\": 9}\n"
+             "{\"prompt\": \"x\", \"count\": 2}\n\xff\xfe\nWater\n");
+  const auto result = json({"-f", "p.txt"}, 3);
+  ASSERT_EQ(result["answers"].size(), 3u);
+  ASSERT_EQ(result["failures"].size(), 2u);
+  EXPECT_EQ(result["failures"][0]["line"], 5);
+  EXPECT_EQ(result["failures"][1]["line"], 6);
+  EXPECT_EQ(result["answers"][0]["text"], json({"Hello"})["answers"][0]["text"]);
+  EXPECT_EQ(result["answers"][1]["text"],
+            json({"Sea", "--system", "Be brief.", "-s", "9"})["answers"][0]["text"]);
+  EXPECT_EQ(result["answers"][2]["seed"], 4) << "lines keep their seeds when others are mended";
+  const CommandResult shown = text({"-f", "p.txt"});
+  EXPECT_EQ(shown.exit_code, 3);
+  std::string expected;
+  for (const auto& answer : result["answers"]) {
+    expected += answer["text"];
+    if (!expected.ends_with('\n')) expected += '\n';
+  }
+  EXPECT_EQ(shown.out, expected);
+  EXPECT_NE(shown.err.find("p.txt:4: Sea"), std::string::npos) << shown.err;
+  EXPECT_EQ(text_of_input({"-f", "-"}, "Hello\n").out, text({"Hello"}).out);
+  expect_failure(text_of_input({"-f", "-"}, "\n# nothing\n"), 1, "--prompt-file -: holds no prompt");
+  expect_failure(text({"-f", "nowhere.txt"}), 1, "nowhere.txt");
+}
+
+TEST_F(CliText, FilesAreWrittenWholeAndNotReplaced) {
+  EXPECT_EQ(text({"Hello", "-o", "a.txt"}).out, "");
+  EXPECT_EQ(read_text(path("a.txt")), text({"Hello"}).out);
+  expect_failure(text({"Hello", "-o", "a.txt", "-s", "1"}), 1, "a.txt: exists already");
+  EXPECT_EQ(text({"Hello", "-o", "a.txt", "-s", "1", "--overwrite"}).exit_code, 0);
+  EXPECT_EQ(read_text(path("a.txt")), text({"Hello", "-s", "1"}).out);
+  expect_failure(text({"Hello", "-o", "nowhere/a.txt"}), 1, "nowhere/a.txt: ");
+  expect_failure(text({"Hello", "-o", "-", "--json"}), 2, "taken by --json");
+  EXPECT_EQ(text({"Hello", "-o", "-"}).out, text({"Hello"}).out);
+  EXPECT_EQ(files(), std::set<std::string>{"a.txt"});
+}
+
+TEST_F(CliText, AcceptedStepsAreShown) {
+  const std::string plain = text({"Hello", "--temperature", "0"}).out;
+  const std::string shown = text({"Hello", "--temperature", "0", "--show-accept", "--color", "always"}).out;
+  std::string bare;
+  std::set<std::string> colors;
+  for (size_t i = 0; i < shown.size(); ++i) {
+    if (shown[i] != '\x1b') {
+      bare += shown[i];
+      continue;
+    }
+    const size_t end = shown.find('m', i);
+    colors.insert(shown.substr(i, end - i));
+    i = end;
+  }
+  EXPECT_EQ(bare, plain);
+  EXPECT_GT(colors.size(), 2u);
+  EXPECT_EQ(text({"Hello", "--temperature", "0", "--show-accept", "--color", "never"}).out, plain);
+  EXPECT_EQ(text({"a<b>&c", "--temperature", "0", "--show-accept", "-o", "x.html"}).exit_code, 0);
+  const std::string page = read_text(path("x.html"));
+  EXPECT_NE(page.find("a&lt;b&gt;&amp;c"), std::string::npos);
+  EXPECT_NE(page.find("title=\"step 1: "), std::string::npos);
+  for (const char* part : {"http:", "https:", "<script", "src=", "url("})
+    EXPECT_EQ(page.find(part), std::string::npos) << part;
+  expect_failure(text({"Hello", "--show-accept", "-o", "x.txt"}), 2, "--show-accept");
+}
+
+TEST_F(CliText, EventsAreJsonLines) {
+  EXPECT_EQ(text({"Hello", "--check", "--events", "e.jsonl"}).exit_code, 0);
+  std::istringstream lines(read_text(path("e.jsonl")));
+  std::map<std::string, int> kinds;
+  std::string told;
+  size_t tokens = 0;
+  for (std::string line; std::getline(lines, line);) {
+    const auto event = nlohmann::json::parse(line);
+    EXPECT_EQ(schema_fault(event, "volley.event.1.json"), "");
+    ++kinds[event["event"]];
+    if (event["event"] == "text") told += event["text"];
+    if (event["event"] == "step") tokens += event["tokens"].size();
+  }
+  EXPECT_EQ(kinds["start"] + kinds["answer"] + kinds["check"] + kinds["end"], 4);
+  const auto answer = json({"Hello"})["answers"][0];
+  EXPECT_EQ(told, answer["text"]);
+  EXPECT_EQ(tokens, answer["tokens"].size());
+  expect_failure(text({"Hello", "--events", "e.jsonl"}), 1, "e.jsonl: exists already");
+}
+
+TEST_F(CliText, ConversationsRemember) {
+  const auto talk = [&](const std::string& input) {
+    Command run = command(words({"--chat", "--json", "--temperature", "0"}));
+    run.input = input;
+    const CommandResult result = run_command(run);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    const auto parsed = parse_json(result.out);
+    EXPECT_TRUE(parsed.ok()) << result.out;
+    EXPECT_EQ(schema_fault(parsed.value(), "volley.text.1.json"), "");
+    return parsed.value()["turns"];
+  };
+  const auto turns = talk("Hello\n\nSea\n/clear\nHello\n/quit\nnever\n");
+  ASSERT_EQ(turns.size(), 3u);
+  const auto& second = turns[1]["request"]["prompts"][0]["messages"];
+  ASSERT_EQ(second.size(), 3u);
+  EXPECT_EQ(second[1]["content"], turns[0]["answers"][0]["text"]);
+  EXPECT_EQ(second[2]["content"], "Sea");
+  EXPECT_EQ(turns[2]["answers"][0]["text"], turns[0]["answers"][0]["text"]) << "/clear forgets";
+  EXPECT_EQ(turns[0]["answers"][0]["text"], json({"Hello", "--temperature", "0"})["answers"][0]["text"]);
+  const CommandResult shown = text_of_input({"--chat", "--temperature", "0", "Hello"}, "Sea");
+  std::string expected;
+  for (int i = 0; i < 2; ++i) {
+    expected += turns[static_cast<size_t>(i)]["answers"][0]["text"];
+    if (!expected.ends_with('\n')) expected += '\n';
+  }
+  EXPECT_EQ(shown.out, expected) << "the command line's words are the first turn";
+  EXPECT_EQ(talk("").size(), 0u);
+  std::string much;
+  for (int i = 0; i < 300; ++i) much += "no ";
+  expect_failure(text_of_input({"--chat"}, "Hello\n" + much + "\n"), 2, "the context of model talker is 256");
+}
+
+TEST_F(CliText, TypedConversationsHaveAPromptAndCommands) {
+  Command run = command(words({"--chat", "--temperature", "0"}));
+  run.input_kind = StandardInput::kTerminal;
+  run.input = "Hello\n/help\n/clear\n/usr/ is\n\x04";
+  const CommandResult result = run_command(run);
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_NE(result.err.find("\n/clear forgets what was said, /quit or Ctrl-D ends\n> "), std::string::npos);
+  EXPECT_NE(result.err.find("volley: /help: no such command; /clear forgets"), std::string::npos);
+  EXPECT_TRUE(result.err.ends_with("\n> \n")) << result.err;
+  EXPECT_EQ(result.out,
+            text({"Hello", "--temperature", "0"}).out + text({"/usr/ is", "--temperature", "0"}).out)
+      << "a path is said, and nothing is remembered";
+}
+
+TEST_F(CliText, WhatCannotBeMeantIsRefused) {
+  const auto refuses = [&](std::vector<std::string> arguments, const std::string& part, int exit_code = 2) {
+    expect_failure(text(std::move(arguments)), exit_code, part);
+  };
+  expect_failure(volley({"text", "Hello"}), 2, "name a model");
+  refuses({}, "say something");
+  refuses({""}, "prompt: is empty");
+  refuses({"\xff\xfe"}, "is not UTF-8");
+  refuses({"Hello", "--stop", ""}, "--stop: is empty");
+  refuses({"Hello", "--stop", "\xff"}, "--stop '\\xff': is not UTF-8");
+  refuses({"Hello", "--chat-format", "nobody"}, "there are chatml, smollm2");
+  refuses({"Hello", "--chat-format", "mistral-v0.1", "--system", "x"}, "mistral-v0.1");
+  refuses({"Hello", "-f", "p.txt"}, "does not go with a prompt");
+  refuses({"--chat", "-f", "p.txt"}, "does not go with --prompt-file");
+  refuses({"--chat", "--raw"}, "does not go with --chat");
+  refuses({"--raw", "--system", "x", "Hello"}, "does not go with --system");
+  refuses({"--raw", "--chat-format", "chatml", "Hello"}, "does not go with --chat-format");
+  expect_failure(volley({"text", "-m", "talker", "--max-tokens", "0", "Hello"}), 2, "--max-tokens 0");
+  refuses({"Hello", "--temperature", "-1"}, "--temperature -1");
+  refuses({"Hello", "--top-p", "2"}, "--top-p 2");
+  refuses({"Hello", "--decoder", "lokup"}, "nearest is lookup");
+  refuses({"Hello", "--decoder", "masked"}, "text comes from sequential");
+  refuses({"Hello", "--decoder", "tree:accept=rejection", "--check"}, "--check");
+  refuses({"Hello", "--dtype", "q4_0"}, "expected auto|f32|bf16|q8_0");
+  refuses({"Hello", "-d", "gpu"}, "unknown device");
+  refuses({"Hello", "--maxtokens", "3"}, "nearest is --max-tokens");
+  refuses({"Hello", "--events", "x", "-o", "x"}, "is also where the text goes");
+  std::string much;
+  for (int i = 0; i < 300; ++i) much += "no ";
+  refuses({much}, "the context of model talker is 256, answer included");
+  EXPECT_TRUE(files().empty());
+}
+
+TEST_F(CliText, BrokenModelsAreOneLine) {
+  expect_failure(volley({"text", "-m", "nowhere/x.gguf", "Hello"}), 4, "nowhere/x.gguf");
+  write_toy_text_gguf(path("toy.gguf"));
+  EXPECT_EQ(volley({"text", "-m", "toy.gguf", "--max-tokens", "24", "Hello"}).out, text({"Hello"}).out);
+  const std::string bytes = read_text(path("toy.gguf"));
+  for (const size_t length : {size_t{4}, size_t{30}, size_t{5000}, bytes.size() - 100}) {
+    write_text(path("cut.gguf"), bytes.substr(0, length));
+    expect_failure(volley({"text", "-m", "./cut.gguf", "Hello"}), 1, "cut.gguf: ");
+  }
+  expect_failure(volley({"text", "-m", "toy", "Hello"}), 1, "config.json");  // a model of pictures
+  std::filesystem::remove(box_.file("talker/tokenizer.json"));
+  expect_failure(text({"Hello"}), 4, "no tokenizer.json");
+}
+
+TEST_F(CliText, TheContextEndsALongAnswer) {
+  const CommandResult result =
+      volley({"text", "-m", "talker", "--max-tokens", "5000", "--temperature", "0", "Hello"});
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_NE(result.err.find("context of 256 tokens is full"), std::string::npos) << result.err;
+}
+
+TEST_F(CliText, InterruptionKeepsWhatWasPrinted) {
+  for (const int number : {SIGINT, SIGTERM}) {
+    std::string lines;
+    for (int i = 0; i < 2000; ++i) lines += "Hello " + std::to_string(i) + "\n";
+    write_text(path("many.txt"), lines);
+    Command run = command({"text", "-m", "talker", "-f", "many.txt", "-t", "1", "--decoder", "sequential"});
+    run.on_output = [number](pid_t process) { ::kill(process, number); };
+    const CommandResult result = run_command(run);
+    expect_failure(result, 130, "interrupted: what was made is kept");
+    EXPECT_FALSE(result.out.empty());
+    EXPECT_TRUE(result.out.ends_with('\n'));
+  }
+  // While it waits for words.
+  Command run = command(words({"--chat", "Hello"}));
+  run.input = "";
+  EXPECT_EQ(run_command(run).exit_code, 0);
+}
+
+TEST_F(CliText, LostOutputIsAFailureAndNoSignal) {
+  for (auto output : {StandardOutput::kClosed, StandardOutput::kFull, StandardOutput::kPipeWithoutReader}) {
+    for (const std::vector<std::string>& arguments :
+         {std::vector<std::string>{"Hello"}, {"Hello", "--json"}}) {
+      Command run = command(words(arguments));
+      run.output = output;
+      expect_failure(run_command(run), 1, "standard output: cannot write");
+    }
+  }
+}
+
+}  // namespace
+}  // namespace volley::test

@@ -1,0 +1,151 @@
+#include "tests/unit/text/toy_text_model.h"
+
+#include <filesystem>
+#include <map>
+
+#include "core/io/byte_reader.h"
+#include "core/io/json.h"
+#include "core/io/safetensors.h"
+#include "tests/support/toy_models.h"
+#include "tests/unit/io/gguf_builder.h"
+#include "tests/unit/io/temp_folder.h"
+
+namespace volley::test {
+namespace {
+
+constexpr int64_t kDim = 32, kHeads = 2, kWidth = 16, kLayers = 2, kHidden = 64;
+
+nlohmann::json vocabulary() {
+  return read_json_file(VOLLEY_TOKENIZERS "/smollm2.json");
+}
+
+std::vector<std::string> tokens_of(const nlohmann::json& json) {
+  std::map<int64_t, std::string> by_id;
+  for (const auto& [token, id] : json["model"]["vocab"].items()) by_id[id] = token;
+  for (const auto& added : json["added_tokens"]) by_id[added["id"]] = added["content"];
+  std::vector<std::string> tokens(static_cast<size_t>(by_id.rbegin()->first + 1));
+  for (const auto& [id, token] : by_id) tokens[static_cast<size_t>(id)] = token;
+  return tokens;
+}
+
+MemoryWeights weights_of(uint64_t seed, int64_t rows) {
+  TestRandom random(seed);
+  MemoryWeights weights;
+  constexpr float kSpread = 0.3f;
+  weights.add("model.embed_tokens.weight", {rows, kDim}, random, 1.0f);
+  for (int64_t l = 0; l < kLayers; ++l) {
+    const std::string prefix = "model.layers." + std::to_string(l) + ".";
+    const auto linear = [&](const std::string& name, int64_t out, int64_t in) {
+      weights.add(prefix + name + ".weight", {out, in}, random, kSpread);
+    };
+    const auto norm = [&](const std::string& name, int64_t size) {
+      weights.add(prefix + name + ".weight", {size}, random, 0.1f, 1.0f);
+    };
+    norm("input_layernorm", kDim);
+    norm("post_attention_layernorm", kDim);
+    for (const char* name : {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"})
+      linear(name, kHeads * kWidth, kDim);
+    linear("self_attn.o_proj", kDim, kHeads * kWidth);
+    norm("self_attn.q_norm", kWidth);
+    norm("self_attn.k_norm", kWidth);
+    linear("mlp.gate_proj", kHidden, kDim);
+    linear("mlp.up_proj", kHidden, kDim);
+    linear("mlp.down_proj", kDim, kHidden);
+  }
+  weights.add("model.norm.weight", {kDim}, random, 0.1f, 1.0f);
+  weights.add("lm_head.weight", {rows, kDim}, random, kSpread);
+  weights.finish();
+  return weights;
+}
+
+std::string gguf_name(std::string name) {
+  const std::pair<const char*, const char*> parts[] = {
+      {"model.embed_tokens", "token_embd"}, {"lm_head", "output"},
+      {"model.norm", "output_norm"},        {"model.layers.", "blk."},
+      {"input_layernorm", "attn_norm"},     {"post_attention_layernorm", "ffn_norm"},
+      {"self_attn.q_norm", "attn_q_norm"},  {"self_attn.k_norm", "attn_k_norm"},
+      {"self_attn.q_proj", "attn_q"},       {"self_attn.k_proj", "attn_k"},
+      {"self_attn.v_proj", "attn_v"},       {"self_attn.o_proj", "attn_output"},
+      {"mlp.gate_proj", "ffn_gate"},        {"mlp.up_proj", "ffn_up"},
+      {"mlp.down_proj", "ffn_down"}};
+  for (const auto& [from, to] : parts) {
+    const size_t at = name.find(from);
+    if (at != std::string::npos) name.replace(at, std::string(from).size(), to);
+  }
+  return name;
+}
+
+}  // namespace
+
+void write_toy_text_folder(const std::string& folder, const ToyTextOptions& options) {
+  std::filesystem::create_directories(folder);
+  const nlohmann::json json = vocabulary();
+  const int64_t rows = std::ssize(tokens_of(json)) + options.spare_ids;
+  const nlohmann::json config{{"model_type", "qwen3"},
+                              {"vocab_size", rows},
+                              {"hidden_size", kDim},
+                              {"intermediate_size", kHidden},
+                              {"num_hidden_layers", kLayers},
+                              {"num_attention_heads", kHeads},
+                              {"num_key_value_heads", kHeads},
+                              {"head_dim", kWidth},
+                              {"max_position_embeddings", kToyContext},
+                              {"rms_norm_eps", 1e-5},
+                              {"rope_theta", 10000.0}};
+  write_text(folder + "/config.json", config.dump());
+  write_text(folder + "/tokenizer.json", json.dump());
+  nlohmann::json tokenizer_config{{"eos_token", "<|im_end|>"}, {"bos_token", "<|im_start|>"}};
+  if (!options.chat_template.empty()) tokenizer_config["chat_template"] = options.chat_template;
+  write_text(folder + "/tokenizer_config.json", tokenizer_config.dump());
+  const MemoryWeights weights = weights_of(options.seed, rows);
+  write_safetensors(folder + "/model.safetensors", weights.tensors());
+}
+
+void write_toy_text_gguf(const std::string& path, const ToyTextOptions& options) {
+  const nlohmann::json json = vocabulary();
+  const std::vector<std::string> tokens = tokens_of(json);
+  std::vector<std::string> types(tokens.size(), gguf::i32(1).substr(4));
+  std::map<std::string, uint32_t> ids;
+  for (const auto& added : json["added_tokens"]) {
+    types[added["id"].get<size_t>()] = gguf::i32(3).substr(4);
+    ids[added["content"]] = added["id"].get<uint32_t>();
+  }
+  std::vector<std::string> merges;
+  for (const auto& merge : json["model"]["merges"]) {
+    merges.push_back(merge.is_string() ? merge.get<std::string>()
+                                       : merge[0].get<std::string>() + " " + merge[1].get<std::string>());
+  }
+  constexpr uint32_t kI32 = 5;
+  const auto u32 = [](int64_t value) { return gguf::u32(static_cast<uint32_t>(value)); };
+  GgufImage image{.metadata = {{"general.architecture", gguf::text("qwen3")},
+                               {"qwen3.block_count", u32(kLayers)},
+                               {"qwen3.context_length", u32(kToyContext)},
+                               {"qwen3.embedding_length", u32(kDim)},
+                               {"qwen3.feed_forward_length", u32(kHidden)},
+                               {"qwen3.attention.head_count", u32(kHeads)},
+                               {"qwen3.attention.head_count_kv", u32(kHeads)},
+                               {"qwen3.attention.key_length", u32(kWidth)},
+                               {"qwen3.attention.value_length", u32(kWidth)},
+                               {"qwen3.attention.layer_norm_rms_epsilon", gguf::f32(1e-5f)},
+                               {"qwen3.rope.freq_base", gguf::f32(10000.0f)},
+                               {"tokenizer.ggml.model", gguf::text("gpt2")},
+                               {"tokenizer.ggml.pre", gguf::text("smollm")},
+                               {"tokenizer.ggml.tokens", gguf::texts(tokens)},
+                               {"tokenizer.ggml.token_type", gguf::array(kI32, types)},
+                               {"tokenizer.ggml.merges", gguf::texts(merges)},
+                               {"tokenizer.ggml.bos_token_id", u32(ids.at("<|im_start|>"))},
+                               {"tokenizer.ggml.eos_token_id", u32(ids.at("<|im_end|>"))}}};
+  if (!options.chat_template.empty())
+    image.metadata.emplace_back("tokenizer.chat_template", gguf::text(options.chat_template));
+  const MemoryWeights weights = weights_of(options.seed, std::ssize(tokens) + options.spare_ids);
+  for (const NamedTensor& tensor : weights.tensors()) {
+    const auto extents = tensor.view.shape.extents();
+    image.tensors.push_back({.name = gguf_name(tensor.name),
+                             .shape = {extents.begin(), extents.end()},
+                             .bytes = std::string(reinterpret_cast<const char*>(tensor.view.data),
+                                                  static_cast<size_t>(tensor.view.bytes()))});
+  }
+  write_text(path, image.bytes());
+}
+
+}  // namespace volley::test

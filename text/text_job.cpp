@@ -1,0 +1,234 @@
+// The front end of text: request in, answers out as they come.
+#include "text/text_job.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "core/base/error.h"
+#include "core/base/version.h"
+#include "text/text_stream.h"
+
+namespace volley::text {
+namespace {
+
+// An answer in the making.
+struct Item {
+  TextAnswer answer;
+  std::vector<int32_t> prompt;
+  int64_t limit = 0;  // tokens it may have
+  TextStream stream;
+  std::vector<TextPiece> new_pieces;  // of tokens that no step has told of yet
+  int64_t last_step = 0;
+};
+
+// What all prompts of a request have in common, made into one prompt's generation. `stream` is told each
+// token and asked whether the answer ends with it.
+Generation make_generation(const TextModel& model, const TextRequest& request, const Item& item,
+                           std::function<bool(int32_t)> ends_with) {
+  return {.prompt = token_prompt(model.step_model(), item.prompt),
+          .chain = {.temperature = static_cast<float>(request.temperature),
+                    .top_k = static_cast<int32_t>(request.top_k),
+                    .top_p = static_cast<float>(request.top_p)},
+          .seed = item.answer.seed,
+          .max_tokens = item.limit,
+          .stop_tokens = model.checkpoint().end_tokens,
+          .ends_with = std::move(ends_with)};
+}
+
+std::unique_ptr<Session> make_session(const TextModel& model, const Decoder& decoder,
+                                      std::span<const Generation> generations) {
+  int64_t entries = 0;
+  for (const Generation& generation : generations) entries = std::max(entries, decoder.entries(generation));
+  return std::make_unique<Session>(
+      model.step_model(), model.backend(),
+      Session::Options{.sequences = std::ssize(generations), .entries = entries});
+}
+
+// Tells of a batch's answers as they grow.
+class Narrator : public Observer {
+ public:
+  Narrator(std::span<Item> items, const TextControl& control) : items_(items), control_(control) {}
+
+  void on_step(const StepEvent& event) override {
+    Item& item = items_[static_cast<size_t>(event.generation)];
+    StepEvent of_prompt = event;
+    of_prompt.generation = item.answer.index;
+    if (control_.observer != nullptr) control_.observer->on_step(of_prompt);
+    for (TextPiece& piece : std::exchange(item.new_pieces, {})) {
+      piece.step = event.step;
+      tell(item, piece);
+    }
+    item.last_step = event.step;
+  }
+
+  // Hands over what is held back and the answer itself.
+  void finish(Item& item, const TextModel& model, const GenerationOutput& output) {
+    TextAnswer& answer = item.answer;
+    answer.tokens = output.tokens;
+    answer.token_hash = hash_tokens(output.tokens);
+    answer.forwards = output.forwards;
+    answer.rows = output.rows;
+    answer.finish = finish_of(item, model, output);
+    if (answer.finish != Finish::kStopText) {
+      const TextPiece rest{.index = answer.index,
+                           .position = std::ssize(output.tokens),
+                           .step = item.last_step,
+                           .text = item.stream.finish()};
+      if (!rest.text.empty()) tell(item, rest);
+    }
+    if (control_.observer != nullptr) control_.observer->on_answer(answer);
+  }
+
+ private:
+  void tell(Item& item, const TextPiece& piece) {
+    item.answer.text += piece.text;
+    if (control_.observer != nullptr) control_.observer->on_piece(piece);
+  }
+
+  static Finish finish_of(const Item& item, const TextModel& model, const GenerationOutput& output) {
+    if (!output.finished) return Finish::kStopped;
+    if (item.stream.is_stopped()) return Finish::kStopText;
+    if (std::ranges::binary_search(model.checkpoint().end_tokens, output.tokens.back()))
+      return Finish::kEndToken;
+    const bool is_full = std::ssize(item.prompt) + std::ssize(output.tokens) == model.checkpoint().context();
+    return is_full ? Finish::kContext : Finish::kLength;
+  }
+
+  std::span<Item> items_;
+  const TextControl& control_;
+};
+
+std::vector<Item> make_items(const TextModel& model, const TextRequest& request) {
+  const TextCheckpoint& checkpoint = model.checkpoint();
+  std::vector<Item> items;
+  for (const TextPrompt& prompt : request.prompts) {
+    std::vector<int32_t> tokens = encode_prompt(checkpoint, request, prompt);
+    const auto count = std::ssize(tokens);
+    items.push_back({.answer = {.index = std::ssize(items), .seed = prompt.seed, .prompt_tokens = count},
+                     .prompt = std::move(tokens),
+                     .limit = std::min(request.max_tokens, checkpoint.context() - count),
+                     .stream = TextStream(checkpoint.tokenizer, request.stops)});
+  }
+  return items;
+}
+
+std::vector<Generation> make_generations(const TextModel& model, const TextRequest& request,
+                                         std::span<Item> items) {
+  std::vector<Generation> generations;
+  for (Item& item : items) {
+    generations.push_back(
+        make_generation(model, request, item, [&item, position = int64_t{0}](int32_t token) mutable {
+          item.new_pieces.push_back({.index = item.answer.index,
+                                     .position = position++,
+                                     .token = token,
+                                     .text = item.stream.push(token)});
+          return item.stream.is_stopped();
+        }));
+  }
+  return generations;
+}
+
+// Decodes a batch again, one token a forward. Stop texts end it as they ended the first run.
+void check_batch(const TextModel& model, const TextRequest& request, std::span<const Item> items,
+                 std::span<const GenerationOutput> outputs, const TextControl& control, TextResult& result) {
+  const StopWatch watch(result.check_seconds);
+  std::vector<Generation> generations;
+  for (const Item& item : items) {
+    const auto stream = std::make_shared<TextStream>(model.checkpoint().tokenizer, request.stops);
+    generations.push_back(make_generation(model, request, item, [stream](int32_t token) {
+      stream->push(token);
+      return stream->is_stopped();
+    }));
+  }
+  const auto sequential = make_decoder({.name = "sequential"});
+  const auto session = make_session(model, *sequential, generations);
+  const auto expected = sequential->decode(*session, generations, {.stop = control.stop});
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    if (!expected[i].finished || !outputs[i].finished) continue;
+    result.checks.push_back(compare_outputs(items[i].answer.index, outputs[i], expected[i]));
+    if (control.observer != nullptr) control.observer->on_check(result.checks.back());
+  }
+}
+
+// Adds what a batch's session counted.
+void add(const Statistics& batch, Statistics& sum) {
+  sum.forwards += batch.forwards;
+  sum.prompt_forwards += batch.prompt_forwards;
+  sum.rows += batch.rows;
+  sum.prompt_rows += batch.prompt_rows;
+  sum.tokens += batch.tokens;
+  for (const auto& [length, times] : batch.accepted) sum.accepted[length] += times;
+  sum.prompt_seconds += batch.prompt_seconds;
+  sum.decode_seconds += batch.decode_seconds;
+  sum.sample_seconds += batch.sample_seconds;
+  sum.draft_forwards += batch.draft_forwards;
+  sum.draft_rows += batch.draft_rows;
+  sum.draft_prompt_forwards += batch.draft_prompt_forwards;
+  sum.draft_prompt_rows += batch.draft_prompt_rows;
+  sum.draft_seconds += batch.draft_seconds;
+}
+
+}  // namespace
+
+std::string_view finish_name(Finish finish) {
+  switch (finish) {
+    case Finish::kEndToken:
+      return "end token";
+    case Finish::kStopText:
+      return "stop text";
+    case Finish::kLength:
+      return "length";
+    case Finish::kContext:
+      return "context";
+    case Finish::kStopped:
+      return "stopped";
+  }
+  return "?";
+}
+
+TextResult run_text(const TextModels& models, const TextRequest& request, const TextControl& control,
+                    int64_t batch) {
+  const TextModel& model = models.model;
+  TextResult result{.volley = std::string(version()),
+                    .request = request,
+                    .device = model.backend()->info().name,
+                    .dtype = std::string(weight_type_name(model.weight_type()))};
+  DraftModel draft;
+  if (models.draft != nullptr)
+    draft = {.model = &models.draft->step_model(), .backend = models.draft->backend()};
+  const auto decoder = make_decoder(request.decoder, draft);
+  {
+    const StopWatch watch(result.total_seconds);
+    std::vector<Item> items = make_items(model, request);
+    for (size_t begin = 0; begin < items.size() && !control.stop.stop_requested();
+         begin += static_cast<size_t>(batch)) {
+      const auto some =
+          std::span(items).subspan(begin, std::min(static_cast<size_t>(batch), items.size() - begin));
+      const std::vector<Generation> generations = make_generations(model, request, some);
+      const auto session = make_session(model, *decoder, generations);
+      Narrator narrator(some, control);
+      const auto outputs =
+          decoder->decode(*session, generations, {.observer = &narrator, .stop = control.stop});
+      for (size_t i = 0; i < some.size(); ++i) {
+        if (outputs[i].tokens.empty()) continue;  // stopped before it began
+        narrator.finish(some[i], model, outputs[i]);
+        result.answers.push_back(some[i].answer);
+        result.interrupted = result.interrupted || !outputs[i].finished;
+      }
+      add(session->statistics(), result.statistics);
+      if (request.check == Check::kYes && !control.stop.stop_requested())
+        check_batch(model, request, some, outputs, control, result);
+    }
+  }
+  if (const auto hash = model.weights_hash()) result.weights["model"] = *hash;
+  if (models.draft != nullptr) {
+    if (const auto hash = models.draft->weights_hash()) result.weights["draft"] = *hash;
+  }
+  result.statistics.peak_bytes = model.backend()->peak_bytes();
+  result.interrupted = result.interrupted || result.answers.size() < request.prompts.size() ||
+                       (request.check == Check::kYes && result.checks.size() < request.prompts.size());
+  return result;
+}
+
+}  // namespace volley::text

@@ -1,0 +1,189 @@
+#include "text/text_request.h"
+
+#include <algorithm>
+
+#include "core/base/error.h"
+#include "core/io/untrusted_text.h"
+
+namespace volley::text {
+namespace {
+
+bool runs_text(const DecoderInfo& info) {
+  return info.needs.starts_with("causal model");
+}
+
+void check_decoder(const DecoderSpec& decoder) {
+  make_decoder(decoder);  // throws for unknown names, options and values
+  std::string known;
+  for (const DecoderInfo& info : decoder_registry()) {
+    if (runs_text(info)) known += (known.empty() ? "" : ", ") + info.name;
+  }
+  for (const DecoderInfo& info : decoder_registry()) {
+    if (info.name != decoder.name || runs_text(info)) continue;
+    throw Error("--decoder " + decoder.name + ": needs a " + info.needs + "; text comes from " + known,
+                ErrorKind::kUsage);
+  }
+}
+
+// A prompt as messages name it.
+std::string subject_of(const TextPrompt& prompt) {
+  return "prompt " + quote(last_words(prompt));
+}
+
+}  // namespace
+
+const std::string& last_words(const TextPrompt& prompt) {
+  return prompt.messages.empty() ? prompt.text : prompt.messages.back().content;
+}
+
+void choose_decoder(const std::string& decoder, TextRequest& request, std::optional<int64_t> draft_max) {
+  request.decoder = decoder != "auto"             ? parse_decoder_spec(decoder)
+                    : request.draft_model.empty() ? DecoderSpec{.name = "lookup"}
+                                                  : DecoderSpec{.name = "draft"};
+  check_decoder(request.decoder);
+  if (!needs_draft_model(request.decoder)) request.draft_model.clear();
+  if (needs_draft_model(request.decoder) && request.draft_model.empty()) {
+    throw Error("--decoder " + request.decoder.name + ": needs a draft model; --draft-model names one",
+                ErrorKind::kUsage);
+  }
+  if (draft_max) limit_drafts(request.decoder, *draft_max);
+  state_options(request.decoder);
+  if (request.check == Check::kYes && decoder_class(request.decoder) != DecoderClass::kSameTokens) {
+    throw Error("--check: decoder " + request.decoder.name + " is of class '" +
+                    std::string(decoder_class_name(decoder_class(request.decoder))) +
+                    "' and promises no sequential tokens",
+                ErrorKind::kUsage);
+  }
+}
+
+std::optional<ChatFormat> choose_chat_format(const TextCheckpoint& checkpoint, const std::string& name) {
+  if (!name.empty()) return chat_format_by_name(name);
+  if (!checkpoint.chat_fault.empty()) throw Error(checkpoint.chat_fault, ErrorKind::kUsage);
+  return checkpoint.chat_format;
+}
+
+std::vector<int32_t> encode_prompt(const TextCheckpoint& checkpoint, const TextRequest& request,
+                                   const TextPrompt& prompt) {
+  const Tokenizer& tokenizer = *checkpoint.tokenizer;
+  const auto check = [&](const std::string& text) {
+    if (!is_valid_utf8(text)) throw Error("prompt " + quote(text) + ": is not UTF-8", ErrorKind::kUsage);
+  };
+  check(prompt.text);
+  for (const ChatMessage& message : prompt.messages) check(message.content);
+  if (last_words(prompt).empty()) throw Error("prompt: is empty", ErrorKind::kUsage);
+  std::vector<int32_t> tokens;
+  if (request.chat_format) {
+    const SpecialIds& ids = tokenizer.special_ids();
+    const auto piece = [&](int32_t id) { return id >= 0 ? tokenizer.piece(id) : std::string(); };
+    const ChatRendering rendering{.bos = piece(ids.bos), .eos = piece(ids.eos)};
+    tokens = tokenizer.encode(render_chat(*request.chat_format, prompt.messages, rendering));
+  } else {
+    tokens = tokenizer.encode(prompt.text, {.frame = Frame::kWhole});
+    // What is to be continued has not ended.
+    if (tokens.size() > 1 && tokens.back() == tokenizer.special_ids().eos &&
+        !prompt.text.ends_with(tokenizer.piece(tokens.back()))) {
+      tokens.pop_back();
+    }
+  }
+  if (tokens.empty()) throw Error(subject_of(prompt) + ": gives no tokens", ErrorKind::kUsage);
+  const auto count = std::ssize(tokens);
+  if (count >= checkpoint.context()) {
+    throw Error(subject_of(prompt) + ": has " + std::to_string(count) + " tokens; the context of model " +
+                    checkpoint.name + " is " + std::to_string(checkpoint.context()) + ", answer included",
+                ErrorKind::kUsage);
+  }
+  return tokens;
+}
+
+nlohmann::json to_json(const TextRequest& request) {
+  nlohmann::json json{{"model", request.model},
+                      {"prompts", nlohmann::json::array()},
+                      {"max_tokens", request.max_tokens},
+                      {"decoder", decoder_text(request.decoder)},
+                      {"decoder_class", decoder_class_name(decoder_class(request.decoder))},
+                      {"temperature", request.temperature},
+                      {"top_k", request.top_k},
+                      {"top_p", request.top_p}};
+  for (const TextPrompt& prompt : request.prompts) {
+    nlohmann::json entry{{"seed", prompt.seed}};
+    if (request.chat_format) {
+      entry["messages"] = nlohmann::json::array();
+      for (const ChatMessage& message : prompt.messages)
+        entry["messages"].push_back({{"role", message.role}, {"content", message.content}});
+    } else {
+      entry["text"] = prompt.text;
+    }
+    json["prompts"].push_back(std::move(entry));
+  }
+  if (!request.draft_model.empty()) json["draft_model"] = request.draft_model;
+  if (request.chat_format) json["chat_format"] = name_of(*request.chat_format);
+  if (!request.stops.empty()) json["stops"] = request.stops;
+  if (request.check == Check::kYes) json["check"] = true;
+  return json;
+}
+
+namespace {
+
+// What is wrong with a value that a flag may give, too, is said of the key.
+template <typename Read>
+auto read_named(const std::string& subject, const char* key, Read read) {
+  try {
+    return read();
+  } catch (const Error& error) {
+    throw Error(subject + ": key '" + key + "': " + error.what());
+  }
+}
+
+TextPrompt read_prompt(const JsonFields& fields, const std::string& subject, bool is_chat) {
+  TextPrompt prompt{.seed = fields.natural("seed")};
+  if (!is_chat) {
+    prompt.text = fields.text("text");
+    return prompt;
+  }
+  const auto messages = fields.value().find("messages");
+  if (messages == fields.value().end() || !messages->is_array() || messages->empty())
+    throw Error(subject + ": key 'messages': expected a list of at least one");
+  for (const nlohmann::json& entry : *messages) {
+    const JsonFields message(entry, subject + ": messages");
+    prompt.messages.push_back({.role = message.text("role"), .content = message.text("content")});
+  }
+  return prompt;
+}
+
+}  // namespace
+
+TextRequest read_text_request(const JsonFields& fields, const std::string& subject) {
+  TextRequest request{.model = fields.text("model"),
+                      .draft_model = fields.text_or("draft_model", ""),
+                      .max_tokens = fields.integer("max_tokens", {1, kMaxTokens}),
+                      .temperature = fields.number("temperature", {0.0, 1000.0}),
+                      .top_k = fields.integer("top_k", {0, 1 << 24}),
+                      .top_p = fields.number("top_p", {0.0, 1.0}),
+                      .check = fields.boolean_or("check", false) ? Check::kYes : Check::kNo};
+  if (fields.has("chat_format")) {
+    request.chat_format =
+        read_named(subject, "chat_format", [&] { return chat_format_by_name(fields.text("chat_format")); });
+  }
+  request.decoder = read_named(subject, "decoder", [&] {
+    DecoderSpec spec = parse_decoder_spec(fields.text("decoder"));
+    check_decoder(spec);
+    if (needs_draft_model(spec) == request.draft_model.empty()) {
+      throw Error("--decoder " + spec.name +
+                  (request.draft_model.empty() ? ": has no draft model" : ": uses no draft model"));
+    }
+    return spec;
+  });
+  if (fields.has("stops")) request.stops = fields.texts("stops");
+  if (std::ranges::count(request.stops, std::string()) > 0)
+    throw Error(subject + ": key 'stops': one is empty");
+  const auto prompts = fields.value().find("prompts");
+  if (prompts == fields.value().end() || !prompts->is_array() || prompts->empty())
+    throw Error(subject + ": key 'prompts': expected a list of at least one");
+  for (const nlohmann::json& entry : *prompts) {
+    request.prompts.push_back(read_prompt(JsonFields(entry, subject + ": prompts"), subject + ": prompts",
+                                          request.chat_format.has_value()));
+  }
+  return request;
+}
+
+}  // namespace volley::text

@@ -1,0 +1,67 @@
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/decode/decoder.h"
+#include "core/io/json.h"
+#include "text/text_model.h"
+
+namespace volley::text {
+
+inline constexpr int64_t kMaxTokens = 1 << 24;  // of an answer
+inline constexpr int64_t kMaxPrompts = 1000000;
+
+enum class Check : uint8_t { kNo, kYes };
+
+// What one answer is made of, besides what a request's answers have in common.
+struct TextPrompt {
+  std::string text;                   // to be continued, where the request names no chat format
+  std::vector<ChatMessage> messages;  // else: a conversation that ends with what a user says
+  uint64_t seed = 0;
+};
+
+// What makes a run's tokens what they are, besides the weights and the storage they are multiplied in. Each
+// prompt can be answered alone.
+struct TextRequest {
+  std::string model;        // its name
+  std::string draft_model;  // the name of the small one that drafts; empty: the decoder has none
+  std::optional<ChatFormat> chat_format;  // none: plain completion
+  std::vector<TextPrompt> prompts;
+  int64_t max_tokens = 256;        // of an answer; the model's context may end it earlier
+  std::vector<std::string> stops;  // texts that end an answer, and are no part of it
+  DecoderSpec decoder;             // every option stated
+  double temperature = 0.8;        // 0: greedy
+  int64_t top_k = 40;              // 0: all
+  double top_p = 0.95;             // 1: all
+  Check check = Check::kNo;        // decode again sequentially and compare the tokens
+};
+
+// Fills `request.decoder` from what --decoder takes; "auto" is draft where the request names a draft model,
+// else lookup. No draft will be longer than `draft_max`. A draft model that the method does not use is left
+// out of the request. Throws Error kUsage for methods that cannot run a causal model, for one that lacks its
+// draft model, and for a check of one that does not promise sequential decoding's tokens.
+void choose_decoder(const std::string& decoder, TextRequest& request,
+                    std::optional<int64_t> draft_max = std::nullopt);
+
+// The format of a model's conversations: that of this name; or, for an empty name, the one of the template
+// that came with it, none if none came. Throws Error kUsage for an unknown name or template.
+std::optional<ChatFormat> choose_chat_format(const TextCheckpoint& checkpoint, const std::string& name);
+
+// A prompt's tokens. Throws Error for one that is empty, not UTF-8, beyond the chat format, or leaves no
+// room for an answer in the model's context.
+std::vector<int32_t> encode_prompt(const TextCheckpoint& checkpoint, const TextRequest& request,
+                                   const TextPrompt& prompt);
+
+// What a prompt says, for messages: its text, or the last thing said.
+const std::string& last_words(const TextPrompt& prompt);
+
+// The fields of the `--json` schema. `read_text_request` throws Error "<subject>: key ..."; `subject` is that
+// of `fields`.
+nlohmann::json to_json(const TextRequest& request);
+TextRequest read_text_request(const JsonFields& fields, const std::string& subject);
+
+}  // namespace volley::text

@@ -6,6 +6,7 @@
 
 #include "core/decode/decoder.h"
 #include "core/decode/lane.h"
+#include "tests/support/devices.h"
 #include "tests/support/toy_models.h"
 
 namespace volley::test {
@@ -24,7 +25,7 @@ class StepCounts : public Observer {
   std::vector<int64_t> proposed, accepted;
 };
 
-class DraftMethods : public testing::TestWithParam<const char*> {
+class DraftMethods : public testing::TestWithParam<std::string> {
  protected:
   Generation generation(uint64_t seed, float temperature) const {
     TestRandom random(seed + 2000);
@@ -190,10 +191,8 @@ TEST_P(DraftMethods, ForwardsOfTheSmallModelAreCountedApart) {
   EXPECT_EQ(counts.tokens, 6 * 24);
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, DraftMethods, testing::Values("cpu-reference", "cpu"),
-                         [](const auto& test) {
-                           return std::string(test.param) == "cpu" ? "Cpu" : "CpuReference";
-                         });
+INSTANTIATE_TEST_SUITE_P(Backends, DraftMethods, testing::ValuesIn(devices()),
+                         [](const auto& test) { return test::device_name(test.param); });
 
 }  // namespace
 }  // namespace volley::test

@@ -120,7 +120,7 @@ const std::map<std::string_view, Adder>& adders() {
          add_text(verb,
                   {.names = "-d,--device",
                    .type = "NAME",
-                   .meaning = "auto, cpu or cpu-reference [auto, printed]"},
+                   .meaning = "auto, cpu, cpu-reference or cuda:N [auto, printed]"},
                   flags.device);
        }},
       {"dtype",

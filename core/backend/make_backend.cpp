@@ -23,10 +23,7 @@ int64_t cuda_index(std::string_view device) {
   return whole && index >= 0 && index < 1024 ? index : -1;
 }
 
-#if VOLLEY_CUDA
-constexpr bool kHasCuda = true;
-#else
-constexpr bool kHasCuda = false;
+#if !VOLLEY_CUDA
 int64_t cuda_devices() {
   return 0;
 }
@@ -48,8 +45,7 @@ std::shared_ptr<const Backend> make_backend(std::string_view device, int64_t thr
   if (device == "cpu" || device == "auto") return make_cpu_backend(threads);
   if (device == "cpu-reference") return make_reference_backend();
   if (const int64_t index = cuda_index(device); index >= 0) return make_cuda_backend(index);
-  throw Error("--device " + std::string(device) + ": unknown device; known are cpu, cpu-reference" +
-                  (kHasCuda ? ", cuda:N" : ""),
+  throw Error("--device " + std::string(device) + ": unknown device; known are cpu, cpu-reference, cuda:N",
               ErrorKind::kUsage);
 }
 

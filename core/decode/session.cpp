@@ -136,6 +136,7 @@ void Session::step(std::span<const SequenceStep> steps) {
     cache_.reserve(steps[i].sequence, steps[i].write == CacheWrite::kReplace ? 0 : content_rows(steps[i]),
                    steps[i].replaced);
   }
+  if (memory_ != nullptr) memory_->publish();
   // Logits rows of a pass follow each other: the model fills them as one tensor.
   first_logits_row_.assign(steps.size(), 0);
   int32_t logits_rows = 0;

@@ -130,6 +130,7 @@ void KvCache::upload_pages(SequenceId id) {
 }
 
 void KvCache::reserve(SequenceId sequence, int64_t rows, std::span<const int32_t> replaced) {
+  publish();
   Sequence& s = state(sequence);
   const int64_t end = s.length + rows;
   if (end > config_.entries) {
@@ -197,16 +198,30 @@ void KvCache::evict(SequenceId sequence, std::span<const int32_t> entries) {
 
 void KvCache::move(SequenceId id, std::span<const int32_t> moves, int64_t length) {
   Sequence& s = state(id);
+  s.scratch = 0;
+  if (moves.empty()) {
+    s.length = length;
+    lengths_changed_ = true;
+    return;
+  }
   queue_.move_entries({.planes = planes_,
                        .cache = tables_,
                        .slot = static_cast<int64_t>(id),
                        .moves = moves,
                        .length = static_cast<int32_t>(length)});
   s.length = length;
-  s.scratch = 0;
 }
 
-int64_t KvCache::device_length(SequenceId sequence) const {
+void KvCache::publish() {
+  if (!lengths_changed_) return;
+  std::vector<int32_t> lengths;
+  for (const Sequence& sequence : sequences_) lengths.push_back(static_cast<int32_t>(sequence.length));
+  queue_.upload(lengths.data(), tables_.lengths.data, static_cast<int64_t>(lengths.size()) * 4);
+  lengths_changed_ = false;
+}
+
+int64_t KvCache::device_length(SequenceId sequence) {
+  publish();
   int32_t length = 0;
   queue_.download(tables_.lengths.data + static_cast<int64_t>(sequence), &length, 4);
   return length;

@@ -54,10 +54,14 @@ class KvCache {
   // Drops the given entries (strictly increasing); later ones move up.
   void evict(SequenceId sequence, std::span<const int32_t> entries);
 
+  // Makes the device know the lengths that changed since the last time, all by one copy. `reserve` does it,
+  // so that every step sees what was committed before it.
+  void publish();
+
   // Upper bound of the committed entries; exact while every decision is taken on the host.
   int64_t length(SequenceId sequence) const { return state(sequence).length; }
   // The device's own value. Waits for the queue.
-  int64_t device_length(SequenceId sequence) const;
+  int64_t device_length(SequenceId sequence);
   int64_t free_pages() const { return static_cast<int64_t>(free_pages_.size()); }
 
   const Config& config() const { return config_; }
@@ -94,6 +98,7 @@ class KvCache {
   std::vector<Sequence> sequences_;
   std::vector<int32_t> free_pages_;
   std::vector<int32_t> page_users_;
+  bool lengths_changed_ = false;  // since the device was told
 };
 
 // A cached sequence that is released with its owner.

@@ -1,6 +1,7 @@
 #include "core/nn/step_tables.h"
 
 #include <algorithm>
+#include <set>
 #include <string>
 
 #include "core/base/error.h"
@@ -40,111 +41,126 @@ class StepCheck {
  public:
   StepCheck(const ModelTraits& traits, size_t index) : traits_(traits), index_(index) {}
 
-  void require(bool condition, std::string_view field, const std::string& fault) const {
+  // `fault()` says what is wrong; it is asked only then.
+  template <typename Fault>
+  void require(bool condition, std::string_view field, const Fault& fault) const {
     if (condition) return;
-    throw Error("step: sequence " + std::to_string(index_) + ": " + std::string(field) + ": " + fault +
-                " (model " + traits_.family + ")");
+    throw Error("step: sequence " + std::to_string(index_) + ": " + std::string(field) + ": " +
+                std::string(fault()) + " (model " + traits_.family + ")");
   }
 
   void rows(const SequenceStep& step) const {
-    require(!step.rows.empty(), "rows", "there are none");
+    require(!step.rows.empty(), "rows", [&] { return "there are none"; });
     int64_t embeddings = 0;
     for (const StepRow& row : step.rows) {
       require(std::ranges::count(traits_.row_kinds, row.kind) > 0, "rows",
-              "the model takes no " + std::string(name(row.kind)) + " rows");
+              [&] { return "the model takes no " + std::string(name(row.kind)) + " rows"; });
       if (row.kind == RowKind::kToken) {
-        require(row.token >= 0 && row.token < traits_.token_rows, "rows",
-                "token " + std::to_string(row.token) + " is not in 0 .. " +
-                    std::to_string(traits_.token_rows - 1));
+        require(row.token >= 0 && row.token < traits_.token_rows, "rows", [&] {
+          return "token " + std::to_string(row.token) + " is not in 0 .. " +
+                 std::to_string(traits_.token_rows - 1);
+        });
       }
       embeddings += row.kind == RowKind::kEmbedding;
       for (int64_t c = 0; c < traits_.position_components; ++c) {
-        require(row.position[c] >= 0 && row.position[c] < traits_.max_position, "rows",
-                "position " + std::to_string(row.position[c]) + " is not in 0 .. " +
-                    std::to_string(traits_.max_position - 1));
+        require(row.position[c] >= 0 && row.position[c] < traits_.max_position, "rows", [&] {
+          return "position " + std::to_string(row.position[c]) + " is not in 0 .. " +
+                 std::to_string(traits_.max_position - 1);
+        });
       }
     }
-    require(static_cast<int64_t>(step.embeddings.size()) == embeddings * traits_.dim, "embeddings",
-            std::to_string(step.embeddings.size()) + " values for " + std::to_string(embeddings) +
-                " rows of " + std::to_string(traits_.dim));
+    require(static_cast<int64_t>(step.embeddings.size()) == embeddings * traits_.dim, "embeddings", [&] {
+      return std::to_string(step.embeddings.size()) + " values for " + std::to_string(embeddings) +
+             " rows of " + std::to_string(traits_.dim);
+    });
   }
 
   void visibility(const SequenceStep& step) const {
     const Visibility& v = step.visibility;
     const auto rows = static_cast<int64_t>(step.rows.size());
     require(std::ranges::count(traits_.masks, v.kind) > 0, "visibility",
-            "the model cannot run a " + std::string(name(v.kind)) + " mask");
-    require(v.context >= 0, "visibility", "context " + std::to_string(v.context) + " is negative");
+            [&] { return "the model cannot run a " + std::string(name(v.kind)) + " mask"; });
+    require(v.context >= 0, "visibility",
+            [&] { return "context " + std::to_string(v.context) + " is negative"; });
     if (v.kind == MaskKind::kBlockCausal) {
-      require(v.block >= 1, "visibility", "a block of " + std::to_string(v.block) + " rows");
+      require(v.block >= 1, "visibility", [&] { return "a block of " + std::to_string(v.block) + " rows"; });
     }
     if (v.kind == MaskKind::kTree) {
-      require(static_cast<int64_t>(v.parents.size()) == rows, "visibility",
-              std::to_string(v.parents.size()) + " parents for " + std::to_string(rows) + " rows");
+      require(static_cast<int64_t>(v.parents.size()) == rows, "visibility", [&] {
+        return std::to_string(v.parents.size()) + " parents for " + std::to_string(rows) + " rows";
+      });
       for (int64_t i = 0; i < rows; ++i) {
-        require(v.parents[i] >= -1 && v.parents[i] < i, "visibility",
-                "parent " + std::to_string(v.parents[i]) + " of row " + std::to_string(i) +
-                    " does not precede it");
+        require(v.parents[i] >= -1 && v.parents[i] < i, "visibility", [&] {
+          return "parent " + std::to_string(v.parents[i]) + " of row " + std::to_string(i) +
+                 " does not precede it";
+        });
       }
     }
     if (v.kind == MaskKind::kBits) {
       require(static_cast<int64_t>(v.bits.size()) == rows * rows, "visibility",
-              std::to_string(v.bits.size()) + " bits for " + std::to_string(rows) + " rows");
+              [&] { return std::to_string(v.bits.size()) + " bits for " + std::to_string(rows) + " rows"; });
     }
   }
 
   void write(const SequenceStep& step, const KvCache& cache) const {
-    require(step.sequence != SequenceId::kNone, "sequence", "there is none");
+    require(step.sequence != SequenceId::kNone, "sequence", [&] { return "there is none"; });
     if (step.write != CacheWrite::kReplace) {
-      require(step.replaced.empty(), "replaced", "only a replacing step replaces entries");
+      require(step.replaced.empty(), "replaced", [&] { return "only a replacing step replaces entries"; });
       return;
     }
     const int64_t length = cache.length(step.sequence);
-    require(static_cast<int64_t>(step.replaced.size()) == content_rows(step), "replaced",
-            std::to_string(step.replaced.size()) + " entries for " + std::to_string(content_rows(step)) +
-                " rows");
+    require(static_cast<int64_t>(step.replaced.size()) == content_rows(step), "replaced", [&] {
+      return std::to_string(step.replaced.size()) + " entries for " + std::to_string(content_rows(step)) +
+             " rows";
+    });
     for (size_t i = 0; i < step.replaced.size(); ++i) {
       require(step.replaced[i] >= 0 && step.replaced[i] < length, "replaced",
-              "entry " + std::to_string(step.replaced[i]) + " of " + std::to_string(length));
+              [&] { return "entry " + std::to_string(step.replaced[i]) + " of " + std::to_string(length); });
       for (size_t j = 0; j < i; ++j) {
         require(step.replaced[i] != step.replaced[j], "replaced",
-                "entry " + std::to_string(step.replaced[i]) + " twice");
+                [&] { return "entry " + std::to_string(step.replaced[i]) + " twice"; });
       }
     }
   }
 
   void outputs(const SequenceStep& step) const {
     for (int32_t row : step.wanted.logits) {
-      require(row >= 0 && row < static_cast<int64_t>(step.rows.size()), "wanted",
-              "logits of row " + std::to_string(row) + " of " + std::to_string(step.rows.size()));
+      require(row >= 0 && row < static_cast<int64_t>(step.rows.size()), "wanted", [&] {
+        return "logits of row " + std::to_string(row) + " of " + std::to_string(step.rows.size());
+      });
       const RowKind kind = step.rows[row].kind;
       require(traits_.logit_kinds.empty() || std::ranges::count(traits_.logit_kinds, kind) > 0, "wanted",
-              "logits of row " + std::to_string(row) + ": a " + std::string(name(kind)) + " row has none");
+              [&] {
+                return "logits of row " + std::to_string(row) + ": a " + std::string(name(kind)) +
+                       " row has none";
+              });
     }
     for (int32_t layer : step.wanted.hidden_layers) layer_index(layer, "wanted");
     for (const auto* taps : {&step.wanted.attention, &step.wanted.cross_attention}) {
       for (const AttentionTap& tap : *taps) {
         layer_index(tap.layer, "wanted");
-        require(tap.head >= 0 && tap.head < traits_.heads, "wanted",
-                "attention head " + std::to_string(tap.head) + " of " + std::to_string(traits_.heads));
+        require(tap.head >= 0 && tap.head < traits_.heads, "wanted", [&] {
+          return "attention head " + std::to_string(tap.head) + " of " + std::to_string(traits_.heads);
+        });
       }
     }
     require(step.wanted.cross_attention.empty() || traits_.memory_layers > 0, "wanted",
-            "attention on a memory that the model does not have");
+            [&] { return "attention on a memory that the model does not have"; });
   }
 
   void layers(const SequenceStep& step) const {
     for (size_t i = 0; i < step.layers.size(); ++i) {
       layer_index(step.layers[i], "layers");
-      require(i == 0 || step.layers[i] > step.layers[i - 1], "layers", "not increasing");
+      require(i == 0 || step.layers[i] > step.layers[i - 1], "layers", [&] { return "not increasing"; });
     }
   }
 
   void memory(const SequenceStep& step, const KvCache* memory) const {
     if (traits_.memory_layers > 0) {
-      require(step.memory != SequenceId::kNone && memory != nullptr, "memory", "the model needs one");
+      require(step.memory != SequenceId::kNone && memory != nullptr, "memory",
+              [&] { return "the model needs one"; });
     } else {
-      require(step.memory == SequenceId::kNone, "memory", "the model takes none");
+      require(step.memory == SequenceId::kNone, "memory", [&] { return "the model takes none"; });
     }
   }
 
@@ -153,15 +169,16 @@ class StepCheck {
     if (step.guidance < 0) return;
     require(
         step.guidance < static_cast<int64_t>(steps.size()) && step.guidance != static_cast<int64_t>(index_),
-        "guidance", "partner " + std::to_string(step.guidance) + " of " + std::to_string(steps.size()));
+        "guidance",
+        [&] { return "partner " + std::to_string(step.guidance) + " of " + std::to_string(steps.size()); });
     require(steps[step.guidance].wanted.logits == step.wanted.logits, "guidance",
-            "the partner's wanted rows differ");
+            [&] { return "the partner's wanted rows differ"; });
   }
 
  private:
   void layer_index(int32_t layer, std::string_view field) const {
     require(layer >= 0 && layer < traits_.layers, field,
-            "layer " + std::to_string(layer) + " of " + std::to_string(traits_.layers));
+            [&] { return "layer " + std::to_string(layer) + " of " + std::to_string(traits_.layers); });
   }
 
   const ModelTraits& traits_;
@@ -217,8 +234,11 @@ int64_t content_rows(const SequenceStep& step) {
 
 void check_step(const ModelTraits& traits, std::span<const SequenceStep> steps, const KvCache& cache,
                 const KvCache* memory) {
+  std::set<SequenceId> seen;
   for (size_t i = 0; i < steps.size(); ++i) {
     const StepCheck check(traits, i);
+    check.require(seen.insert(steps[i].sequence).second, "sequence",
+                  [] { return "it is in the step twice"; });
     check.rows(steps[i]);
     check.visibility(steps[i]);
     check.write(steps[i], cache);
@@ -226,9 +246,6 @@ void check_step(const ModelTraits& traits, std::span<const SequenceStep> steps, 
     check.layers(steps[i]);
     check.memory(steps[i], memory);
     check.guidance(steps);
-    for (size_t j = 0; j < i; ++j) {
-      check.require(steps[j].sequence != steps[i].sequence, "sequence", "it is in the step twice");
-    }
   }
 }
 

@@ -277,6 +277,7 @@ struct CacheAttention {
   const float* keys;
   const float* values;
   int64_t rows;
+  int64_t together;  // rows that lie side by side and are likely of one sequence
   int heads;
   float scale;
   float* out;
@@ -297,9 +298,11 @@ __global__ void __launch_bounds__(kThreads) cache_attention(CacheAttention args)
   __shared__ Shared<kRows> shared;
   __shared__ alignas(16) std::byte row_memory[kRows * sizeof(VisibleKeys)];
   auto* visible = reinterpret_cast<VisibleKeys*>(row_memory);
-  const int64_t first = int64_t{blockIdx.y} * kRows;
+  const auto parts = static_cast<unsigned>((args.together + kRows - 1) / kRows);
+  const int64_t part = blockIdx.y % parts, first = blockIdx.y / parts * args.together + part * kRows;
+  const int64_t end = min(args.rows, first - part * kRows + args.together);
   const int head = blockIdx.x;
-  if (threadIdx.x < kRows && first + threadIdx.x < args.rows) {
+  if (threadIdx.x < kRows && first + threadIdx.x < end) {
     visible[threadIdx.x] = VisibleKeys(args.tables, args.source, first + threadIdx.x);
   }
   await_previous();
@@ -316,15 +319,16 @@ __global__ void __launch_bounds__(kThreads) cache_attention(CacheAttention args)
   bool any = false;
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
-    work.active[r] = first + r < args.rows && visible[r].active();
+    work.active[r] = first + r < end && visible[r].active();
     work.counts[r] = work.active[r] ? static_cast<int>(visible[r].size()) : 0;
     any = any || work.active[r];
   }
   if (!any) return;
+  // Rows that are not there share everything.
   work.shared = work.active[0] ? work.counts[0] : 0;
 #pragma unroll
-  for (int r = 0; r < kRows; ++r) {
-    if (r > 0) work.shared = work.active[r] ? min(work.shared, visible[0].shared_with(visible[r])) : 0;
+  for (int r = 1; r < kRows; ++r) {
+    if (work.active[r]) work.shared = min(work.shared, visible[0].shared_with(visible[r]));
   }
   const int64_t group = head / (args.heads / args.layout.groups);
   attend<Vec, kRows>(work, PagedKeys<kRows>{visible, args.layout, group * args.layout.group_stride()},
@@ -420,6 +424,7 @@ CacheAttention device_args(const AttentionArgs& args) {
           .keys = args.plane.keys.data,
           .values = args.plane.values.data,
           .rows = args.q.shape[0],
+          .together = 1,
           .heads = static_cast<int>(args.q.shape[1]),
           .scale = args.scale,
           .out = args.out.data};
@@ -453,13 +458,14 @@ void launch_attention(const AttentionArgs& args, const Stream& stream) {
   if (rows == 0) return;
   check_width(width);
   const int64_t sequences = std::max<int64_t>(args.step.sequence_slot.size(), 1);
-  // Blocks whose rows belong to several sequences share nothing.
-  const int64_t each = rows % sequences == 0 ? rows / sequences : 1;
-  const int64_t together = each % kMostRows == 0 || each > 2 * kMostRows ? kMostRows : each % 2 == 0 ? 2 : 1;
-  with_rows(std::min(together, each), [&](auto count) {
-    const dim3 grid(static_cast<unsigned>(heads), blocks_of(rows, count));
+  // Blocks whose rows belong to several sequences share nothing; without one count for all, rows go by fours.
+  const int64_t together = rows % sequences == 0 ? rows / sequences : rows;
+  with_rows(together, [&](auto count) {
+    const dim3 grid(static_cast<unsigned>(heads), blocks_of(rows, together) * blocks_of(together, count));
     const auto kernel = width % 4 == 0 ? cache_attention<float4, count> : cache_attention<float, count>;
-    launch("attention", kernel, grid, kThreads, stream, device_args(args));
+    CacheAttention device = device_args(args);
+    device.together = together;
+    launch("attention", kernel, grid, kThreads, stream, device);
   });
 }
 

@@ -79,7 +79,7 @@ struct RotateRows {
   int heads;
 };
 
-// One block a row; a thread takes a pair of elements.
+// A thread takes a pair of elements of a row.
 __global__ void rotate_and_write_rows(RotateRows args) {
   const int64_t row = blockIdx.x;
   const int width = static_cast<int>(args.write.layout.width), half = width / 2;
@@ -90,24 +90,24 @@ __global__ void rotate_and_write_rows(RotateRows args) {
   };
   const int64_t entry = written_entry(args.write.tables, row);
   await_previous();
-  for (int pair = threadIdx.x; pair < key_pairs + pairs; pair += kThreads) {
-    if (pair < key_pairs) {
-      if (entry < 0) continue;
-      const int64_t group = pair / half, from = (row * args.write.layout.groups + group) * width;
-      const int64_t to = args.write.layout.offset(entry) + group * args.write.layout.group_stride();
-      const int2 place = places(args.keys, pair);
-      float a = args.write.keys[from + place.x], b = args.write.keys[from + place.y];
-      args.keys.turn(row, pair % half, a, b);
-      args.write.plane_keys[to + place.x] = a;
-      args.write.plane_keys[to + place.y] = b;
-      args.write.plane_values[to + place.x] = args.write.values[from + place.x];
-      args.write.plane_values[to + place.y] = args.write.values[from + place.y];
-    } else {
-      const int at = pair - key_pairs;
-      float* q = args.q + (row * args.heads + at / half) * width;
-      const int2 place = places(args.queries, at);
-      args.queries.turn(row, at % half, q[place.x], q[place.y]);
-    }
+  const int pair = blockIdx.y * kThreads + threadIdx.x;
+  if (pair >= key_pairs + pairs) return;
+  if (pair < key_pairs) {
+    if (entry < 0) return;
+    const int64_t group = pair / half, from = (row * args.write.layout.groups + group) * width;
+    const int64_t to = args.write.layout.offset(entry) + group * args.write.layout.group_stride();
+    const int2 place = places(args.keys, pair);
+    float a = args.write.keys[from + place.x], b = args.write.keys[from + place.y];
+    args.keys.turn(row, pair % half, a, b);
+    args.write.plane_keys[to + place.x] = a;
+    args.write.plane_keys[to + place.y] = b;
+    args.write.plane_values[to + place.x] = args.write.values[from + place.x];
+    args.write.plane_values[to + place.y] = args.write.values[from + place.y];
+  } else {
+    const int at = pair - key_pairs;
+    float* q = args.q + (row * args.heads + at / half) * width;
+    const int2 place = places(args.queries, at);
+    args.queries.turn(row, at % half, q[place.x], q[place.y]);
   }
 }
 
@@ -151,12 +151,16 @@ void launch_rotate_and_write(const RotateAndWriteArgs& args, const Stream& strea
   const int64_t rows = args.write.keys.shape[0];
   if (rows == 0) return;
   const bool has_queries = args.queries.x.data != nullptr;
-  launch("rotate_and_write", rotate_and_write_rows, static_cast<unsigned>(rows), kThreads, stream,
+  const PlaneLayout layout(args.write.plane);
+  const int64_t heads = has_queries ? args.queries.x.shape[1] : 0;
+  const dim3 grid(static_cast<unsigned>(rows),
+                  blocks_of((layout.groups + heads) * layout.width / 2, kThreads));
+  launch("rotate_and_write", rotate_and_write_rows, grid, kThreads, stream,
          RotateRows{.write = write_rows_of(args.write),
                     .keys = Rotation(args.keys),
                     .queries = Rotation(args.queries),
                     .q = args.queries.x.data,
-                    .heads = has_queries ? static_cast<int>(args.queries.x.shape[1]) : 0});
+                    .heads = static_cast<int>(heads)});
 }
 
 void launch_move_entries(const MoveEntriesArgs& args, const MoveTable& table, const Stream& stream) {

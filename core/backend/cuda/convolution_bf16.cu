@@ -128,23 +128,42 @@ __global__ void __launch_bounds__(kThreads, 2)
     }
   };
 
+  // Weights are asked for kAhead taps early.
+  constexpr int kAhead = kWarpPanels == 1 && kTaps > 1 ? 3 : 1;
+  constexpr int kUnrolled = kWarpPanels == 1 ? kTaps : 1;  // registers are for the sums
+  constexpr int kSteps = kHeld / kStep;
+  const auto load = [&](int begin, int tap, uint4(&a)[kSteps][kWarpPanels]) {
+#pragma unroll
+    for (int s = 0; s < kSteps; ++s) {
+#pragma unroll
+      for (int p = 0; p < kWarpPanels; ++p) {
+        const int step = begin / kStep + s;
+        const bool exists = step < steps && (panel + p) * 16 < places.out_channels;
+        a[s][p] = exists ? __ldg(weight + ((int64_t{panel + p} * kTaps + tap) * steps + step) * kWarp + lane)
+                         : make_uint4(0, 0, 0, 0);
+      }
+    }
+  };
+  uint4 ahead[kAhead][kSteps][kWarpPanels];
+
   float sums[kWarpPanels][kRuns][4] = {};
   for (int begin = 0; begin < places.channels; begin += kHeld) {
+#pragma unroll
+    for (int t = 0; t < kAhead; ++t) load(begin, t, ahead[t]);
     __syncthreads();
     bring(begin);
     __syncthreads();
-#pragma unroll 1
+#pragma unroll kUnrolled
     for (int tap = 0; tap < kTaps; ++tap) {
+      uint4 a[kSteps][kWarpPanels];
 #pragma unroll
-      for (int s = 0; s < kHeld / kStep; ++s) {
-        const int step = begin / kStep + s;
-        uint4 a[kWarpPanels];
+      for (int s = 0; s < kSteps; ++s) {
 #pragma unroll
-        for (int p = 0; p < kWarpPanels; ++p) {
-          const bool exists = step < steps && (panel + p) * 16 < places.out_channels;
-          a[p] = exists ? __ldg(weight + ((int64_t{panel + p} * kTaps + tap) * steps + step) * kWarp + lane)
-                        : make_uint4(0, 0, 0, 0);
-        }
+        for (int p = 0; p < kWarpPanels; ++p) a[s][p] = ahead[tap % kAhead][s][p];
+      }
+      if (tap + kAhead < kTaps) load(begin, tap + kAhead, ahead[tap % kAhead]);
+#pragma unroll
+      for (int s = 0; s < kSteps; ++s) {
 #pragma unroll
         for (int r = 0; r < kRuns; ++r) {
           const int run = first_run + r, y = run / 2 + tap / kTap, x = run % 2 * 8 + tap % kTap + lane / 4;
@@ -157,7 +176,7 @@ __global__ void __launch_bounds__(kThreads, 2)
                 "{%8, %9}, "
                 "{%0, %1, %2, %3};"
                 : "+f"(sums[p][r][0]), "+f"(sums[p][r][1]), "+f"(sums[p][r][2]), "+f"(sums[p][r][3])
-                : "r"(a[p].x), "r"(a[p].y), "r"(a[p].z), "r"(a[p].w), "r"(b[0]), "r"(b[4]));
+                : "r"(a[s][p].x), "r"(a[s][p].y), "r"(a[s][p].z), "r"(a[s][p].w), "r"(b[0]), "r"(b[4]));
           }
         }
       }

@@ -10,7 +10,7 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kNarrow = 256;                // rows up to this width take one warp each
-constexpr int64_t kStatisticsChunk = 8192;  // elements of a group summed by one block
+constexpr int64_t kStatisticsChunk = 4096;  // elements of a group summed by one block
 
 enum class Norm { kRms, kLayer, kL2 };
 
@@ -139,21 +139,24 @@ struct GroupRows {
 __global__ void normalize_groups(GroupRows args) {
   await_previous();
   const int64_t group = blockIdx.y;
+  // Every warp adds the parts in the same way.
   Moments total{0.0, 0.0};
-  for (unsigned i = 0; i < gridDim.x; ++i) {
+  for (unsigned i = threadIdx.x % kWarp; i < gridDim.x; i += kWarp) {
     const Moments part = args.moments[group * gridDim.x + i];
     total.sum += part.sum;
     total.squares += part.squares;
   }
+  total = {warp_sum(total.sum), warp_sum(total.squares)};
   const double mean = total.sum / static_cast<double>(args.group_size);
   const double variance = fmax(total.squares / static_cast<double>(args.group_size) - mean * mean, 0.0);
   const auto scale = static_cast<float>(1.0 / sqrt(variance + args.eps));
   const auto shift = static_cast<float>(mean);
   const int64_t first_channel = group % args.groups * (args.group_size / args.area);
+  const auto area = static_cast<unsigned>(args.area);
   const int64_t begin = blockIdx.x * kStatisticsChunk;
   const int64_t end = begin + kStatisticsChunk < args.group_size ? begin + kStatisticsChunk : args.group_size;
   for (int64_t i = begin + threadIdx.x; i < end; i += kThreads) {
-    const int64_t channel = first_channel + i / args.area;
+    const int64_t channel = first_channel + static_cast<unsigned>(i) / area;
     const float y =
         (args.x[group * args.group_size + i] - shift) * scale * args.weight[channel] + args.bias[channel];
     args.out[group * args.group_size + i] = args.swish ? silu(y) : y;

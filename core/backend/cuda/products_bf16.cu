@@ -231,7 +231,7 @@ __global__ void __launch_bounds__(kSlices* kWarp, 2) multiply_few(Targets target
 constexpr int kManyRows = 64;
 constexpr int kManyPanels = 8;  // of a block, all weights together
 constexpr int kManyThreads = 128;
-constexpr int kStages = 4;
+constexpr int kStages = 6;                                     // as many as fit into 48 KiB
 constexpr int kStageRows = kManyRows / kTileRows * 2 * kWarp;  // runs of 16 bytes
 constexpr int kStageWeights = kManyPanels * kWarp;
 constexpr int kStageRuns = kStageRows + kStageWeights;
@@ -272,29 +272,40 @@ __global__ void __launch_bounds__(kManyThreads)
   const int64_t panels = (outputs.out_features() + kTileOut - 1) / kTileOut;
   const int64_t first_panel = int64_t{outputs.first_panel()} * (kManyPanels / kWeights);
 
-  // The panels of a block: of each warp's four, kEach of every weight.
-  const auto bring_weights = [&](int step) {
-    uint4* stage = held[step % kStages];
+  // What a thread copies of every step: where the first step's lies, and whether it exists.
+  constexpr int kRowRuns = kStageRows / kManyThreads, kWeightRuns = kStageWeights / kManyThreads;
+  const uint4* row_source[kRowRuns];
+  const uint4* weight_source[kWeightRuns];
+  bool has_row[kRowRuns], has_weight[kWeightRuns];
 #pragma unroll
-    for (int i = threadIdx.x; i < kStageWeights; i += kManyThreads) {
-      const int slot = i / kWarp;
-      const int weight = slot % 4 / kEach;
-      const int64_t panel = first_panel + slot / 4 * kEach + slot % kEach;
-      const bool exists = step < steps && panel < panels;
-      copy_async(
-          stage + kStageRows + i,
-          outputs.panel_at(weight, exists ? panel : 0, steps) + (exists ? step : 0) * kWarp + i % kWarp,
-          exists);
+  for (int i = 0; i < kRowRuns; ++i) {
+    const int run = i * kManyThreads + threadIdx.x;
+    const int64_t tile = first_tile + run / (2 * kWarp);
+    has_row[i] = tile < tiles;
+    row_source[i] = rounded + (has_row[i] ? tile : 0) * steps * 2 * kWarp + run % (2 * kWarp);
+  }
+#pragma unroll
+  for (int i = 0; i < kWeightRuns; ++i) {
+    // Of the four panels of a warp, kEach are of every weight.
+    const int run = i * kManyThreads + threadIdx.x, slot = run / kWarp;
+    const int64_t panel = first_panel + slot / 4 * kEach + slot % kEach;
+    has_weight[i] = panel < panels;
+    weight_source[i] = outputs.panel_at(slot % 4 / kEach, has_weight[i] ? panel : 0, steps) + run % kWarp;
+  }
+  const auto bring_weights = [&](int step) {
+    uint4* stage = held[step % kStages] + kStageRows + threadIdx.x;
+#pragma unroll
+    for (int i = 0; i < kWeightRuns; ++i) {
+      copy_async(stage + i * kManyThreads, weight_source[i] + (step < steps ? step : 0) * kWarp,
+                 has_weight[i] && step < steps);
     }
   };
   const auto bring_rows = [&](int step) {
-    uint4* stage = held[step % kStages];
+    uint4* stage = held[step % kStages] + threadIdx.x;
 #pragma unroll
-    for (int i = threadIdx.x; i < kStageRows; i += kManyThreads) {
-      const int64_t tile = first_tile + i / (2 * kWarp);
-      const bool exists = step < steps && tile < tiles;
-      copy_async(stage + i, rounded + (exists ? (tile * steps + step) * 2 * kWarp + i % (2 * kWarp) : 0),
-                 exists);
+    for (int i = 0; i < kRowRuns; ++i) {
+      copy_async(stage + i * kManyThreads, row_source[i] + (step < steps ? step : 0) * 2 * kWarp,
+                 has_row[i] && step < steps);
     }
     asm volatile("cp.async.commit_group;");
   };

@@ -98,7 +98,7 @@ TEST_F(CliVerify, ARecordThatCannotBeRunIsNamed) {
   fails_with("decoder", "zzz", "'decoder': zzz: no such method; nearest is ");
   fails_with("decoder", "masked", "'decoder': masked: needs a masked model");
   fails_with("decoder", "jacobi:window=x", "'decoder': jacobi: window=x: expected ");
-  fails_with("device", "cuda:0", "'device': cuda:0: unknown device; known are cpu, ");
+  fails_with("device", "gpu:0", "'device': gpu:0: unknown device; known are cpu, ");
   fails_with("model", "nope", "'model': 'nope': no such model in the box; nearest is ", 4);
   fails_with("count", 1, "'count': 1 in the run, but the file holds picture 1");
   fails_with("count", 1000000000, "'count': ");

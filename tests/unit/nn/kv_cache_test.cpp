@@ -48,7 +48,8 @@ class CacheFixture {
   }
 
   // What the committed entries hold, by the device's own tables.
-  std::vector<float> read(SequenceId sequence) const {
+  std::vector<float> read(SequenceId sequence) {
+    cache_.publish();
     std::vector<float> values;
     const CacheTables& tables = cache_.tables();
     const auto slot = static_cast<int64_t>(sequence);

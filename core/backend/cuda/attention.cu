@@ -18,7 +18,7 @@ constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
 constexpr int kMostWidth = 512;
 constexpr int kMostRows = 4;           // that share the reads of a block
-static_assert(kThreads == kKeyChunk);  // a thread takes one key's weight
+static_assert(kThreads == kKeyChunk);  // a thread finds one key's place
 // Lanes that share a key's dot product, and keys that a group of lanes reads side by side.
 constexpr int kKeyLanes = 8;
 constexpr int kTurnKeys = kThreads / kKeyLanes;
@@ -73,33 +73,22 @@ struct Head {
 template <int kRows>
 struct Shared {
   alignas(16) float q[kRows][kMostWidth];
-  float weights[kRows][kKeyChunk];
-  int32_t entries[kRows][kKeyChunk];
+  float weights[kRows][kKeyChunk];  // scores, until they are used
+  int64_t places[kRows][kKeyChunk];
   alignas(16) float values[kRows][kThreads * 4];
-  float partials[kRows][kWarps];
+  // Of the chunk: how what was before it and what is in it count; of all so far: the sum of the weights.
+  float keep[kRows];
+  float share[kRows];
+  float denominators[kRows];
 };
 
-template <int kRows, typename Join>
-__device__ void reduce_rows(float (&values)[kRows], Shared<kRows>& shared, const Join& join) {
+// An element by an index that is no constant, without an array in memory.
+template <int kRows>
+__device__ int chosen(const int (&values)[kRows], int index) {
+  int value = values[0];
 #pragma unroll
-  for (int r = 0; r < kRows; ++r) {
-#pragma unroll
-    for (int step = kWarp / 2; step > 0; step /= 2) {
-      values[r] = join(values[r], __shfl_xor_sync(kAllLanes, values[r], step));
-    }
-  }
-  __syncthreads();
-  if (threadIdx.x % kWarp == 0) {
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) shared.partials[r][threadIdx.x / kWarp] = values[r];
-  }
-  __syncthreads();
-#pragma unroll
-  for (int r = 0; r < kRows; ++r) {
-    values[r] = shared.partials[r][0];
-#pragma unroll
-    for (int w = 1; w < kWarps; ++w) values[r] = join(values[r], shared.partials[r][w]);
-  }
+  for (int r = 1; r < kRows; ++r) value = index == r ? values[r] : value;
+  return value;
 }
 
 // Sum of a group of lanes, in its first.
@@ -109,15 +98,15 @@ __device__ inline float key_sum(float sum) {
   return sum;
 }
 
-// Scaled dot products of a chunk's keys into shared.weights. `Keys` gives the place of a key by its entry.
-template <typename Vec, int kRows, typename Keys>
-__device__ void score(const Head<kRows>& head, const Keys& keys, int begin, Shared<kRows>& shared) {
+// Scaled dot products of a chunk's keys into shared.weights.
+template <typename Vec, int kRows>
+__device__ void score(const Head<kRows>& head, int begin, Shared<kRows>& shared) {
   constexpr int kAhead = kKeysAhead<kRows>;
   const int lane = threadIdx.x % kKeyLanes, first = threadIdx.x / kKeyLanes;
   const int vectors = head.width / Lanes<Vec>::kSize;
   const int together = min(head.shared - begin, static_cast<int>(kKeyChunk));
   const auto key_of = [&](int row, int i) {
-    return reinterpret_cast<const Vec*>(head.keys + keys.place(shared.entries[row][i]));
+    return reinterpret_cast<const Vec*>(head.keys + shared.places[row][i]);
   };
   const auto q_of = [&](int row) { return reinterpret_cast<const Vec*>(shared.q[row]); };
   for (int turn = 0; turn < together; turn += kAhead * kTurnKeys) {
@@ -185,55 +174,62 @@ __device__ void attend(const Head<kRows>& head, const Keys& keys, Shared<kRows>&
     }
   }
   Vec totals[kRows];
-  float maxima[kRows], denominators[kRows];
+  float maximum = -INFINITY, denominator = 0.0f;  // of a warp's row
 #pragma unroll
-  for (int r = 0; r < kRows; ++r) {
-    totals[r] = V::zero();
-    maxima[r] = -INFINITY;
-    denominators[r] = 0.0f;
-  }
+  for (int r = 0; r < kRows; ++r) totals[r] = V::zero();
   for (int begin = 0; begin < most; begin += kKeyChunk) {
     __syncthreads();
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       const int i = begin + static_cast<int>(threadIdx.x);
-      if (i < head.counts[r]) shared.entries[r][threadIdx.x] = keys.entry(r, i);
+      if (i < head.counts[r]) shared.places[r][threadIdx.x] = keys.place(r, i);
     }
     // Row 0 may have ended before the keys that all rows share have: none is shared behind it.
     __syncthreads();
-    score<Vec, kRows>(head, keys, begin, shared);
+    score<Vec, kRows>(head, begin, shared);
     __syncthreads();
-    float weights[kRows], reduced[kRows];
+    // A warp turns the scores of one row into weights.
+    const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
+    if (warp < kRows) {
+      const int end = min(chosen(head.counts, warp) - begin, static_cast<int>(kKeyChunk));
+      float scores[kKeyChunk / kWarp];
+      float chunk_maximum = -INFINITY;
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-      const bool exists = begin + static_cast<int>(threadIdx.x) < head.counts[r];
-      weights[r] = exists ? shared.weights[r][threadIdx.x] : -INFINITY;
-      reduced[r] = weights[r];
-    }
-    reduce_rows<kRows>(reduced, shared, [](float a, float b) { return fmaxf(a, b); });
-    float keep[kRows], share[kRows];
+      for (int j = 0; j < kKeyChunk / kWarp; ++j) {
+        const int i = j * kWarp + lane;
+        scores[j] = i < end ? shared.weights[warp][i] : -INFINITY;
+        chunk_maximum = fmaxf(chunk_maximum, scores[j]);
+      }
+      chunk_maximum = warp_max(chunk_maximum);
+      float chunk_sum = 0.0f;
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-      const float chunk_maximum = reduced[r];
-      const float joined = fmaxf(maxima[r], chunk_maximum);
-      const bool exists = weights[r] != -INFINITY;
-      weights[r] = exists ? expf(weights[r] - chunk_maximum) : 0.0f;
-      shared.weights[r][threadIdx.x] = weights[r];
+      for (int j = 0; j < kKeyChunk / kWarp; ++j) {
+        const int i = j * kWarp + lane;
+        if (i >= end) break;
+        const float weight = expf(scores[j] - chunk_maximum);
+        shared.weights[warp][i] = weight;
+        chunk_sum += weight;
+      }
+      chunk_sum = warp_sum(chunk_sum);
       // A row whose keys have ended keeps what it has.
-      keep[r] = chunk_maximum == -INFINITY ? 1.0f : expf(maxima[r] - joined);
-      share[r] = chunk_maximum == -INFINITY ? 0.0f : expf(chunk_maximum - joined);
-      maxima[r] = joined;
-      reduced[r] = weights[r];
+      const float joined = fmaxf(maximum, chunk_maximum);
+      const float kept = end <= 0 ? 1.0f : expf(maximum - joined);
+      const float added = end <= 0 ? 0.0f : expf(chunk_maximum - joined);
+      denominator = denominator * kept + chunk_sum * added;
+      maximum = joined;
+      if (lane == 0) {
+        shared.keep[warp] = kept;
+        shared.share[warp] = added;
+        shared.denominators[warp] = denominator;
+      }
     }
-    reduce_rows<kRows>(reduced, shared, [](float a, float b) { return a + b; });  // publishes the weights too
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) denominators[r] = denominators[r] * keep[r] + reduced[r] * share[r];
+    __syncthreads();
     if (!owns) continue;
     Vec sums[kRows];
 #pragma unroll
     for (int r = 0; r < kRows; ++r) sums[r] = V::zero();
     const auto value_of = [&](int row, int i) {
-      return reinterpret_cast<const Vec*>(head.values + keys.place(shared.entries[row][i]))[column];
+      return reinterpret_cast<const Vec*>(head.values + shared.places[row][i])[column];
     };
     const int together = min(head.shared - begin, static_cast<int>(kKeyChunk));
     int i = group;
@@ -248,7 +244,7 @@ __device__ void attend(const Head<kRows>& head, const Keys& keys, Shared<kRows>&
       const int end = min(head.counts[r] - begin, static_cast<int>(kKeyChunk));
       for (int own = i; own < end; own += groups)
         sums[r] = V::add(shared.weights[r][own], value_of(r, own), sums[r]);
-      totals[r] = V::join(totals[r], keep[r], sums[r], share[r]);
+      totals[r] = V::join(totals[r], shared.keep[r], sums[r], shared.share[r]);
     }
   }
   // Partial columns are joined in the order of the groups.
@@ -264,7 +260,7 @@ __device__ void attend(const Head<kRows>& head, const Keys& keys, Shared<kRows>&
     for (int d = threadIdx.x; d < head.width; d += kThreads) {
       float value = 0.0f;
       for (int g = 0; g < groups; ++g) value += shared.values[r][g * head.width + d];
-      head.out[r * head.stride + d] = head.counts[r] > 0 ? value / denominators[r] : 0.0f;
+      head.out[r * head.stride + d] = head.counts[r] > 0 ? value / shared.denominators[r] : 0.0f;
     }
   }
 }
@@ -289,8 +285,7 @@ struct PagedKeys {
   const VisibleKeys* visible;  // [kRows]
   PlaneLayout layout;
   int64_t group;  // offset of the head's group
-  __device__ int32_t entry(int row, int i) const { return static_cast<int32_t>(visible[row].entry(i)); }
-  __device__ int64_t place(int32_t entry) const { return layout.offset(entry) + group; }
+  __device__ int64_t place(int row, int i) const { return layout.offset(visible[row].entry(i)) + group; }
 };
 
 template <typename Vec, int kRows>
@@ -349,8 +344,7 @@ struct DenseRows {
 // The keys of an item of dense attention: its rows.
 struct DenseKeys {
   int64_t stride;
-  __device__ int32_t entry(int, int i) const { return i; }
-  __device__ int64_t place(int32_t entry) const { return entry * stride; }
+  __device__ int64_t place(int, int i) const { return i * stride; }
 };
 
 template <typename Vec, int kRows>
@@ -442,7 +436,7 @@ void check_width(int64_t width) {
 // by side.
 template <typename Run>
 void with_rows(int64_t rows_together, const Run& run) {
-  if (rows_together >= kMostRows) {
+  if (rows_together >= 3) {
     run(std::integral_constant<int, kMostRows>());
   } else if (rows_together >= 2) {
     run(std::integral_constant<int, 2>());
@@ -460,7 +454,9 @@ void launch_attention(const AttentionArgs& args, const Stream& stream) {
   const int64_t sequences = std::max<int64_t>(args.step.sequence_slot.size(), 1);
   // Blocks whose rows belong to several sequences share nothing; without one count for all, rows go by fours.
   const int64_t together = rows % sequences == 0 ? rows / sequences : rows;
-  with_rows(together, [&](auto count) {
+  // Few rows are better spread over the device than read together.
+  constexpr int64_t kFewBlocks = 256;
+  with_rows(rows * heads <= kFewBlocks ? 1 : together, [&](auto count) {
     const dim3 grid(static_cast<unsigned>(heads), blocks_of(rows, together) * blocks_of(together, count));
     const auto kernel = width % 4 == 0 ? cache_attention<float4, count> : cache_attention<float, count>;
     CacheAttention device = device_args(args);

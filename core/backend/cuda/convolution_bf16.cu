@@ -90,19 +90,37 @@ __global__ void __launch_bounds__(kThreads)
 // element is the sum over steps of 32 channels, within one over the taps, within one over two steps of 16
 // channels.
 
+// Inputs of one or two runs of 8 points by 16 channels, as a multiply-accumulate takes them; lanes name the
+// rows of 8 channels.
+__device__ void read_matrices(const __nv_bfloat162* row, uint32_t& a, uint32_t& b) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];"
+               : "=r"(a), "=r"(b)
+               : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(row)))
+               : "memory");
+}
+__device__ void read_matrices(const __nv_bfloat162* row, uint32_t& a, uint32_t& b, uint32_t& c, uint32_t& d) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(a), "=r"(b), "=r"(c), "=r"(d)
+               : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(row)))
+               : "memory");
+}
+
 constexpr int kTileWidth = 16;
 
 // kPanels: 16 output channels each, of a block; kTileHeight: rows of points. Warps stand kPanels /
 // kWarpPanels above each other; each makes kWarpPanels panels by the points that are left for it.
-template <int kPanels, int kTileHeight, int kWarpPanels, int kTap>
+template <int kPanels, int kTileHeight, int kWarpPanels, int kTap, int kChannels>
 __global__ void __launch_bounds__(kThreads, 2)
     convolve_tiles(ConvPlaces places, const uint4* weight, const float* bias, Accumulate accumulate,
                    float* out) {
   constexpr int kMargin = kTap / 2, kTaps = kTap * kTap;
+  constexpr int kTilePitch = kChannels + 8;
+  constexpr int kBrought = kChannels > 32 ? 8 : 4;  // at once by a thread
   constexpr int kHeldWidth = kTileWidth + 2 * kMargin, kHeldPoints = kHeldWidth * (kTileHeight + 2 * kMargin);
   constexpr int kWarpRows = kPanels / kWarpPanels, kWarpColumns = kThreads / kWarp / kWarpRows;
   constexpr int kRuns = kTileHeight * kTileWidth / 8 / kWarpColumns;  // of 8 points, of a warp
-  __shared__ __nv_bfloat162 held[kHeldPoints * kPitch / 2];
+  constexpr int kRunsRead = kRuns > 1 ? 2 : 1;                        // by one instruction
+  __shared__ alignas(16) __nv_bfloat162 held[kHeldPoints * kTilePitch / 2];
   await_previous();
   const int tiles_across = (places.out_width + kTileWidth - 1) / kTileWidth;
   const int top = blockIdx.x / tiles_across * kTileHeight, left = blockIdx.x % tiles_across * kTileWidth;
@@ -116,22 +134,22 @@ __global__ void __launch_bounds__(kThreads, 2)
   // Neighbouring threads bring neighbouring points of the same two channels. Another block of the processor
   // computes meanwhile.
   const auto bring = [&](int begin) {
-#pragma unroll 4
-    for (int item = threadIdx.x; item < kHeldPoints * kHeld / 2; item += kThreads) {
+#pragma unroll kBrought
+    for (int item = threadIdx.x; item < kHeldPoints * kChannels / 2; item += kThreads) {
       const int point = item % kHeldPoints, pair = item / kHeldPoints, channel = begin + 2 * pair;
       const int y = top + point / kHeldWidth - kMargin, x = left + point % kHeldWidth - kMargin;
       const bool inside = y >= 0 && y < places.height && x >= 0 && x < places.width;
       const float* source = map + channel * plane + int64_t{y} * places.width + x;
-      held[point * (kPitch / 2) + pair] =
+      held[point * (kTilePitch / 2) + pair] =
           __floats2bfloat162_rn(inside && channel < places.channels ? source[0] : 0.0f,
                                 inside && channel + 1 < places.channels ? source[plane] : 0.0f);
     }
   };
 
   // Weights are asked for kAhead taps early.
-  constexpr int kAhead = kWarpPanels == 1 && kTaps > 1 ? 3 : 1;
+  constexpr int kAhead = kWarpPanels == 1 && kTaps > 1 && kChannels == 32 ? 3 : 1;
   constexpr int kUnrolled = kWarpPanels == 1 ? kTaps : 1;  // registers are for the sums
-  constexpr int kSteps = kHeld / kStep;
+  constexpr int kSteps = kChannels / kStep;
   const auto load = [&](int begin, int tap, uint4(&a)[kSteps][kWarpPanels]) {
 #pragma unroll
     for (int s = 0; s < kSteps; ++s) {
@@ -147,7 +165,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   uint4 ahead[kAhead][kSteps][kWarpPanels];
 
   float sums[kWarpPanels][kRuns][4] = {};
-  for (int begin = 0; begin < places.channels; begin += kHeld) {
+  for (int begin = 0; begin < places.channels; begin += kChannels) {
 #pragma unroll
     for (int t = 0; t < kAhead; ++t) load(begin, t, ahead[t]);
     __syncthreads();
@@ -165,18 +183,30 @@ __global__ void __launch_bounds__(kThreads, 2)
 #pragma unroll
       for (int s = 0; s < kSteps; ++s) {
 #pragma unroll
-        for (int r = 0; r < kRuns; ++r) {
-          const int run = first_run + r, y = run / 2 + tap / kTap, x = run % 2 * 8 + tap % kTap + lane / 4;
-          const auto* b = reinterpret_cast<const uint32_t*>(held) + (y * kHeldWidth + x) * (kPitch / 2) +
-                          s * 8 + lane % 4;
+        for (int r = 0; r < kRuns; r += kRunsRead) {
+          uint32_t b[4];
+          const int run = first_run + r + (kRunsRead > 1 ? lane / 16 : 0);
+          const int y = run / 2 + tap / kTap, x = run % 2 * 8 + tap % kTap + lane % 8;
+          const __nv_bfloat162* row =
+              held + (y * kHeldWidth + x) * (kTilePitch / 2) + s * (kStep / 2) + lane / 8 % 2 * 4;
+          if (kRunsRead > 1) {
+            read_matrices(row, b[0], b[1], b[2], b[3]);
+          } else {
+            read_matrices(row, b[0], b[1]);
+          }
 #pragma unroll
-          for (int p = 0; p < kWarpPanels; ++p) {
-            asm volatile(
-                "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
-                "{%8, %9}, "
-                "{%0, %1, %2, %3};"
-                : "+f"(sums[p][r][0]), "+f"(sums[p][r][1]), "+f"(sums[p][r][2]), "+f"(sums[p][r][3])
-                : "r"(a[s][p].x), "r"(a[s][p].y), "r"(a[s][p].z), "r"(a[s][p].w), "r"(b[0]), "r"(b[4]));
+          for (int q = 0; q < kRunsRead; ++q) {
+#pragma unroll
+            for (int p = 0; p < kWarpPanels; ++p) {
+              float(&sum)[4] = sums[p][r + q];
+              asm volatile(
+                  "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+                  "{%8, %9}, "
+                  "{%0, %1, %2, %3};"
+                  : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+                  : "r"(a[s][p].x), "r"(a[s][p].y), "r"(a[s][p].z), "r"(a[s][p].w), "r"(b[2 * q]),
+                    "r"(b[2 * q + 1]));
+            }
           }
         }
       }
@@ -232,11 +262,11 @@ void launch_tiles(const ConvPlaces& places, const Conv2dArgs& args, const Stream
   };
   constexpr int64_t kManyPoints = 64 * 64;
   if (places.out_channels <= 16) {
-    run(convolve_tiles<1, 8, 1, kTap>, 1, 8);
+    run(convolve_tiles<1, 8, 1, kTap, 32>, 1, 8);
   } else if (places.out_area() >= kManyPoints) {
-    run(convolve_tiles<8, 8, 2, kTap>, 8, 8);
+    run(convolve_tiles<8, 8, 2, kTap, 32>, 8, 8);
   } else {
-    run(convolve_tiles<2, 4, 1, kTap>, 2, 4);
+    run(convolve_tiles<2, 4, 1, kTap, 128>, 2, 4);
   }
 }
 

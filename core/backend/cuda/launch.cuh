@@ -19,19 +19,39 @@ __device__ inline void await_previous() {
 #endif
 }
 
+// `shared_bytes` beyond what the kernel declares itself.
+struct Geometry {
+  dim3 grid;
+  int threads = 0;
+  int64_t shared_bytes = 0;
+};
+
 template <typename... Parameters, typename... Arguments>
-void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, int threads, const Stream& stream,
+void launch(const char* name, void (*kernel)(Parameters...), const Geometry& geometry, const Stream& stream,
             const Arguments&... arguments) {
+  constexpr int64_t kGiven = 48 << 10;  // without asking
+  if (geometry.shared_bytes > kGiven) {
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               static_cast<int>(geometry.shared_bytes)),
+          name);
+  }
   cudaLaunchAttribute overlap{};
   overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   overlap.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
-  config.gridDim = grid;
-  config.blockDim = dim3(static_cast<unsigned>(threads));
+  config.gridDim = geometry.grid;
+  config.blockDim = dim3(static_cast<unsigned>(geometry.threads));
+  config.dynamicSmemBytes = static_cast<size_t>(geometry.shared_bytes);
   config.stream = stream.handle;
   config.attrs = &overlap;
   config.numAttrs = stream.overlaps ? 1 : 0;
   check(cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...), name);
+}
+
+template <typename... Parameters, typename... Arguments>
+void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, int threads, const Stream& stream,
+            const Arguments&... arguments) {
+  launch(name, kernel, Geometry{.grid = grid, .threads = threads}, stream, arguments...);
 }
 
 }  // namespace volley::cuda

@@ -23,6 +23,7 @@ namespace volley::cuda {
 namespace {
 
 constexpr int kSlices = 8;
+constexpr int kHalf = kSlices / 2;
 constexpr int kStep = 32;      // inputs of a step
 constexpr int kTileOut = 8;    // outputs of a multiply-accumulate
 constexpr int kTileRows = 16;  // rows of one
@@ -217,9 +218,14 @@ __global__ void __launch_bounds__(kSlices* kWarp, 2) multiply_few(Targets target
   float results[kWeights];
 #pragma unroll
   for (int w = 0; w < kWeights; ++w) {
-    results[w] = partials[w][0][threadIdx.x];
+    float halves[2];
 #pragma unroll
-    for (int s = 1; s < kSlices; ++s) results[w] += partials[w][s][threadIdx.x];
+    for (int h = 0; h < 2; ++h) {
+      halves[h] = partials[w][h * kHalf][threadIdx.x];
+#pragma unroll
+      for (int s = 1; s < kHalf; ++s) halves[h] += partials[w][h * kHalf + s][threadIdx.x];
+    }
+    results[w] = halves[0] + halves[1];
   }
   panels.store(out_row, out_n, results, before, rows.accumulate);
 }
@@ -230,8 +236,9 @@ __global__ void __launch_bounds__(kSlices* kWarp, 2) multiply_few(Targets target
 
 constexpr int kManyRows = 64;
 constexpr int kManyPanels = 8;  // of a block, all weights together
-constexpr int kManyThreads = 128;
-constexpr int kStages = 6;                                     // as many as fit into 48 KiB
+constexpr int kHalfThreads = 128;
+constexpr int kManyThreads = 2 * kHalfThreads;
+constexpr int kStages = 6;  // of each half: two blocks fill a processor's shared memory
 constexpr int kStageRows = kManyRows / kTileRows * 2 * kWarp;  // runs of 16 bytes
 constexpr int kStageWeights = kManyPanels * kWarp;
 constexpr int kStageRuns = kStageRows + kStageWeights;
@@ -263,9 +270,12 @@ __global__ void __launch_bounds__(kManyThreads)
     multiply_many(Targets targets, ProductRows rows, const uint4* rounded, int steps) {
   constexpr int kWeights = PanelsOf<Targets>::kWeights;
   constexpr int kEach = 4 / kWeights;  // panels of a weight in a warp
-  __shared__ alignas(16) uint4 held[kStages][kStageRuns];
+  extern __shared__ uint4 all_held[];
+  auto held = reinterpret_cast<uint4(*)[kStages][kStageRuns]>(all_held);
   const PanelsOf<Targets> outputs(targets, blockIdx.x);
-  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  const int half = threadIdx.x / kHalfThreads, thread = threadIdx.x % kHalfThreads;
+  const int lane = thread % kWarp, warp = thread / kWarp;
+  const int begin = slice_begin(half * kHalf, steps), end = slice_begin((half + 1) * kHalf, steps);
   const int warp_tile = warp % 2 * 2, warp_panel = warp / 2;
   const int64_t tiles = (rows.count + kTileRows - 1) / kTileRows;
   const int64_t first_tile = int64_t{blockIdx.y} * (kManyRows / kTileRows);
@@ -273,13 +283,13 @@ __global__ void __launch_bounds__(kManyThreads)
   const int64_t first_panel = int64_t{outputs.first_panel()} * (kManyPanels / kWeights);
 
   // What a thread copies of every step: where the first step's lies, and whether it exists.
-  constexpr int kRowRuns = kStageRows / kManyThreads, kWeightRuns = kStageWeights / kManyThreads;
+  constexpr int kRowRuns = kStageRows / kHalfThreads, kWeightRuns = kStageWeights / kHalfThreads;
   const uint4* row_source[kRowRuns];
   const uint4* weight_source[kWeightRuns];
   bool has_row[kRowRuns], has_weight[kWeightRuns];
 #pragma unroll
   for (int i = 0; i < kRowRuns; ++i) {
-    const int run = i * kManyThreads + threadIdx.x;
+    const int run = i * kHalfThreads + thread;
     const int64_t tile = first_tile + run / (2 * kWarp);
     has_row[i] = tile < tiles;
     row_source[i] = rounded + (has_row[i] ? tile : 0) * steps * 2 * kWarp + run % (2 * kWarp);
@@ -287,43 +297,44 @@ __global__ void __launch_bounds__(kManyThreads)
 #pragma unroll
   for (int i = 0; i < kWeightRuns; ++i) {
     // Of the four panels of a warp, kEach are of every weight.
-    const int run = i * kManyThreads + threadIdx.x, slot = run / kWarp;
+    const int run = i * kHalfThreads + thread, slot = run / kWarp;
     const int64_t panel = first_panel + slot / 4 * kEach + slot % kEach;
     has_weight[i] = panel < panels;
     weight_source[i] = outputs.panel_at(slot % 4 / kEach, has_weight[i] ? panel : 0, steps) + run % kWarp;
   }
   const auto bring_weights = [&](int step) {
-    uint4* stage = held[step % kStages] + kStageRows + threadIdx.x;
+    uint4* stage = held[half][(step - begin) % kStages] + kStageRows + thread;
 #pragma unroll
     for (int i = 0; i < kWeightRuns; ++i) {
-      copy_async(stage + i * kManyThreads, weight_source[i] + (step < steps ? step : 0) * kWarp,
-                 has_weight[i] && step < steps);
+      copy_async(stage + i * kHalfThreads, weight_source[i] + (step < end ? step : 0) * kWarp,
+                 has_weight[i] && step < end);
     }
   };
   const auto bring_rows = [&](int step) {
-    uint4* stage = held[step % kStages] + threadIdx.x;
+    uint4* stage = held[half][(step - begin) % kStages] + thread;
 #pragma unroll
     for (int i = 0; i < kRowRuns; ++i) {
-      copy_async(stage + i * kManyThreads, row_source[i] + (step < steps ? step : 0) * 2 * kWarp,
-                 has_row[i] && step < steps);
+      copy_async(stage + i * kHalfThreads, row_source[i] + (step < end ? step : 0) * 2 * kWarp,
+                 has_row[i] && step < end);
     }
     asm volatile("cp.async.commit_group;");
   };
 
 #pragma unroll
-  for (int step = 0; step < kStages - 1; ++step) bring_weights(step);
+  for (int step = 0; step < kStages - 1; ++step) bring_weights(begin + step);
   await_previous();
 #pragma unroll
-  for (int step = 0; step < kStages - 1; ++step) bring_rows(step);
+  for (int step = 0; step < kStages - 1; ++step) bring_rows(begin + step);
 
   Tile totals[2][4], sums[2][4];
-  int slice = 0;
-  for (int step = 0; step < steps; ++step) {
+  int slice = half * kHalf;
+  const int last_slice = slice + kHalf;
+  for (int step = begin; step < end; ++step) {
     asm volatile("cp.async.wait_group %0;" ::"n"(kStages - 2));
-    __syncthreads();
+    asm volatile("bar.sync %0, %1;" ::"r"(half + 1), "n"(kHalfThreads));
     bring_weights(step + kStages - 1);
     bring_rows(step + kStages - 1);
-    const uint4* stage = held[step % kStages];
+    const uint4* stage = held[half][(step - begin) % kStages];
     uint4 weights[4];
 #pragma unroll
     for (int n = 0; n < 4; ++n) weights[n] = stage[kStageRows + (warp_panel * 4 + n) * kWarp + lane];
@@ -336,7 +347,7 @@ __global__ void __launch_bounds__(kManyThreads)
       for (int n = 0; n < 4; ++n) multiply_step(sums[t][n], upper, lower, weights[n]);
     }
     // Slices that end here, empty ones included, are added in order.
-    while (slice < kSlices && slice_begin(slice + 1, steps) <= step + 1) {
+    while (slice < last_slice && slice_begin(slice + 1, steps) <= step + 1) {
 #pragma unroll
       for (int t = 0; t < 2; ++t) {
 #pragma unroll
@@ -344,7 +355,7 @@ __global__ void __launch_bounds__(kManyThreads)
 #pragma unroll
           for (int e = 0; e < 4; ++e) {
             totals[t][n].values[e] =
-                slice == 0 ? sums[t][n].values[e] : totals[t][n].values[e] + sums[t][n].values[e];
+                slice % kHalf == 0 ? sums[t][n].values[e] : totals[t][n].values[e] + sums[t][n].values[e];
             sums[t][n].values[e] = 0.0f;
           }
         }
@@ -352,6 +363,18 @@ __global__ void __launch_bounds__(kManyThreads)
       ++slice;
     }
   }
+  // The second half hands its sums to the first.
+  asm volatile("cp.async.wait_all;");
+  __syncthreads();
+  auto* handed = reinterpret_cast<float*>(all_held);
+  if (half == 1) {
+#pragma unroll
+    for (int i = 0; i < 32; ++i) handed[i * kHalfThreads + thread] = totals[i / 16][i / 4 % 4].values[i % 4];
+  }
+  __syncthreads();
+  if (half == 1) return;
+#pragma unroll
+  for (int i = 0; i < 32; ++i) totals[i / 16][i / 4 % 4].values[i % 4] += handed[i * kHalfThreads + thread];
 #pragma unroll
   for (int t = 0; t < 2; ++t) {
 #pragma unroll
@@ -409,7 +432,10 @@ void multiply_rows(const ProductRows& rows, const Tiles& tile, std::byte* rounde
   const int64_t runs = ceil_div(rows.count, kTileRows) * steps * 2 * kWarp;
   auto* packed = reinterpret_cast<uint4*>(rounded);
   launch("round rows", round_rows, blocks_of(runs, 256), 256, stream, rows, steps, packed, runs);
-  launch("linear bf16", multiply_many<Targets>, dim3(tiles, blocks_of(rows.count, kManyRows)), kManyThreads,
+  launch("linear bf16", multiply_many<Targets>,
+         Geometry{.grid = dim3(tiles, blocks_of(rows.count, kManyRows)),
+                  .threads = kManyThreads,
+                  .shared_bytes = 2 * kStages * kStageRuns * 16},
          stream, targets, rows, packed, steps);
 }
 

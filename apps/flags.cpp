@@ -303,7 +303,7 @@ std::shared_ptr<const Backend> backend_for(const SharedFlags& flags) {
   try {
     return make_backend(flags.device, threads);
   } catch (const Error& error) {
-    if (error.kind() != ErrorKind::kFailed) throw;
+    if (error.kind() != ErrorKind::kFailed || std::string_view(error.what()).starts_with("--device")) throw;
     throw Error("--threads " + std::to_string(threads) + ": " + error.what());
   } catch (const std::system_error& error) {
     throw Error("--threads " + std::to_string(threads) + ": cannot start them: " + error.code().message());

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Checks and times the CUDA backend in one go: operations against the reference, golden cases, bit tests, tokens of the
-# model in the box against the CPU's, the sanitizers on a small generation, then timings. A short table comes last.
+# model in the box against the CPU's, the sanitizers on a small golden case, then timings. A short table comes last.
 #
-# usage: tools/gpu_check.sh BIN OUT [PART...]     parts: operations goldens methods tokens sanitizers times; kernels, if named
+# usage: tools/gpu_check.sh BIN OUT [PART...]     parts: operations goldens methods tokens sanitizers times; pytorch, kernels, if named
 #   BIN  folder with backend_test, golden_check, nn_test, property_test, volley and image_bench
 #   OUT  folder for logs
 # VOLLEY_GPU picks the device (cuda:0), VOLLEY_GOLDENS further folders of golden cases, VOLLEY_GPU_CASES the timed cases.
@@ -27,6 +27,12 @@ part() {
   ((status == 0)) || failed=1
   printf '%-28s %-8s %4d s  %s\n' "$name" "$([[ $status == 0 ]] && echo ok || echo "FAILED")" $((SECONDS - start)) \
     "$(grep -E "$pattern" "$log" | tail -n 1)" | tee -a "$summary"
+}
+
+# Times of PyTorch, eager and compiled with CUDA graphs, of the same cases.
+pytorch() {
+  local model=$1 batch=$2
+  python3 tools/bench/torch_image.py --device cuda --case "${model%%-*}-b$batch" --dtype bf16 --mode "$3" --repeats 3 --timeout "${VOLLEY_TORCH_S:-200}"
 }
 
 # Ten seeds of the model in the box in f32: the tokens of the GPU are those of the CPU.
@@ -95,13 +101,21 @@ for name in "${parts[@]}"; do
     sanitizers)
       for tool in memcheck racecheck initcheck; do
         part "compute-sanitizer $tool" "$tool.log" 'ERROR SUMMARY|RACECHECK SUMMARY' compute-sanitizer --tool "$tool" \
-          --error-exitcode 9 "$bin/volley" image fruit --decoder parallel:steps=4 -d "$device" --no-progress -o "$out/check.png" --overwrite
+          --error-exitcode 9 "$bin/golden_check" --backend "$device" tests/goldens/arpg
       done
       ;;
     times)
       for timed in "${cases[@]}"; do
         IFS=: read -r model dtype batch <<<"$timed"
         part "$model $dtype, batch $batch" "$model-$dtype-$batch.log" ' ms ' timing "$model" "$dtype" "$batch"
+      done
+      ;;
+    pytorch)
+      for timed in "${cases[@]}"; do
+        IFS=: read -r model dtype batch <<<"$timed"
+        for mode in eager graphs; do
+          part "PyTorch $mode, $model $batch" "torch-$model-$batch-$mode.log" '^\| [a-z]+-b' pytorch "$model" "$batch" "$mode"
+        done
       done
       ;;
     kernels)

@@ -1,5 +1,5 @@
-// Two sessions on one model and one backend, used at the same time from two threads, return the tokens of a
-// session alone. Run under the thread sanitizer too.
+// Two sessions on one model, one draft model and one backend, used at the same time from two threads, return
+// the tokens of a session alone. Run under the thread sanitizer too.
 #include <gtest/gtest.h>
 
 #include <thread>
@@ -16,6 +16,7 @@ class Concurrency : public testing::TestWithParam<std::string> {};
 TEST_P(Concurrency, SessionsDoNotDisturbEachOther) {
   const std::shared_ptr<const Backend> backend = make_backend(GetParam(), 3);
   const auto model = make_toy_llama(*backend, 31, {.dim = 32, .heads = 4, .kv_heads = 2});
+  const auto small = make_toy_llama(*backend, 32, {.dim = 32, .heads = 4, .kv_heads = 2});
   const auto run = [&](uint64_t seed, const char* decoder) {
     std::vector<Generation> generations;
     for (uint32_t stream = 0; stream < 3; ++stream) {
@@ -26,20 +27,25 @@ TEST_P(Concurrency, SessionsDoNotDisturbEachOther) {
     }
     Session session(*model, backend, {.sequences = 3, .entries = 128});
     std::vector<std::vector<int32_t>> tokens;
-    for (auto& output : make_decoder(parse_decoder_spec(decoder))->decode(session, generations, {})) {
+    const auto method = make_decoder(parse_decoder_spec(decoder), {.model = small.get(), .backend = backend});
+    for (auto& output : method->decode(session, generations, {})) {
       tokens.push_back(output.tokens);
     }
     return tokens;
   };
-  for (uint64_t round = 0; round < 5; ++round) {
-    const auto alone_a = run(round, "jacobi"), alone_b = run(round + 50, "lookup:ngram=1");
-    std::vector<std::vector<int32_t>> a, b;
-    std::thread first([&] { a = run(round, "jacobi"); });
-    std::thread second([&] { b = run(round + 50, "lookup:ngram=1"); });
-    first.join();
-    second.join();
-    EXPECT_EQ(a, alone_a);
-    EXPECT_EQ(b, alone_b);
+  const std::pair<const char*, const char*> pairs[] = {
+      {"jacobi", "lookup:ngram=1"}, {"draft", "draft:length=fixed"}, {"lookahead", "draft"}};
+  for (const auto& [one, other] : pairs) {
+    for (uint64_t round = 0; round < 5; ++round) {
+      const auto alone_a = run(round, one), alone_b = run(round + 50, other);
+      std::vector<std::vector<int32_t>> a, b;
+      std::thread first([&, one = one] { a = run(round, one); });
+      std::thread second([&, other = other] { b = run(round + 50, other); });
+      first.join();
+      second.join();
+      EXPECT_EQ(a, alone_a);
+      EXPECT_EQ(b, alone_b);
+    }
   }
 }
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The image models of tests/bench/image_bench.cpp in PyTorch on the CPU: same sizes, steps, guidance and report.
+"""The image models of tests/bench/image_bench.cpp in PyTorch: same sizes, steps, guidance and report.
 
 The networks are those of tools/train (published architectures, written from the papers); here they get caches of fixed
 size. Weights are random. Modes:
@@ -7,12 +7,14 @@ size. Weights are random. Modes:
   compile       torch.compile with its default mode; shapes are padded so that there are few of them
   freeze        the same with inductor's freezing, which packs the weights once
   max-autotune  freezing and mode max-autotune, which also tries inductor's own matrix kernels
+  graphs        torch.compile with CUDA graphs (mode reduce-overhead), for --device cuda
 Every case runs in a process of its own. Needs torch, and g++ for the compiled modes.
 """
 
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -22,8 +24,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools" / "train"))
 
-CASES = ["arpg-b1", "arpg-b4", "llamagen-b1", "llamagen-b4", "vq-b1"]
-MODES = ["eager", "compile", "freeze", "max-autotune"]
+CASES = ["arpg-b1", "arpg-b4", "llamagen-b1", "llamagen-b4", "vq-b1"]  # by default; any batch can be named
+MODES = ["eager", "compile", "freeze", "max-autotune", "graphs"]
 CELLS, CLASSES, CLASS_ID, STEPS = 256, 1000, 207, 64
 
 
@@ -222,16 +224,19 @@ def run_one(args):
     import torch
     watch = MemoryWatch()
     torch.set_num_threads(args.threads)
+    torch.set_default_device(args.device)
+    finish = torch.cuda.synchronize if args.device == "cuda" else lambda: None
     dtype = {"f32": torch.float32, "bf16": torch.bfloat16}[args.dtype[0]]
     case, mode = args.case[0], args.mode[0]
     family, batch = case.split("-b")
     wrap = None
     if mode != "eager":
         import torch._inductor.config as inductor
-        inductor.freezing = mode != "compile"
+        inductor.freezing = mode not in ("compile", "graphs")
 
         def wrap(function):
-            return torch.compile(function, mode="max-autotune" if mode == "max-autotune" else "default", dynamic=False)
+            inductor_mode = {"max-autotune": "max-autotune", "graphs": "reduce-overhead"}.get(mode, "default")
+            return torch.compile(function, mode=inductor_mode, dynamic=False)
 
     model = build(torch, family, dtype)
     # What the constructor needed before the weights got their type is not part of the comparison.
@@ -243,21 +248,23 @@ def run_one(args):
     with torch.inference_mode() if mode == "eager" else torch.no_grad():
         start = time.perf_counter()
         report |= run()
+        finish()
         report["first_run_seconds"] = time.perf_counter() - start
         report["first_run_peak_bytes"], watch.peak = watch.peak, 0
         report["seconds"] = []
         for _ in range(args.repeats):
             start = time.perf_counter()
             run()
+            finish()
             report["seconds"].append(time.perf_counter() - start)
-    report["peak_bytes"] = watch.peak
+    report["peak_bytes"] = torch.cuda.max_memory_allocated() if args.device == "cuda" else watch.peak
     print(json.dumps(report))
 
 
 def spawn(args, case, dtype, mode):
     """The report of one case, or why there is none."""
     command = [sys.executable, __file__, "--one", "--case", case, "--dtype", dtype, "--mode", mode, "--threads",
-               str(args.threads), "--repeats", str(args.repeats)]
+               str(args.threads), "--repeats", str(args.repeats), "--device", args.device]
     environment = os.environ | {"OMP_NUM_THREADS": str(args.threads)}
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=args.timeout, env=environment)
@@ -286,6 +293,14 @@ def table(reports):
     return "\n".join(lines)
 
 
+def case_names(text):
+    chosen = text.split(",")
+    for name in chosen:
+        if not re.fullmatch(r"(arpg|llamagen|vq)-b[1-9][0-9]*", name):
+            raise argparse.ArgumentTypeError(f"{name}: expected arpg-bN, llamagen-bN or vq-bN")
+    return chosen
+
+
 def names(choices):
     def parse(text):
         chosen = text.split(",")
@@ -298,9 +313,10 @@ def names(choices):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--case", type=names(CASES), default=CASES)
+    parser.add_argument("--case", type=case_names, default=CASES)
     parser.add_argument("--dtype", type=names(["f32", "bf16"]), help="default: bf16, and f32 too for vq")
     parser.add_argument("--mode", type=names(MODES), default=["eager", "freeze"])
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--timeout", type=float, default=1200.0, help="seconds a case may take")

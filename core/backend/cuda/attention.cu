@@ -22,8 +22,12 @@ static_assert(kThreads == kKeyChunk);  // a thread finds one key's place
 // Lanes that share a key's dot product, and keys that a group of lanes reads side by side.
 constexpr int kKeyLanes = 8;
 constexpr int kTurnKeys = kThreads / kKeyLanes;
-template <int kRows>
-inline constexpr int kKeysAhead = kRows == 1 ? 8 : 4;
+// Few blocks read far ahead, many leave registers for each other.
+enum class Spread { kFewBlocks, kManyBlocks };
+template <Spread kSpread>
+inline constexpr int kKeysAhead = kSpread == Spread::kFewBlocks ? 8 : 4;
+template <Spread kSpread>
+inline constexpr int kBlocks = kSpread == Spread::kFewBlocks ? 1 : 3;  // of a processor
 
 // Vec is float4 where heads are a multiple of four wide, else float.
 template <typename Vec>
@@ -99,9 +103,10 @@ __device__ inline float key_sum(float sum) {
 }
 
 // Scaled dot products of a chunk's keys into shared.weights.
-template <typename Vec, int kRows>
+template <typename Vec, int kRows, Spread kSpread>
 __device__ void score(const Head<kRows>& head, int begin, Shared<kRows>& shared) {
-  constexpr int kAhead = kKeysAhead<kRows>;
+  constexpr int kAhead = kKeysAhead<kSpread>;
+  constexpr int kUnrolled = kSpread == Spread::kFewBlocks ? 2 : 1;
   const int lane = threadIdx.x % kKeyLanes, first = threadIdx.x / kKeyLanes;
   const int vectors = head.width / Lanes<Vec>::kSize;
   const int together = min(head.shared - begin, static_cast<int>(kKeyChunk));
@@ -117,7 +122,7 @@ __device__ void score(const Head<kRows>& head, int begin, Shared<kRows>& shared)
       rows[a] = key_of(0, i < together ? i : 0);
     }
     float sums[kAhead][kRows] = {};
-#pragma unroll 2
+#pragma unroll kUnrolled
     for (int v = lane; v < vectors; v += kKeyLanes) {
       Vec key[kAhead];
 #pragma unroll
@@ -158,9 +163,10 @@ __device__ void score(const Head<kRows>& head, int begin, Shared<kRows>& shared)
 
 // One head of all rows of a block. Threads own columns of the output; `groups` threads share a column, each
 // with every groups-th key. Which thread adds a key, and when, depends on the key's index in its row alone.
-template <typename Vec, int kRows, typename Keys>
+template <typename Vec, int kRows, Spread kSpread, typename Keys>
 __device__ void attend(const Head<kRows>& head, const Keys& keys, Shared<kRows>& shared) {
   using V = Lanes<Vec>;
+  constexpr int kUnrolled = kSpread == Spread::kFewBlocks ? 8 : 4;
   const int columns = head.width / V::kSize;
   const int groups = max(kThreads / columns, 1);
   const int column = threadIdx.x % columns, group = threadIdx.x / columns;
@@ -186,7 +192,7 @@ __device__ void attend(const Head<kRows>& head, const Keys& keys, Shared<kRows>&
     }
     // Row 0 may have ended before the keys that all rows share have: none is shared behind it.
     __syncthreads();
-    score<Vec, kRows>(head, begin, shared);
+    score<Vec, kRows, kSpread>(head, begin, shared);
     __syncthreads();
     // A warp turns the scores of one row into weights.
     const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
@@ -233,7 +239,7 @@ __device__ void attend(const Head<kRows>& head, const Keys& keys, Shared<kRows>&
     };
     const int together = min(head.shared - begin, static_cast<int>(kKeyChunk));
     int i = group;
-#pragma unroll 8
+#pragma unroll kUnrolled
     for (; i < together; i += groups) {
       const Vec value = value_of(0, i);
 #pragma unroll
@@ -288,8 +294,8 @@ struct PagedKeys {
   __device__ int64_t place(int row, int i) const { return layout.offset(visible[row].entry(i)) + group; }
 };
 
-template <typename Vec, int kRows>
-__global__ void __launch_bounds__(kThreads) cache_attention(CacheAttention args) {
+template <typename Vec, int kRows, Spread kSpread>
+__global__ void __launch_bounds__(kThreads, kBlocks<kSpread>) cache_attention(CacheAttention args) {
   __shared__ Shared<kRows> shared;
   __shared__ alignas(16) std::byte row_memory[kRows * sizeof(VisibleKeys)];
   auto* visible = reinterpret_cast<VisibleKeys*>(row_memory);
@@ -326,8 +332,8 @@ __global__ void __launch_bounds__(kThreads) cache_attention(CacheAttention args)
     if (work.active[r]) work.shared = min(work.shared, visible[0].shared_with(visible[r]));
   }
   const int64_t group = head / (args.heads / args.layout.groups);
-  attend<Vec, kRows>(work, PagedKeys<kRows>{visible, args.layout, group * args.layout.group_stride()},
-                     shared);
+  attend<Vec, kRows, kSpread>(
+      work, PagedKeys<kRows>{visible, args.layout, group * args.layout.group_stride()}, shared);
 }
 
 struct DenseRows {
@@ -348,7 +354,7 @@ struct DenseKeys {
 };
 
 template <typename Vec, int kRows>
-__global__ void __launch_bounds__(kThreads) dense_rows(DenseRows args) {
+__global__ void __launch_bounds__(kThreads, 2) dense_rows(DenseRows args) {
   __shared__ Shared<kRows> shared;
   await_previous();
   const int64_t item = blockIdx.z, first = int64_t{blockIdx.y} * kRows, head = blockIdx.x;
@@ -367,7 +373,7 @@ __global__ void __launch_bounds__(kThreads) dense_rows(DenseRows args) {
     work.active[r] = first + r < args.rows;
     work.counts[r] = static_cast<int>(args.rows);  // a row behind the last computes what nobody reads
   }
-  attend<Vec, kRows>(work, DenseKeys{stride}, shared);
+  attend<Vec, kRows, Spread::kManyBlocks>(work, DenseKeys{stride}, shared);
 }
 
 struct WeightRows {
@@ -454,14 +460,23 @@ void launch_attention(const AttentionArgs& args, const Stream& stream) {
   const int64_t sequences = std::max<int64_t>(args.step.sequence_slot.size(), 1);
   // Blocks whose rows belong to several sequences share nothing; without one count for all, rows go by fours.
   const int64_t together = rows % sequences == 0 ? rows / sequences : rows;
-  // Few rows are better spread over the device than read together.
-  constexpr int64_t kFewBlocks = 256;
-  with_rows(rows * heads <= kFewBlocks ? 1 : together, [&](auto count) {
+  const auto run = [&](auto kernel, int64_t count) {
     const dim3 grid(static_cast<unsigned>(heads), blocks_of(rows, together) * blocks_of(together, count));
-    const auto kernel = width % 4 == 0 ? cache_attention<float4, count> : cache_attention<float, count>;
     CacheAttention device = device_args(args);
     device.together = together;
     launch("attention", kernel, grid, kThreads, stream, device);
+  };
+  // Few rows are better spread over the device than read together.
+  constexpr int64_t kFewBlocks = 256;
+  if (rows * heads <= kFewBlocks) {
+    return run(width % 4 == 0 ? cache_attention<float4, 1, Spread::kFewBlocks>
+                              : cache_attention<float, 1, Spread::kFewBlocks>,
+               1);
+  }
+  with_rows(together, [&](auto count) {
+    run(width % 4 == 0 ? cache_attention<float4, count, Spread::kManyBlocks>
+                       : cache_attention<float, count, Spread::kManyBlocks>,
+        count);
   });
 }
 

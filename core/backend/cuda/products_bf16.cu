@@ -235,13 +235,12 @@ __global__ void __launch_bounds__(kSlices* kWarp, 2) multiply_few(Targets target
 // sides come to shared memory by asynchronous copies, some steps ahead.
 
 constexpr int kManyRows = 64;
-constexpr int kManyPanels = 8;  // of a block, all weights together
 constexpr int kHalfThreads = 128;
 constexpr int kManyThreads = 2 * kHalfThreads;
 constexpr int kStages = 6;  // of each half: two blocks fill a processor's shared memory
 constexpr int kStageRows = kManyRows / kTileRows * 2 * kWarp;  // runs of 16 bytes
-constexpr int kStageWeights = kManyPanels * kWarp;
-constexpr int kStageRuns = kStageRows + kStageWeights;
+template <int kPanels>
+inline constexpr int kStageRuns = kStageRows + kPanels* kWarp;  // of a step
 
 __global__ void round_rows(ProductRows rows, int steps, uint4* packed, int64_t runs) {
   await_previous();
@@ -265,13 +264,15 @@ __device__ void copy_async(uint4* to, const uint4* from, bool exists) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(bytes));
 }
 
-template <typename Targets>
+// kPanels: of a block, all weights together.
+template <int kPanels, typename Targets>
 __global__ void __launch_bounds__(kManyThreads)
     multiply_many(Targets targets, ProductRows rows, const uint4* rounded, int steps) {
   constexpr int kWeights = PanelsOf<Targets>::kWeights;
-  constexpr int kEach = 4 / kWeights;  // panels of a weight in a warp
+  constexpr int kWarpPanels = kPanels / 2, kEach = kWarpPanels / kWeights;  // of a warp; of each weight
+  constexpr int kRuns = kStageRuns<kPanels>, kStageWeights = kPanels * kWarp;
   extern __shared__ uint4 all_held[];
-  auto held = reinterpret_cast<uint4(*)[kStages][kStageRuns]>(all_held);
+  auto held = reinterpret_cast<uint4(*)[kStages][kRuns]>(all_held);
   const PanelsOf<Targets> outputs(targets, blockIdx.x);
   const int half = threadIdx.x / kHalfThreads, thread = threadIdx.x % kHalfThreads;
   const int lane = thread % kWarp, warp = thread / kWarp;
@@ -280,7 +281,7 @@ __global__ void __launch_bounds__(kManyThreads)
   const int64_t tiles = (rows.count + kTileRows - 1) / kTileRows;
   const int64_t first_tile = int64_t{blockIdx.y} * (kManyRows / kTileRows);
   const int64_t panels = (outputs.out_features() + kTileOut - 1) / kTileOut;
-  const int64_t first_panel = int64_t{outputs.first_panel()} * (kManyPanels / kWeights);
+  const int64_t first_panel = int64_t{outputs.first_panel()} * (kPanels / kWeights);
 
   // What a thread copies of every step: where the first step's lies, and whether it exists.
   constexpr int kRowRuns = kStageRows / kHalfThreads, kWeightRuns = kStageWeights / kHalfThreads;
@@ -296,11 +297,12 @@ __global__ void __launch_bounds__(kManyThreads)
   }
 #pragma unroll
   for (int i = 0; i < kWeightRuns; ++i) {
-    // Of the four panels of a warp, kEach are of every weight.
+    // Of the panels of a warp, kEach are of every weight.
     const int run = i * kHalfThreads + thread, slot = run / kWarp;
-    const int64_t panel = first_panel + slot / 4 * kEach + slot % kEach;
+    const int64_t panel = first_panel + slot / kWarpPanels * kEach + slot % kEach;
     has_weight[i] = panel < panels;
-    weight_source[i] = outputs.panel_at(slot % 4 / kEach, has_weight[i] ? panel : 0, steps) + run % kWarp;
+    weight_source[i] =
+        outputs.panel_at(slot % kWarpPanels / kEach, has_weight[i] ? panel : 0, steps) + run % kWarp;
   }
   const auto bring_weights = [&](int step) {
     uint4* stage = held[half][(step - begin) % kStages] + kStageRows + thread;
@@ -326,7 +328,7 @@ __global__ void __launch_bounds__(kManyThreads)
 #pragma unroll
   for (int step = 0; step < kStages - 1; ++step) bring_rows(begin + step);
 
-  Tile totals[2][4], sums[2][4];
+  Tile totals[2][kWarpPanels], sums[2][kWarpPanels];
   int slice = half * kHalf;
   const int last_slice = slice + kHalf;
   for (int step = begin; step < end; ++step) {
@@ -335,23 +337,24 @@ __global__ void __launch_bounds__(kManyThreads)
     bring_weights(step + kStages - 1);
     bring_rows(step + kStages - 1);
     const uint4* stage = held[half][(step - begin) % kStages];
-    uint4 weights[4];
+    uint4 weights[kWarpPanels];
 #pragma unroll
-    for (int n = 0; n < 4; ++n) weights[n] = stage[kStageRows + (warp_panel * 4 + n) * kWarp + lane];
+    for (int n = 0; n < kWarpPanels; ++n)
+      weights[n] = stage[kStageRows + (warp_panel * kWarpPanels + n) * kWarp + lane];
 #pragma unroll
     for (int t = 0; t < 2; ++t) {
       RowPart upper, lower;
       *reinterpret_cast<uint4*>(upper.values) = stage[((warp_tile + t) * 2) * kWarp + lane];
       *reinterpret_cast<uint4*>(lower.values) = stage[((warp_tile + t) * 2 + 1) * kWarp + lane];
 #pragma unroll
-      for (int n = 0; n < 4; ++n) multiply_step(sums[t][n], upper, lower, weights[n]);
+      for (int n = 0; n < kWarpPanels; ++n) multiply_step(sums[t][n], upper, lower, weights[n]);
     }
     // Slices that end here, empty ones included, are added in order.
     while (slice < last_slice && slice_begin(slice + 1, steps) <= step + 1) {
 #pragma unroll
       for (int t = 0; t < 2; ++t) {
 #pragma unroll
-        for (int n = 0; n < 4; ++n) {
+        for (int n = 0; n < kWarpPanels; ++n) {
 #pragma unroll
           for (int e = 0; e < 4; ++e) {
             totals[t][n].values[e] =
@@ -369,12 +372,14 @@ __global__ void __launch_bounds__(kManyThreads)
   auto* handed = reinterpret_cast<float*>(all_held);
   if (half == 1) {
 #pragma unroll
-    for (int i = 0; i < 32; ++i) handed[i * kHalfThreads + thread] = totals[i / 16][i / 4 % 4].values[i % 4];
+    for (int i = 0; i < 8 * kWarpPanels; ++i)
+      handed[i * kHalfThreads + thread] = totals[i / (4 * kWarpPanels)][i / 4 % kWarpPanels].values[i % 4];
   }
   __syncthreads();
   if (half == 1) return;
 #pragma unroll
-  for (int i = 0; i < 32; ++i) totals[i / 16][i / 4 % 4].values[i % 4] += handed[i * kHalfThreads + thread];
+  for (int i = 0; i < 8 * kWarpPanels; ++i)
+    totals[i / (4 * kWarpPanels)][i / 4 % kWarpPanels].values[i % 4] += handed[i * kHalfThreads + thread];
 #pragma unroll
   for (int t = 0; t < 2; ++t) {
 #pragma unroll
@@ -426,17 +431,25 @@ void multiply_rows(const ProductRows& rows, const Tiles& tile, std::byte* rounde
     if (rows.count <= kTileRows) return multiply_few_rows<1>(targets, tiles, rows, aligned, stream);
     return multiply_few_rows<2>(targets, tiles, rows, aligned, stream);
   }
-  const auto [targets, tiles] = tile(kManyPanels);
-  using Targets = std::remove_cvref_t<decltype(targets)>;
   const auto steps = static_cast<int>(ceil_div(rows.in_features, kStep));
   const int64_t runs = ceil_div(rows.count, kTileRows) * steps * 2 * kWarp;
   auto* packed = reinterpret_cast<uint4*>(rounded);
   launch("round rows", round_rows, blocks_of(runs, 256), 256, stream, rows, steps, packed, runs);
-  launch("linear bf16", multiply_many<Targets>,
-         Geometry{.grid = dim3(tiles, blocks_of(rows.count, kManyRows)),
-                  .threads = kManyThreads,
-                  .shared_bytes = 2 * kStages * kStageRuns * 16},
-         stream, targets, rows, packed, steps);
+  const auto many = [&](auto panels) {
+    const auto [targets, tiles] = tile(panels);
+    using Targets = std::remove_cvref_t<decltype(targets)>;
+    launch("linear bf16", multiply_many<panels, Targets>,
+           Geometry{.grid = dim3(tiles, blocks_of(rows.count, kManyRows)),
+                    .threads = kManyThreads,
+                    .shared_bytes = 2 * kStages * kStageRuns<panels> * 16},
+           stream, targets, rows, packed, steps);
+  };
+  // Few tiles of rows: narrower ones, for more blocks.
+  if (rows.count <= 2 * kManyRows) {
+    many(std::integral_constant<int, 4>());
+  } else {
+    many(std::integral_constant<int, 8>());
+  }
 }
 
 }  // namespace

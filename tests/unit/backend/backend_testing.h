@@ -42,6 +42,7 @@ inline std::shared_ptr<const Backend> tested_backend(int64_t threads = 2) {
 class Transfer {
  public:
   static void to(const Backend& backend, const void* host, void* device, int64_t bytes) {
+    if (bytes == 0) return;
     if (is_host(backend)) {
       std::memcpy(device, host, static_cast<size_t>(bytes));
     } else {
@@ -50,6 +51,7 @@ class Transfer {
     }
   }
   static void from(const Backend& backend, const void* device, void* host, int64_t bytes) {
+    if (bytes == 0) return;
     if (is_host(backend)) {
       std::memcpy(host, device, static_cast<size_t>(bytes));
     } else {

@@ -4,11 +4,13 @@
 #
 # usage: tools/gpu_check.sh BIN OUT [PART...]     parts: operations goldens methods tokens sanitizers times; pytorch, kernels, if named
 #   BIN  folder with backend_test, golden_check, nn_test, property_test, volley and image_bench
-#   OUT  folder for logs
+#   OUT  folder for logs, and for random weights unless VOLLEY_WEIGHTS names another
 # VOLLEY_GPU picks the device (cuda:0), VOLLEY_GOLDENS further folders of golden cases, VOLLEY_GPU_CASES the timed cases.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+mkdir -p "$2"
 bin=$(realpath "$1") out=$(realpath "$2")
+weights=${VOLLEY_WEIGHTS:-$out}
 shift 2
 parts=("$@")
 ((${#parts[@]})) || parts=(operations goldens methods tokens sanitizers times)
@@ -45,6 +47,7 @@ same_tokens() {
   done
   count=$(diff <(grep -oE '"token_hash":"[0-9a-f]+"' "$folder/cpu.json") \
     <(grep -oE '"token_hash":"[0-9a-f]+"' "$folder/${device/:/_}.json") | grep -c '^<')
+  (($(grep -oE '"token_hash":"[0-9a-f]+"' "$folder/cpu.json" | wc -l) == 10)) || return 1
   echo "$1: $((10 - count)) of 10 pictures have the CPU's tokens"
   rm -rf "$folder"
   ((count == 0))
@@ -52,7 +55,7 @@ same_tokens() {
 
 # One row of timings: MODEL:DTYPE:BATCH with random weights.
 timing() {
-  local model=$1 dtype=$2 batch=$3 file=$out/../weights-$1.safetensors
+  local model=$1 dtype=$2 batch=$3 file=$weights/weights-$1.safetensors
   [[ -e $file ]] || "$bin/image_bench" --make-weights "$model" --dtype bf16 --out "$file" || return 1
   "$bin/image_bench" --one --weights "$file" --case "${model%%-*}-b$batch" --dtype "$dtype" --device "$device" --repeats 5 \
     >"$out/$model-$dtype-$batch.json" || return 1
@@ -70,7 +73,7 @@ PY
 kernels() {
   local model=$1 dtype=$2 batch=$3 log=$out/kernels-$1-$2-$3.csv
   ncu --csv --metrics gpu__time_duration.sum --launch-skip "${VOLLEY_GPU_SKIP:-0}" --launch-count "${VOLLEY_GPU_COUNT:-3000}" \
-    "$bin/image_bench" --one --weights "$out/../weights-$model.safetensors" --case "${model%%-*}-b$batch" --dtype "$dtype" \
+    "$bin/image_bench" --one --weights "$weights/weights-$model.safetensors" --case "${model%%-*}-b$batch" --dtype "$dtype" \
     --device "$device" --repeats 1 >"$log" || return 1
   python3 - "$log" <<'PY'
 import collections, csv, re, sys

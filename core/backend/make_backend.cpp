@@ -41,7 +41,15 @@ std::vector<std::string> devices() {
 }
 
 std::shared_ptr<const Backend> make_backend(std::string_view device, int64_t threads) {
-  if (device == "auto" && cuda_devices() > 0) return make_cuda_backend(0);
+  if (device == "auto") {
+    // The first card that this build has kernels for.
+    for (int64_t i = 0; i < cuda_devices(); ++i) {
+      try {
+        return make_cuda_backend(i);
+      } catch (const Error&) {  // the choice is ours, and is printed
+      }
+    }
+  }
   if (device == "cpu" || device == "auto") return make_cpu_backend(threads);
   if (device == "cpu-reference") return make_reference_backend();
   if (const int64_t index = cuda_index(device); index >= 0) return make_cuda_backend(index);

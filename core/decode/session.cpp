@@ -250,7 +250,9 @@ std::vector<int64_t> Session::recording_key(const StepInputs& in, const StepOutp
   add_address(in.embeddings.data);
   add_address(out.logits.data);
   add_address(arena_.next());
+  add(std::ssize(in.layers));
   for (int32_t layer : in.layers) add(layer);
+  add(std::ssize(out.hidden));
   for (const HiddenTap& tap : out.hidden) {
     add(tap.layer);
     add_address(tap.out.data);
@@ -311,6 +313,8 @@ void Session::prefill(std::span<const Prompt> prompts, WantLogits want) {
     this->step(steps);
     for (const SequenceStep& step : steps) cache_.commit_prefix(step.sequence, content_rows(step));
   }
+  const StopWatch watch(statistics_.prompt_seconds);
+  queue_->finish();  // what a device still does is the prompt's
 }
 
 void Session::crop_prompt(const Prompt& prompt, int64_t length) {

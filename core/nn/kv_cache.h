@@ -14,8 +14,8 @@ enum class SequenceId : int32_t { kNone = -1 };
 
 // Paged keys and values of many sequences. What counts is logical order: entry i of a sequence is its i-th
 // committed row wherever it lies. A step appends scratch rows behind the committed entries; `commit` keeps
-// some of them. The device holds every length and block table (CacheTables); the host's `length` is an upper
-// bound that `reserve` plans with, and no one else keeps either.
+// some of them. Steps read every length and block table from the device (CacheTables), which `publish` and
+// `reserve` bring up to date with the host's; no one else keeps either.
 //
 // Pages are shared by forks and copied before the first write (copy-on-write).
 class KvCache {

@@ -18,6 +18,8 @@ namespace {
 Buffer to_device(const DeviceMemory& memory, const void* data, size_t bytes) {
   Buffer buffer = memory.allocate(static_cast<int64_t>(bytes));
   if (bytes > 0) check(cudaMemcpy(buffer.data(), data, bytes, cudaMemcpyHostToDevice), "weights");
+  // The copy may end behind the call, and queues do not wait for this stream.
+  check(cudaStreamSynchronize(nullptr), "weights");
   return buffer;
 }
 
@@ -174,11 +176,12 @@ std::shared_ptr<const Backend> make_cuda_backend(int64_t device) {
   }
   const int index = static_cast<int>(device);
   cudaDeviceProp properties{};
-  cuda::check(cudaGetDeviceProperties(&properties, index), name);
-  if (properties.major < 8) {
+  cuda::check(cudaGetDeviceProperties(&properties, index), "--device " + name);
+  cuda::check(cudaSetDevice(index), "--device " + name);
+  if (const cudaError_t status = cuda::kernel_status(); status != cudaSuccess) {
     throw Error("--device " + name + ": " + properties.name + " has compute capability " +
                 std::to_string(properties.major) + "." + std::to_string(properties.minor) +
-                ", needed is 8.0");
+                ", for which this build has no kernels (" + cudaGetErrorString(status) + ")");
   }
   const std::string memory = std::to_string(properties.totalGlobalMem >> 20) + " MiB";
   return std::make_shared<cuda::CudaBackend>(

@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 #include <cstring>
+#include <utility>
 
 #include "core/backend/cuda/kernels.h"
 #include "core/backend/cuda/status.h"
@@ -20,7 +21,7 @@ constexpr size_t kMostRecordings = 512;
 
 CudaQueue::CudaQueue(int device, const DeviceMemory& memory, bool overlaps)
     : device_(device), memory_(memory), overlaps_(overlaps) {
-  check(cudaSetDevice(device_), "device");
+  use_device();
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream");
   void* pinned = nullptr;
   check(cudaMallocHost(&pinned, static_cast<size_t>(kStagingBytes + kLandingBytes)), "pinned memory");
@@ -36,6 +37,15 @@ CudaQueue::~CudaQueue() {
   }
   cudaFreeHost(staging_);
   cudaStreamDestroy(stream_);
+}
+
+void CudaQueue::use_device() const {
+  check(cudaSetDevice(device_), "device");
+}
+
+Stream CudaQueue::stream() {
+  use_device();
+  return {.handle = stream_, .overlaps = overlaps_ && !std::exchange(tables_changed_, false)};
 }
 
 std::byte* CudaQueue::scratch(int64_t bytes) {
@@ -54,6 +64,7 @@ void CudaQueue::add_rows(const AddRowsArgs& args) {
 }
 void CudaQueue::copy(const CopyArgs& args) {
   if (args.x.size() == 0) return;
+  use_device();
   check(cudaMemcpyAsync(args.out.data, args.x.data, static_cast<size_t>(args.x.size()) * 4,
                         cudaMemcpyDeviceToDevice, stream_),
         "copy");
@@ -146,6 +157,7 @@ void CudaQueue::move_entries(const MoveEntriesArgs& args) {
 }
 
 void CudaQueue::copy_page(const CopyPageArgs& args) {
+  use_device();
   for (const CachePlane& plane : args.planes) {
     const int64_t size = PlaneLayout(plane).page_size();
     for (float* entries : {plane.keys.data, plane.values.data}) {
@@ -182,10 +194,10 @@ void CudaQueue::sample(const SampleArgs& args) {
                 stream());
 }
 
-// The first run of a key sets up the memory that operations need; the second is recorded; later ones are
-// replayed.
+// The first run of a key sets up the memory that operations need; the second is recorded and, like all later
+// ones, replayed.
 void CudaQueue::run_recorded(std::span<const int64_t> key, const std::function<void()>& operations) {
-  check(cudaSetDevice(device_), "device");
+  use_device();
   if (recordings_.size() >= kMostRecordings && !recordings_.contains({key.begin(), key.end()})) {
     return operations();
   }
@@ -215,7 +227,7 @@ void CudaQueue::record(Recording& recording, const std::function<void()>& operat
 
 void CudaQueue::upload(const void* host, void* device, int64_t bytes) {
   if (bytes == 0) return;
-  check(cudaSetDevice(device_), "device");
+  use_device();
   const void* source = host;
   if (bytes <= kStagingBytes) {
     if (staging_used_ + bytes > kStagingBytes) {
@@ -233,7 +245,7 @@ void CudaQueue::upload(const void* host, void* device, int64_t bytes) {
 
 void CudaQueue::download(const void* device, void* host, int64_t bytes) {
   if (bytes == 0) return;
-  check(cudaSetDevice(device_), "device");
+  use_device();
   void* target = bytes <= kLandingBytes ? landing_ : host;
   check(cudaMemcpyAsync(target, device, static_cast<size_t>(bytes), cudaMemcpyDeviceToHost, stream_),
         "download");
@@ -242,7 +254,7 @@ void CudaQueue::download(const void* device, void* host, int64_t bytes) {
 }
 
 void CudaQueue::finish() {
-  check(cudaSetDevice(device_), "device");
+  use_device();
   check(cudaStreamSynchronize(stream_), "operations");
   staging_used_ = 0;
 }

@@ -3,7 +3,6 @@
 #include <cuda_runtime_api.h>
 
 #include <map>
-#include <utility>
 #include <vector>
 
 #include "core/backend/backend.h"
@@ -59,9 +58,9 @@ class CudaQueue : public Queue {
 
   // Kernels may read the tables of steps and caches before the kernel in front of them has ended, so the
   // first one behind a change of a table by a kernel must not overlap with it.
-  Stream stream() {
-    return {.handle = stream_, .overlaps = overlaps_ && !std::exchange(tables_changed_, false)};
-  }
+  Stream stream();
+  // Makes the queue's device the calling thread's.
+  void use_device() const;
   void multiply(const LinearsArgs& args, Accumulate accumulate);
   // Scratch memory for one operation. Memory that was handed out stays where it is: recordings know it.
   std::byte* scratch(int64_t bytes);

@@ -13,6 +13,8 @@
 namespace volley::cuda {
 
 // ---- rows.cu
+// Whether the current device can run this build's kernels.
+cudaError_t kernel_status();
 void launch_gather_rows(const GatherRowsArgs& args, const Stream& stream);
 void launch_add_rows(const AddRowsArgs& args, const Stream& stream);
 void launch_activate(const ActivateArgs& args, const Stream& stream);

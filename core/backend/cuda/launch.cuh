@@ -1,8 +1,9 @@
 #pragma once
 
-// Launches that may begin before the one before them in the stream has ended. Every kernel therefore begins
-// with `await_previous()`, before which it may read only what no operation writes: weights and its own
-// arguments.
+// Launches that may begin before the one before them in the stream has ended. Every kernel therefore calls
+// `await_previous()`, before which it may read only weights, its own arguments, and the tables of steps and
+// caches: those change by copies, behind which nothing overlaps, or by `move_entries`, behind which CudaQueue
+// does not let it.
 
 #include <cuda_runtime.h>
 

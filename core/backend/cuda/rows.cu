@@ -41,6 +41,13 @@ int64_t width_of(const Args& args) {
 
 }  // namespace
 
+cudaError_t kernel_status() {
+  cudaFuncAttributes attributes{};
+  const cudaError_t status = cudaFuncGetAttributes(&attributes, rows_from_table<false>);
+  cudaGetLastError();  // asking leaves no error behind
+  return status;
+}
+
 void launch_gather_rows(const GatherRowsArgs& args, const Stream& stream) {
   if (args.ids.size() == 0) return;
   launch("gather_rows", rows_from_table<false>, static_cast<unsigned>(args.ids.size()), kThreads, stream,

@@ -9,6 +9,7 @@
 #include "core/backend/cuda/device_math.cuh"
 #include "core/backend/cuda/kernels.h"
 #include "core/backend/cuda/launch.cuh"
+#include "core/backend/cuda/multiply_accumulate.cuh"
 
 namespace volley::cuda {
 namespace {
@@ -61,12 +62,7 @@ __global__ void __launch_bounds__(kThreads)
         for (int n = 0; n < 4; ++n) {
           const auto* b = reinterpret_cast<const uint32_t*>(held + (warp_point + n * 8 + lane / 4) * kPitch +
                                                             s * kStep + lane % 4 * 2);
-          asm volatile(
-              "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, "
-              "%9}, "
-              "{%0, %1, %2, %3};"
-              : "+f"(sums[n][0]), "+f"(sums[n][1]), "+f"(sums[n][2]), "+f"(sums[n][3])
-              : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b[0]), "r"(b[4]));
+          multiply_accumulate(sums[n], a, b[0], b[4]);
         }
       }
     }
@@ -198,14 +194,7 @@ __global__ void __launch_bounds__(kThreads, 2)
           for (int q = 0; q < kRunsRead; ++q) {
 #pragma unroll
             for (int p = 0; p < kWarpPanels; ++p) {
-              float(&sum)[4] = sums[p][r + q];
-              asm volatile(
-                  "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
-                  "{%8, %9}, "
-                  "{%0, %1, %2, %3};"
-                  : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-                  : "r"(a[s][p].x), "r"(a[s][p].y), "r"(a[s][p].z), "r"(a[s][p].w), "r"(b[2 * q]),
-                    "r"(b[2 * q + 1]));
+              multiply_accumulate(sums[p][r + q], a[s][p], b[2 * q], b[2 * q + 1]);
             }
           }
         }

@@ -17,6 +17,7 @@
 #include "core/backend/cuda/device_math.cuh"
 #include "core/backend/cuda/kernels.h"
 #include "core/backend/cuda/launch.cuh"
+#include "core/backend/cuda/multiply_accumulate.cuh"
 #include "core/backend/cuda/product_targets.cuh"
 
 namespace volley::cuda {
@@ -62,19 +63,12 @@ __device__ RowPart load_row_part_carefully(const float* x, int count) {
            two_bf16(values[6], values[7])}};
 }
 
-__device__ void multiply(Tile& tile, uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
-                         uint32_t b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-      "{%0, %1, %2, %3};"
-      : "+f"(tile.values[0]), "+f"(tile.values[1]), "+f"(tile.values[2]), "+f"(tile.values[3])
-      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
-
 // One step of 32 inputs: `upper` and `lower` are the lane's parts of rows l / 4 and l / 4 + 8.
 __device__ void multiply_step(Tile& tile, const RowPart& upper, const RowPart& lower, const uint4& weight) {
-  multiply(tile, upper.values[0], lower.values[0], upper.values[1], lower.values[1], weight.x, weight.y);
-  multiply(tile, upper.values[2], lower.values[2], upper.values[3], lower.values[3], weight.z, weight.w);
+  multiply_accumulate(tile.values, {upper.values[0], lower.values[0], upper.values[1], lower.values[1]},
+                      weight.x, weight.y);
+  multiply_accumulate(tile.values, {upper.values[2], lower.values[2], upper.values[3], lower.values[3]},
+                      weight.z, weight.w);
 }
 
 __device__ uint4 load_weight(const uint4* panel, int step, int lane) {

@@ -153,6 +153,9 @@ class SmallModelProposer : public Proposer {
               std::vector<DraftTree>& drafts) {
     std::vector<SampleRow> rows;
     std::vector<int32_t> paths;
+    std::vector<int32_t> biased;  // rows of the logits
+    std::vector<float> bias;      // [biased, vocab]
+    const int64_t vocab = session_.model().traits().vocab_size;
     for (size_t i : active) {
       Runner& runner = runner_of(contexts[i]);
       const LogitsChain& chain = runner.lane.generation().chain;
@@ -169,14 +172,19 @@ class SmallModelProposer : public Proposer {
       if (options_.acceptance == AcceptanceKind::kRejection)
         rows.back().noise_purpose = static_cast<uint32_t>(NoisePurpose::kDraft);
 
+      // What the target may not choose is not guessed.
+      ConstraintCursor cursor = contexts[i].cursor;
+      for (const int32_t token : drafts[i].tokens) cursor = cursor.after(token);
+      if (cursor.add_bias(vocab, bias)) biased.push_back(rows.back().logits_row);
+
       std::vector<int32_t> kept(static_cast<size_t>(position - runner.cached));
       std::iota(kept.begin(), kept.end(), 0);
       runner.lane.commit(kept);
       runner.cached = position;
     }
     const bool wants_distribution = options_.acceptance == AcceptanceKind::kRejection;
+    session_.add_to_logits(biased, bias);
     const Samples samples = session_.sample(rows, paths, {.distribution = wants_distribution});
-    const int64_t vocab = session_.model().traits().vocab_size;
     for (size_t a = 0; a < active.size(); ++a) {
       DraftTree& draft = drafts[active[a]];
       draft.add(static_cast<int32_t>(draft.size()) - 1, samples.tokens[a]);

@@ -2,10 +2,13 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <span>
+#include <string_view>
 #include <vector>
 
+#include "core/decode/constraint.h"
 #include "core/decode/logits_chain.h"
 #include "core/nn/step.h"
 
@@ -35,6 +38,10 @@ struct Generation {
   // Asked behind each final token, in output order and once each, whether the output ends with it. Methods
   // that decide from left to right ask; empty: nothing else ends it.
   std::function<bool(int32_t token)> ends_with;
+  // What the output may be; null: anything. Tokens that break it are taken out before the chain's filters. The
+  // output ends where it is whole and nothing may follow. Methods that decide from left to right keep it, the
+  // others refuse it.
+  std::shared_ptr<const Constraint> constraint;
   // Index in the sequence of the first output token, which names its position; negative: the prompt's length.
   int64_t first_index = -1;
   SequenceId memory = SequenceId::kNone;
@@ -50,6 +57,7 @@ struct Generation {
 struct GenerationOutput {
   std::vector<int32_t> tokens;  // in output order
   bool finished = false;        // false: the run was stopped before the end
+  bool is_whole = true;         // the constraint accepts it, a stop token at its end left out
   int64_t forwards = 0;         // decode passes this generation took part in, the prompt's not counted
   int64_t rows = 0;             // rows it had in them (of one of a guidance pair)
   float score = 0.0f;           // methods that choose among candidates: the chosen one's
@@ -58,6 +66,8 @@ struct GenerationOutput {
 // Throws Error naming the field that no method can run: an empty prompt, no output, a stream beyond the
 // noise's 24 bits.
 void check_generations(std::span<const Generation> generations);
+// Throws Error if one has a constraint: for methods that do not decide from left to right.
+void refuse_constraints(std::span<const Generation> generations, std::string_view decoder);
 // Entries of the longer of a generation's prompts.
 int64_t prompt_entries(const Generation& generation);
 

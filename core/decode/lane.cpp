@@ -25,6 +25,14 @@ void check_generations(std::span<const Generation> generations) {
   }
 }
 
+void refuse_constraints(std::span<const Generation> generations, std::string_view decoder) {
+  const auto has_one = [](const Generation& generation) { return generation.constraint != nullptr; };
+  if (std::ranges::any_of(generations, has_one)) {
+    throw Error("--decoder " + std::string(decoder) + ": keeps no constraint; methods of causal models do",
+                ErrorKind::kUsage);
+  }
+}
+
 int64_t prompt_entries(const Generation& generation) {
   const auto conditional = std::ssize(generation.prompt.rows);
   return generation.unconditional ? std::max(conditional, std::ssize(generation.unconditional->rows))

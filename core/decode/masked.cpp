@@ -64,6 +64,7 @@ float mean_confidence(std::span<const int32_t> tokens, std::span<const float> co
 std::vector<MaskedCandidates> MaskedLoop::run(Session& session, std::span<const Generation> generations,
                                               const DecodeControl& control) const {
   check_generations(generations);
+  refuse_constraints(generations, "masked");
   NoiseMasks own_masks;
   MaskUniforms& masks = uniforms != nullptr ? *uniforms : own_masks;
   if (session.model().traits().logit_shift != 0) {

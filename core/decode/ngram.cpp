@@ -22,10 +22,12 @@ std::vector<int32_t> NGramSource::candidates(std::span<const int32_t> path, int6
 
 DraftTree ChainProposer::propose(const ProposalContext& context) {
   std::vector<int32_t> path(context.path.begin(), context.path.end());
+  ConstraintCursor cursor = context.cursor;
   DraftTree draft;
   while (draft.size() < std::min(length_, context.max_depth)) {
     const std::vector<int32_t> next = candidates_.candidates(path, 1);
-    if (next.empty()) break;
+    if (next.empty() || !cursor.allows(next[0])) break;
+    cursor = cursor.after(next[0]);
     draft.add(static_cast<int32_t>(draft.size()) - 1, next[0]);
     path.push_back(next[0]);
   }
@@ -45,8 +47,10 @@ DraftTree TreeProposer::propose(const ProposalContext& context) {
       }
       std::vector<int32_t> path(context.path.begin(), context.path.end());
       path.insert(path.end(), tail.rbegin(), tail.rend());
+      ConstraintCursor cursor = context.cursor;
+      for (auto token = tail.rbegin(); token != tail.rend(); ++token) cursor = cursor.after(*token);
       for (int32_t token : candidates_.candidates(path, widths_[static_cast<size_t>(d)])) {
-        next_level.push_back(draft.add(node, token));
+        if (cursor.allows(token)) next_level.push_back(draft.add(node, token));
       }
     }
     level = std::move(next_level);

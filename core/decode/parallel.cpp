@@ -46,6 +46,7 @@ class Parallel : public Decoder {
                   ErrorKind::kUsage);
     }
     check_generations(generations);
+    refuse_constraints(generations, "parallel");
     std::vector<Progress> all;
     for (const Generation& generation : generations) all.push_back(start(session, generation));
     std::vector<Prompt> prompts;

@@ -17,6 +17,7 @@ struct ProposalContext {
   int64_t output_tokens = 0;      // of them final; the draft starts at this index of the output
   int64_t max_depth = 0;          // deeper nodes could never be used
   int64_t vocab_size = 0;
+  ConstraintCursor cursor;  // behind the path: guesses that it does not allow are never right
 };
 
 // What a verification found.

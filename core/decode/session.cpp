@@ -437,6 +437,25 @@ Samples Session::sample(std::span<const SampleRow> rows, std::span<const int32_t
   return samples;
 }
 
+void Session::add_to_logits(std::span<const int32_t> rows, std::span<const float> bias) {
+  const StopWatch watch(statistics_.sample_seconds);
+  const int64_t vocab = logits_.shape[1];
+  const auto count = static_cast<int64_t>(rows.size());
+  VOLLEY_ASSERT(static_cast<int64_t>(bias.size()) == count * vocab);
+  if (count == 0) return;
+  const Arena::Scope scope(arena_);
+  const Tensor device = arena_.tensor({count, vocab});  // [count, vocab]
+  queue_->upload(bias.data(), device.data, device.size() * 4);
+  // Rows that follow each other go in one operation.
+  for (int64_t begin = 0; begin < count;) {
+    int64_t end = begin + 1;
+    while (end < count && rows[static_cast<size_t>(end)] == rows[static_cast<size_t>(end - 1)] + 1) ++end;
+    const Tensor target = logits_.rows(rows[static_cast<size_t>(begin)], end - begin);
+    queue_->add({.a = target, .b = device.rows(begin, end - begin), .out = target});
+    begin = end;
+  }
+}
+
 SequenceId Session::add_memory(ConstTensor rows) {
   VOLLEY_ASSERT(memory_ != nullptr && rows.shape[1] == model_.traits().memory_width);
   const int64_t count = rows.shape[0];

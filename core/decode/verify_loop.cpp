@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <string>
 
 #include "core/base/error.h"
 #include "core/decode/lane.h"
@@ -18,6 +19,7 @@ struct Progress {
   Lane lane;
   GenerationOutput output;
   std::vector<int32_t> path;  // prompt tokens, then output tokens
+  ConstraintCursor cursor;    // behind the output tokens
   int64_t first_index = 0;
   DraftTree draft;           // of the step in flight
   int64_t first_sample = 0;  // its rows in the step's samples
@@ -31,20 +33,35 @@ struct Progress {
     int64_t taken = 0;
     for (int32_t token : tokens) {
       if (output.finished) break;
+      take_by_constraint(token);
       output.tokens.push_back(token);
       path.push_back(token);
       ++taken;
       const Generation& request = generation();
       const bool is_end = request.ends_with && request.ends_with(token);
-      output.finished =
-          is_end || emitted() == request.max_tokens || std::ranges::count(request.stop_tokens, token) > 0;
+      output.finished = is_end || emitted() == request.max_tokens ||
+                        std::ranges::count(request.stop_tokens, token) > 0 || cursor.is_complete();
     }
     return taken;
+  }
+
+  // Only where nothing may come was a token chosen that may not.
+  void take_by_constraint(int32_t token) {
+    if (!cursor) return;
+    if (!cursor.allows(token)) {
+      throw Error("constraint: no token of the model's vocabulary may follow the first " +
+                  std::to_string(emitted()) + " of the output");
+    }
+    const ConstraintCursor next = cursor.after(token);
+    output.is_whole = next.is_broken() ? cursor.accepts() : next.accepts();
+    cursor = next;
   }
 };
 
 Progress start(Session& session, const Generation& generation) {
-  Progress progress{.lane = Lane(session, generation)};
+  Progress progress{.lane = Lane(session, generation),
+                    .cursor = ConstraintCursor(generation.constraint.get(), generation.stop_tokens)};
+  progress.output.is_whole = progress.cursor.accepts();
   for (const StepRow& row : generation.prompt.rows) {
     if (row.kind == RowKind::kToken) progress.path.push_back(row.token);
   }
@@ -84,7 +101,8 @@ void make_drafts(Proposer& proposer, std::vector<Progress>& all, std::span<const
                         .path = progress.path,
                         .output_tokens = progress.emitted(),
                         .max_depth = max_depth,
-                        .vocab_size = vocab});
+                        .vocab_size = vocab,
+                        .cursor = progress.cursor});
   }
   std::vector<DraftTree> drafts = proposer.propose_batch(contexts);
   VOLLEY_ASSERT(drafts.size() == contexts.size());
@@ -112,8 +130,35 @@ SequenceStep make_step(const StepModel& model, const Progress& progress) {
   return step;
 }
 
+// What a step asks of sampling.
+struct SampleRequest {
+  std::vector<SampleRow> rows;
+  std::vector<int32_t> paths;
+  // Of rows under a constraint.
+  std::vector<int32_t> biased;  // rows of the logits
+  std::vector<float> bias;      // [biased, vocab]
+};
+
+// Takes what the constraint forbids out of the rows of the root and of every node. Behind a token that breaks
+// it a row is left alone: what is chosen there is never used.
+void add_bias(const Progress& progress, int64_t vocab, SampleRequest& request) {
+  if (!progress.cursor) return;
+  const DraftTree& draft = progress.draft;
+  std::vector<ConstraintCursor> cursors{progress.cursor};  // [1 + nodes]
+  for (int32_t node = -1; node < draft.size(); ++node) {
+    if (node >= 0) {
+      const int32_t parent = draft.parents[static_cast<size_t>(node)];
+      cursors.push_back(cursors[static_cast<size_t>(parent + 1)].after(draft.tokens[static_cast<size_t>(node)]));
+    }
+    if (cursors.back().add_bias(vocab, request.bias))
+      request.biased.push_back(progress.lane.logits_rows(node + 1).conditional);
+  }
+}
+
 // Sampling rows for the root and every node; each sees its own path.
-void add_sample_rows(const Progress& progress, std::vector<SampleRow>& rows, std::vector<int32_t>& paths) {
+void add_sample_rows(const Progress& progress, int64_t vocab, SampleRequest& request) {
+  std::vector<SampleRow>& rows = request.rows;
+  std::vector<int32_t>& paths = request.paths;
   const DraftTree& draft = progress.draft;
   const bool has_penalty = progress.generation().chain.repetition_penalty != 1.0f;
   for (int32_t node = -1; node < draft.size(); ++node) {
@@ -129,6 +174,12 @@ void add_sample_rows(const Progress& progress, std::vector<SampleRow>& rows, std
     rows.push_back(make_sample_row(progress.generation().chain, progress.lane.place(position, position),
                                    progress.lane.logits_rows(node + 1), range));
   }
+  add_bias(progress, vocab, request);
+}
+
+Samples sample(Session& session, const SampleRequest& request, const SampleWants& wants = {}) {
+  session.add_to_logits(request.biased, request.bias);
+  return session.sample(request.rows, request.paths, wants);
 }
 
 }  // namespace
@@ -155,10 +206,9 @@ std::vector<GenerationOutput> VerifyLoop::run(Session& session, std::span<const 
   std::vector<Prompt> prompts;
   for (Progress& progress : all) progress.lane.add_prompts(prompts);
   session.prefill(prompts);
-  std::vector<SampleRow> sample_rows;
-  std::vector<int32_t> paths;
-  for (Progress& progress : all) add_sample_rows(progress, sample_rows, paths);
-  Samples samples = session.sample(sample_rows, paths);
+  SampleRequest request;
+  for (Progress& progress : all) add_sample_rows(progress, vocab, request);
+  Samples samples = sample(session, request);
   for (size_t i = 0; i < all.size(); ++i) {
     const int64_t emitted = all[i].emit({&samples.tokens[i], 1});
     report(control, session, all[i], static_cast<int64_t>(i), emitted, 0, 0, "prompt");
@@ -181,15 +231,14 @@ std::vector<GenerationOutput> VerifyLoop::run(Session& session, std::span<const 
     }
     session.step(steps);
 
-    sample_rows.clear();
-    paths.clear();
+    request = {};
     bool wants_distribution = false;
     for (size_t i : active) {
-      all[i].first_sample = static_cast<int64_t>(sample_rows.size());
-      add_sample_rows(all[i], sample_rows, paths);
+      all[i].first_sample = static_cast<int64_t>(request.rows.size());
+      add_sample_rows(all[i], vocab, request);
       wants_distribution |= acceptance == AcceptanceKind::kRejection && !all[i].draft.empty();
     }
-    samples = session.sample(sample_rows, paths, {.distribution = wants_distribution});
+    samples = sample(session, request, {.distribution = wants_distribution});
 
     for (size_t i : active) {
       Progress& progress = all[i];

@@ -1,0 +1,69 @@
+#include "core/decode/constraint.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace volley {
+
+bool TokenSet::empty() const {
+  return std::ranges::all_of(words_, [](uint64_t word) { return word == 0; });
+}
+
+ConstraintCursor::ConstraintCursor(const Constraint* constraint, std::span<const int32_t> stop_tokens)
+    : constraint_(constraint),
+      stop_tokens_(stop_tokens),
+      state_(constraint != nullptr ? constraint->start() : Constraint::kBroken) {}
+
+bool ConstraintCursor::is_stop(int32_t token) const {
+  return std::ranges::find(stop_tokens_, token) != stop_tokens_.end();
+}
+
+bool ConstraintCursor::allows(int32_t token) const {
+  if (constraint_ == nullptr) return true;
+  if (is_broken()) return false;
+  return is_stop(token) ? constraint_->accepts(state_)
+                        : constraint_->next(state_, token) != Constraint::kBroken;
+}
+
+ConstraintCursor ConstraintCursor::after(int32_t token) const {
+  ConstraintCursor next = *this;
+  if (constraint_ == nullptr || is_broken()) return next;
+  next.state_ = is_stop(token) ? Constraint::kBroken : constraint_->next(state_, token);
+  return next;
+}
+
+bool ConstraintCursor::accepts() const {
+  return constraint_ == nullptr || (!is_broken() && constraint_->accepts(state_));
+}
+
+bool ConstraintCursor::is_complete() const {
+  if (constraint_ == nullptr || !accepts()) return false;
+  const auto allowed = constraint_->allowed(state_);
+  bool goes_on = false;
+  allowed->for_each([&](int32_t token) { goes_on = goes_on || !is_stop(token); });
+  return !goes_on;
+}
+
+bool ConstraintCursor::add_bias(int64_t vocab, std::vector<float>& bias) const {
+  if (constraint_ == nullptr || is_broken()) return false;
+  const auto begin = static_cast<int64_t>(bias.size());
+  bias.resize(bias.size() + static_cast<size_t>(vocab), -std::numeric_limits<float>::infinity());
+  float* row = bias.data() + begin;  // [vocab]
+  int64_t count = 0;
+  constraint_->allowed(state_)->for_each([&](int32_t token) {
+    if (token >= vocab || is_stop(token)) return;
+    row[token] = 0.0f;
+    ++count;
+  });
+  if (constraint_->accepts(state_)) {
+    for (const int32_t token : stop_tokens_) {
+      if (token < 0 || token >= vocab) continue;
+      row[token] = 0.0f;
+      ++count;
+    }
+  }
+  if (count == 0) bias.resize(static_cast<size_t>(begin));
+  return count > 0;
+}
+
+}  // namespace volley

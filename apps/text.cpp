@@ -161,6 +161,17 @@ int finish(const Workshop& workshop, const TextPlan& plan, const std::vector<Tex
     console.error("interrupted: what was made is kept");
     return kExitInterrupted;
   }
+  int64_t answers = 0, cut_off = 0;
+  for (const TextResult& result : results) {
+    answers += std::ssize(result.answers);
+    cut_off += std::ranges::count(result.answers, false, &text::TextAnswer::matches);
+  }
+  if (cut_off > 0) {
+    console.error(std::string(flag_of(plan.request.constraint->kind)) + ": " + std::to_string(cut_off) +
+                  " of " + plural(answers, "answer") +
+                  " ended before it matched; --max-tokens or the context was too small");
+    return kExitSomeFailed;
+  }
   return plan.failures.empty() ? kExitDone : kExitSomeFailed;
 }
 
@@ -250,8 +261,9 @@ Verb add_text(CLI::App& program) {
       "  volley text -m model.gguf -f prompts.txt --json\n"
       "  volley text -m model.gguf --draft-model small.gguf \"Tell me of the sea.\"\n"
       "  volley text -m model.gguf --show-accept -o steps.html \"Count to twenty.\"\n"
-      "Exit codes: 0 done, 1 failed, 2 usage, 3 some lines of the prompt file failed, 4 model missing, 130 "
-      "interrupted with what was made kept.");
+      "  volley text -m model.gguf --json-schema '{\"enum\": [\"yes\", \"no\"]}' \"Is the sea deep?\"\n"
+      "Exit codes: 0 done, 1 failed, 2 usage, 3 some lines of the prompt file failed or answers ended before "
+      "they matched --regex or --json-schema, 4 model missing, 130 interrupted with what was made kept.");
   add_text_flags(verb, *flags);
   add_shared_flags(verb, flags->shared,
                    {"model", "overwrite", "device", "dtype", "threads", "decoder", "draft-model", "draft-max",

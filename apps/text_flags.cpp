@@ -66,6 +66,22 @@ void add_text_flags(CLI::App& verb, TextFlags& flags) {
       ->type_name("TEXT")
       ->expected(1)
       ->take_all();
+  verb.add_option_function<std::string>(
+          "--regex",
+          [&flags](const std::string& pattern) {
+            flags.regex = pattern;
+            flags.has_regex = true;
+          },
+          "every answer matches this regular expression as a whole")
+      ->type_name("RE");
+  verb.add_option_function<std::string>(
+          "--json-schema",
+          [&flags](const std::string& schema) {
+            flags.json_schema = schema;
+            flags.has_json_schema = true;
+          },
+          "every answer is JSON that is valid by this schema: a file, or the schema itself")
+      ->type_name("FILE|JSON");
   verb.add_flag("--show-accept", flags.show_accept,
                 "colour the tokens by the step that made them; in -o FILE.html, too");
   add_text(verb,

@@ -22,6 +22,9 @@ struct TextFlags {
   std::string chat_format;
   int64_t max_tokens = text::TextRequest{}.max_tokens;
   std::vector<std::string> stops;
+  std::string regex;
+  std::string json_schema;  // a file's name or the schema itself
+  bool has_regex = false, has_json_schema = false;
   bool show_accept = false;
 };
 

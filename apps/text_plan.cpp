@@ -7,6 +7,8 @@
 #include "apps/prompt_file.h"
 #include "apps/text_prompts.h"
 #include "core/base/error.h"
+#include "core/io/byte_reader.h"
+#include "core/io/mapped_file.h"
 #include "core/io/untrusted_text.h"
 
 namespace volley::apps {
@@ -42,6 +44,20 @@ TextPrompt make_prompt(const TextRequest& request, const std::string& words, con
   return prompt;
 }
 
+std::optional<text::TextConstraint> make_constraint(const TextFlags& flags) {
+  using text::ConstraintKind;
+  if (flags.has_regex) return make_text_constraint(ConstraintKind::kRegex, flags.regex, "--regex");
+  if (!flags.has_json_schema) return std::nullopt;
+  const std::string& given = flags.json_schema;
+  if (given.empty()) throw Error("--json-schema: is empty", ErrorKind::kUsage);
+  // No file is called like that.
+  if (given.find('{') != given.npos || given == "true" || given == "false")
+    return make_text_constraint(ConstraintKind::kJsonSchema, given, "--json-schema");
+  const MappedFile file = MappedFile::open(given).value_or_throw("--json-schema " + given);
+  return make_text_constraint(ConstraintKind::kJsonSchema, std::string(as_text(file.bytes())),
+                              "--json-schema " + given);
+}
+
 TextRequest common_request(const TextFlags& flags, const text::TextCheckpoint& checkpoint) {
   const image::MethodChoices& method = flags.shared.method;
   TextRequest request{.model = checkpoint.name,
@@ -65,6 +81,7 @@ TextRequest common_request(const TextFlags& flags, const text::TextCheckpoint& c
   request.temperature = method.temperature.value_or(request.temperature);
   request.top_k = method.top_k.value_or(request.top_k);
   request.top_p = method.top_p.value_or(request.top_p);
+  request.constraint = make_constraint(flags);
   request.draft_model = flags.shared.draft_model;
   choose_decoder(method.decoder, request, flags.shared.draft_max);
   return request;
@@ -89,6 +106,11 @@ void open_draft(const TextFlags& flags, const text::TextCheckpoint& checkpoint, 
 void refuse_contradictions(const TextFlags& flags) {
   const auto refuse = [](const std::string& message) { throw Error(message, ErrorKind::kUsage); };
   if (flags.shared.model.empty()) refuse("text: name a model: -m PATH");
+  if (flags.has_regex && flags.has_json_schema) refuse("--regex: does not go with --json-schema");
+  if ((flags.has_regex || flags.has_json_schema) && !flags.stops.empty()) {
+    refuse(std::string("--stop: does not go with ") + (flags.has_regex ? "--regex" : "--json-schema") +
+           ", which says where an answer ends");
+  }
   if (flags.raw && flags.chat) refuse("--raw: does not go with --chat");
   if (flags.raw && !flags.system.empty()) refuse("--raw: does not go with --system");
   if (flags.raw && !flags.chat_format.empty()) refuse("--raw: does not go with --chat-format");
@@ -147,6 +169,7 @@ std::string method_line(const TextRequest& request) {
          (request.draft_model.empty() ? "" : " by " + request.draft_model) + ", " + sampling + ", " +
          (request.chat_format ? "chat format " + std::string(name_of(*request.chat_format))
                               : std::string("plain completion")) +
+         (request.constraint ? ", by " + std::string(flag_of(request.constraint->kind)) : std::string()) +
          ", at most " + plural(request.max_tokens, "token");
 }
 

@@ -7,6 +7,7 @@
 
 #include "core/base/error.h"
 #include "core/base/version.h"
+#include "text/constraint/token_constraint.h"
 #include "text/text_stream.h"
 
 namespace volley::text {
@@ -17,6 +18,7 @@ struct Item {
   TextAnswer answer;
   std::vector<int32_t> prompt;
   int64_t limit = 0;  // tokens it may have
+  std::shared_ptr<const Constraint> constraint;
   TextStream stream;
   std::vector<TextPiece> new_pieces;  // of tokens that no step has told of yet
   int64_t last_step = 0;
@@ -33,7 +35,8 @@ Generation make_generation(const TextModel& model, const TextRequest& request, c
           .seed = item.answer.seed,
           .max_tokens = item.limit,
           .stop_tokens = model.checkpoint().end_tokens,
-          .ends_with = std::move(ends_with)};
+          .ends_with = std::move(ends_with),
+          .constraint = item.constraint};
 }
 
 std::unique_ptr<Session> make_session(const TextModel& model, const Decoder& decoder,
@@ -70,6 +73,7 @@ class Narrator : public Observer {
     answer.forwards = output.forwards;
     answer.rows = output.rows;
     answer.finish = finish_of(item, model, output);
+    answer.matches = output.is_whole;
     if (answer.finish != Finish::kStopText) {
       const TextPiece rest{.index = answer.index,
                            .position = std::ssize(output.tokens),
@@ -91,6 +95,7 @@ class Narrator : public Observer {
     if (item.stream.is_stopped()) return Finish::kStopText;
     if (std::ranges::binary_search(model.checkpoint().end_tokens, output.tokens.back()))
       return Finish::kEndToken;
+    if (output.is_complete) return Finish::kComplete;
     const bool is_full = std::ssize(item.prompt) + std::ssize(output.tokens) == model.checkpoint().context();
     return is_full ? Finish::kContext : Finish::kLength;
   }
@@ -101,6 +106,10 @@ class Narrator : public Observer {
 
 std::vector<Item> make_items(const TextModel& model, const TextRequest& request) {
   const TextCheckpoint& checkpoint = model.checkpoint();
+  std::shared_ptr<const Constraint> constraint;
+  if (request.constraint) {
+    constraint = std::make_shared<const TokenConstraint>(request.constraint->automaton, checkpoint.tokenizer);
+  }
   std::vector<Item> items;
   for (const TextPrompt& prompt : request.prompts) {
     std::vector<int32_t> tokens = encode_prompt(checkpoint, request, prompt);
@@ -108,6 +117,7 @@ std::vector<Item> make_items(const TextModel& model, const TextRequest& request)
     items.push_back({.answer = {.index = std::ssize(items), .seed = prompt.seed, .prompt_tokens = count},
                      .prompt = std::move(tokens),
                      .limit = std::min(request.max_tokens, checkpoint.context() - count),
+                     .constraint = constraint,
                      .stream = TextStream(checkpoint.tokenizer, request.stops)});
   }
   return items;
@@ -183,6 +193,8 @@ std::string_view finish_name(Finish finish) {
       return "context";
     case Finish::kStopped:
       return "stopped";
+    case Finish::kComplete:
+      return "complete";
   }
   return "?";
 }

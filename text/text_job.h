@@ -23,8 +23,10 @@ enum class Finish : uint8_t {
   kLength,    // max_tokens
   kContext,   // the model's context was full
   kStopped,   // the run was stopped
+  kComplete,  // nothing may follow what the request's constraint asks for
 };
-std::string_view finish_name(Finish finish);  // "end token", "stop text", "length", "context", "stopped"
+// "end token", "stop text", "length", "context", "stopped", "complete"
+std::string_view finish_name(Finish finish);
 
 // What is reported of an answer.
 struct TextAnswer {
@@ -32,6 +34,7 @@ struct TextAnswer {
   uint64_t seed = 0;
   std::string text;  // UTF-8; U+FFFD for what the model wrote that is not
   Finish finish = Finish::kStopped;
+  bool matches = true;  // the request's constraint, if it has one
   int64_t prompt_tokens = 0;
   std::vector<int32_t> tokens;  // an end token included
   std::string token_hash;

@@ -118,6 +118,9 @@ nlohmann::json to_json(const TextRequest& request) {
   if (!request.draft_model.empty()) json["draft_model"] = request.draft_model;
   if (request.chat_format) json["chat_format"] = name_of(*request.chat_format);
   if (!request.stops.empty()) json["stops"] = request.stops;
+  if (request.constraint)
+    json[request.constraint->kind == ConstraintKind::kRegex ? "regex" : "json_schema"] =
+        request.constraint->source;
   if (request.check == Check::kYes) json["check"] = true;
   return json;
 }
@@ -152,6 +155,22 @@ TextPrompt read_prompt(const JsonFields& fields, const std::string& subject, boo
 
 }  // namespace
 
+namespace {
+
+std::optional<TextConstraint> read_constraint(const JsonFields& fields, const std::string& subject) {
+  std::optional<TextConstraint> constraint;
+  for (const ConstraintKind kind : {ConstraintKind::kRegex, ConstraintKind::kJsonSchema}) {
+    const char* key = kind == ConstraintKind::kRegex ? "regex" : "json_schema";
+    if (!fields.has(key)) continue;
+    const std::string place = subject + ": key '" + key + "'";
+    if (constraint) throw Error(place + ": does not go with key 'regex'");
+    constraint = make_text_constraint(kind, fields.text(key), place);
+  }
+  return constraint;
+}
+
+}  // namespace
+
 TextRequest read_text_request(const JsonFields& fields, const std::string& subject) {
   TextRequest request{.model = fields.text("model"),
                       .draft_model = fields.text_or("draft_model", ""),
@@ -176,6 +195,9 @@ TextRequest read_text_request(const JsonFields& fields, const std::string& subje
   if (fields.has("stops")) request.stops = fields.texts("stops");
   if (std::ranges::count(request.stops, std::string()) > 0)
     throw Error(subject + ": key 'stops': one is empty");
+  request.constraint = read_constraint(fields, subject);
+  if (request.constraint && !request.stops.empty())
+    throw Error(subject + ": key 'stops': does not go with a regex or schema");
   const auto prompts = fields.value().find("prompts");
   if (prompts == fields.value().end() || !prompts->is_array() || prompts->empty())
     throw Error(subject + ": key 'prompts': expected a list of at least one");

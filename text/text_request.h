@@ -8,6 +8,7 @@
 
 #include "core/decode/decoder.h"
 #include "core/io/json.h"
+#include "text/constraint/text_constraint.h"
 #include "text/text_model.h"
 
 namespace volley::text {
@@ -33,7 +34,8 @@ struct TextRequest {
   std::vector<TextPrompt> prompts;
   int64_t max_tokens = 256;        // of an answer; the model's context may end it earlier
   std::vector<std::string> stops;  // texts that end an answer, and are no part of it
-  DecoderSpec decoder;             // every option stated
+  std::optional<TextConstraint> constraint;  // what an answer has to be; none: anything. Not with `stops`
+  DecoderSpec decoder;                       // every option stated
   double temperature = 0.8;        // 0: greedy
   int64_t top_k = 40;              // 0: all
   double top_p = 0.95;             // 1: all

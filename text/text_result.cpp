@@ -74,7 +74,8 @@ void read_statistics(const JsonFields& fields, TextResult& result) {
 
 Finish read_finish(const std::string& name, const std::string& subject) {
   for (const Finish finish :
-       {Finish::kEndToken, Finish::kStopText, Finish::kLength, Finish::kContext, Finish::kStopped}) {
+       {Finish::kEndToken, Finish::kStopText, Finish::kLength, Finish::kContext, Finish::kStopped,
+        Finish::kComplete}) {
     if (name == finish_name(finish)) return finish;
   }
   throw Error(subject + ": key 'finish': unknown " + quote(name));
@@ -141,6 +142,7 @@ nlohmann::json to_json(const TextResult& result) {
                                {"token_hash", answer.token_hash},
                                {"forwards", answer.forwards},
                                {"rows", answer.rows}});
+    if (result.request.constraint) json["answers"].back()["matches"] = answer.matches;
   }
   if (result.request.check == Check::kNo) return json;
   json["checks"] = nlohmann::json::array();
@@ -171,6 +173,7 @@ TextResult read_text_result(const nlohmann::json& json, const std::string& subje
                     .seed = answer.natural("seed"),
                     .text = answer.text("text"),
                     .finish = read_finish(answer.text("finish"), of_answers),
+                    .matches = !result.request.constraint || answer.boolean("matches"),
                     .prompt_tokens = answer.integer("prompt_tokens", count),
                     .token_hash = answer.text("token_hash"),
                     .forwards = answer.integer("forwards", count),

@@ -67,7 +67,7 @@ class ConstraintCursor {
   // Whether what came so far is whole. True without a constraint.
   bool accepts() const;
   bool is_broken() const { return constraint_ != nullptr && state_ == Constraint::kBroken; }
-  // Whole, and nothing may follow but a stop token.
+  // Whole, and nothing may follow but a stop token. False without a constraint.
   bool is_complete() const;
   Constraint::State state() const { return state_; }
 

@@ -58,6 +58,7 @@ struct GenerationOutput {
   std::vector<int32_t> tokens;  // in output order
   bool finished = false;        // false: the run was stopped before the end
   bool is_whole = true;         // the constraint accepts it, a stop token at its end left out
+  bool is_complete = false;     // it is whole, and the constraint lets nothing follow
   int64_t forwards = 0;         // decode passes this generation took part in, the prompt's not counted
   int64_t rows = 0;             // rows it had in them (of one of a guidance pair)
   float score = 0.0f;           // methods that choose among candidates: the chosen one's

@@ -39,8 +39,9 @@ struct Progress {
       ++taken;
       const Generation& request = generation();
       const bool is_end = request.ends_with && request.ends_with(token);
+      output.is_complete = cursor.is_complete();
       output.finished = is_end || emitted() == request.max_tokens ||
-                        std::ranges::count(request.stop_tokens, token) > 0 || cursor.is_complete();
+                        std::ranges::count(request.stop_tokens, token) > 0 || output.is_complete;
     }
     return taken;
   }

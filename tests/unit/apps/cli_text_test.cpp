@@ -1,6 +1,7 @@
 // volley text, from its words to its answers.
 #include <signal.h>
 
+#include <regex>
 #include <sstream>
 
 #include "tests/unit/apps/cli_fixture.h"
@@ -179,6 +180,77 @@ TEST_F(CliText, StopTextsAreCutExactly) {
   EXPECT_EQ(cut["answers"][0]["text"], whole.substr(0, whole.find(stop)));
   EXPECT_EQ(cut["answers"][0]["finish"], "stop text");
   EXPECT_EQ(text({"Hello", "--temperature", "0", "--stop", stop}).out.find(stop), std::string::npos);
+}
+
+TEST_F(CliText, AnswersMatchARegularExpression) {
+  const std::string words = "(yes|no|perhaps)( indeed)?";
+  const CommandResult first = text({"Hello", "--regex", words, "--decoder", "sequential"});
+  EXPECT_EQ(first.exit_code, 0) << first.err;
+  EXPECT_TRUE(std::regex_match(first.out, std::regex(words + "\n"))) << first.out;
+  EXPECT_NE(first.err.find(", by --regex, at most 24 tokens"), std::string::npos) << first.err;
+  for (const char* decoder : {"lookup", "tree", "jacobi", "lookahead"}) {
+    const CommandResult same = text({"Hello", "--regex", words, "--decoder", decoder, "--check"});
+    EXPECT_EQ(same.exit_code, 0) << same.err;
+    EXPECT_EQ(same.out, first.out) << decoder;
+  }
+  write_text(path("p.txt"), "Hello\nSea\nWater\n");
+  const auto result = json({"-f", "p.txt", "--regex", "[ab]{2,4}"});
+  EXPECT_EQ(result["request"]["regex"], "[ab]{2,4}");
+  for (const auto& answer : result["answers"]) {
+    EXPECT_TRUE(std::regex_match(answer["text"].get<std::string>(), std::regex("[ab]{2,4}"))) << answer;
+    EXPECT_EQ(answer["matches"], true);
+  }
+  EXPECT_FALSE(json({"Hello"})["answers"][0].contains("matches"));
+  const CommandResult talk = text_of_input({"--chat", "--regex", "(yes|no)"}, "Hello\nSea\n");
+  EXPECT_TRUE(std::regex_match(talk.out, std::regex("(yes|no)\n(yes|no)\n"))) << talk.out;
+}
+
+TEST_F(CliText, AnswersAreJsonByASchema) {
+  const std::string schema =
+      R"({"type":"object","properties":{"ok":{"type":"boolean"},"n":{"type":"integer","minimum":0,"maximum":99}},)"
+      R"("required":["ok","n"]})";
+  write_text(path("schema.json"), schema + "\n");
+  for (const std::string& given : {schema, std::string("schema.json")}) {
+    const CommandResult result = text({"Hello", "--json-schema", given});
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    const auto value = nlohmann::json::parse(result.out);
+    EXPECT_TRUE(value["ok"].is_boolean());
+    EXPECT_TRUE(value["n"] >= 0 && value["n"] <= 99) << value;
+  }
+  const auto result = json({"Hello", "--json-schema", schema, "--check"});
+  EXPECT_EQ(result["request"]["json_schema"], schema);
+  EXPECT_EQ(result["answers"][0]["finish"], "complete");
+  EXPECT_EQ(nlohmann::json::parse(result["answers"][0]["text"].get<std::string>()).size(), 2u);
+}
+
+TEST_F(CliText, AnAnswerCutOffBeforeItMatchesIsSaid) {
+  const std::vector<std::string> arguments{"Hello", "--regex", "[a-z]{60,}"};
+  const CommandResult result = text(arguments);
+  expect_failure(result, 3,
+                 "--regex: 1 of 1 answer ended before it matched; --max-tokens or the context was too small");
+  EXPECT_FALSE(result.out.empty()) << "what there is of it";
+  const auto told = json(arguments, 3);
+  EXPECT_EQ(told["answers"][0]["matches"], false);
+  EXPECT_EQ(told["answers"][0]["finish"], "length");
+}
+
+TEST_F(CliText, ConstraintsThatCannotBeAreOneLine) {
+  const auto refuses = [&](std::vector<std::string> arguments, const std::string& part, int exit_code = 2) {
+    arguments.insert(arguments.begin(), "Hello");
+    expect_failure(text(std::move(arguments)), exit_code, part);
+  };
+  refuses({"--regex", "a(b"}, "--regex: character 2: '(' without ')'");
+  refuses({"--regex", "a(?=b)"}, "--regex: character 2: lookaround '(?=' is not supported");
+  refuses({"--regex", "(a{1000}){2000}", "--dry-run"}, "--regex: is too large: more than ");
+  refuses({"--regex", "a", "--json-schema", "{}"}, "--regex: does not go with --json-schema");
+  refuses({"--regex", "a", "--stop", "b"}, "--stop: does not go with --regex, which says where an answer ends");
+  refuses({"--json-schema", "nowhere.json"}, "--json-schema nowhere.json: ", 1);
+  refuses({"--json-schema", ""}, "--json-schema: is empty");
+  refuses({"--json-schema", "{\"type\":"}, "--json-schema: ");
+  refuses({"--json-schema", R"({"items":{"format":"date"}})"},
+          "--json-schema: #/items: keyword 'format' is not supported");
+  write_text(path("bad.json"), R"({"type":"text"})");
+  refuses({"--json-schema", "bad.json"}, "--json-schema bad.json: #: type ");
 }
 
 TEST_F(CliText, APromptFileIsItsSingles) {

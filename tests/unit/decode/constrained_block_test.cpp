@@ -1,0 +1,152 @@
+// DINGO's dynamic program against trying everything.
+#include "core/decode/constrained_block.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "tests/support/table_constraint.h"
+
+namespace volley::test {
+namespace {
+
+using Place = ConstrainedBlock::Place;
+using End = ConstrainedBlock::End;
+
+constexpr int64_t kVocab = 6;
+constexpr double kImpossible = -1e9;
+
+struct Case {
+  std::shared_ptr<TableConstraint> constraint;
+  std::vector<int32_t> stop_tokens;
+  std::vector<float> distribution;
+  std::vector<char> hidden;
+  End end = End::kOpen;
+
+  size_t places() const { return hidden.size(); }
+};
+
+// Follows one token; a broken place has no state and has not ended.
+Place follow(const Case& one, Place place, int32_t token) {
+  const bool is_stop = std::ranges::count(one.stop_tokens, token) > 0;
+  if (place.has_ended) return {.has_ended = is_stop};
+  if (place.state == Constraint::kBroken) return {};
+  if (is_stop) return {.has_ended = one.constraint->accepts(place.state)};
+  return {.state = one.constraint->next(place.state, token)};
+}
+
+bool goes_on(const Case& one, Place place) {
+  for (int32_t token = 0; token < kVocab; ++token) {
+    if (follow(one, place, token) != Place{}) return true;
+  }
+  return false;
+}
+
+// The best of all token strings.
+double best_of_all(const Case& one, Place place, size_t i) {
+  if (place == Place{}) return kImpossible;
+  if (i == one.places()) {
+    const bool is_whole = place.has_ended || one.constraint->accepts(place.state);
+    return is_whole || (one.end == End::kOpen && goes_on(one, place)) ? 0.0 : kImpossible;
+  }
+  double best = kImpossible;
+  for (int32_t token = 0; token < kVocab; ++token) {
+    const float p = one.distribution[i * kVocab + static_cast<size_t>(token)];
+    const double here = one.hidden[i] != 0 ? 0.0 : std::log(static_cast<double>(std::max(p, 1e-30f)));
+    best = std::max(best, here + best_of_all(one, follow(one, place, token), i + 1));
+  }
+  return best;
+}
+
+// What the chosen tokens are worth, hidden places filled in the best way.
+double value_of(const Case& one, Place place, std::span<const int32_t> tokens, size_t i) {
+  if (place == Place{}) return kImpossible;
+  if (i == one.places()) {
+    const bool is_whole = place.has_ended || one.constraint->accepts(place.state);
+    return is_whole || (one.end == End::kOpen && goes_on(one, place)) ? 0.0 : kImpossible;
+  }
+  if (tokens[i] >= 0) {
+    const float p = one.distribution[i * kVocab + static_cast<size_t>(tokens[i])];
+    return std::log(static_cast<double>(std::max(p, 1e-30f))) +
+           value_of(one, follow(one, place, tokens[i]), tokens, i + 1);
+  }
+  double best = kImpossible;
+  for (int32_t token = 0; token < kVocab; ++token)
+    best = std::max(best, value_of(one, follow(one, place, token), tokens, i + 1));
+  return best;
+}
+
+TEST(ConstrainedBlockTest, EqualsTryingEverything) {
+  int64_t found = 0, impossible = 0, differs = 0, ended = 0;
+  for (uint64_t seed = 0; seed < 400; ++seed) {
+    TestRandom random(seed);
+    Case one{.constraint = std::make_shared<TableConstraint>(), .end = seed % 2 == 0 ? End::kOpen : End::kWhole};
+    one.constraint->vocab = kVocab;
+    const int64_t states = 2 + random.below(4);
+    for (Constraint::State state = 0; state < states; ++state) {
+      if (random.uniform() < 0.3f) one.constraint->accepting.push_back(state);
+      for (int32_t token = 0; token < kVocab; ++token) {
+        if (random.uniform() < 0.35f)
+          one.constraint->transitions[{state, token}] = static_cast<Constraint::State>(random.below(states));
+      }
+    }
+    if (seed % 3 > 0) one.stop_tokens = {4, 2};
+    one.hidden.resize(static_cast<size_t>(1 + random.below(4)));
+    for (char& hidden : one.hidden) hidden = static_cast<char>(random.uniform() < 0.3f);
+    for (size_t i = 0; i < one.places() * kVocab; ++i)
+      one.distribution.push_back(random.uniform() < 0.1f ? 0.0f : random.uniform());
+
+    ConstrainedBlock block(*one.constraint, one.stop_tokens, kVocab);
+    bool hidden[4] = {};
+    std::copy(one.hidden.begin(), one.hidden.end(), hidden);
+    const ConstrainedBlock::Request request{.begin = block.begin(),
+                                            .distribution = one.distribution,
+                                            .hidden = std::span(hidden).first(one.places()),
+                                            .end = one.end};
+    const auto choice = block.solve(request);
+    const double best = best_of_all(one, block.begin(), 0);
+    ASSERT_EQ(choice.has_value(), best > kImpossible / 2) << "seed " << seed;
+    if (!choice) {
+      ++impossible;
+      continue;
+    }
+    ++found;
+    ended += choice->end.has_ended;
+    ASSERT_NEAR(choice->log_probability, best, 1e-9) << "seed " << seed;
+    ASSERT_NEAR(value_of(one, block.begin(), choice->tokens, 0), best, 1e-9) << "seed " << seed;
+    for (size_t i = 0; i < one.places(); ++i) {
+      ASSERT_EQ(choice->tokens[i] < 0, one.hidden[i] != 0);
+      const float* row = one.distribution.data() + i * kVocab;
+      differs += !hidden[i] && choice->tokens[i] != std::max_element(row, row + kVocab) - row;
+    }
+    const auto again = block.solve(request);  // by what it knows now
+    ASSERT_EQ(again->tokens, choice->tokens);
+  }
+  EXPECT_GT(found, 150);
+  EXPECT_GT(impossible, 20);
+  EXPECT_GT(differs, 100) << "the likeliest tokens kept the constraint by themselves";
+  EXPECT_GT(ended, 10);
+}
+
+// A block goes on where the one before ended.
+TEST(ConstrainedBlockTest, BlocksFollowEachOther) {
+  TableConstraint constraint;  // 0 1 2 3, then a stop token
+  constraint.vocab = kVocab;
+  for (Constraint::State state = 0; state < 4; ++state) constraint.transitions[{state, state}] = state + 1;
+  constraint.accepting = {4};
+  const std::vector<int32_t> stop_tokens{5};
+  ConstrainedBlock block(constraint, stop_tokens, kVocab);
+  const std::vector<float> even(3 * kVocab, 1.0f / kVocab);
+  const auto first = block.solve({.begin = block.begin(), .distribution = even});
+  EXPECT_EQ(first->tokens, (std::vector<int32_t>{0, 1, 2}));
+  EXPECT_EQ(first->end, (Place{.state = 3}));
+  const auto second = block.solve({.begin = first->end, .distribution = even, .end = End::kWhole});
+  EXPECT_EQ(second->tokens, (std::vector<int32_t>{3, 5, 5}));
+  EXPECT_EQ(second->end, (Place{.has_ended = true}));
+  const auto third = block.solve({.begin = second->end, .distribution = even});
+  EXPECT_EQ(third->tokens, (std::vector<int32_t>{5, 5, 5}));
+  EXPECT_FALSE(block.solve({.begin = block.begin(), .distribution = even, .end = End::kWhole}).has_value());
+}
+
+}  // namespace
+}  // namespace volley::test

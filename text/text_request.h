@@ -34,12 +34,13 @@ struct TextRequest {
   std::vector<TextPrompt> prompts;
   int64_t max_tokens = 256;        // of an answer; the model's context may end it earlier
   std::vector<std::string> stops;  // texts that end an answer, and are no part of it
-  std::optional<TextConstraint> constraint;  // what an answer has to be; none: anything. Not with `stops`
-  DecoderSpec decoder;                       // every option stated
-  double temperature = 0.8;        // 0: greedy
-  int64_t top_k = 40;              // 0: all
-  double top_p = 0.95;             // 1: all
-  Check check = Check::kNo;        // decode again sequentially and compare the tokens
+  // What an answer has to be; none: anything. Does not go with `stops`.
+  std::optional<TextConstraint> constraint;
+  DecoderSpec decoder;       // every option stated
+  double temperature = 0.8;  // 0: greedy
+  int64_t top_k = 40;        // 0: all
+  double top_p = 0.95;       // 1: all
+  Check check = Check::kNo;  // decode again sequentially and compare the tokens
 };
 
 // Fills `request.decoder` from what --decoder takes; "auto" is draft where the request names a draft model,

@@ -73,9 +73,8 @@ void read_statistics(const JsonFields& fields, TextResult& result) {
 }
 
 Finish read_finish(const std::string& name, const std::string& subject) {
-  for (const Finish finish :
-       {Finish::kEndToken, Finish::kStopText, Finish::kLength, Finish::kContext, Finish::kStopped,
-        Finish::kComplete}) {
+  for (const Finish finish : {Finish::kEndToken, Finish::kStopText, Finish::kLength, Finish::kContext,
+                              Finish::kStopped, Finish::kComplete}) {
     if (name == finish_name(finish)) return finish;
   }
   throw Error(subject + ": key 'finish': unknown " + quote(name));

@@ -18,8 +18,7 @@ ConstrainedBlock::ConstrainedBlock(const Constraint& constraint, std::span<const
     : constraint_(constraint), stop_tokens_(stop_tokens), vocab_(vocab) {}
 
 const std::vector<ConstrainedBlock::Edge>& ConstrainedBlock::edges_of(const Place& from) {
-  const auto [entry, is_new] =
-      edges_.try_emplace(from.has_ended ? Constraint::kBroken : from.state);
+  const auto [entry, is_new] = edges_.try_emplace(from.has_ended ? Constraint::kBroken : from.state);
   std::vector<Edge>& edges = entry->second;
   if (!is_new) return edges;
   const auto is_stop = [&](int32_t token) { return std::ranges::count(stop_tokens_, token) > 0; };
@@ -28,7 +27,8 @@ const std::vector<ConstrainedBlock::Edge>& ConstrainedBlock::edges_of(const Plac
     constraint_.allowed(from.state)->for_each([&](int32_t token) {
       if (token < vocab_ && !is_stop(token)) by_state[constraint_.next(from.state, token)].push_back(token);
     });
-    for (auto& [state, tokens] : by_state) edges.push_back({.to = {.state = state}, .tokens = std::move(tokens)});
+    for (auto& [state, tokens] : by_state)
+      edges.push_back({.to = {.state = state}, .tokens = std::move(tokens)});
     if (!constraint_.accepts(from.state)) return edges;
   }
   Edge ending{.to = {.has_ended = true}};
@@ -47,8 +47,7 @@ bool ConstrainedBlock::is_end(const Place& place, End end) {
 
 std::optional<ConstrainedBlock::Choice> ConstrainedBlock::solve(const Request& request) {
   const auto vocab = static_cast<size_t>(vocab_);
-  const size_t places =
-      request.hidden.empty() ? request.distribution.size() / vocab : request.hidden.size();
+  const size_t places = request.hidden.empty() ? request.distribution.size() / vocab : request.hidden.size();
   VOLLEY_ASSERT(request.distribution.size() == places * vocab);
 
   // The best way to each place that is reached behind i tokens.

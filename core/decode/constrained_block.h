@@ -10,10 +10,10 @@
 
 namespace volley {
 
-// The likeliest tokens of a block of places that keep a constraint, found by a dynamic program over its states:
-// every place is decided at once, and what is still hidden can be filled later.
-// Ref: Suresh et al. 2025, "DINGO: constrained inference for diffusion LLMs". Differs in that stop tokens are
-// told apart: one may come where the constraint accepts, and only stop tokens follow it.
+// The likeliest tokens of a block of places that keep a constraint, found by a dynamic program over its
+// states: every place is decided at once, and what is still hidden can be filled later. Ref: Suresh et al.
+// 2025, "DINGO: constrained inference for diffusion LLMs". Differs in that stop tokens are told apart: one
+// may come where the constraint accepts, and only stop tokens follow it.
 class ConstrainedBlock {
  public:
   // Where an output is: in a state of the constraint, or behind a stop token.

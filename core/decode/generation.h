@@ -38,9 +38,9 @@ struct Generation {
   // Asked behind each final token, in output order and once each, whether the output ends with it. Methods
   // that decide from left to right ask; empty: nothing else ends it.
   std::function<bool(int32_t token)> ends_with;
-  // What the output may be; null: anything. Tokens that break it are taken out before the chain's filters. The
-  // output ends where it is whole and nothing may follow. Methods that decide from left to right keep it, the
-  // others refuse it.
+  // What the output may be; null: anything. Tokens that break it are taken out before the chain's filters.
+  // The output ends where it is whole and nothing may follow. Methods that decide from left to right keep it,
+  // the others refuse it.
   std::shared_ptr<const Constraint> constraint;
   // Index in the sequence of the first output token, which names its position; negative: the prompt's length.
   int64_t first_index = -1;

@@ -92,8 +92,8 @@ class Session {
   Samples sample(std::span<const SampleRow> rows, std::span<const int32_t> path = {},
                  const SampleWants& wants = {});
 
-  // Adds `bias`, [rows.size(), vocab], to rows of the last step's logits, each named once: minus infinity takes
-  // a token out of the choice. Of a guidance pair the conditional row is enough.
+  // Adds `bias`, [rows.size(), vocab], to rows of the last step's logits, each named once: minus infinity
+  // takes a token out of the choice. Of a guidance pair the conditional row is enough.
   void add_to_logits(std::span<const int32_t> rows, std::span<const float> bias);
 
   // Projects an encoder's output [T, width] for the model's cross-attention. Shared by all sequences that

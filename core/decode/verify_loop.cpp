@@ -149,7 +149,8 @@ void add_bias(const Progress& progress, int64_t vocab, SampleRequest& request) {
   for (int32_t node = -1; node < draft.size(); ++node) {
     if (node >= 0) {
       const int32_t parent = draft.parents[static_cast<size_t>(node)];
-      cursors.push_back(cursors[static_cast<size_t>(parent + 1)].after(draft.tokens[static_cast<size_t>(node)]));
+      cursors.push_back(
+          cursors[static_cast<size_t>(parent + 1)].after(draft.tokens[static_cast<size_t>(node)]));
     }
     if (cursors.back().add_bias(vocab, request.bias))
       request.biased.push_back(progress.lane.logits_rows(node + 1).conditional);

@@ -26,7 +26,8 @@ inline std::string way_to_match(const text::ByteAutomaton& automaton, text::Byte
   for (size_t i = 0; i < open.size(); ++i) {
     if (automaton.accepts(open[i])) {
       std::string text;
-      for (auto at = open[i]; steps[static_cast<size_t>(at)].from >= 0; at = steps[static_cast<size_t>(at)].from)
+      for (auto at = open[i]; steps[static_cast<size_t>(at)].from >= 0;
+           at = steps[static_cast<size_t>(at)].from)
         text.insert(text.begin(), steps[static_cast<size_t>(at)].byte);
       return text;
     }
@@ -52,7 +53,8 @@ void check_matches(const text::ByteAutomaton& automaton, const Check& check) {
     check(whole);
     // One byte further, each time another of those that may come.
     int byte = (i * 37) % 256, tried = 0;
-    while (tried < 256 && automaton.next(state, static_cast<unsigned char>(byte)) == text::ByteAutomaton::kBroken) {
+    while (tried < 256 &&
+           automaton.next(state, static_cast<unsigned char>(byte)) == text::ByteAutomaton::kBroken) {
       byte = (byte + 1) % 256;
       ++tried;
     }

@@ -1,4 +1,5 @@
-// JSON schemas: a fault of one line, or an automaton whose matches are JSON and whose every state leads to one.
+// JSON schemas: a fault of one line, or an automaton whose matches are JSON and whose every state leads to
+// one.
 
 #include <nlohmann/json.hpp>
 

@@ -1,5 +1,5 @@
-// Regular expressions: a fault of one line, or an automaton whose matches are UTF-8 and whose every state leads
-// to one; within JSON strings, matches that JSON reads.
+// Regular expressions: a fault of one line, or an automaton whose matches are UTF-8 and whose every state
+// leads to one; within JSON strings, matches that JSON reads.
 
 #include <nlohmann/json.hpp>
 

@@ -120,8 +120,9 @@ class Counter : public Observer {
 
 TEST_P(Constraints, EveryMethodGivesConstrainedSequentialTokens) {
   std::vector<std::string> decoders = same_tokens_methods();
-  for (const char* other : {"lookup:draft=3,ngram=1", "tree:widths=4x3,ngram=1", "jacobi:window=5,init=random",
-                            "lookahead:W=5,N=3,G=2", "draft:draft=3,length=fixed"}) {
+  for (const char* other :
+       {"lookup:draft=3,ngram=1", "tree:widths=4x3,ngram=1", "jacobi:window=5,init=random",
+        "lookahead:W=5,N=3,G=2", "draft:draft=3,length=fixed"}) {
     decoders.emplace_back(other);
   }
   int64_t stopped = 0, cut = 0;
@@ -159,9 +160,11 @@ TEST_P(Constraints, DraftsOfAnyQualityChangeNothing) {
           const Generation one = generation(seed, temperature);
           const auto truth = tokens_of(run("sequential", {&one, 1}));
           // Its wrong tokens are any tokens, forbidden ones and stop tokens among them.
-          QualityProposer proposer(
-              {.right = right, .length = 1 + static_cast<int64_t>(seed % 6), .siblings = siblings, .seed = seed},
-              truth);
+          QualityProposer proposer({.right = right,
+                                    .length = 1 + static_cast<int64_t>(seed % 6),
+                                    .siblings = siblings,
+                                    .seed = seed},
+                                   truth);
           Session session(*model_, backend_, options(1));
           ASSERT_EQ(tokens_of(VerifyLoop{.proposer = proposer}.run(session, {&one, 1}, {})), truth)
               << "seed " << seed << ", right " << right;
@@ -174,7 +177,8 @@ TEST_P(Constraints, DraftsOfAnyQualityChangeNothing) {
 }
 
 TEST_P(Constraints, RejectionKeepsThemToo) {
-  for (const char* decoder : {"draft-rejection", "lookup:accept=rejection,ngram=1", "tree:accept=rejection"}) {
+  for (const char* decoder :
+       {"draft-rejection", "lookup:accept=rejection,ngram=1", "tree:accept=rejection"}) {
     Counter counter;
     for (uint64_t seed = 0; seed < kSeeds; ++seed) {
       const Generation one = generation(seed, 1.0f);

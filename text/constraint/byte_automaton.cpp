@@ -55,8 +55,8 @@ class ByteGraph::Determinizer {
                      " states; shorter counts and fewer alternatives need fewer"};
       }
       for (const Node node : *sets_[state]) {
-        for (size_t e = first_edge_[static_cast<size_t>(node)]; e < first_edge_[static_cast<size_t>(node) + 1];
-             ++e) {
+        for (size_t e = first_edge_[static_cast<size_t>(node)];
+             e < first_edge_[static_cast<size_t>(node) + 1]; ++e) {
           const Edge& edge = edges_[e];
           const size_t low = made_.class_of_[edge.bytes.low], high = made_.class_of_[edge.bytes.high];
           for (size_t c = low; c <= high; ++c) targets[c].push_back(edge.to);
@@ -181,8 +181,8 @@ class ByteGraph::Determinizer {
 
   const ByteGraph& graph_;
   Node accept_;
-  std::vector<Edge> edges_;      // by `from`
-  std::vector<Empty> empties_;   // by `from`
+  std::vector<Edge> edges_;     // by `from`
+  std::vector<Empty> empties_;  // by `from`
   std::vector<size_t> first_edge_, first_empty_;
   std::vector<bool> live_;
   std::vector<int64_t> seen_;  // the turn in which a node was last met

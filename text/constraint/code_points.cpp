@@ -28,8 +28,8 @@ void CodePoints::add(Range range) {
   if (range.high >= kSurrogates.low && range.high <= kSurrogates.high) range.high = kSurrogates.low - 1;
   if (range.low > range.high) return;
   // All that it meets become one with it.
-  const auto first = std::ranges::find_if(
-      ranges_, [&](const Range& other) { return other.high + 1 >= range.low; });
+  const auto first =
+      std::ranges::find_if(ranges_, [&](const Range& other) { return other.high + 1 >= range.low; });
   auto last = first;
   for (; last != ranges_.end() && last->low <= range.high + 1; ++last) {
     range = {std::min(range.low, last->low), std::max(range.high, last->high)};

@@ -1,5 +1,5 @@
-// Ref: JSON Schema, draft 2020-12, core and validation; json-schema.org. What a keyword means is that draft's;
-// what is not written here is refused by name.
+// Ref: JSON Schema, draft 2020-12, core and validation; json-schema.org. What a keyword means is that
+// draft's; what is not written here is refused by name.
 #include "text/constraint/json_schema.h"
 
 #include <algorithm>
@@ -25,14 +25,28 @@ using Node = ByteGraph::Node;
 constexpr int64_t kMaxDepth = 200;
 constexpr int64_t kMaxCount = 10'000;
 
-const std::set<std::string> kAnnotations{"$schema",  "$id",        "$comment",   "$defs",    "definitions",
-                                         "title",    "description", "default",   "examples", "deprecated",
-                                         "readOnly", "writeOnly"};
-const std::set<std::string> kKeywords{
-    "type",  "enum",     "const",    "properties", "required",  "additionalProperties",
-    "items", "minItems", "maxItems", "minLength",  "maxLength", "pattern",
-    "anyOf", "oneOf",    "$ref",     "minimum",    "maximum",   "exclusiveMinimum",
-    "exclusiveMaximum"};
+const std::set<std::string> kAnnotations{"$schema",     "$id",        "$comment",    "$defs",
+                                         "definitions", "title",      "description", "default",
+                                         "examples",    "deprecated", "readOnly",    "writeOnly"};
+const std::set<std::string> kKeywords{"type",
+                                      "enum",
+                                      "const",
+                                      "properties",
+                                      "required",
+                                      "additionalProperties",
+                                      "items",
+                                      "minItems",
+                                      "maxItems",
+                                      "minLength",
+                                      "maxLength",
+                                      "pattern",
+                                      "anyOf",
+                                      "oneOf",
+                                      "$ref",
+                                      "minimum",
+                                      "maximum",
+                                      "exclusiveMinimum",
+                                      "exclusiveMaximum"};
 const std::vector<std::string> kTypes{"null", "boolean", "integer", "number", "string", "array", "object"};
 
 class Compiler {
@@ -60,7 +74,8 @@ class Compiler {
     const Json& name = schema.at("$ref");
     if (!name.is_string()) fail(place, "$ref is not a text");
     const auto text = name.get<std::string>();
-    if (!text.starts_with('#')) fail(place, "$ref " + quote(text) + ": only places in this schema can be named");
+    if (!text.starts_with('#'))
+      fail(place, "$ref " + quote(text) + ": only places in this schema can be named");
     try {
       return root_.at(Json::json_pointer(text.substr(1)));
     } catch (const nlohmann::json::exception&) {
@@ -187,7 +202,8 @@ class Compiler {
   }
 
   static Json given_values(const Json& schema, const std::string& place) {
-    if (schema.contains("const") && schema.contains("enum")) fail(place, "const beside enum is not supported");
+    if (schema.contains("const") && schema.contains("enum"))
+      fail(place, "const beside enum is not supported");
     if (schema.contains("const")) return Json::array({schema.at("const")});
     const Json& values = schema.at("enum");
     if (!values.is_array() || values.empty()) fail(place + "/enum", "expected a list of values");
@@ -264,11 +280,11 @@ class Compiler {
     const Json& properties = schema.contains("properties") ? schema.at("properties") : none;
     if (!properties.is_object()) fail(place + "/properties", "expected an object");
     for (const std::string& name : required) {
-      if (!properties.contains(name))
-        fail(place + "/required", quote(name) + " is not among the properties");
+      if (!properties.contains(name)) fail(place + "/required", quote(name) + " is not among the properties");
     }
     if (!schema.contains("properties")) {
-      const Json* others = schema.contains("additionalProperties") ? &schema.at("additionalProperties") : nullptr;
+      const Json* others =
+          schema.contains("additionalProperties") ? &schema.at("additionalProperties") : nullptr;
       return text_.map(from, [&](Node before) {
         if (others == nullptr) return text_.any(before, kFreeValueDepth - 1);
         return add_value(*others, place + "/additionalProperties", before);
@@ -329,9 +345,8 @@ class Compiler {
       const Json of_left = given_values(left, place), of_right = given_values(right, place);
       return std::ranges::none_of(of_left, [&](const Json& value) {
         // Objects are equal in any order of their keys.
-        return std::ranges::any_of(of_right, [&](const Json& other) {
-          return nlohmann::json(value) == nlohmann::json(other);
-        });
+        return std::ranges::any_of(
+            of_right, [&](const Json& other) { return nlohmann::json(value) == nlohmann::json(other); });
       });
     }
     if (shared != std::vector<std::string>{"object"}) return false;
@@ -342,8 +357,8 @@ class Compiler {
     const auto requires_it = [](const Json& schema, const std::string& name) {
       return schema.contains("required") && std::ranges::count(schema.at("required"), Json(name)) > 0;
     };
-    const Json of_right = properties(right);
-    for (const auto& [name, value] : properties(left).items()) {
+    const Json of_left = properties(left), of_right = properties(right);
+    for (const auto& [name, value] : of_left.items()) {
       if (of_right.contains(name) && requires_it(left, name) && requires_it(right, name) &&
           are_exclusive(value, of_right.at(name), place, depth + 1)) {
         return true;

@@ -31,7 +31,8 @@ class JsonText {
   Node boolean(Node from);
   Node number(Node from);
   // Within the limits, if there are any.
-  Node integer(Node from, std::optional<int64_t> low = std::nullopt, std::optional<int64_t> high = std::nullopt);
+  Node integer(Node from, std::optional<int64_t> low = std::nullopt,
+               std::optional<int64_t> high = std::nullopt);
   // Of `low` to `high` characters.
   Node string(Node from, int64_t low = 0, std::optional<int64_t> high = std::nullopt);
   Node array(Node from, int64_t low, std::optional<int64_t> high, const AddValue& add_item);

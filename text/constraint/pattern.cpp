@@ -291,7 +291,8 @@ class Pattern::Parser {
       ++at_;
       const CodePoints high = bracket_part();
       if (!is_one(low) || !is_one(high)) fail_at(begin, "a range needs a character at both ends");
-      if (low.ranges()[0].low > high.ranges()[0].low) fail_at(begin, "a range whose end is below its beginning");
+      if (low.ranges()[0].low > high.ranges()[0].low)
+        fail_at(begin, "a range whose end is below its beginning");
       set.add({low.ranges()[0].low, high.ranges()[0].low});
     }
     ++at_;

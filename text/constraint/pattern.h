@@ -30,7 +30,7 @@ class Pattern {
     kSearch,  // it is found somewhere in the text, but for ^ and $ (JSON Schema's `pattern`)
   };
   static constexpr int64_t kMaxBytes = 64 << 10;
-  static constexpr int64_t kMaxDepth = 200;   // of groups
+  static constexpr int64_t kMaxDepth = 200;  // of groups
   static constexpr int64_t kMaxCount = 10'000;
 
   // Faults name the character: "character 5: ...".

@@ -33,8 +33,7 @@ void TokenConstraint::build_trie() {
   std::string_view last;
   for (size_t i = 0; i < trie_tokens_.size(); ++i) {
     const std::string_view spelled = bytes(trie_tokens_[i]);
-    const auto shared =
-        static_cast<size_t>(std::ranges::mismatch(last, spelled).in2 - spelled.begin());
+    const auto shared = static_cast<size_t>(std::ranges::mismatch(last, spelled).in2 - spelled.begin());
     close(shared);
     for (size_t d = shared; d < spelled.size(); ++d) {
       open.push_back(static_cast<int32_t>(trie_.size()));

@@ -29,8 +29,8 @@ class TokenConstraint : public Constraint {
   // A byte behind those of its ancestors; nodes stand in preorder.
   struct TrieNode {
     uint8_t byte = 0;
-    int32_t depth = 0;  // bytes to here
-    int32_t end = 0;    // behind its last descendant
+    int32_t depth = 0;                        // bytes to here
+    int32_t end = 0;                          // behind its last descendant
     int32_t first_token = 0, last_token = 0;  // in trie_tokens_: those that end here
   };
 

@@ -243,7 +243,8 @@ TEST_F(CliText, ConstraintsThatCannotBeAreOneLine) {
   refuses({"--regex", "a(?=b)"}, "--regex: character 2: lookaround '(?=' is not supported");
   refuses({"--regex", "(a{1000}){2000}", "--dry-run"}, "--regex: is too large: more than ");
   refuses({"--regex", "a", "--json-schema", "{}"}, "--regex: does not go with --json-schema");
-  refuses({"--regex", "a", "--stop", "b"}, "--stop: does not go with --regex, which says where an answer ends");
+  refuses({"--regex", "a", "--stop", "b"},
+          "--stop: does not go with --regex, which says where an answer ends");
   refuses({"--json-schema", "nowhere.json"}, "--json-schema nowhere.json: ", 1);
   refuses({"--json-schema", ""}, "--json-schema: is empty");
   refuses({"--json-schema", "{\"type\":"}, "--json-schema: ");

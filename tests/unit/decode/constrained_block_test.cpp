@@ -80,7 +80,8 @@ TEST(ConstrainedBlockTest, EqualsTryingEverything) {
   int64_t found = 0, impossible = 0, differs = 0, ended = 0;
   for (uint64_t seed = 0; seed < 400; ++seed) {
     TestRandom random(seed);
-    Case one{.constraint = std::make_shared<TableConstraint>(), .end = seed % 2 == 0 ? End::kOpen : End::kWhole};
+    Case one{.constraint = std::make_shared<TableConstraint>(),
+             .end = seed % 2 == 0 ? End::kOpen : End::kWhole};
     one.constraint->vocab = kVocab;
     const int64_t states = 2 + random.below(4);
     for (Constraint::State state = 0; state < states; ++state) {

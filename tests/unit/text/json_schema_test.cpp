@@ -224,20 +224,21 @@ TEST(JsonSchema, IntegersKeepTheirLimits) {
     const ByteAutomaton automaton =
         compiled(json{{"type", "integer"}, {"minimum", low}, {"maximum", high}}.dump());
     for (int64_t n = -1300; n <= 2800; ++n)
-      ASSERT_EQ(automaton.matches(std::to_string(n)), n >= low && n <= high) << low << " " << n << " " << high;
+      ASSERT_EQ(automaton.matches(std::to_string(n)), n >= low && n <= high)
+          << low << " " << n << " " << high;
   }
   EXPECT_EQ(fault_of(R"({"type":"integer","minimum":3,"maximum":2})"), "matches nothing");
 }
 
 TEST(JsonSchema, ReferencesWithinThemselvesNestSoDeep) {
-  const ByteAutomaton automaton = compiled(
-      R"({"type": "array", "items": {"$ref": "#"}})");
+  const ByteAutomaton automaton = compiled(R"({"type": "array", "items": {"$ref": "#"}})");
   std::string text = "[]";
   for (int64_t depth = 1; depth <= kMaxSchemaNesting + 1; ++depth, text = "[" + text + "]")
     EXPECT_TRUE(automaton.matches(text)) << text;
   EXPECT_FALSE(automaton.matches("[" + text + "]"));
   EXPECT_EQ(fault_of(R"({"$ref": "#"})"), "matches nothing");
-  EXPECT_EQ(fault_of(R"({"type":"object","properties":{"x":{"$ref":"#"}},"required":["x"]})"), "matches nothing");
+  EXPECT_EQ(fault_of(R"({"type":"object","properties":{"x":{"$ref":"#"}},"required":["x"]})"),
+            "matches nothing");
 }
 
 TEST(JsonSchema, FaultsNameThePlace) {
@@ -256,7 +257,8 @@ TEST(JsonSchema, FaultsNameThePlace) {
       {R"({"pattern":"a","maxLength":3})", "#: pattern beside minLength or maxLength is not supported"},
       {R"({"required":["x"],"properties":{}})", "#/required: 'x' is not among the properties"},
       {R"({"oneOf":[{"type":"integer"},{"type":"number"}]})",
-       "#/oneOf: a value may be of 0 and of 1; only alternatives that differ in type or in a required constant "
+       "#/oneOf: a value may be of 0 and of 1; only alternatives that differ in type or in a required "
+       "constant "
        "are supported, anyOf takes any"},
       {R"({"enum":[]})", "#/enum: expected a list of values"},
       {R"({"enum":[1],"type":"string"})", "matches nothing"},
@@ -285,7 +287,9 @@ TEST(JsonSchema, FaultsNameThePlace) {
 }
 
 TEST(JsonSchema, OneOfNeedsAlternativesThatExcludeEachOther) {
-  const auto fault = [](const std::string& alternatives) { return fault_of("{\"oneOf\":" + alternatives + "}"); };
+  const auto fault = [](const std::string& alternatives) {
+    return fault_of("{\"oneOf\":" + alternatives + "}");
+  };
   EXPECT_EQ(fault(R"([{"type":"string"},{"type":"null"},{"type":"array"}])"), "no fault");
   EXPECT_EQ(fault(R"([{"const":1},{"enum":[2,"1"]}])"), "no fault");
   EXPECT_NE(fault(R"([{"const":1},{"const":1.0}])"), "no fault");

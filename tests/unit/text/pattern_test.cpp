@@ -130,7 +130,8 @@ TEST(PatternTest, ClassesHoldTheirCharacters) {
   for (const char* bad : {"\x80", "\xC0\x80", "\xE0\x80\x80", "\xED\xA0\x80", "\xF4\x90\x80\x80", "\xC3"}) {
     EXPECT_FALSE(any.matches(bad));
   }
-  EXPECT_NE(any.next(any.start(), "\xC3"), ByteAutomaton::kBroken) << "the first half of a character may come";
+  EXPECT_NE(any.next(any.start(), "\xC3"), ByteAutomaton::kBroken)
+      << "the first half of a character may come";
 }
 
 TEST(PatternTest, SyntaxIsAsDocumented) {
@@ -197,7 +198,8 @@ TEST(PatternTest, FaultsNameThePlace) {
 TEST(PatternTest, WhatIsTooLargeIsRefusedSoon) {
   for (const char* pattern : {"((a{1000}){1000}){1000}", "(((){10000}){10000}){10000}", "(a|b)*a(a|b){40}",
                               "(.{900}){900}", "((a?){1000}){900}"}) {
-    EXPECT_TRUE(fault_of(pattern).starts_with("is too large: more than ")) << pattern << ": " << fault_of(pattern);
+    EXPECT_TRUE(fault_of(pattern).starts_with("is too large: more than "))
+        << pattern << ": " << fault_of(pattern);
   }
 }
 
@@ -206,8 +208,7 @@ TEST(PatternTest, JsonSpellingEscapesWhatJsonMust) {
     const Result<Pattern> pattern = Pattern::parse(source, Pattern::Extent::kSearch);
     ByteGraph graph;
     const ByteGraph::Node start = graph.add_node();
-    const auto made =
-        graph.determinize(start, pattern.value().add_to(graph, start, Spelling::kJsonString));
+    const auto made = graph.determinize(start, pattern.value().add_to(graph, start, Spelling::kJsonString));
     return made.value().matches(text);
   };
   EXPECT_TRUE(matches("^a\"b$", "a\\\"b"));

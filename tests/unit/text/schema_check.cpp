@@ -25,7 +25,8 @@ size_t characters(const std::string& text) {
   return static_cast<size_t>(std::ranges::count_if(text, [](char c) { return (c & 0xC0) != 0x80; }));
 }
 
-bool holds(const std::string& key, const json& rule, const json& value, const json& schema, const json& root) {
+bool holds(const std::string& key, const json& rule, const json& value, const json& schema,
+           const json& root) {
   const auto valid = [&](const json& part, const json& by) { return is_valid(part, by, root); };
   const auto fits = [&](const json& by) { return valid(value, by); };
   if (key == "$ref") return valid(value, root.at(json::json_pointer(rule.get<std::string>().substr(1))));
@@ -50,10 +51,12 @@ bool holds(const std::string& key, const json& rule, const json& value, const js
   if (key == "minItems") return !value.is_array() || value.size() >= rule;
   if (key == "maxItems") return !value.is_array() || value.size() <= rule;
   if (key == "items")
-    return !value.is_array() || std::ranges::all_of(value, [&](const json& item) { return valid(item, rule); });
+    return !value.is_array() ||
+           std::ranges::all_of(value, [&](const json& item) { return valid(item, rule); });
   if (key == "required") {
-    return !value.is_object() ||
-           std::ranges::all_of(rule, [&](const json& name) { return value.contains(name.get<std::string>()); });
+    return !value.is_object() || std::ranges::all_of(rule, [&](const json& name) {
+      return value.contains(name.get<std::string>());
+    });
   }
   if (key == "properties" || key == "additionalProperties") {
     if (!value.is_object()) return true;

@@ -26,7 +26,8 @@ TokenizerPtr byte_level() {
     const char c = static_cast<char>(byte);
     arrays.tokens.push_back(spell_bytes({&c, 1}));
   }
-  for (const char* token : {"ab", "abc", "abca", " a", "世", "世界", "\xE4\xB8", "\x96\xE7", "cab", "1", "12", "\"a"})
+  for (const char* token :
+       {"ab", "abc", "abca", " a", "世", "世界", "\xE4\xB8", "\x96\xE7", "cab", "1", "12", "\"a"})
     arrays.tokens.push_back(spell_bytes(token));
   arrays.tokens.emplace_back("<|end|>");
   arrays.types.assign(arrays.tokens.size(), TokenizerArrays::kNormal);
@@ -38,8 +39,8 @@ TokenizerPtr byte_level() {
 TokenizerPtr scored() {
   TokenizerArrays arrays{.model = "llama"};
   const std::string mark = "\xe2\x96\x81";
-  for (const std::string& token : {std::string("<unk>"), mark, mark + "a", std::string("a"), std::string("ab"),
-                                   mark + mark + "b", std::string("b")}) {
+  for (const std::string& token : {std::string("<unk>"), mark, mark + "a", std::string("a"),
+                                   std::string("ab"), mark + mark + "b", std::string("b")}) {
     arrays.tokens.push_back(token);
     arrays.types.push_back(TokenizerArrays::kNormal);
   }
@@ -58,7 +59,8 @@ TokenizerPtr scored() {
 TEST(TokenConstraint, AllowsWhatTheAutomatonTakesAndNothingElse) {
   test::TestRandom random(1);
   for (const TokenizerPtr& tokenizer : {byte_level(), scored()}) {
-    for (const char* pattern : {"(ab|c)*", "[世界]+", "a*b?", ".{0,6}", "\\d+(,\\d+)*", "( ?a){2,5}", "<\\|end\\|>"}) {
+    for (const char* pattern :
+         {"(ab|c)*", "[世界]+", "a*b?", ".{0,6}", "\\d+(,\\d+)*", "( ?a){2,5}", "<\\|end\\|>"}) {
       const auto automaton = automaton_of(pattern);
       const TokenConstraint constraint(automaton, tokenizer);
       for (int walk = 0; walk < 20; ++walk) {
@@ -75,8 +77,8 @@ TEST(TokenConstraint, AllowsWhatTheAutomatonTakesAndNothingElse) {
             longer.push_back(token);
             const bool is_in = token >= 0 && token < tokenizer->vocab_size();
             const std::string whole = is_in ? tokenizer->decode(longer, DecodeSpecials::kKeep) : text;
-            const bool expected = is_in && !tokenizer->is_special(token) && token != tokenizer->special_ids().unk &&
-                                  whole.size() > text.size() &&
+            const bool expected = is_in && !tokenizer->is_special(token) &&
+                                  token != tokenizer->special_ids().unk && whole.size() > text.size() &&
                                   automaton->next(automaton->start(), whole) != ByteAutomaton::kBroken;
             ASSERT_EQ(allowed->contains(token), expected) << pattern << " behind '" << text << "', " << token;
             ASSERT_EQ(constraint.next(state, token) != Constraint::kBroken, expected);

@@ -39,6 +39,9 @@ bool ConstraintCursor::accepts() const {
 bool ConstraintCursor::is_complete() const {
   if (constraint_ == nullptr || !accepts()) return false;
   const auto allowed = constraint_->allowed(state_);
+  const auto is_allowed = [&](int32_t token) { return allowed->contains(token); };
+  // Where no stop token is content, too, which is always, nobody looks at every token.
+  if (std::ranges::none_of(stop_tokens_, is_allowed)) return allowed->empty();
   bool goes_on = false;
   allowed->for_each([&](int32_t token) { goes_on = goes_on || !is_stop(token); });
   return !goes_on;
@@ -51,16 +54,15 @@ bool ConstraintCursor::add_bias(int64_t vocab, std::vector<float>& bias) const {
   float* row = bias.data() + begin;  // [vocab]
   int64_t count = 0;
   constraint_->allowed(state_)->for_each([&](int32_t token) {
-    if (token >= vocab || is_stop(token)) return;
+    if (token >= vocab) return;
     row[token] = 0.0f;
     ++count;
   });
-  if (constraint_->accepts(state_)) {
-    for (const int32_t token : stop_tokens_) {
-      if (token < 0 || token >= vocab) continue;
-      row[token] = 0.0f;
-      ++count;
-    }
+  const bool may_stop = constraint_->accepts(state_);
+  for (const int32_t token : stop_tokens_) {
+    if (token < 0 || token >= vocab || (row[token] == 0.0f) == may_stop) continue;
+    row[token] = may_stop ? 0.0f : -std::numeric_limits<float>::infinity();
+    count += may_stop ? 1 : -1;
   }
   if (count == 0) bias.resize(static_cast<size_t>(begin));
   return count > 0;

@@ -40,13 +40,13 @@ class Parallel : public Decoder {
 
   std::vector<GenerationOutput> decode(Session& session, std::span<const Generation> generations,
                                        const DecodeControl& control) const override {
+    refuse_constraints(generations, "parallel");
     const auto& kinds = session.model().traits().row_kinds;
     if (std::ranges::count(kinds, RowKind::kQuery) == 0) {
       throw Error("--decoder parallel: model " + session.model().traits().family + " takes no query rows",
                   ErrorKind::kUsage);
     }
     check_generations(generations);
-    refuse_constraints(generations, "parallel");
     std::vector<Progress> all;
     for (const Generation& generation : generations) all.push_back(start(session, generation));
     std::vector<Prompt> prompts;

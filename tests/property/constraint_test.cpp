@@ -324,6 +324,19 @@ TEST_P(Constraints, ADeadEndIsAnError) {
   EXPECT_THROW(run("sequential", {&none, 1}), Error);
 }
 
+// Methods that do not decide from left to right do not pass one over.
+TEST_P(Constraints, OtherMethodsRefuseThem) {
+  for (const std::string decoder : {"parallel", "masked"}) {
+    const Generation one = generation(0, 1.0f);
+    try {
+      run(decoder, {&one, 1});
+      FAIL() << decoder;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.what(), "--decoder " + decoder + ": keeps no constraint; methods of causal models do");
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Backends, Constraints, testing::ValuesIn(devices()),
                          [](const auto& test) { return test::device_name(test.param); });
 

@@ -224,7 +224,7 @@ TEST_F(CliText, AnswersAreJsonByASchema) {
 }
 
 TEST_F(CliText, AnAnswerCutOffBeforeItMatchesIsSaid) {
-  const std::vector<std::string> arguments{"Hello", "--regex", "[a-z]{60,}"};
+  const std::vector<std::string> arguments{"Hello", "--regex", "[a-z]{600,}"};
   const CommandResult result = text(arguments);
   expect_failure(result, 3,
                  "--regex: 1 of 1 answer ended before it matched; --max-tokens or the context was too small");

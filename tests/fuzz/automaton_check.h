@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -28,7 +29,8 @@ inline std::string way_to_match(const text::ByteAutomaton& automaton, text::Byte
       std::string text;
       for (auto at = open[i]; steps[static_cast<size_t>(at)].from >= 0;
            at = steps[static_cast<size_t>(at)].from)
-        text.insert(text.begin(), steps[static_cast<size_t>(at)].byte);
+        text.push_back(steps[static_cast<size_t>(at)].byte);
+      std::ranges::reverse(text);
       return text;
     }
     for (int byte = 255; byte >= 0; --byte) {

@@ -109,6 +109,24 @@ const std::vector<Entry>& entries() {
         .options = {{"candidates", "15", "sequences made side by side"},
                     {"ratios", "1x0.9x0.85x0.8", "share of places hidden in each step"}}},
        without_draft<make_masked>},
+      {{.name = "diffusion",
+        .kind = DecoderClass::kOwnModel,
+        .needs = "masked diffusion model (LLaDA)",
+        .summary = "fills blocks of hidden places from left to right, in each step the surest places",
+        .paper = "Nie et al. 2025, LLaDA; Wu et al. 2025, Fast-dLLM; Chen et al. 2025, dParallel",
+        .options =
+            {{"steps", "0", "forwards, shared out evenly among the blocks; 0: one for each token"},
+             {"block_length", "32", "places of a block"},
+             {"remasking", "low_confidence",
+              "what makes a place sure: low_confidence (the guess's probability), margin (its lead over "
+              "the next), entropy, or random"},
+             {"threshold", "off", "fill all places at least so sure (entropy: at most), not by steps"},
+             {"factor", "off", "fill the surest n places while (n + 1) (1 - probability) <= factor"},
+             {"cache", "off",
+              "off; prefix: keep what stands before the block; dual: and what stands behind it"},
+             {"second_forward", "needed",
+              "of a block with a cache: needed; always: even if nothing is hidden, as Fast-dLLM v1"}}},
+       without_draft<make_diffusion>},
   };
   return table;
 }

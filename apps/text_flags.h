@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,7 @@ struct TextFlags {
   int64_t max_tokens = text::TextRequest{}.max_tokens;
   std::vector<std::string> stops;
   bool show_accept = false;
+  std::map<std::string, std::string> method_options;  // of decoder diffusion, by their names there
 };
 
 // Adds them to the verb's parser.

@@ -62,11 +62,14 @@ TextRequest common_request(const TextFlags& flags, const text::TextCheckpoint& c
     throw Error("--chat: model " + checkpoint.name + " has no chat template; --chat-format names a format",
                 ErrorKind::kUsage);
   }
-  request.temperature = method.temperature.value_or(request.temperature);
+  // Diffusion models are told apart from noise by how sure they are: their authors' default is greedy.
+  const bool is_masked = checkpoint.kind() == text::ModelKind::kMasked;
+  request.temperature = method.temperature.value_or(is_masked ? 0.0 : request.temperature);
   request.top_k = method.top_k.value_or(request.top_k);
   request.top_p = method.top_p.value_or(request.top_p);
   request.draft_model = flags.shared.draft_model;
-  choose_decoder(method.decoder, request, flags.shared.draft_max);
+  choose_decoder(method.decoder, request, flags.shared.draft_max,
+                 {.kind = checkpoint.kind(), .options = flags.method_options});
   return request;
 }
 
@@ -133,6 +136,14 @@ TextPlan make_plan(const TextFlags& flags, const text::TextCheckpoint& checkpoin
   if (request.prompts.empty())
     throw Error(plan.failures.empty() ? name + ": holds no prompt" : plan.failures.front().message);
   return plan;
+}
+
+WeightType weight_type_of(const std::string& dtype, const Backend& backend) {
+  if (dtype == "auto") return backend.info().has_bf16 ? WeightType::kBF16 : WeightType::kF32;
+  for (const WeightType type : {WeightType::kBF16, WeightType::kQ8_0}) {
+    if (dtype == weight_type_name(type)) return type;
+  }
+  return WeightType::kF32;
 }
 
 std::string method_line(const TextRequest& request) {

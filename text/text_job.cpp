@@ -19,6 +19,7 @@ struct Item {
   int64_t limit = 0;  // tokens it may have
   TextStream stream;
   std::vector<TextPiece> new_pieces;  // of tokens that no step has told of yet
+  std::vector<int64_t> steps;  // that made the tokens, by position; some methods leave gaps for a while
   int64_t last_step = 0;
 };
 
@@ -33,7 +34,8 @@ Generation make_generation(const TextModel& model, const TextRequest& request, c
           .seed = item.answer.seed,
           .max_tokens = item.limit,
           .stop_tokens = model.checkpoint().end_tokens,
-          .ends_with = std::move(ends_with)};
+          .ends_with = std::move(ends_with),
+          .mask_token = model.checkpoint().llama.config.mask_token};
 }
 
 std::unique_ptr<Session> make_session(const TextModel& model, const Decoder& decoder,
@@ -55,8 +57,14 @@ class Narrator : public Observer {
     StepEvent of_prompt = event;
     of_prompt.generation = item.answer.index;
     if (control_.observer != nullptr) control_.observer->on_step(of_prompt);
+    for (const int32_t position : event.positions) {
+      const auto place = static_cast<size_t>(position);
+      if (item.steps.size() <= place) item.steps.resize(place + 1, event.step);
+      item.steps[place] = event.step;
+    }
     for (TextPiece& piece : std::exchange(item.new_pieces, {})) {
-      piece.step = event.step;
+      const auto place = static_cast<size_t>(piece.position);
+      piece.step = place < item.steps.size() ? item.steps[place] : event.step;
       tell(item, piece);
     }
     item.last_step = event.step;

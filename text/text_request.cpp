@@ -8,20 +8,44 @@
 namespace volley::text {
 namespace {
 
-bool runs_text(const DecoderInfo& info) {
-  return info.needs.starts_with("causal model");
+bool runs(const DecoderInfo& info, ModelKind kind) {
+  return info.needs.starts_with(kind == ModelKind::kMasked ? "masked diffusion model" : "causal model");
 }
 
-void check_decoder(const DecoderSpec& decoder) {
+// Without a kind: a method of any.
+void check_decoder(const DecoderSpec& decoder, std::optional<ModelKind> kind) {
   make_decoder(decoder);  // throws for unknown names, options and values
+  const auto fits = [kind](const DecoderInfo& info) {
+    return kind ? runs(info, *kind) : runs(info, ModelKind::kCausal) || runs(info, ModelKind::kMasked);
+  };
   std::string known;
   for (const DecoderInfo& info : decoder_registry()) {
-    if (runs_text(info)) known += (known.empty() ? "" : ", ") + info.name;
+    if (fits(info)) known += (known.empty() ? "" : ", ") + info.name;
   }
   for (const DecoderInfo& info : decoder_registry()) {
-    if (info.name != decoder.name || runs_text(info)) continue;
-    throw Error("--decoder " + decoder.name + ": needs a " + info.needs + "; text comes from " + known,
+    if (info.name != decoder.name || fits(info)) continue;
+    throw Error("--decoder " + decoder.name + ": needs a " + info.needs + "; " +
+                    (kind == ModelKind::kMasked ? "this model's text comes from " : "text comes from ") +
+                    known,
                 ErrorKind::kUsage);
+  }
+}
+
+// Takes options over that have flags of their own.
+void add_options(const std::map<std::string, std::string>& options, DecoderSpec& decoder) {
+  for (const auto& [option, value] : options) {
+    std::string flag = "--" + option;
+    std::ranges::replace(flag, '_', '-');
+    for (const DecoderInfo& info : decoder_registry()) {
+      if (info.name != decoder.name || std::ranges::count(info.options, option, &DecoderOption::name) > 0)
+        continue;
+      throw Error(flag + " " + value + ": decoder " + decoder.name + " has no such option; diffusion has",
+                  ErrorKind::kUsage);
+    }
+    if (!decoder.options.emplace(option, value).second) {
+      throw Error(flag + " " + value + ": --decoder " + decoder_text(decoder) + " says it, too",
+                  ErrorKind::kUsage);
+    }
   }
 }
 
@@ -36,11 +60,14 @@ const std::string& last_words(const TextPrompt& prompt) {
   return prompt.messages.empty() ? prompt.text : prompt.messages.back().content;
 }
 
-void choose_decoder(const std::string& decoder, TextRequest& request, std::optional<int64_t> draft_max) {
-  request.decoder = decoder != "auto"             ? parse_decoder_spec(decoder)
-                    : request.draft_model.empty() ? DecoderSpec{.name = "lookup"}
-                                                  : DecoderSpec{.name = "draft"};
-  check_decoder(request.decoder);
+void choose_decoder(const std::string& decoder, TextRequest& request, std::optional<int64_t> draft_max,
+                    const MethodNeeds& needs) {
+  request.decoder = decoder != "auto"                  ? parse_decoder_spec(decoder)
+                    : needs.kind == ModelKind::kMasked ? DecoderSpec{.name = "diffusion"}
+                    : request.draft_model.empty()      ? DecoderSpec{.name = "lookup"}
+                                                       : DecoderSpec{.name = "draft"};
+  add_options(needs.options, request.decoder);
+  check_decoder(request.decoder, needs.kind);
   if (!needs_draft_model(request.decoder)) request.draft_model.clear();
   if (needs_draft_model(request.decoder) && request.draft_model.empty()) {
     throw Error("--decoder " + request.decoder.name + ": needs a draft model; --draft-model names one",
@@ -86,6 +113,12 @@ std::vector<int32_t> encode_prompt(const TextCheckpoint& checkpoint, const TextR
     }
   }
   if (tokens.empty()) throw Error(subject_of(prompt) + ": gives no tokens", ErrorKind::kUsage);
+  if (checkpoint.kind() == ModelKind::kMasked &&
+      std::ranges::count(tokens, checkpoint.llama.config.mask_token) > 0) {
+    throw Error(subject_of(prompt) + ": holds the model's mask token, " +
+                    quote(tokenizer.piece(checkpoint.llama.config.mask_token)),
+                ErrorKind::kUsage);
+  }
   const auto count = std::ssize(tokens);
   if (count >= checkpoint.context()) {
     throw Error(subject_of(prompt) + ": has " + std::to_string(count) + " tokens; the context of model " +
@@ -166,7 +199,7 @@ TextRequest read_text_request(const JsonFields& fields, const std::string& subje
   }
   request.decoder = read_named(subject, "decoder", [&] {
     DecoderSpec spec = parse_decoder_spec(fields.text("decoder"));
-    check_decoder(spec);
+    check_decoder(spec, std::nullopt);
     if (needs_draft_model(spec) == request.draft_model.empty()) {
       throw Error("--decoder " + spec.name +
                   (request.draft_model.empty() ? ": has no draft model" : ": uses no draft model"));

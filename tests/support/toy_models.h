@@ -67,6 +67,7 @@ struct ToySizes {
   int64_t kv_heads = 1;
   int64_t max_position = 2048;
   float spread = 0.6f;  // of the weights: larger means less even distributions
+  int32_t mask_token = -1;  // a masked model's
   float noise = 0.0f;   // spread of what is added to the weights of this seed
 };
 

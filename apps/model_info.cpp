@@ -53,7 +53,7 @@ std::string recognise_family(const WeightSource& weights) {
   // A GGUF file says what it is.
   const auto stated = weights.metadata().find("general.architecture");
   if (stated != weights.metadata().end()) {
-    for (const char* family : {"llama", "qwen2", "qwen3"}) {
+    for (const char* family : {"llama", "qwen2", "qwen3", "llada"}) {
       if (stated->second == family) return family;
     }
   }

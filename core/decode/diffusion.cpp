@@ -74,7 +74,8 @@ class Canvas {
   bool is_finished() const { return output_.finished && !owes_forward_; }
   GenerationOutput take_output() { return std::move(output_); }
 
-  // Adds the next forward and asks for the logits of the block's hidden places.
+  // Adds the next forward and asks for the logits of the block: of all its places, so that the steps of a
+  // block have one shape, though only hidden ones are sampled.
   void add_to(std::vector<SequenceStep>& steps) {
     const bool is_whole = settings_->cache == Cache::kOff || step_in_block_ == 0;
     const int64_t first_place = is_whole ? 0 : block_begin_;
@@ -85,8 +86,7 @@ class Canvas {
     for (int64_t place = first_place; place < last_place; ++place) step.rows.push_back(row_of(place));
     hidden_.clear();
     for (int64_t place = block_begin_; place < block_end_; ++place) {
-      if (!is_hidden(place)) continue;
-      hidden_.push_back(static_cast<int32_t>(place));
+      if (is_hidden(place)) hidden_.push_back(static_cast<int32_t>(place));
       step.wanted.logits.push_back(static_cast<int32_t>(first_row + place - first_place));
     }
     ++output_.forwards;
@@ -202,7 +202,7 @@ class Canvas {
 
   SampleRow sample_row(size_t hidden, const LogitsChain& chain) const {
     SampleRow row = make_sample_row(chain, lane_.place(hidden_[hidden], done_),
-                                    lane_.logits_rows(static_cast<int64_t>(hidden)));
+                                    lane_.logits_rows(hidden_[hidden] - block_begin_));
     row.draw = static_cast<uint32_t>(step_);
     return row;
   }
@@ -280,7 +280,7 @@ class Canvas {
   bool owes_forward_ = false;      // of a block that is filled
   std::vector<int64_t> schedule_;  // of the block
   // Of the step in flight.
-  std::vector<int32_t> hidden_;  // places asked for
+  std::vector<int32_t> hidden_;  // places to be guessed
   size_t first_sample_ = 0;
 };
 

@@ -40,6 +40,12 @@ void add_diffusion_flags(CLI::App& verb, TextFlags& flags) {
             "diffusion models: fill the surest n places while (n + 1) (1 - probability) <= factor");
   add_words("--cache", "cache", {"off", "prefix", "dual"},
             "diffusion models: keep keys and values before the block (prefix), or around it (dual) [off]");
+  add_number(verb,
+             {.names = "--cfg-scale",
+              .meaning = "diffusion models: lead away from what a hidden prompt gives; 0: do not [0]",
+              .low = 0.0,
+              .high = text::kMaxCfgScale},
+             [&flags](double value) { flags.cfg_scale = value; });
 }
 
 }  // namespace

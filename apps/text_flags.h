@@ -24,6 +24,7 @@ struct TextFlags {
   int64_t max_tokens = text::TextRequest{}.max_tokens;
   std::vector<std::string> stops;
   bool show_accept = false;
+  double cfg_scale = 0.0;
   std::map<std::string, std::string> method_options;  // of decoder diffusion, by their names there
 };
 

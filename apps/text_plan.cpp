@@ -67,6 +67,12 @@ TextRequest common_request(const TextFlags& flags, const text::TextCheckpoint& c
   request.temperature = method.temperature.value_or(is_masked ? 0.0 : request.temperature);
   request.top_k = method.top_k.value_or(request.top_k);
   request.top_p = method.top_p.value_or(request.top_p);
+  if (flags.cfg_scale > 0.0 && !is_masked) {
+    throw Error(
+        "--cfg-scale " + shortest(flags.cfg_scale) + ": model " + checkpoint.name + " is no diffusion model",
+        ErrorKind::kUsage);
+  }
+  request.cfg_scale = flags.cfg_scale;
   request.draft_model = flags.shared.draft_model;
   choose_decoder(method.decoder, request, flags.shared.draft_max,
                  {.kind = checkpoint.kind(), .options = flags.method_options});
@@ -158,7 +164,8 @@ std::string method_line(const TextRequest& request) {
          (request.draft_model.empty() ? "" : " by " + request.draft_model) + ", " + sampling + ", " +
          (request.chat_format ? "chat format " + std::string(name_of(*request.chat_format))
                               : std::string("plain completion")) +
-         ", at most " + plural(request.max_tokens, "token");
+         (request.cfg_scale > 0.0 ? ", guidance " + shortest(request.cfg_scale) : "") + ", at most " +
+         plural(request.max_tokens, "token");
 }
 
 }  // namespace volley::apps

@@ -27,24 +27,33 @@ struct Item {
 // token and asked whether the answer ends with it.
 Generation make_generation(const TextModel& model, const TextRequest& request, const Item& item,
                            std::function<bool(int32_t)> ends_with) {
-  return {.prompt = token_prompt(model.step_model(), item.prompt),
-          .chain = {.temperature = static_cast<float>(request.temperature),
-                    .top_k = static_cast<int32_t>(request.top_k),
-                    .top_p = static_cast<float>(request.top_p)},
-          .seed = item.answer.seed,
-          .max_tokens = item.limit,
-          .stop_tokens = model.checkpoint().end_tokens,
-          .ends_with = std::move(ends_with),
-          .mask_token = model.checkpoint().llama.config.mask_token};
+  Generation generation{.prompt = token_prompt(model.step_model(), item.prompt),
+                        .chain = {.temperature = static_cast<float>(request.temperature),
+                                  .top_k = static_cast<int32_t>(request.top_k),
+                                  .top_p = static_cast<float>(request.top_p)},
+                        .seed = item.answer.seed,
+                        .max_tokens = item.limit,
+                        .stop_tokens = model.checkpoint().end_tokens,
+                        .ends_with = std::move(ends_with),
+                        .mask_token = model.checkpoint().llama.config.mask_token};
+  if (request.cfg_scale > 0.0) {
+    const std::vector<int32_t> hidden(item.prompt.size(), generation.mask_token);
+    generation.unconditional = token_prompt(model.step_model(), hidden);
+    generation.chain.guidance.scale = static_cast<float>(request.cfg_scale + 1.0);
+  }
+  return generation;
 }
 
 std::unique_ptr<Session> make_session(const TextModel& model, const Decoder& decoder,
                                       std::span<const Generation> generations) {
   int64_t entries = 0;
-  for (const Generation& generation : generations) entries = std::max(entries, decoder.entries(generation));
-  return std::make_unique<Session>(
-      model.step_model(), model.backend(),
-      Session::Options{.sequences = std::ssize(generations), .entries = entries});
+  int64_t sequences = 0;
+  for (const Generation& generation : generations) {
+    entries = std::max(entries, decoder.entries(generation));
+    sequences += generation.unconditional ? 2 : 1;
+  }
+  return std::make_unique<Session>(model.step_model(), model.backend(),
+                                   Session::Options{.sequences = sequences, .entries = entries});
 }
 
 // Tells of a batch's answers as they grow.

@@ -151,6 +151,7 @@ nlohmann::json to_json(const TextRequest& request) {
   if (!request.draft_model.empty()) json["draft_model"] = request.draft_model;
   if (request.chat_format) json["chat_format"] = name_of(*request.chat_format);
   if (!request.stops.empty()) json["stops"] = request.stops;
+  if (request.cfg_scale != 0.0) json["cfg_scale"] = request.cfg_scale;
   if (request.check == Check::kYes) json["check"] = true;
   return json;
 }
@@ -192,6 +193,7 @@ TextRequest read_text_request(const JsonFields& fields, const std::string& subje
                       .temperature = fields.number("temperature", {0.0, 1000.0}),
                       .top_k = fields.integer("top_k", {0, 1 << 24}),
                       .top_p = fields.number("top_p", {0.0, 1.0}),
+                      .cfg_scale = fields.number_or("cfg_scale", 0.0, {0.0, kMaxCfgScale}),
                       .check = fields.boolean_or("check", false) ? Check::kYes : Check::kNo};
   if (fields.has("chat_format")) {
     request.chat_format =

@@ -15,6 +15,7 @@ namespace volley::text {
 
 inline constexpr int64_t kMaxTokens = 1 << 24;  // of an answer
 inline constexpr int64_t kMaxPrompts = 1000000;
+inline constexpr double kMaxCfgScale = 1000.0;
 
 enum class Check : uint8_t { kNo, kYes };
 
@@ -38,7 +39,10 @@ struct TextRequest {
   double temperature = 0.8;        // 0: greedy
   int64_t top_k = 40;              // 0: all
   double top_p = 0.95;             // 1: all
-  Check check = Check::kNo;        // decode again sequentially and compare the tokens
+  // Of masked models: a second answer, to a prompt of hidden places, is what the first is led away from;
+  // logits become u + (cfg_scale + 1) (c - u), as LLaDA's code counts it. 0: there is none.
+  double cfg_scale = 0.0;
+  Check check = Check::kNo;  // decode again sequentially and compare the tokens
 };
 
 // What the model asks of a method, and options of the method that were given by flags of their own, as

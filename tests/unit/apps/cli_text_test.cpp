@@ -303,6 +303,9 @@ TEST_F(CliText, DiffusionModelsFillBlocks) {
   expect_failure(volley(masker({"--steps", "2", "--block-length", "8"})), 2,
                  "steps=2 for 3 blocks of 8 tokens: expected at least one a block");
   expect_failure(volley(masker({"--threshold", "0.9", "--steps", "24"})), 2, "threshold and steps");
+  const auto guided = json_of(masker({"--cfg-scale", "2"}), "volley.text.1.json", 0);
+  EXPECT_NE(guided["answers"][0]["tokens"], answer["tokens"]);
+  expect_failure(text({"Hello", "--cfg-scale", "2"}), 2, "--cfg-scale 2: model talker is no diffusion model");
   expect_failure(text({"Hello", "--steps", "8"}), 2, "--steps 8: decoder lookup has no such option");
   EXPECT_NE(volley({"models", "info", "masker"}).out.find("llada"), std::string::npos);
   const auto tested = json_of({"models", "selftest", "-m", "masker", "-t", "1"}, "volley.selftest.1.json");

@@ -122,6 +122,20 @@ TEST_F(DiffusionText, ABatchIsItsSingles) {
   }
 }
 
+TEST_F(DiffusionText, GuidanceLeadsAwayFromTheHiddenPrompt) {
+  const TextModel model = load();
+  for (const auto& options : kOptions) {
+    TextRequest request = request_of(options, 0.8);
+    const TextResult plain = run_text({model}, request, {});
+    request.cfg_scale = 1.5;
+    const TextResult guided = run_text({model}, request, {});
+    EXPECT_NE(guided.answers[0].tokens, plain.answers[0].tokens);
+    EXPECT_EQ(run_text({model}, request, {}, 1).answers, guided.answers);
+    EXPECT_EQ(text::read_text_result(to_json(guided), "file").request.cfg_scale, 1.5);
+    EXPECT_FALSE(to_json(plain)["request"].contains("cfg_scale"));
+  }
+}
+
 TEST_F(DiffusionText, StopTextsCutTheAnswer) {
   const TextModel model = load();
   TextRequest request = request_of({{"block_length", "16"}});

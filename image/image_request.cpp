@@ -35,9 +35,8 @@ Canvas canvas_of(const ImageCard& card, const ImageRequest& request) {
 
 Transformer transformer_for(const DecoderSpec& decoder) {
   // needs_draft_model throws for unknown names.
-  const std::string missing = needs_draft_model(decoder) ? "draft model"
-                              : decoder.name == "masked" ? "masked model"
-                                                         : "";
+  const bool is_masked = decoder.name == "masked" || decoder.name == "diffusion";
+  const std::string missing = needs_draft_model(decoder) ? "draft model" : is_masked ? "masked model" : "";
   if (!missing.empty()) {
     throw Error("--decoder " + decoder.name + ": needs a " + missing +
                     "; pictures come from sequential, lookup, tree, jacobi, lookahead, parallel",

@@ -49,7 +49,6 @@ std::string span_of(std::span<const text::TextPiece> pieces) {
 
 std::string section_of(const AcceptedAnswer& accepted) {
   const text::TextAnswer& answer = accepted.answer;
-  const int64_t made = std::ssize(answer.tokens) - 1;
   std::string html = "<section>\n<h2>" + escaped(accepted.prompt) + "</h2>\n<p class=\"answer\">";
   const std::span<const text::TextPiece> pieces = accepted.pieces;
   for (size_t begin = 0; begin < pieces.size();) {
@@ -58,8 +57,9 @@ std::string section_of(const AcceptedAnswer& accepted) {
     html += span_of(pieces.subspan(begin, end - begin));
     begin = end;
   }
-  const double rate =
-      answer.forwards > 0 ? static_cast<double>(made) / static_cast<double>(answer.forwards) : 0.0;
+  const double rate = answer.forwards > 0 ? static_cast<double>(accepted.forward_tokens) /
+                                                static_cast<double>(answer.forwards)
+                                          : 0.0;
   return html + "</p>\n<p class=\"counts\">" + plural(std::ssize(answer.tokens), "token") + ", " +
          plural(answer.forwards, "forward") + ", " + fixed(rate, 2) + " tokens a forward; seed " +
          std::to_string(answer.seed) + "; ended by " + std::string(text::finish_name(answer.finish)) +

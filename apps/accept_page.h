@@ -12,6 +12,7 @@ namespace volley::apps {
 struct AcceptedAnswer {
   std::string prompt;
   text::TextAnswer answer;
+  int64_t forward_tokens = 0;  // text::forward_tokens
   std::vector<text::TextPiece> pieces;
 };
 

@@ -19,6 +19,7 @@ constexpr std::array kMarks{
     Mark{"qwen3", {"model.layers.0.self_attn.q_norm.weight", nullptr}},
     Mark{"qwen2", {"model.layers.0.self_attn.q_proj.bias", nullptr}},
     Mark{"llama", {"model.layers.0.self_attn.q_proj.weight", nullptr}},
+    Mark{"llada", {"model.transformer.blocks.0.q_proj.weight", "model.transformer.wte.weight"}},
     Mark{"whisper", {"model.encoder.conv1.weight", "model.decoder.embed_tokens.weight"}},
     Mark{"whisper", {"encoder.conv1.weight", "decoder.token_embedding.weight"}},
     Mark{"whisfusion", {"transformer.h.0.cross_attn.kv_proj.weight", nullptr}},
@@ -52,7 +53,7 @@ std::string recognise_family(const WeightSource& weights) {
   // A GGUF file says what it is.
   const auto stated = weights.metadata().find("general.architecture");
   if (stated != weights.metadata().end()) {
-    for (const char* family : {"llama", "qwen2", "qwen3"}) {
+    for (const char* family : {"llama", "qwen2", "qwen3", "llada"}) {
       if (stated->second == family) return family;
     }
   }

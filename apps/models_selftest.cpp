@@ -1,12 +1,15 @@
 // volley models selftest: a small fixed generation, checked.
+#include <filesystem>
 #include <memory>
 
 #include "apps/model_path.h"
 #include "apps/model_store.h"
 #include "apps/models.h"
+#include "apps/text_plan.h"
 #include "core/base/error.h"
 #include "image/run_record.h"
 #include "image/selftest.h"
+#include "text/selftest.h"
 
 namespace volley::apps {
 namespace {
@@ -44,8 +47,40 @@ nlohmann::json test_one(const image::ImageCard& card, image::Transformer transfo
           {"compared", is_compared}};
 }
 
+// A GGUF file, or a folder with a tokenizer.
+bool is_text_model(const std::string& path) {
+  namespace fs = std::filesystem;
+  std::error_code code;
+  return path.ends_with(".gguf") || fs::exists(fs::path(path) / "tokenizer.json", code) ||
+         fs::exists(fs::path(path) / "tokenizer.model", code);
+}
+
+int test_text(const std::string& path, const SharedFlags& flags, Program& program) {
+  const auto backend = backend_for(flags);
+  const text::TextModel model(text::open_text_checkpoint(path),
+                              {.backend = backend, .weight_type = weight_type_of(flags.dtype, *backend)});
+  const text::SelftestReport report = run_selftest(model, program.stop);
+  if (program.stop.stop_requested()) throw Interrupted("selftest: interrupted");
+  const std::string& name = model.checkpoint().name;
+  const std::string family = model.step_model().traits().family, dtype(weight_type_name(model.weight_type()));
+  const std::string where = family + " on " + backend->info().name + " in " + dtype;
+  if (!report.fault.empty()) throw Error(name + ": " + where + ": " + report.fault);
+  program.console.note(where + ": " + plural(report.tokens, "token") + " fine");
+  if (!flags.json) {
+    program.console.print_line(name + ": fine");
+    return kExitDone;
+  }
+  const nlohmann::json run{{"transformer", family},   {"device", backend->info().name},  {"dtype", dtype},
+                           {"tokens", report.tokens}, {"token_hash", report.token_hash}, {"compared", false}};
+  program.console.print_line(
+      nlohmann::json{{"schema", kSelftestSchema}, {"model", name}, {"runs", {run}}}.dump());
+  return kExitDone;
+}
+
 int run(const SharedFlags& flags, Program& program) {
-  const image::ImageCard card = open_card(flags, find_model(flags.model));
+  const std::string path = find_model(flags.model);
+  if (is_text_model(path)) return test_text(path, flags, program);
+  const image::ImageCard card = open_card(flags, path);
   nlohmann::json json{{"schema", kSelftestSchema}, {"model", card.name}, {"runs", nlohmann::json::array()}};
   for (const auto transformer : {image::Transformer::kLlamaGen, image::Transformer::kArpg}) {
     const bool is_there =
@@ -76,9 +111,11 @@ Verb add_models_selftest(CLI::App& models) {
   CLI::App& verb =
       *models.add_subcommand("selftest", "load a model, run a small fixed generation and check it");
   verb.footer(
-      "Checked: tokens are codes; jacobi gives sequential decoding's tokens (llamagen), company changes "
-      "nothing (arpg);\n"
-      "pixels are finite; and, where the model's card has one, the hash of the tokens on cpu-reference in "
+      "Checked: tokens are codes; jacobi or lookup give sequential decoding's tokens (llamagen, text), "
+      "company "
+      "changes\n"
+      "nothing (arpg, llada); pixels are finite; and, where the model's card has one, the hash of the tokens "
+      "on cpu-reference in "
       "f32.");
   add_shared_flags(verb, *flags, {"model", "vq", "image-size", "device", "dtype", "threads", "json"});
   return {.parser = &verb,

@@ -31,13 +31,16 @@ void summarize(const TextResult& result, Console& console) {
     return fixed(static_cast<double>(part) / static_cast<double>(std::max<int64_t>(whole, 1)), 2);
   };
   const double prompt_seconds = result.statistics.prompt_seconds;
+  const std::string prompt =
+      result.statistics.prompt_forwards == 0  // masked models: it is part of every forward
+          ? ""
+          : "; prompt " + plural(result.prompt_tokens(), "token") + " in " + fixed(prompt_seconds, 2) +
+                " s, " + per_second(result.prompt_tokens(), prompt_seconds);
   console.note(console.faint(plural(result.tokens(), "token") + " in " + fixed(result.answer_seconds(), 2) +
                              " s, " + per_second(result.forward_tokens(), result.answer_seconds()) + ": " +
                              plural(result.forwards(), "forward") + ", " +
                              ratio(result.forward_tokens(), result.forwards()) + " tokens and " +
-                             ratio(result.rows(), result.forwards()) + " rows a forward; prompt " +
-                             plural(result.prompt_tokens(), "token") + " in " + fixed(prompt_seconds, 2) +
-                             " s, " + per_second(result.prompt_tokens(), prompt_seconds)));
+                             ratio(result.rows(), result.forwards()) + " rows a forward" + prompt));
   const Statistics& statistics = result.statistics;
   console.detail("seconds: load " + fixed(result.load_seconds, 2) + ", prompt " + fixed(prompt_seconds, 2) +
                  ", decode " + fixed(statistics.decode_seconds, 2) + ", sample " +
@@ -191,14 +194,6 @@ int tell_plan(const TextFlags& flags, const TextPlan& plan, Console& console) {
   return plan.failures.empty() ? kExitDone : kExitSomeFailed;
 }
 
-WeightType weight_type_of(const std::string& dtype, const Backend& backend) {
-  if (dtype == "auto") return backend.info().has_bf16 ? WeightType::kBF16 : WeightType::kF32;
-  for (const WeightType type : {WeightType::kBF16, WeightType::kQ8_0}) {
-    if (dtype == weight_type_name(type)) return type;
-  }
-  return WeightType::kF32;
-}
-
 int run(const TextFlags& flags, Program& program) {
   Console& console = program.console;
   const SharedFlags& shared = flags.shared;
@@ -260,6 +255,8 @@ Verb add_text(CLI::App& program) {
       "  volley text -m model.gguf --chat --system \"Answer in one sentence.\"\n"
       "  volley text -m model.gguf -f prompts.txt --json\n"
       "  volley text -m model.gguf --draft-model small.gguf \"Tell me of the sea.\"\n"
+      "  volley text -m LLaDA-8B-Instruct --max-tokens 128 --threshold 0.9 --cache dual \"Tell me of the "
+      "sea.\"\n"
       "  volley text -m model.gguf --show-accept -o steps.html \"Count to twenty.\"\n"
       "  volley text -m model.gguf --json-schema '{\"enum\": [\"yes\", \"no\"]}' \"Is the sea deep?\"\n"
       "Exit codes: 0 done, 1 failed, 2 usage, 3 some lines of the prompt file failed or answers ended before "

@@ -14,11 +14,45 @@ std::string chat_format_list() {
   return names;
 }
 
+// The flags that are options of decoder diffusion.
+void add_diffusion_flags(CLI::App& verb, TextFlags& flags) {
+  auto& options = flags.method_options;
+  const auto add_count = [&](const char* name, const char* option, const char* meaning) {
+    add_integer(verb, {.names = name, .meaning = meaning, .low = 1, .high = 1 << 24},
+                [&options, option](int64_t value) { options[option] = std::to_string(value); });
+  };
+  const auto add_words = [&](const char* name, const char* option, std::vector<std::string> words,
+                             const char* meaning) {
+    add_choice(verb, name, words, meaning,
+               [&options, option, words](size_t place) { options[option] = words[place]; });
+  };
+  const auto add_limit = [&](const char* name, const char* option, double high, const char* meaning) {
+    add_number(verb, {.names = name, .meaning = meaning, .low = 0.0, .high = high},
+               [&options, option](double value) { options[option] = shortest(value); });
+  };
+  add_count("--steps", "steps", "diffusion models: forwards of an answer [one for each token]");
+  add_count("--block-length", "block_length", "diffusion models: places filled before the next ones [32]");
+  add_words("--remasking", "remasking", {"low_confidence", "margin", "entropy", "random"},
+            "diffusion models: what makes a place sure [low_confidence]");
+  add_limit("--threshold", "threshold", 100.0,
+            "diffusion models: fill all places at least so sure (entropy: at most), not by --steps");
+  add_limit("--factor", "factor", 1e6,
+            "diffusion models: fill the surest n places while (n + 1) (1 - probability) <= factor");
+  add_words("--cache", "cache", {"off", "prefix", "dual"},
+            "diffusion models: keep keys and values before the block (prefix), or around it (dual) [off]");
+  add_number(verb,
+             {.names = "--cfg-scale",
+              .meaning = "diffusion models: lead away from what a hidden prompt gives; 0: do not [0]",
+              .low = 0.0,
+              .high = text::kMaxCfgScale},
+             [&flags](double value) { flags.cfg_scale = value; });
+}
+
 }  // namespace
 
 TextFlags::TextFlags() {
   const text::TextRequest defaults;
-  shared.temperature_default = shortest(defaults.temperature);
+  shared.temperature_default = shortest(defaults.temperature) + "; of diffusion models 0";
   shared.top_k_default = std::to_string(defaults.top_k);
   shared.top_p_default = shortest(defaults.top_p);
 }
@@ -89,6 +123,7 @@ void add_text_flags(CLI::App& verb, TextFlags& flags) {
             .type = "FILE|-",
             .meaning = "file for the text; - is standard output, .html a page of --show-accept [-]"},
            flags.shared.out);
+  add_diffusion_flags(verb, flags);
 }
 
 }  // namespace volley::apps

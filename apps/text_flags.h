@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,8 @@ struct TextFlags {
   std::string json_schema;  // a file's name or the schema itself
   bool has_regex = false, has_json_schema = false;
   bool show_accept = false;
+  double cfg_scale = 0.0;
+  std::map<std::string, std::string> method_options;  // of decoder diffusion, by their names there
 };
 
 // Adds them to the verb's parser.

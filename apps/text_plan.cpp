@@ -78,12 +78,21 @@ TextRequest common_request(const TextFlags& flags, const text::TextCheckpoint& c
     throw Error("--chat: model " + checkpoint.name + " has no chat template; --chat-format names a format",
                 ErrorKind::kUsage);
   }
-  request.temperature = method.temperature.value_or(request.temperature);
+  // Diffusion models are told apart from noise by how sure they are: their authors' default is greedy.
+  const bool is_masked = checkpoint.kind() == text::ModelKind::kMasked;
+  request.temperature = method.temperature.value_or(is_masked ? 0.0 : request.temperature);
   request.top_k = method.top_k.value_or(request.top_k);
   request.top_p = method.top_p.value_or(request.top_p);
   request.constraint = make_constraint(flags);
+  if (flags.cfg_scale > 0.0 && !is_masked) {
+    throw Error(
+        "--cfg-scale " + shortest(flags.cfg_scale) + ": model " + checkpoint.name + " is no diffusion model",
+        ErrorKind::kUsage);
+  }
+  request.cfg_scale = flags.cfg_scale;
   request.draft_model = flags.shared.draft_model;
-  choose_decoder(method.decoder, request, flags.shared.draft_max);
+  choose_decoder(method.decoder, request, flags.shared.draft_max,
+                 {.kind = checkpoint.kind(), .options = flags.method_options});
   return request;
 }
 
@@ -125,11 +134,20 @@ TextPlan make_plan(const TextFlags& flags, const text::TextCheckpoint& checkpoin
   TextPlan plan{.request = common_request(flags, checkpoint)};
   open_draft(flags, checkpoint, plan);
   TextRequest& request = plan.request;
+  const auto decoder = make_decoder(request.decoder);
+  const auto check = [&](const TextPrompt& prompt) {
+    const auto tokens = std::ssize(encode_prompt(checkpoint, request, prompt));
+    decoder->check_length(answer_limit(checkpoint, request, tokens));
+  };
   const uint64_t seed = first_seed(flags.shared);
   if (flags.prompt_file.empty()) {
     TextPrompt prompt = make_prompt(request, joined(flags.prompt), flags.system);
     prompt.seed = seed;
-    if (!flags.chat) encode_prompt(checkpoint, request, prompt);
+    if (flags.chat) {
+      decoder->check_length(answer_limit(checkpoint, request, 1));  // what is said will tell more
+    } else {
+      check(prompt);
+    }
     request.prompts.push_back(std::move(prompt));
     return plan;
   }
@@ -142,7 +160,7 @@ TextPlan make_plan(const TextFlags& flags, const text::TextCheckpoint& checkpoin
       if (!line.fault.empty()) throw Error(line.fault);
       TextPrompt prompt = make_prompt(request, line.prompt, line.system.empty() ? flags.system : line.system);
       prompt.seed = line.seed.value_or(usual_seed);
-      encode_prompt(checkpoint, request, prompt);
+      check(prompt);
       if (std::ssize(request.prompts) == text::kMaxPrompts)
         throw Error("more than " + std::to_string(text::kMaxPrompts) + " prompts");
       request.prompts.push_back(std::move(prompt));
@@ -157,6 +175,14 @@ TextPlan make_plan(const TextFlags& flags, const text::TextCheckpoint& checkpoin
   return plan;
 }
 
+WeightType weight_type_of(const std::string& dtype, const Backend& backend) {
+  if (dtype == "auto") return backend.info().has_bf16 ? WeightType::kBF16 : WeightType::kF32;
+  for (const WeightType type : {WeightType::kBF16, WeightType::kQ8_0}) {
+    if (dtype == weight_type_name(type)) return type;
+  }
+  return WeightType::kF32;
+}
+
 std::string method_line(const TextRequest& request) {
   const std::string seed = "seed " + std::to_string(request.prompts.front().seed);
   const std::string sampling = request.temperature == 0.0
@@ -169,6 +195,7 @@ std::string method_line(const TextRequest& request) {
          (request.draft_model.empty() ? "" : " by " + request.draft_model) + ", " + sampling + ", " +
          (request.chat_format ? "chat format " + std::string(name_of(*request.chat_format))
                               : std::string("plain completion")) +
+         (request.cfg_scale > 0.0 ? ", guidance " + shortest(request.cfg_scale) : "") +
          (request.constraint ? ", by " + std::string(flag_of(request.constraint->kind)) : std::string()) +
          ", at most " + plural(request.max_tokens, "token");
 }

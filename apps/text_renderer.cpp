@@ -82,9 +82,13 @@ void TextOutput::piece(const TextPiece& piece) {
   write(text.substr(length));
 }
 
-void TextOutput::end(const std::string& prompt, const TextAnswer& answer) {
-  if (form_ == Form::kPage)
-    return answers_.push_back({.prompt = prompt, .answer = answer, .pieces = std::exchange(pieces_, {})});
+void TextOutput::end(const text::TextRequest& request, const TextAnswer& answer) {
+  if (form_ == Form::kPage) {
+    return answers_.push_back({.prompt = last_words(request.prompts[static_cast<size_t>(answer.index)]),
+                               .answer = answer,
+                               .forward_tokens = text::forward_tokens(request, answer),
+                               .pieces = std::exchange(pieces_, {})});
+  }
   if (form_ != Form::kNothing && !ends_line_) write("\n");
 }
 
@@ -137,7 +141,7 @@ void TextRenderer::on_piece(const TextPiece& piece) {
 void TextRenderer::on_answer(const TextAnswer& answer) {
   // The run ends answers in order.
   announce();
-  context_.output.end(last_words(context_.request.prompts[static_cast<size_t>(answer.index)]), answer);
+  context_.output.end(context_.request, answer);
   if (context_.events != nullptr) {
     context_.events->write({{"event", "answer"},
                             {"answer", answer.index},

@@ -20,7 +20,7 @@ class TextOutput {
 
   void piece(const text::TextPiece& piece);
   // An answer's last call. Ends its last line.
-  void end(const std::string& prompt, const text::TextAnswer& answer);
+  void end(const text::TextRequest& request, const text::TextAnswer& answer);
   // Writes the file, if there is one; `method` is for a page.
   void commit(const std::string& method);
 

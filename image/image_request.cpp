@@ -33,17 +33,28 @@ Canvas canvas_of(const ImageCard& card, const ImageRequest& request) {
   return canvas;
 }
 
+namespace {
+
+bool makes_pictures(DecoderModel model) {
+  return model == DecoderModel::kCausal || model == DecoderModel::kRandomOrder;
+}
+
+}  // namespace
+
 Transformer transformer_for(const DecoderSpec& decoder) {
-  // needs_draft_model throws for unknown names.
-  const std::string missing = needs_draft_model(decoder) ? "draft model"
-                              : decoder.name == "masked" ? "masked model"
-                                                         : "";
-  if (!missing.empty()) {
-    throw Error("--decoder " + decoder.name + ": needs a " + missing +
-                    "; pictures come from sequential, lookup, tree, jacobi, lookahead, parallel",
+  const DecoderModel model = decoder_model(decoder);  // throws for unknown names
+  if (needs_draft_model(decoder) || !makes_pictures(model)) {
+    std::string known;
+    for (const DecoderInfo& info : decoder_registry()) {
+      if (!info.needs_draft_model && makes_pictures(info.model))
+        known += (known.empty() ? "" : ", ") + info.name;
+    }
+    throw Error("--decoder " + decoder.name + ": needs a " +
+                    (needs_draft_model(decoder) ? "draft model" : "masked model") + "; pictures come from " +
+                    known,
                 ErrorKind::kUsage);
   }
-  return decoder.name == "parallel" ? Transformer::kArpg : Transformer::kLlamaGen;
+  return model == DecoderModel::kRandomOrder ? Transformer::kArpg : Transformer::kLlamaGen;
 }
 
 namespace {

@@ -1,7 +1,7 @@
 // Decoder-only transformer of the Llama kind: pre-RMSNorm, rotary embedding, grouped-query attention, SwiGLU.
-// Qwen 2 adds biases to q, k and v; Qwen 3 a norm to each q and k head.
-// Ref: Touvron et al., "Llama 2"; Qwen 2.5 and Qwen 3 technical reports; huggingface/transformers for the
-// names.
+// Qwen 2 adds biases to q, k and v; Qwen 3 a norm to each q and k head; LLaDA drops the causal mask.
+// Ref: Touvron et al., "Llama 2"; Qwen 2.5 and Qwen 3 technical reports; Nie et al., "Large Language
+// Diffusion Models"; huggingface/transformers for the names.
 #include "text/llama.h"
 
 namespace volley::text {
@@ -39,37 +39,37 @@ Llama::Llama(LlamaConfig config, WeightLoader loader) : config_(std::move(config
     if (has_bias) loaded.bias = loader.tensor(name + ".bias", {rows});
     return loaded;
   };
-  embed_tokens_ = loader.tensor("model.embed_tokens.weight", {config_.vocab_size, hidden});
+  const LlamaNames& names = config_.names;
+  embed_tokens_ = loader.tensor(names.embeddings + ".weight", {config_.vocab_size, hidden});
   for (int64_t l = 0; l < config_.num_hidden_layers; ++l) {
-    const std::string prefix = "model.layers." + std::to_string(l) + ".";
+    const std::string prefix = names.layers + std::to_string(l) + ".";
     Layer layer{
-        .input_layernorm = norm(prefix + "input_layernorm", hidden),
+        .input_layernorm = norm(prefix + names.attention_norm, hidden),
         .self_attn =
-            SelfAttention{
-                .q = linear(prefix + "self_attn.q_proj", heads * width, hidden, config_.attention_bias),
-                .k = linear(prefix + "self_attn.k_proj", kv_heads * width, hidden, config_.attention_bias),
-                .v = linear(prefix + "self_attn.v_proj", kv_heads * width, hidden, config_.attention_bias),
-                .out = linear(prefix + "self_attn.o_proj", hidden, heads * width)},
-        .post_attention_layernorm = norm(prefix + "post_attention_layernorm", hidden),
-        .mlp = SwiGlu{.gate = linear(prefix + "mlp.gate_proj", feed_forward, hidden),
-                      .up = linear(prefix + "mlp.up_proj", feed_forward, hidden),
-                      .down = linear(prefix + "mlp.down_proj", hidden, feed_forward)}};
+            SelfAttention{.q = linear(prefix + names.q, heads * width, hidden, config_.attention_bias),
+                          .k = linear(prefix + names.k, kv_heads * width, hidden, config_.attention_bias),
+                          .v = linear(prefix + names.v, kv_heads * width, hidden, config_.attention_bias),
+                          .out = linear(prefix + names.attention_out, hidden, heads * width)},
+        .post_attention_layernorm = norm(prefix + names.mlp_norm, hidden),
+        .mlp = SwiGlu{.gate = linear(prefix + names.gate, feed_forward, hidden),
+                      .up = linear(prefix + names.up, feed_forward, hidden),
+                      .down = linear(prefix + names.down, hidden, feed_forward)}};
     if (config_.qk_norm) {
-      layer.self_attn.q_norm = norm(prefix + "self_attn.q_norm", width);
-      layer.self_attn.k_norm = norm(prefix + "self_attn.k_norm", width);
+      layer.self_attn.q_norm = norm(prefix + names.q_norm, width);
+      layer.self_attn.k_norm = norm(prefix + names.k_norm, width);
     }
     layers_.push_back(std::move(layer));
   }
-  norm_ = norm("model.norm", hidden);
+  norm_ = norm(names.norm, hidden);
   if (config_.tie_word_embeddings) {
-    lm_head_ = linear("model.embed_tokens", config_.vocab_size, hidden);
-    loader.ignore("lm_head.weight");  // some exports repeat the tied table
+    lm_head_ = linear(names.embeddings, config_.vocab_size, hidden);
+    loader.ignore(names.head + ".weight");  // some exports repeat the tied table
   } else {
-    lm_head_ = linear("lm_head", config_.vocab_size, hidden);
+    lm_head_ = linear(names.head, config_.vocab_size, hidden);
   }
   loader.finish();
   rope_ = make_rope_table(loader, config_.rope_frequencies, {.rows = config_.max_position_embeddings});
-  traits_ = {.family = "llama",
+  traits_ = {.family = config_.is_masked() ? "llada" : "llama",
              .vocab_size = config_.vocab_size,
              .token_rows = config_.vocab_size,
              .dim = hidden,
@@ -81,6 +81,9 @@ Llama::Llama(LlamaConfig config, WeightLoader loader) : config_(std::move(config
              .max_position = config_.max_position_embeddings,
              .row_kinds = {RowKind::kToken, RowKind::kEmbedding},
              .masks = {MaskKind::kCausal, MaskKind::kTree, MaskKind::kBits}};
+  if (!config_.is_masked()) return;
+  traits_.logit_shift = 0;
+  traits_.masks = {MaskKind::kFull};
 }
 
 }  // namespace volley::text

@@ -2,12 +2,32 @@
 
 #include <filesystem>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "core/io/json.h"
 #include "core/nn/layers.h"
 
 namespace volley::text {
+
+// What a checkpoint calls its tensors: `layers` and a layer's number stand before the names of its parts.
+struct LlamaNames {
+  std::string embeddings = "model.embed_tokens";
+  std::string layers = "model.layers.";
+  std::string attention_norm = "input_layernorm";
+  std::string q = "self_attn.q_proj";
+  std::string k = "self_attn.k_proj";
+  std::string v = "self_attn.v_proj";
+  std::string attention_out = "self_attn.o_proj";
+  std::string q_norm = "self_attn.q_norm";
+  std::string k_norm = "self_attn.k_norm";
+  std::string mlp_norm = "post_attention_layernorm";
+  std::string gate = "mlp.gate_proj";
+  std::string up = "mlp.up_proj";
+  std::string down = "mlp.down_proj";
+  std::string norm = "model.norm";
+  std::string head = "lm_head";
+};
 
 // Sizes and variants of a decoder of the Llama kind, as config.json of transformers states them.
 struct LlamaConfig {
@@ -22,13 +42,22 @@ struct LlamaConfig {
   bool attention_bias = false;          // q, k and v have one (Qwen 2)
   bool qk_norm = false;                 // RMS norm of each q and k head (Qwen 3)
   bool tie_word_embeddings = false;
+  LlamaNames names;
+  // Of masked-diffusion models (LLaDA), whose rows see each other in both directions: the token of a place
+  // that is still hidden, whose row predicts the place itself. Negative: a causal decoder.
+  int32_t mask_token = -1;
+
+  bool is_masked() const { return mask_token >= 0; }
 };
 
 // Reads config.json's object; `path` is for messages. Throws Error on missing or impossible values and on
 // model types and features that are not supported.
 LlamaConfig parse_llama_config(const nlohmann::json& config, const std::string& path);
+// The same of model_type "llada", whose keys are OLMo's; parse_llama_config hands over to it.
+LlamaConfig parse_llada_config(const nlohmann::json& config, const std::string& path);
 
-// Llama 2/3, Qwen 2/2.5 and Qwen 3 decoders: token rows under causal, tree or bit masks.
+// Llama 2/3, Qwen 2/2.5 and Qwen 3 decoders: token rows under causal, tree or bit masks. LLaDA: token rows
+// under a full mask.
 class Llama : public StepModel {
  public:
   // Throws Error when a tensor is missing, unexpected or of another shape.

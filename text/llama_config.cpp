@@ -32,8 +32,9 @@ std::vector<float> frequencies(const JsonFields& fields, int64_t head_width, con
 LlamaConfig parse_llama_config(const nlohmann::json& config, const std::string& path) {
   const JsonFields fields(config, path);
   const std::string type = fields.text("model_type");
+  if (type == "llada") return parse_llada_config(config, path);
   if (type != "llama" && type != "qwen2" && type != "qwen3") {
-    throw Error(path + ": model_type " + type + ": expected llama, qwen2 or qwen3");
+    throw Error(path + ": model_type " + type + ": expected llama, qwen2, qwen3 or llada");
   }
   if (fields.text_or("hidden_act", "silu") != "silu") {
     throw Error(path + ": hidden_act " + fields.text("hidden_act") + ": expected silu");

@@ -65,13 +65,16 @@ class Keys {
  public:
   explicit Keys(const GgufFile& file)
       : values_(file.values()), architecture_(values_.text("general.architecture")) {
-    if (architecture_ != "llama" && architecture_ != "qwen2" && architecture_ != "qwen3") {
+    constexpr std::array<std::string_view, 4> kKnown{"llama", "qwen2", "qwen3", "llada"};
+    if (std::ranges::count(kKnown, architecture_) == 0) {
       values_.fail("general.architecture",
-                   "expected 'llama', 'qwen2' or 'qwen3', found " + quote(architecture_));
+                   "expected 'llama', 'qwen2', 'qwen3' or 'llada', found " + quote(architecture_));
     }
   }
 
   const std::string& architecture() const { return architecture_; }
+  // Rows of q and k are stored in pairs of neighbours.
+  bool has_pairs() const { return architecture_ == "llama" || architecture_ == "llada"; }
   int64_t integer(const char* name, IntRange range) const { return values_.integer(key(name), range); }
   int64_t integer_or(const char* name, int64_t fallback, IntRange range = {}) const {
     return values_.integer_or(key(name), fallback, range);
@@ -170,6 +173,10 @@ LlamaConfig read_config(const GgufFile& file, const Keys& keys) {
   if (!(config.rms_norm_eps >= 0.0f) || std::isinf(config.rms_norm_eps)) {
     keys.fail("attention.layer_norm_rms_epsilon", "expected a number of at least 0");
   }
+  if (keys.architecture() == "llada") {
+    config.mask_token = static_cast<int32_t>(
+        file.values().integer("tokenizer.ggml.mask_token_id", {0, config.vocab_size - 1}));
+  }
   refuse_unsupported(keys, config.max_position_embeddings);
   config.rope_frequencies = frequencies(file, keys, config.attention.head_width);
   return config;
@@ -222,7 +229,7 @@ LlamaCheckpoint llama_from_gguf(std::unique_ptr<GgufFile> opened) {
   for (const NamedTensor& tensor : file->tensors()) {
     if (tensor.name == kRopeDivisors) continue;
     std::string name = transformers_name(tensor.name);
-    if (keys.architecture() != "llama" || !is_rotated(tensor.name)) {
+    if (!keys.has_pairs() || !is_rotated(tensor.name)) {
       weights->add(std::move(name), tensor.view);
       continue;
     }

@@ -21,6 +21,7 @@ struct Item {
   std::shared_ptr<const Constraint> constraint;
   TextStream stream;
   std::vector<TextPiece> new_pieces;  // of tokens that no step has told of yet
+  std::vector<int64_t> steps;  // that made the tokens, by position; some methods leave gaps for a while
   int64_t last_step = 0;
 };
 
@@ -28,24 +29,34 @@ struct Item {
 // token and asked whether the answer ends with it.
 Generation make_generation(const TextModel& model, const TextRequest& request, const Item& item,
                            std::function<bool(int32_t)> ends_with) {
-  return {.prompt = token_prompt(model.step_model(), item.prompt),
-          .chain = {.temperature = static_cast<float>(request.temperature),
-                    .top_k = static_cast<int32_t>(request.top_k),
-                    .top_p = static_cast<float>(request.top_p)},
-          .seed = item.answer.seed,
-          .max_tokens = item.limit,
-          .stop_tokens = model.checkpoint().end_tokens,
-          .ends_with = std::move(ends_with),
-          .constraint = item.constraint};
+  Generation generation{.prompt = token_prompt(model.step_model(), item.prompt),
+                        .chain = {.temperature = static_cast<float>(request.temperature),
+                                  .top_k = static_cast<int32_t>(request.top_k),
+                                  .top_p = static_cast<float>(request.top_p)},
+                        .seed = item.answer.seed,
+                        .max_tokens = item.limit,
+                        .stop_tokens = model.checkpoint().end_tokens,
+                        .ends_with = std::move(ends_with),
+                        .constraint = item.constraint,
+                        .mask_token = model.checkpoint().llama.config.mask_token};
+  if (request.cfg_scale > 0.0) {
+    const std::vector<int32_t> hidden(item.prompt.size(), generation.mask_token);
+    generation.unconditional = token_prompt(model.step_model(), hidden);
+    generation.chain.guidance.scale = static_cast<float>(request.cfg_scale + 1.0);
+  }
+  return generation;
 }
 
 std::unique_ptr<Session> make_session(const TextModel& model, const Decoder& decoder,
                                       std::span<const Generation> generations) {
   int64_t entries = 0;
-  for (const Generation& generation : generations) entries = std::max(entries, decoder.entries(generation));
-  return std::make_unique<Session>(
-      model.step_model(), model.backend(),
-      Session::Options{.sequences = std::ssize(generations), .entries = entries});
+  int64_t sequences = 0;
+  for (const Generation& generation : generations) {
+    entries = std::max(entries, decoder.entries(generation));
+    sequences += generation.unconditional ? 2 : 1;
+  }
+  return std::make_unique<Session>(model.step_model(), model.backend(),
+                                   Session::Options{.sequences = sequences, .entries = entries});
 }
 
 // Tells of a batch's answers as they grow.
@@ -58,8 +69,14 @@ class Narrator : public Observer {
     StepEvent of_prompt = event;
     of_prompt.generation = item.answer.index;
     if (control_.observer != nullptr) control_.observer->on_step(of_prompt);
+    for (const int32_t position : event.positions) {
+      const auto place = static_cast<size_t>(position);
+      if (item.steps.size() <= place) item.steps.resize(place + 1, event.step);
+      item.steps[place] = event.step;
+    }
     for (TextPiece& piece : std::exchange(item.new_pieces, {})) {
-      piece.step = event.step;
+      const auto place = static_cast<size_t>(piece.position);
+      piece.step = place < item.steps.size() ? item.steps[place] : event.step;
       tell(item, piece);
     }
     item.last_step = event.step;
@@ -116,7 +133,7 @@ std::vector<Item> make_items(const TextModel& model, const TextRequest& request)
     const auto count = std::ssize(tokens);
     items.push_back({.answer = {.index = std::ssize(items), .seed = prompt.seed, .prompt_tokens = count},
                      .prompt = std::move(tokens),
-                     .limit = std::min(request.max_tokens, checkpoint.context() - count),
+                     .limit = answer_limit(checkpoint, request, count),
                      .constraint = constraint,
                      .stream = TextStream(checkpoint.tokenizer, request.stops)});
   }

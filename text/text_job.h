@@ -56,6 +56,9 @@ struct TextPiece {
   std::string text;
 };
 
+// Tokens of an answer that its forwards gave: without the first where that is of the prompt's own forward.
+int64_t forward_tokens(const TextRequest& request, const TextAnswer& answer);
+
 // Receives what a run makes, on the thread that runs it.
 class TextObserver {
  public:
@@ -90,7 +93,7 @@ struct TextResult {
   bool interrupted = false;
 
   bool is_check_equal() const;
-  // Sums over the answers. Tokens that the prompts' own forwards gave are left out of the first.
+  // Sums over the answers.
   int64_t forward_tokens() const;
   int64_t tokens() const;
   int64_t forwards() const;

@@ -13,6 +13,9 @@
 
 namespace volley::text {
 
+// How a model's tokens come: each from those before it, or all of a block from hidden places.
+enum class ModelKind : uint8_t { kCausal, kMasked };
+
 // A text model on disk: weights that are not loaded yet, and everything else that is known of it.
 struct TextCheckpoint {
   std::string path;
@@ -27,6 +30,7 @@ struct TextCheckpoint {
 
   // Tokens that prompt and answer may hold together.
   int64_t context() const { return llama.config.max_position_embeddings; }
+  ModelKind kind() const { return llama.config.is_masked() ? ModelKind::kMasked : ModelKind::kCausal; }
 };
 
 // Opens a GGUF file, whose metadata holds the tokenizer, or a folder with config.json, safetensors and

@@ -8,20 +8,51 @@
 namespace volley::text {
 namespace {
 
-bool runs_text(const DecoderInfo& info) {
-  return info.needs.starts_with("causal model");
+bool runs(const DecoderInfo& info, ModelKind kind) {
+  return info.model == (kind == ModelKind::kMasked ? DecoderModel::kMaskedDiffusion : DecoderModel::kCausal);
 }
 
-void check_decoder(const DecoderSpec& decoder) {
+// Without a kind: a method of any.
+void check_decoder(const DecoderSpec& decoder, std::optional<ModelKind> kind) {
   make_decoder(decoder);  // throws for unknown names, options and values
+  const auto fits = [kind](const DecoderInfo& info) {
+    return kind ? runs(info, *kind) : runs(info, ModelKind::kCausal) || runs(info, ModelKind::kMasked);
+  };
   std::string known;
   for (const DecoderInfo& info : decoder_registry()) {
-    if (runs_text(info)) known += (known.empty() ? "" : ", ") + info.name;
+    if (fits(info)) known += (known.empty() ? "" : ", ") + info.name;
   }
   for (const DecoderInfo& info : decoder_registry()) {
-    if (info.name != decoder.name || runs_text(info)) continue;
-    throw Error("--decoder " + decoder.name + ": needs a " + info.needs + "; text comes from " + known,
+    if (info.name != decoder.name || fits(info)) continue;
+    throw Error("--decoder " + decoder.name + ": needs a " + info.needs + "; " +
+                    (kind == ModelKind::kMasked ? "this model's text comes from " : "text comes from ") +
+                    known,
                 ErrorKind::kUsage);
+  }
+}
+
+void check_constraint(const TextConstraint& constraint, const DecoderSpec& decoder) {
+  if (decoder_model(decoder) == DecoderModel::kCausal) return;
+  throw Error(std::string(flag_of(constraint.kind)) + ": decoder " + decoder.name +
+                  " keeps no constraint; methods of causal models do",
+              ErrorKind::kUsage);
+}
+
+// Takes options over that have flags of their own.
+void add_options(const std::map<std::string, std::string>& options, DecoderSpec& decoder) {
+  for (const auto& [option, value] : options) {
+    std::string flag = "--" + option;
+    std::ranges::replace(flag, '_', '-');
+    for (const DecoderInfo& info : decoder_registry()) {
+      if (info.name != decoder.name || std::ranges::count(info.options, option, &DecoderOption::name) > 0)
+        continue;
+      throw Error(flag + " " + value + ": decoder " + decoder.name + " has no such option; diffusion has",
+                  ErrorKind::kUsage);
+    }
+    if (!decoder.options.emplace(option, value).second) {
+      throw Error(flag + " " + value + ": --decoder " + decoder_text(decoder) + " says it, too",
+                  ErrorKind::kUsage);
+    }
   }
 }
 
@@ -36,11 +67,15 @@ const std::string& last_words(const TextPrompt& prompt) {
   return prompt.messages.empty() ? prompt.text : prompt.messages.back().content;
 }
 
-void choose_decoder(const std::string& decoder, TextRequest& request, std::optional<int64_t> draft_max) {
-  request.decoder = decoder != "auto"             ? parse_decoder_spec(decoder)
-                    : request.draft_model.empty() ? DecoderSpec{.name = "lookup"}
-                                                  : DecoderSpec{.name = "draft"};
-  check_decoder(request.decoder);
+void choose_decoder(const std::string& decoder, TextRequest& request, std::optional<int64_t> draft_max,
+                    const MethodNeeds& needs) {
+  request.decoder = decoder != "auto"                  ? parse_decoder_spec(decoder)
+                    : needs.kind == ModelKind::kMasked ? DecoderSpec{.name = "diffusion"}
+                    : request.draft_model.empty()      ? DecoderSpec{.name = "lookup"}
+                                                       : DecoderSpec{.name = "draft"};
+  add_options(needs.options, request.decoder);
+  check_decoder(request.decoder, needs.kind);
+  if (request.constraint) check_constraint(*request.constraint, request.decoder);
   if (!needs_draft_model(request.decoder)) request.draft_model.clear();
   if (needs_draft_model(request.decoder) && request.draft_model.empty()) {
     throw Error("--decoder " + request.decoder.name + ": needs a draft model; --draft-model names one",
@@ -86,6 +121,12 @@ std::vector<int32_t> encode_prompt(const TextCheckpoint& checkpoint, const TextR
     }
   }
   if (tokens.empty()) throw Error(subject_of(prompt) + ": gives no tokens", ErrorKind::kUsage);
+  if (checkpoint.kind() == ModelKind::kMasked &&
+      std::ranges::count(tokens, checkpoint.llama.config.mask_token) > 0) {
+    throw Error(subject_of(prompt) + ": holds the model's mask token, " +
+                    quote(tokenizer.piece(checkpoint.llama.config.mask_token)),
+                ErrorKind::kUsage);
+  }
   const auto count = std::ssize(tokens);
   if (count >= checkpoint.context()) {
     throw Error(subject_of(prompt) + ": has " + std::to_string(count) + " tokens; the context of model " +
@@ -93,6 +134,10 @@ std::vector<int32_t> encode_prompt(const TextCheckpoint& checkpoint, const TextR
                 ErrorKind::kUsage);
   }
   return tokens;
+}
+
+int64_t answer_limit(const TextCheckpoint& checkpoint, const TextRequest& request, int64_t prompt_tokens) {
+  return std::min(request.max_tokens, checkpoint.context() - prompt_tokens);
 }
 
 nlohmann::json to_json(const TextRequest& request) {
@@ -121,6 +166,7 @@ nlohmann::json to_json(const TextRequest& request) {
   if (request.constraint)
     json[request.constraint->kind == ConstraintKind::kRegex ? "regex" : "json_schema"] =
         request.constraint->source;
+  if (request.cfg_scale != 0.0) json["cfg_scale"] = request.cfg_scale;
   if (request.check == Check::kYes) json["check"] = true;
   return json;
 }
@@ -157,7 +203,8 @@ TextPrompt read_prompt(const JsonFields& fields, const std::string& subject, boo
 
 namespace {
 
-std::optional<TextConstraint> read_constraint(const JsonFields& fields, const std::string& subject) {
+std::optional<TextConstraint> read_constraint(const JsonFields& fields, const std::string& subject,
+                                              const DecoderSpec& decoder) {
   std::optional<TextConstraint> constraint;
   for (const ConstraintKind kind : {ConstraintKind::kRegex, ConstraintKind::kJsonSchema}) {
     const char* key = kind == ConstraintKind::kRegex ? "regex" : "json_schema";
@@ -165,6 +212,7 @@ std::optional<TextConstraint> read_constraint(const JsonFields& fields, const st
     const std::string place = subject + ": key '" + key + "'";
     if (constraint) throw Error(place + ": does not go with key 'regex'");
     constraint = make_text_constraint(kind, fields.text(key), place);
+    read_named(subject, key, [&] { check_constraint(*constraint, decoder); });
   }
   return constraint;
 }
@@ -178,6 +226,7 @@ TextRequest read_text_request(const JsonFields& fields, const std::string& subje
                       .temperature = fields.number("temperature", {0.0, 1000.0}),
                       .top_k = fields.integer("top_k", {0, 1 << 24}),
                       .top_p = fields.number("top_p", {0.0, 1.0}),
+                      .cfg_scale = fields.number_or("cfg_scale", 0.0, {0.0, kMaxCfgScale}),
                       .check = fields.boolean_or("check", false) ? Check::kYes : Check::kNo};
   if (fields.has("chat_format")) {
     request.chat_format =
@@ -185,7 +234,7 @@ TextRequest read_text_request(const JsonFields& fields, const std::string& subje
   }
   request.decoder = read_named(subject, "decoder", [&] {
     DecoderSpec spec = parse_decoder_spec(fields.text("decoder"));
-    check_decoder(spec);
+    check_decoder(spec, std::nullopt);
     if (needs_draft_model(spec) == request.draft_model.empty()) {
       throw Error("--decoder " + spec.name +
                   (request.draft_model.empty() ? ": has no draft model" : ": uses no draft model"));
@@ -195,7 +244,7 @@ TextRequest read_text_request(const JsonFields& fields, const std::string& subje
   if (fields.has("stops")) request.stops = fields.texts("stops");
   if (std::ranges::count(request.stops, std::string()) > 0)
     throw Error(subject + ": key 'stops': one is empty");
-  request.constraint = read_constraint(fields, subject);
+  request.constraint = read_constraint(fields, subject, request.decoder);
   if (request.constraint && !request.stops.empty())
     throw Error(subject + ": key 'stops': does not go with a regex or schema");
   const auto prompts = fields.value().find("prompts");

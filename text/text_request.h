@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -15,6 +16,7 @@ namespace volley::text {
 
 inline constexpr int64_t kMaxTokens = 1 << 24;  // of an answer
 inline constexpr int64_t kMaxPrompts = 1000000;
+inline constexpr double kMaxCfgScale = 1000.0;
 
 enum class Check : uint8_t { kNo, kYes };
 
@@ -34,30 +36,45 @@ struct TextRequest {
   std::vector<TextPrompt> prompts;
   int64_t max_tokens = 256;        // of an answer; the model's context may end it earlier
   std::vector<std::string> stops;  // texts that end an answer, and are no part of it
-  // What an answer has to be; none: anything. Does not go with `stops`.
+  // What an answer has to be; none: anything. Does not go with `stops`, nor with methods of masked models.
   std::optional<TextConstraint> constraint;
   DecoderSpec decoder;       // every option stated
   double temperature = 0.8;  // 0: greedy
   int64_t top_k = 40;        // 0: all
   double top_p = 0.95;       // 1: all
+  // Of masked models: a second answer, to a prompt of hidden places, is what the first is led away from;
+  // logits become u + (cfg_scale + 1) (c - u), as LLaDA's code counts it. 0: there is none.
+  double cfg_scale = 0.0;
   Check check = Check::kNo;  // decode again sequentially and compare the tokens
 };
 
-// Fills `request.decoder` from what --decoder takes; "auto" is draft where the request names a draft model,
-// else lookup. No draft will be longer than `draft_max`. A draft model that the method does not use is left
-// out of the request. Throws Error kUsage for methods that cannot run a causal model, for one that lacks its
-// draft model, and for a check of one that does not promise sequential decoding's tokens.
+// What the model asks of a method, and options of the method that were given by flags of their own, as
+// "block_length" by --block-length.
+struct MethodNeeds {
+  ModelKind kind = ModelKind::kCausal;
+  std::map<std::string, std::string> options;
+};
+
+// Fills `request.decoder` from what --decoder takes; "auto" is diffusion for a masked model, draft where the
+// request names a draft model, else lookup. No draft will be longer than `draft_max`. A draft model that the
+// method does not use is left out of the request. Throws Error kUsage for methods that cannot run a model of
+// this kind, for an option that the method lacks or that is given twice, for a constraint that the method
+// does not keep, for a method that lacks its draft model, and for a check of one that does not promise
+// sequential decoding's tokens.
 void choose_decoder(const std::string& decoder, TextRequest& request,
-                    std::optional<int64_t> draft_max = std::nullopt);
+                    std::optional<int64_t> draft_max = std::nullopt, const MethodNeeds& needs = {});
 
 // The format of a model's conversations: that of this name; or, for an empty name, the one of the template
 // that came with it, none if none came. Throws Error kUsage for an unknown name or template.
 std::optional<ChatFormat> choose_chat_format(const TextCheckpoint& checkpoint, const std::string& name);
 
-// A prompt's tokens. Throws Error for one that is empty, not UTF-8, beyond the chat format, or leaves no
-// room for an answer in the model's context.
+// A prompt's tokens. Throws Error for one that is empty, not UTF-8, beyond the chat format, holds the mask
+// token, or leaves no room for an answer in the model's context.
 std::vector<int32_t> encode_prompt(const TextCheckpoint& checkpoint, const TextRequest& request,
                                    const TextPrompt& prompt);
+
+// Tokens that the answer to a prompt of so many may have.
+int64_t answer_limit(const TextCheckpoint& checkpoint, const TextRequest& request, int64_t prompt_tokens);
 
 // What a prompt says, for messages: its text, or the last thing said.
 const std::string& last_words(const TextPrompt& prompt);

@@ -100,8 +100,13 @@ bool TextResult::is_check_equal() const {
   return std::ranges::all_of(checks, &CheckOutcome::is_equal);
 }
 
+int64_t forward_tokens(const TextRequest& request, const TextAnswer& answer) {
+  const bool has_prompt_token = decoder_class(request.decoder) != DecoderClass::kOwnModel;
+  return std::ssize(answer.tokens) - (has_prompt_token ? 1 : 0);
+}
+
 int64_t TextResult::forward_tokens() const {
-  return tokens() - std::ssize(answers);
+  return sum(answers, [this](const TextAnswer& answer) { return text::forward_tokens(request, answer); });
 }
 
 int64_t TextResult::tokens() const {

@@ -94,6 +94,7 @@ const std::vector<Entry>& entries() {
        make_draft_rejection},
       {{.name = "parallel",
         .kind = DecoderClass::kOwnModel,
+        .model = DecoderModel::kRandomOrder,
         .needs = "random-order model (ARPG)",
         .summary = "decides several positions of a random order in each step",
         .paper = "Li et al. 2025, ARPG",
@@ -103,12 +104,32 @@ const std::vector<Entry>& entries() {
        without_draft<make_parallel>},
       {{.name = "masked",
         .kind = DecoderClass::kOwnModel,
+        .model = DecoderModel::kMasked,
         .needs = "masked model (SMDM, Whisfusion)",
         .summary = "guesses all hidden places at once, for several candidates",
         .paper = "Whisfusion 2025, parallel diffusion decoding",
         .options = {{"candidates", "15", "sequences made side by side"},
                     {"ratios", "1x0.9x0.85x0.8", "share of places hidden in each step"}}},
        without_draft<make_masked>},
+      {{.name = "diffusion",
+        .kind = DecoderClass::kOwnModel,
+        .model = DecoderModel::kMaskedDiffusion,
+        .needs = "masked diffusion model (LLaDA)",
+        .summary = "fills blocks of hidden places from left to right, in each step the surest places",
+        .paper = "Nie et al. 2025, LLaDA; Wu et al. 2025, Fast-dLLM; Chen et al. 2025, dParallel",
+        .options =
+            {{"steps", "0", "forwards, shared out evenly among the blocks; 0: one for each token"},
+             {"block_length", "32", "places of a block"},
+             {"remasking", "low_confidence",
+              "what makes a place sure: low_confidence (the guess's probability), margin (its lead over "
+              "the next), entropy, or random"},
+             {"threshold", "off", "fill all places at least so sure (entropy: at most), not by steps"},
+             {"factor", "off", "fill the surest n places while (n + 1) (1 - probability) <= factor"},
+             {"cache", "off",
+              "off; prefix: keep what stands before the block; dual: and what stands behind it"},
+             {"second_forward", "needed",
+              "of a block with a cache: needed; always: even if nothing is hidden, as Fast-dLLM v1"}}},
+       without_draft<make_diffusion>},
   };
   return table;
 }
@@ -161,6 +182,10 @@ DecoderClass decoder_class(const DecoderSpec& spec) {
   const auto accept = spec.options.find("accept");
   if (accept != spec.options.end() && accept->second == "rejection") return DecoderClass::kSameDistribution;
   return find_entry(spec.name).info.kind;
+}
+
+DecoderModel decoder_model(const DecoderSpec& spec) {
+  return find_entry(spec.name).info.model;
 }
 
 bool needs_draft_model(const DecoderSpec& spec) {

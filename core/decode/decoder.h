@@ -22,6 +22,14 @@ enum class DecoderClass : uint8_t {
 };
 std::string_view decoder_class_name(DecoderClass kind);
 
+// What the model that a method runs predicts.
+enum class DecoderModel : uint8_t {
+  kCausal,           // the next token
+  kRandomOrder,      // tokens at positions that it is asked for
+  kMasked,           // all hidden places
+  kMaskedDiffusion,  // hidden places, of which some are filled in each step
+};
+
 // A decoding method: what is proposed, what is accepted, what the cache keeps. Stateless between runs.
 class Decoder {
  public:
@@ -32,6 +40,8 @@ class Decoder {
                                                const DecodeControl& control) const = 0;
   // Cache entries a sequence needs for this generation.
   virtual int64_t entries(const Generation& generation) const = 0;
+  // Throws Error kUsage if the method's options do not fit an output of at most `tokens`, whatever the model.
+  virtual void check_length(int64_t /*tokens*/) const {}
 };
 
 // A method and its options, as "NAME" or "NAME:key=value,key=value".
@@ -68,7 +78,8 @@ struct DecoderInfo {
   std::string name;
   DecoderClass kind = DecoderClass::kSameTokens;
   std::string kind_note;  // when an option changes the class
-  std::string needs;      // kind of model
+  DecoderModel model = DecoderModel::kCausal;
+  std::string needs;  // the model in words
   bool needs_draft_model = false;
   std::string length_option;  // the one that says how long a draft may be; empty: nothing is drafted
   std::string summary;
@@ -83,6 +94,8 @@ const std::vector<DecoderInfo>& decoder_registry();
 std::unique_ptr<Decoder> make_decoder(const DecoderSpec& spec, const DraftModel& draft = {});
 // The class of a method with these options.
 DecoderClass decoder_class(const DecoderSpec& spec);
+// What the method's model predicts. Throws Error kUsage for unknown names.
+DecoderModel decoder_model(const DecoderSpec& spec);
 // Whether the method proposes by a second model. Throws Error kUsage for unknown names.
 bool needs_draft_model(const DecoderSpec& spec);
 

@@ -68,6 +68,19 @@ void Lane::add_to(std::vector<SequenceStep>& steps, SequenceStep step) {
   steps.push_back(std::move(step));
 }
 
+void Lane::add_with_prompts(std::vector<SequenceStep>& steps, const SequenceStep& step) {
+  const auto with = [&](const PromptRows& prompt) {
+    VOLLEY_ASSERT(prompt.embeddings.empty() && prompt.rows.size() == generation_->prompt.rows.size());
+    SequenceStep whole = step;
+    whole.rows.insert(whole.rows.begin(), prompt.rows.begin(), prompt.rows.end());
+    return whole;
+  };
+  add_to(steps, with(generation_->prompt));
+  if (!unconditional_) return;
+  // add_to copied the conditional rows for the partner.
+  steps.back().rows = with(*generation_->unconditional).rows;
+}
+
 void Lane::add_prompts(std::vector<Prompt>& prompts) {
   step_index_ = static_cast<int64_t>(prompts.size());
   const auto add = [&](SequenceId sequence, const PromptRows& rows) {
@@ -89,6 +102,11 @@ LogitsRows Lane::logits_rows(int64_t wanted) const {
 void Lane::commit(std::span<const int32_t> rows) {
   session_->cache().commit(conditional_.id(), rows);
   if (unconditional_) session_->cache().commit(unconditional_->id(), rows);
+}
+
+void Lane::clear() {
+  session_->cache().crop(conditional_.id(), 0);
+  if (unconditional_) session_->cache().crop(unconditional_->id(), 0);
 }
 
 void Lane::crop_output(int64_t rows) {

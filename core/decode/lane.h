@@ -20,12 +20,17 @@ class Lane {
 
   // Adds this lane's sequences to a step; `step` says everything but the sequence and the partner.
   void add_to(std::vector<SequenceStep>& steps, SequenceStep step);
+  // The same with each sequence's own prompt rows in front of the step's; `wanted` and `replaced` count from
+  // the prompts' first row. The prompts must be of one length and hold no vectors.
+  void add_with_prompts(std::vector<SequenceStep>& steps, const SequenceStep& step);
   // Adds this lane's prompts.
   void add_prompts(std::vector<Prompt>& prompts);
   // Logits rows of the `wanted`-th wanted row of the step this lane was last added to.
   LogitsRows logits_rows(int64_t wanted) const;
   // Keeps the given rows of the last step in every sequence of the lane.
   void commit(std::span<const int32_t> rows);
+  // Drops everything that was kept.
+  void clear();
   // Drops all that was kept behind the prompt but its first `rows` rows.
   void crop_output(int64_t rows);
 

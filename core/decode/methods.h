@@ -18,5 +18,6 @@ std::unique_ptr<Decoder> make_draft(const OptionReader& options, const DraftMode
 std::unique_ptr<Decoder> make_draft_rejection(const OptionReader& options, const DraftModel& draft);
 std::unique_ptr<Decoder> make_parallel(const OptionReader& options);
 std::unique_ptr<Decoder> make_masked(const OptionReader& options);
+std::unique_ptr<Decoder> make_diffusion(const OptionReader& options);
 
 }  // namespace volley

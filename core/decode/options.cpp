@@ -1,6 +1,7 @@
 #include "core/decode/options.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cstdlib>
 #include <numeric>
@@ -88,6 +89,22 @@ std::string OptionReader::choice(const std::string& option, const std::vector<st
     fail(option, known);
   }
   return value;
+}
+
+std::optional<double> OptionReader::number_or_off(const std::string& option, double low, double high) const {
+  const std::string value = text(option);
+  if (value == "off") return std::nullopt;
+  double parsed = 0.0;
+  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), parsed);
+  if (error != std::errc() || end != value.data() + value.size() || !(parsed >= low && parsed <= high)) {
+    const auto bound = [](double number) {
+      std::array<char, 32> digits{};
+      return std::string(digits.data(),
+                         std::to_chars(digits.data(), digits.data() + digits.size(), number).ptr);
+    };
+    fail(option, "off or a number from " + bound(low) + " to " + bound(high));
+  }
+  return parsed;
 }
 
 std::vector<double> OptionReader::numbers(const std::string& option, double low, double high) const {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,6 +19,8 @@ class OptionReader {
   int64_t integer(const std::string& option, int64_t low, int64_t high) const;
   // One of `choices`.
   std::string choice(const std::string& option, const std::vector<std::string>& choices) const;
+  // "off", or a number.
+  std::optional<double> number_or_off(const std::string& option, double low, double high) const;
   // Whole numbers joined by 'x'.
   std::vector<int64_t> integers(const std::string& option, int64_t low, int64_t high) const;
   // Numbers joined by 'x'.

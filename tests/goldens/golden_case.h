@@ -94,11 +94,15 @@ struct MethodsCheck {
 };
 void check_methods(const Run& run, MethodsCheck check);
 
+// Logits of all rows of the id sequences [B, T] in io tensor `ids`, each a step under the model's first mask.
+std::vector<float> whole_logits(const Run& run, const StepModel& model, const std::string& ids);
+
 void check_text_llama(const Run& run);
 void check_llamagen(const Run& run);
 void check_arpg(const Run& run);
 void check_vq(const Run& run);
 void check_whisper(const Run& run);
+void check_llada(const Run& run);
 void check_smdm(const Run& run);
 void check_whisfusion(const Run& run);
 

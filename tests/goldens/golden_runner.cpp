@@ -19,7 +19,8 @@ struct Family {
   void (*check)(const Run& run);
 };
 
-constexpr std::array<Family, 11> kFamilies{{{"arpg", check_arpg},
+constexpr std::array<Family, 12> kFamilies{{{"arpg", check_arpg},
+                                            {"llada", check_llada},
                                             {"llamagen_c2i", check_llamagen},
                                             {"llamagen_t2i", check_llamagen},
                                             {"llamagen_vq", check_vq},

@@ -116,21 +116,25 @@ void check_whisper(const Run& run) {
 
 // ---- SMDM
 
-void check_smdm(const Run& run) {
-  const Case& golden = run.golden;
-  const speech::DiffLlama model(
-      speech::parse_diff_llama_config(golden.config(), run.weights, golden.config_path()), loader(run));
-  const Shape shape = golden.shape("ids", 2);
-  const std::vector<int32_t> ids = golden.ids("ids");
+std::vector<float> whole_logits(const Run& run, const StepModel& model, const std::string& ids) {
+  const Shape shape = run.golden.shape(ids, 2);
+  const std::vector<int32_t> tokens = run.golden.ids(ids);
   Session session(model, run.backend, {.entries = shape[1]});
   const SequenceId sequence = session.cache().create();
   std::vector<float> logits;
   for (int64_t b = 0; b < shape[0]; ++b) {
-    const SequenceStep step = whole_step(model, sequence, row_of(ids, b, shape[1]));
+    const SequenceStep step = whole_step(model, sequence, row_of(tokens, b, shape[1]));
     session.step({&step, 1});
     append_logits(session, step, logits);
   }
-  run.check.close("logits", logits);
+  return logits;
+}
+
+void check_smdm(const Run& run) {
+  const Case& golden = run.golden;
+  const speech::DiffLlama model(
+      speech::parse_diff_llama_config(golden.config(), run.weights, golden.config_path()), loader(run));
+  run.check.close("logits", whole_logits(run, model, "ids"));
 }
 
 // ---- Whisfusion

@@ -326,7 +326,7 @@ TEST_P(Constraints, ADeadEndIsAnError) {
 
 // Methods that do not decide from left to right do not pass one over.
 TEST_P(Constraints, OtherMethodsRefuseThem) {
-  for (const std::string decoder : {"parallel", "masked"}) {
+  for (const std::string decoder : {"parallel", "masked", "diffusion"}) {
     const Generation one = generation(0, 1.0f);
     try {
       run(decoder, {&one, 1});

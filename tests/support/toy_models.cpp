@@ -90,7 +90,8 @@ std::unique_ptr<StepModel> make_toy_llama(const Backend& backend, uint64_t seed,
                         .num_hidden_layers = sizes.layers,
                         .attention = {.heads = sizes.heads, .kv_heads = sizes.kv_heads, .head_width = width},
                         .max_position_embeddings = sizes.max_position,
-                        .rope_frequencies = rope_frequencies(width, 10000.0f)},
+                        .rope_frequencies = rope_frequencies(width, 10000.0f),
+                        .mask_token = sizes.mask_token},
       WeightLoader(weights, backend, type));
 }
 

@@ -71,6 +71,7 @@ TEST_F(ChooseMethod, RefusesWhatDoesNotGoTogether) {
             std::string::npos);
   EXPECT_NE(message({.decoder = "draft"}).find("needs a draft model"), std::string::npos);
   EXPECT_NE(message({.decoder = "masked"}).find("needs a masked model"), std::string::npos);
+  EXPECT_NE(message({.decoder = "diffusion"}).find("needs a masked model"), std::string::npos);
   EXPECT_NE(message({.decoder = "jakobi"}).find("nearest is jacobi"), std::string::npos);
   EXPECT_NE(message({.decoder = "jacobi:windows=3"}).find("window"), std::string::npos);
 }

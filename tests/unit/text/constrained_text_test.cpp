@@ -167,6 +167,13 @@ TEST_F(ConstrainedText, ResultsComeBackFromJson) {
     EXPECT_EQ(message_of([&] { text::read_text_result(broken, "file"); }),
               "file: request: key 'regex': character 1: '(' without ')'");
     broken = written;
+    broken["request"]["decoder"] = "diffusion";
+    const std::string key(kind == ConstraintKind::kRegex ? "regex" : "json_schema");
+    const std::string flag(kind == ConstraintKind::kRegex ? "--regex" : "--json-schema");
+    EXPECT_EQ(message_of([&] { text::read_text_result(broken, "file"); }),
+              "file: request: key '" + key + "': " + flag +
+                  ": decoder diffusion keeps no constraint; methods of causal models do");
+    broken = written;
     broken["request"]["stops"] = {"x"};
     EXPECT_EQ(message_of([&] { text::read_text_result(broken, "file"); }),
               "file: request: key 'stops': does not go with a regex or schema");

@@ -43,15 +43,34 @@ Encoded encode_q4_1(const std::vector<float>& values) {
 namespace {
 
 std::string gguf_name(std::string name) {
-  const std::pair<const char*, const char*> parts[] = {
-      {"model.embed_tokens", "token_embd"}, {"lm_head", "output"},
-      {"model.norm", "output_norm"},        {"model.layers.", "blk."},
-      {"input_layernorm", "attn_norm"},     {"post_attention_layernorm", "ffn_norm"},
-      {"self_attn.q_norm", "attn_q_norm"},  {"self_attn.k_norm", "attn_k_norm"},
-      {"self_attn.q_proj", "attn_q"},       {"self_attn.k_proj", "attn_k"},
-      {"self_attn.v_proj", "attn_v"},       {"self_attn.o_proj", "attn_output"},
-      {"mlp.gate_proj", "ffn_gate"},        {"mlp.up_proj", "ffn_up"},
-      {"mlp.down_proj", "ffn_down"}};
+  const std::pair<const char*, const char*> parts[] = {{"model.embed_tokens", "token_embd"},
+                                                       {"lm_head", "output"},
+                                                       {"model.norm", "output_norm"},
+                                                       {"model.layers.", "blk."},
+                                                       {"input_layernorm", "attn_norm"},
+                                                       {"post_attention_layernorm", "ffn_norm"},
+                                                       {"self_attn.q_norm", "attn_q_norm"},
+                                                       {"self_attn.k_norm", "attn_k_norm"},
+                                                       {"self_attn.q_proj", "attn_q"},
+                                                       {"self_attn.k_proj", "attn_k"},
+                                                       {"self_attn.v_proj", "attn_v"},
+                                                       {"self_attn.o_proj", "attn_output"},
+                                                       {"mlp.gate_proj", "ffn_gate"},
+                                                       {"mlp.up_proj", "ffn_up"},
+                                                       {"mlp.down_proj", "ffn_down"},
+                                                       // LLaDA's
+                                                       {"model.transformer.wte", "token_embd"},
+                                                       {"model.transformer.ff_out", "output"},
+                                                       {"model.transformer.ln_f", "output_norm"},
+                                                       {"model.transformer.blocks.", "blk."},
+                                                       {".ff_norm", ".ffn_norm"},
+                                                       {".q_proj", ".attn_q"},
+                                                       {".k_proj", ".attn_k"},
+                                                       {".v_proj", ".attn_v"},
+                                                       {".attn_out.", ".attn_output."},
+                                                       {".ff_proj", ".ffn_gate"},
+                                                       {".up_proj", ".ffn_up"},
+                                                       {".ff_out", ".ffn_down"}};
   for (const auto& [from, to] : parts) {
     const size_t at = name.find(from);
     if (at != std::string::npos) name.replace(at, std::string(from).size(), to);
@@ -79,19 +98,24 @@ std::vector<std::pair<std::string, std::string>> metadata_of(const TextCase& fro
   const std::string architecture = json["model_type"];
   const auto u32 = [](int64_t value) { return gguf::u32(static_cast<uint32_t>(value)); };
   const auto key = [&](const char* name) { return architecture + "." + name; };
-  return {{"general.architecture", gguf::text(architecture)},
-          {key("block_count"), u32(from.config.num_hidden_layers)},
-          {key("context_length"), u32(from.config.max_position_embeddings)},
-          {key("embedding_length"), u32(from.config.hidden_size)},
-          {key("feed_forward_length"), u32(from.config.intermediate_size)},
-          {key("attention.head_count"), u32(from.config.attention.heads)},
-          {key("attention.head_count_kv"), u32(from.config.attention.kv_heads)},
-          {key("attention.key_length"), u32(from.config.attention.head_width)},
-          {key("attention.value_length"), u32(from.config.attention.head_width)},
-          {key("rope.dimension_count"), u32(from.config.attention.head_width)},
-          {key("attention.layer_norm_rms_epsilon"), gguf::f32(from.config.rms_norm_eps)},
-          {key("rope.freq_base"), gguf::f32(json["rope_parameters"]["rope_theta"])},
-          {"tokenizer.ggml.tokens", gguf::texts({"a", "b"})}};
+  const bool is_llada = architecture == "llada";
+  std::vector<std::pair<std::string, std::string>> metadata{
+      {"general.architecture", gguf::text(architecture)},
+      {key("block_count"), u32(from.config.num_hidden_layers)},
+      {key("context_length"), u32(from.config.max_position_embeddings)},
+      {key("embedding_length"), u32(from.config.hidden_size)},
+      {key("feed_forward_length"), u32(from.config.intermediate_size)},
+      {key("attention.head_count"), u32(from.config.attention.heads)},
+      {key("attention.head_count_kv"), u32(from.config.attention.kv_heads)},
+      {key("attention.key_length"), u32(from.config.attention.head_width)},
+      {key("attention.value_length"), u32(from.config.attention.head_width)},
+      {key("rope.dimension_count"), u32(from.config.attention.head_width)},
+      {key("attention.layer_norm_rms_epsilon"), gguf::f32(from.config.rms_norm_eps)},
+      {key("rope.freq_base"),
+       gguf::f32(is_llada ? json["rope_theta"] : json["rope_parameters"]["rope_theta"])},
+      {"tokenizer.ggml.tokens", gguf::texts({"a", "b"})}};
+  if (is_llada) metadata.emplace_back("tokenizer.ggml.mask_token_id", u32(from.config.mask_token));
+  return metadata;
 }
 
 }  // namespace
@@ -102,7 +126,7 @@ GgufImage gguf_of(const TextCase& from, const Encode& encode_matrix) {
   for (const NamedTensor& tensor : from.weights->tensors()) {
     std::vector<float> values = to_f32(tensor.view);
     const bool is_matrix = tensor.view.shape.rank() == 2;
-    if (is_matrix && from.json["model_type"] == "llama") {
+    if (is_matrix && (from.json["model_type"] == "llama" || from.json["model_type"] == "llada")) {
       const bool is_q = tensor.name.ends_with("q_proj.weight"), is_k = tensor.name.ends_with("k_proj.weight");
       if (is_q || is_k) values = interleaved(values, is_q ? heads : kv_heads, tensor.view.shape[1]);
     }
@@ -113,7 +137,7 @@ GgufImage gguf_of(const TextCase& from, const Encode& encode_matrix) {
                              .shape = {extents.begin(), extents.end()},
                              .bytes = encoded.bytes});
   }
-  if (from.json["rope_parameters"]["rope_type"] == "llama3") {
+  if (from.json.contains("rope_parameters") && from.json["rope_parameters"]["rope_type"] == "llama3") {
     std::vector<float> divisors = rope_frequencies(width, from.json["rope_parameters"]["rope_theta"]);
     for (size_t i = 0; i < divisors.size(); ++i) divisors[i] /= from.config.rope_frequencies[i];
     image.tensors.push_back(
@@ -131,6 +155,7 @@ std::vector<float> all_logits(const text::LlamaConfig& config, const WeightSourc
   std::vector<float> logits;
   const auto step = [&](Phase phase, int64_t begin, int64_t count) {
     SequenceStep rows{.sequence = sequence, .phase = phase};
+    rows.visibility.kind = model.traits().masks.front();
     for (int64_t i = begin; i < begin + count; ++i) {
       rows.wanted.logits.push_back(static_cast<int32_t>(i - begin));
       rows.rows.push_back(

@@ -45,6 +45,7 @@ TEST_P(LlamaGguf, ConfigIsThatOfTransformers) {
   EXPECT_EQ(config.rms_norm_eps, from.config.rms_norm_eps);
   EXPECT_EQ(config.attention_bias, from.config.attention_bias);
   EXPECT_EQ(config.qk_norm, from.config.qk_norm);
+  EXPECT_EQ(config.mask_token, from.config.mask_token);
   EXPECT_EQ(config.tie_word_embeddings, from.config.tie_word_embeddings);
   ASSERT_EQ(config.rope_frequencies.size(), from.config.rope_frequencies.size());
   for (size_t i = 0; i < config.rope_frequencies.size(); ++i) {
@@ -136,7 +137,7 @@ TEST_P(LlamaGguf, Q4WeightsLoadIntoEveryType) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, LlamaGguf,
-                         testing::Values("text_llama", "text_llama3", "text_qwen2", "text_qwen3"),
+                         testing::Values("text_llama", "text_llama3", "text_qwen2", "text_qwen3", "llada"),
                          [](const auto& name) { return std::string(name.param); });
 
 TEST(LlamaCheckpoint, AFolderIsItsConfigAndWeights) {
@@ -184,7 +185,7 @@ TEST(LlamaGgufFaults, EachNamesKeyOrTensor) {
   };
   const std::vector<Fault> faults{
       key("general.architecture", gguf::text("gemma"),
-          "'general.architecture': expected 'llama', 'qwen2' or"),
+          "'general.architecture': expected 'llama', 'qwen2', 'qwen3' or"),
       key("general.architecture", gguf::u32(1), "'general.architecture': expected a string, found 1"),
       {"metadata 'llama.block_count' is missing",
        [](GgufImage& image) { image.metadata.erase(image.metadata.begin() + 1); }},

@@ -101,6 +101,42 @@ void write_toy_text_folder(const std::string& folder, const ToyTextOptions& opti
   write_safetensors(folder + "/model.safetensors", weights.tensors());
 }
 
+void write_toy_llada_folder(const std::string& folder, const ToyTextOptions& options) {
+  write_toy_text_folder(folder, options);
+  const int64_t rows = std::ssize(tokens_of(vocabulary())) + options.spare_ids;
+  const nlohmann::json config{
+      {"model_type", "llada"}, {"vocab_size", rows},         {"embedding_size", rows},
+      {"d_model", kDim},       {"mlp_hidden_size", kHidden}, {"n_layers", kLayers},
+      {"n_heads", kHeads},     {"n_kv_heads", kHeads},       {"max_sequence_length", kToyContext},
+      {"rms_norm_eps", 1e-5},  {"rope_theta", 10000.0},      {"rope", true},
+      {"block_type", "llama"}, {"activation_type", "silu"},  {"layer_norm_type", "rms"},
+      {"weight_tying", false}, {"mask_token_id", rows - 1}};
+  write_text(folder + "/config.json", config.dump());
+  const std::pair<const char*, const char*> parts[] = {{"model.embed_tokens", "model.transformer.wte"},
+                                                       {"lm_head", "model.transformer.ff_out"},
+                                                       {"model.norm", "model.transformer.ln_f"},
+                                                       {"model.layers", "model.transformer.blocks"},
+                                                       {"input_layernorm", "attn_norm"},
+                                                       {"post_attention_layernorm", "ff_norm"},
+                                                       {"self_attn.o_proj", "attn_out"},
+                                                       {"self_attn.", ""},
+                                                       {"mlp.gate_proj", "ff_proj"},
+                                                       {"mlp.up_proj", "up_proj"},
+                                                       {"mlp.down_proj", "ff_out"}};
+  const MemoryWeights weights = weights_of(options.seed, rows);
+  std::vector<NamedTensor> tensors;
+  for (NamedTensor tensor : weights.tensors()) {
+    if (tensor.name.find("_norm.") != std::string::npos && tensor.name.find("self_attn") != std::string::npos)
+      continue;
+    for (const auto& [from, to] : parts) {
+      const size_t at = tensor.name.find(from);
+      if (at != std::string::npos) tensor.name.replace(at, std::string(from).size(), to);
+    }
+    tensors.push_back(std::move(tensor));
+  }
+  write_safetensors(folder + "/model.safetensors", tensors);
+}
+
 void write_toy_text_gguf(const std::string& path, const ToyTextOptions& options) {
   const nlohmann::json json = vocabulary();
   const std::vector<std::string> tokens = tokens_of(json);

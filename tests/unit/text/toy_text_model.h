@@ -19,6 +19,10 @@ struct ToyTextOptions {
 };
 void write_toy_text_folder(const std::string& folder, const ToyTextOptions& options = {});
 
+// The same kind of folder with a LLaDA in it: no norms of q and k, other names. The mask token is the last
+// spare id.
+void write_toy_llada_folder(const std::string& folder, const ToyTextOptions& options = {});
+
 // The same model and vocabulary as a GGUF file.
 void write_toy_text_gguf(const std::string& path, const ToyTextOptions& options = {});
 

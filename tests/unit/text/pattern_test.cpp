@@ -6,6 +6,7 @@
 #include <functional>
 #include <regex>
 
+#include "tests/support/sanitized.h"
 #include "tests/support/toy_models.h"
 #include "text/tokenizer/unicode.h"
 
@@ -60,7 +61,8 @@ TEST(PatternTest, MatchesWhatAnotherEngineMatches) {
   }
   test::TestRandom random(1);
   int64_t matched = 0, refused = 0;
-  for (int i = 0; i < 300; ++i) {
+  const int patterns = test::kSanitized ? 60 : 300;
+  for (int i = 0; i < patterns; ++i) {
     const std::string pattern = random_pattern(random, 4);
     const std::regex other(pattern);
     const Result<ByteAutomaton> made = compile_pattern(pattern);
@@ -71,8 +73,8 @@ TEST(PatternTest, MatchesWhatAnotherEngineMatches) {
       (expected ? matched : refused) += 1;
     }
   }
-  EXPECT_GT(matched, 3000);
-  EXPECT_GT(refused, 10000);
+  EXPECT_GT(matched, 10 * patterns);
+  EXPECT_GT(refused, 30 * patterns);
 }
 
 // From every state that a text leads to, the rest of some match goes on.
@@ -120,7 +122,8 @@ TEST(PatternTest, ClassesHoldTheirCharacters) {
   };
   for (const auto& [pattern, holds] : cases) {
     const ByteAutomaton automaton = compiled(pattern);
-    for (char32_t code = 0; code <= 0x10FFFF; ++code) {
+    const char32_t stride = test::kSanitized ? 61 : 1;  // beyond where any of these classes begins or ends
+    for (char32_t code = 0; code <= 0x10FFFF; code += code > 0x1F700 ? stride : 1) {
       if (code == 0xD800) code = 0xE000;
       ASSERT_EQ(automaton.matches(utf8(code)), holds(code)) << pattern << ", character " << uint32_t{code};
     }

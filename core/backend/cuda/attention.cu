@@ -59,12 +59,29 @@ struct Lanes<float> {
   }
 };
 
-// One head of the rows of a block. A row that is not active is left alone.
-template <int kRows>
+// Cached elements as f32.
+template <typename Vec>
+__device__ Vec read_vector(const float* elements, int v) {
+  return reinterpret_cast<const Vec*>(elements)[v];
+}
+template <typename Vec>
+__device__ Vec read_vector(const uint16_t* elements, int v) {
+  if constexpr (std::is_same_v<Vec, float4>) {
+    const uint2 pairs = reinterpret_cast<const uint2*>(elements)[v];
+    return make_float4(__uint_as_float(pairs.x << 16), __uint_as_float(pairs.x & 0xffff0000u),
+                       __uint_as_float(pairs.y << 16), __uint_as_float(pairs.y & 0xffff0000u));
+  } else {
+    return __uint_as_float(uint32_t{elements[v]} << 16);
+  }
+}
+
+// One head of the rows of a block. A row that is not active is left alone. Element is float or the bits of a
+// bf16.
+template <int kRows, typename Element>
 struct Head {
   const float* q;  // of the first row; rows are `stride` apart
-  const float* keys;
-  const float* values;
+  const Element* keys;
+  const Element* values;
   float* out;  // like q
   int64_t stride;
   int width;
@@ -103,19 +120,17 @@ __device__ inline float key_sum(float sum) {
 }
 
 // Scaled dot products of a chunk's keys into shared.weights.
-template <typename Vec, int kRows, Spread kSpread>
-__device__ void score(const Head<kRows>& head, int begin, Shared<kRows>& shared) {
+template <typename Vec, int kRows, Spread kSpread, typename Element>
+__device__ void score(const Head<kRows, Element>& head, int begin, Shared<kRows>& shared) {
   constexpr int kAhead = kKeysAhead<kSpread>;
   constexpr int kUnrolled = kSpread == Spread::kFewBlocks ? 2 : 1;
   const int lane = threadIdx.x % kKeyLanes, first = threadIdx.x / kKeyLanes;
   const int vectors = head.width / Lanes<Vec>::kSize;
   const int together = min(head.shared - begin, static_cast<int>(kKeyChunk));
-  const auto key_of = [&](int row, int i) {
-    return reinterpret_cast<const Vec*>(head.keys + shared.places[row][i]);
-  };
+  const auto key_of = [&](int row, int i) { return head.keys + shared.places[row][i]; };
   const auto q_of = [&](int row) { return reinterpret_cast<const Vec*>(shared.q[row]); };
   for (int turn = 0; turn < together; turn += kAhead * kTurnKeys) {
-    const Vec* rows[kAhead];
+    const Element* rows[kAhead];
 #pragma unroll
     for (int a = 0; a < kAhead; ++a) {
       const int i = turn + a * kTurnKeys + first;
@@ -126,7 +141,7 @@ __device__ void score(const Head<kRows>& head, int begin, Shared<kRows>& shared)
     for (int v = lane; v < vectors; v += kKeyLanes) {
       Vec key[kAhead];
 #pragma unroll
-      for (int a = 0; a < kAhead; ++a) key[a] = rows[a][v];
+      for (int a = 0; a < kAhead; ++a) key[a] = read_vector<Vec>(rows[a], v);
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
         const Vec q = q_of(r)[v];
@@ -152,8 +167,10 @@ __device__ void score(const Head<kRows>& head, int begin, Shared<kRows>& shared)
       const int i = turn + first;
       float sum = 0.0f;
       if (i < end) {
-        const Vec* key = key_of(r, i);
-        for (int v = lane; v < vectors; v += kKeyLanes) sum = Lanes<Vec>::dot(q_of(r)[v], key[v], sum);
+        const Element* key = key_of(r, i);
+        for (int v = lane; v < vectors; v += kKeyLanes) {
+          sum = Lanes<Vec>::dot(q_of(r)[v], read_vector<Vec>(key, v), sum);
+        }
       }
       sum = key_sum(sum);
       if (lane == 0 && i < end) shared.weights[r][i] = sum * head.scale;
@@ -163,8 +180,8 @@ __device__ void score(const Head<kRows>& head, int begin, Shared<kRows>& shared)
 
 // One head of all rows of a block. Threads own columns of the output; `groups` threads share a column, each
 // with every groups-th key. Which thread adds a key, and when, depends on the key's index in its row alone.
-template <typename Vec, int kRows, Spread kSpread, typename Keys>
-__device__ void attend(const Head<kRows>& head, const Keys& keys, Shared<kRows>& shared) {
+template <typename Vec, int kRows, Spread kSpread, typename Element, typename Keys>
+__device__ void attend(const Head<kRows, Element>& head, const Keys& keys, Shared<kRows>& shared) {
   using V = Lanes<Vec>;
   constexpr int kUnrolled = kSpread == Spread::kFewBlocks ? 8 : 4;
   const int columns = head.width / V::kSize;
@@ -192,7 +209,7 @@ __device__ void attend(const Head<kRows>& head, const Keys& keys, Shared<kRows>&
     }
     // Row 0 may have ended before the keys that all rows share have: none is shared behind it.
     __syncthreads();
-    score<Vec, kRows, kSpread>(head, begin, shared);
+    score<Vec, kRows, kSpread, Element>(head, begin, shared);
     __syncthreads();
     // A warp turns the scores of one row into weights.
     const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
@@ -235,7 +252,7 @@ __device__ void attend(const Head<kRows>& head, const Keys& keys, Shared<kRows>&
 #pragma unroll
     for (int r = 0; r < kRows; ++r) sums[r] = V::zero();
     const auto value_of = [&](int row, int i) {
-      return reinterpret_cast<const Vec*>(head.values + shared.places[row][i])[column];
+      return read_vector<Vec>(head.values + shared.places[row][i], column);
     };
     const int together = min(head.shared - begin, static_cast<int>(kKeyChunk));
     int i = group;
@@ -276,8 +293,8 @@ struct CacheAttention {
   PlaneLayout layout;
   KeySource source;
   const float* q;
-  const float* keys;
-  const float* values;
+  const std::byte* keys;
+  const std::byte* values;
   int64_t rows;
   int64_t together;  // rows that lie side by side and are likely of one sequence
   int heads;
@@ -294,7 +311,7 @@ struct PagedKeys {
   __device__ int64_t place(int row, int i) const { return layout.offset(visible[row].entry(i)) + group; }
 };
 
-template <typename Vec, int kRows, Spread kSpread>
+template <typename Vec, int kRows, Spread kSpread, typename Element>
 __global__ void __launch_bounds__(kThreads, kBlocks<kSpread>) cache_attention(CacheAttention args) {
   __shared__ Shared<kRows> shared;
   __shared__ alignas(16) std::byte row_memory[kRows * sizeof(VisibleKeys)];
@@ -310,13 +327,13 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kSpread>) cache_attention(Ca
   __syncthreads();
   const int64_t width = args.layout.width, stride = args.heads * width;
   const int64_t at = first * stride + head * width;
-  Head<kRows> work{.q = args.q + at,
-                   .keys = args.keys,
-                   .values = args.values,
-                   .out = args.out + at,
-                   .stride = stride,
-                   .width = static_cast<int>(width),
-                   .scale = args.scale};
+  Head<kRows, Element> work{.q = args.q + at,
+                            .keys = reinterpret_cast<const Element*>(args.keys),
+                            .values = reinterpret_cast<const Element*>(args.values),
+                            .out = args.out + at,
+                            .stride = stride,
+                            .width = static_cast<int>(width),
+                            .scale = args.scale};
   bool any = false;
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
@@ -332,7 +349,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kSpread>) cache_attention(Ca
     if (work.active[r]) work.shared = min(work.shared, visible[0].shared_with(visible[r]));
   }
   const int64_t group = head / (args.heads / args.layout.groups);
-  attend<Vec, kRows, kSpread>(
+  attend<Vec, kRows, kSpread, Element>(
       work, PagedKeys<kRows>{visible, args.layout, group * args.layout.group_stride()}, shared);
 }
 
@@ -360,7 +377,7 @@ __global__ void __launch_bounds__(kThreads, 2) dense_rows(DenseRows args) {
   const int64_t item = blockIdx.z, first = int64_t{blockIdx.y} * kRows, head = blockIdx.x;
   const int64_t stride = int64_t{args.heads} * args.width;
   const int64_t base = (item * args.rows * args.heads + head) * args.width;
-  Head<kRows> work{.q = args.q + base + first * stride,
+  Head<kRows, float> work{.q = args.q + base + first * stride,
                    .keys = args.keys + base,
                    .values = args.values + base,
                    .out = args.out + base + first * stride,
@@ -373,7 +390,7 @@ __global__ void __launch_bounds__(kThreads, 2) dense_rows(DenseRows args) {
     work.active[r] = first + r < args.rows;
     work.counts[r] = static_cast<int>(args.rows);  // a row behind the last computes what nobody reads
   }
-  attend<Vec, kRows, Spread::kManyBlocks>(work, DenseKeys{stride}, shared);
+  attend<Vec, kRows, Spread::kManyBlocks, float>(work, DenseKeys{stride}, shared);
 }
 
 struct WeightRows {
@@ -384,6 +401,7 @@ struct WeightRows {
 };
 
 // One block a row: scores, then the softmax over all of them.
+template <typename Element>
 __global__ void __launch_bounds__(kThreads) attention_weight_rows(WeightRows args) {
   await_previous();
   __shared__ float partials[kWarps];
@@ -399,9 +417,10 @@ __global__ void __launch_bounds__(kThreads) attention_weight_rows(WeightRows arg
   const int64_t count = visible.size();
   float maximum = -INFINITY;
   for (int64_t i = threadIdx.x; i < count; i += kThreads) {
-    const float* key = attention.keys + attention.layout.offset(visible.entry(i)) + group;
+    const auto* key = reinterpret_cast<const Element*>(attention.keys) +
+                      attention.layout.offset(visible.entry(i)) + group;
     float dot = 0.0f;
-    for (int64_t d = 0; d < width; ++d) dot = fmaf(q[d], key[d], dot);
+    for (int64_t d = 0; d < width; ++d) dot = fmaf(q[d], read_vector<float>(key, static_cast<int>(d)), dot);
     out[i] = dot * attention.scale;
     maximum = fmaxf(maximum, out[i]);
   }
@@ -421,8 +440,8 @@ CacheAttention device_args(const AttentionArgs& args) {
           .layout = PlaneLayout(args.plane),
           .source = args.source,
           .q = args.q.data,
-          .keys = args.plane.keys.data,
-          .values = args.plane.values.data,
+          .keys = args.plane.keys,
+          .values = args.plane.values,
           .rows = args.q.shape[0],
           .together = 1,
           .heads = static_cast<int>(args.q.shape[1]),
@@ -435,6 +454,16 @@ void check_width(int64_t width) {
   const int64_t most = width % 4 == 0 ? kMostWidth : kThreads;
   if (width > most) {
     throw Error("cuda: heads of " + std::to_string(width) + " elements; at most " + std::to_string(most));
+  }
+}
+
+// Calls `run` with a value of the type in which device code reads elements of a cache.
+template <typename Run>
+void with_element(CacheType type, const Run& run) {
+  if (type == CacheType::kF32) {
+    run(float());
+  } else {
+    run(uint16_t());
   }
 }
 
@@ -468,22 +497,27 @@ void launch_attention(const AttentionArgs& args, const Stream& stream) {
   };
   // Few rows are better spread over the device than read together.
   constexpr int64_t kFewBlocks = 256;
-  if (rows * heads <= kFewBlocks) {
-    return run(width % 4 == 0 ? cache_attention<float4, 1, Spread::kFewBlocks>
-                              : cache_attention<float, 1, Spread::kFewBlocks>,
-               1);
-  }
-  with_rows(together, [&](auto count) {
-    run(width % 4 == 0 ? cache_attention<float4, count, Spread::kManyBlocks>
-                       : cache_attention<float, count, Spread::kManyBlocks>,
-        count);
+  with_element(args.plane.type, [&](auto element) {
+    using Element = decltype(element);
+    if (rows * heads <= kFewBlocks) {
+      return run(width % 4 == 0 ? cache_attention<float4, 1, Spread::kFewBlocks, Element>
+                                : cache_attention<float, 1, Spread::kFewBlocks, Element>,
+                 1);
+    }
+    with_rows(together, [&](auto count) {
+      run(width % 4 == 0 ? cache_attention<float4, count, Spread::kManyBlocks, Element>
+                         : cache_attention<float, count, Spread::kManyBlocks, Element>,
+          count);
+    });
   });
 }
 
 void launch_attention_weights(const AttentionWeightsArgs& args, const Stream& stream) {
   const int64_t rows = args.attention.q.shape[0];
   if (rows == 0) return;
-  launch("attention_weights", attention_weight_rows, static_cast<unsigned>(rows), kThreads, stream,
+  const auto kernel = args.attention.plane.type == CacheType::kF32 ? attention_weight_rows<float>
+                                                                   : attention_weight_rows<uint16_t>;
+  launch("attention_weights", kernel, static_cast<unsigned>(rows), kThreads, stream,
          WeightRows{.attention = device_args(args.attention),
                     .head = static_cast<int>(args.head),
                     .columns = args.out.shape[1],

@@ -4,6 +4,7 @@
 // stream. None allocates or waits. Scratch memory comes from the caller, in the size that the function beside
 // it names.
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 
@@ -36,8 +37,8 @@ void launch_write_cache(const WriteCacheArgs& args, const Stream& stream);
 void launch_rotate_and_write(const RotateAndWriteArgs& args, const Stream& stream);
 // A cache's planes as device code takes them.
 struct PlanePointers {
-  float* keys;
-  float* values;
+  std::byte* keys;
+  std::byte* values;
 };
 struct MoveTable {
   const PlanePointers* planes;  // device memory

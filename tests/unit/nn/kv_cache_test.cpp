@@ -57,12 +57,12 @@ class CacheFixture {
       const int32_t page = tables.block_table.data[slot * tables.block_table.shape[1] + i / kPageSize];
       // Pages hold [head, entry, width].
       const int64_t at = (page * kHeads * kPageSize + i % kPageSize) * kWidth;
-      const float value = cache_.plane(0).keys.data[at];
+      const float value = cache_.plane(0).f32_keys()[at];
       for (int64_t p = 0; p < kPlanes; ++p) {
         for (int64_t d = 0; d < kHeads * kWidth; ++d) {
           const int64_t place = at + d / kWidth * kPageSize * kWidth + d % kWidth;
-          EXPECT_EQ(cache_.plane(p).keys.data[place], value + static_cast<float>(100000 * p + d));
-          EXPECT_EQ(cache_.plane(p).values.data[place], -value - static_cast<float>(100000 * p + d));
+          EXPECT_EQ(cache_.plane(p).f32_keys()[place], value + static_cast<float>(100000 * p + d));
+          EXPECT_EQ(cache_.plane(p).f32_values()[place], -value - static_cast<float>(100000 * p + d));
         }
       }
       values.push_back(value);

@@ -172,8 +172,8 @@ constexpr int32_t replaced_entry(int32_t entry) {
   return -1 - entry;
 }
 
-// Type of cached keys and values. What is written is rounded to it (to nearest, ties to even); attention reads
-// it exactly, as f32.
+// Type of cached keys and values. What is written is rounded to it (to nearest, ties to even); attention
+// reads it exactly, as f32.
 enum class CacheType : uint8_t { kF32, kBF16 };
 constexpr int64_t cache_element_bytes(CacheType type) {
   return type == CacheType::kF32 ? 4 : 2;

@@ -12,8 +12,7 @@ constexpr int kThreads = 256;
 
 // Rows' keys and values and where they go.
 struct WriteRows {
-  explicit WriteRows(const WriteCacheArgs& args)
-      : to(args), keys(args.keys.data), values(args.values.data) {}
+  explicit WriteRows(const WriteCacheArgs& args) : to(args), keys(args.keys.data), values(args.values.data) {}
 
   CacheRows to;
   const float* keys;    // [R, G, D]
@@ -79,8 +78,8 @@ struct MoveRows {
   int32_t length;
 };
 
-// A thread owns one element of an entry in one plane and carries out all moves of it, in order. Element has an
-// element's size.
+// A thread owns one element of an entry in one plane and carries out all moves of it, in order. Element has
+// an element's size.
 template <typename Element>
 __global__ void move_rows(MoveRows args) {
   await_previous();
@@ -130,8 +129,7 @@ void launch_move_entries(const MoveEntriesArgs& args, const MoveTable& table, co
   const bool moves = table.count > 0;
   const dim3 grid(moves ? blocks_of(layout.groups * layout.width, kThreads) : 1,
                   moves ? static_cast<unsigned>(2 * args.planes.size()) : 1);
-  const auto kernel =
-      args.planes.front().type == CacheType::kF32 ? move_rows<uint32_t> : move_rows<uint16_t>;
+  const auto kernel = args.planes.front().type == CacheType::kF32 ? move_rows<uint32_t> : move_rows<uint16_t>;
   launch("move_entries", kernel, grid, kThreads, stream,
          MoveRows{.table = table,
                   .layout = layout,

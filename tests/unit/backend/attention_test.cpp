@@ -52,8 +52,7 @@ class Step {
       : scene_(scene), generator_(scene.seed) {
     const int64_t entry = scene.groups * scene.width;
     ours_ = pick(scene.rows);
-    const int64_t sequence =
-        scene.grouped ? ours_ / (scene.rows / scene.sequences) : pick(scene.sequences);
+    const int64_t sequence = scene.grouped ? ours_ / (scene.rows / scene.sequences) : pick(scene.sequences);
     std::vector<Layout> layouts(scene.sequences);
     std::vector<std::vector<int32_t>> tails(scene.sequences);
     int64_t longest = 0;
@@ -502,7 +501,8 @@ TEST(CacheTest, WritesMovesAndCopiesLikeTheReference) {
 TEST(CacheTest, WritesRoundToNearestEven) {
   for (const auto& backend : {make_reference_backend(), tested_backend()}) {
     if (!takes(*backend, CacheType::kBF16)) continue;
-    const std::vector<float> numbers{0x1.00p0f, 0x1.01p0f, 0x1.03p0f, 0x1.010002p0f, 0x1.00fffep0f, -0x1.05p0f};
+    const std::vector<float> numbers{0x1.00p0f,     0x1.01p0f,     0x1.03p0f,
+                                     0x1.010002p0f, 0x1.00fffep0f, -0x1.05p0f};
     const std::vector<float> nearest{0x1.00p0f, 0x1.00p0f, 0x1.04p0f, 0x1.02p0f, 0x1.00p0f, -0x1.04p0f};
     const auto width = static_cast<int64_t>(numbers.size());
     const Shape shape{1, 1, kPageSize, width};
@@ -513,13 +513,12 @@ TEST(CacheTest, WritesRoundToNearestEven) {
     const std::vector<int32_t> zero(1, 0);
     const Guarded<int32_t> zeros(*backend, {1}, zero), lengths(*backend, {1}, std::vector<int32_t>{2});
     auto queue = backend->make_queue();
-    queue->write_cache({.keys = rows.read(),
-                        .values = rows.read(),
-                        .plane = target,
-                        .cache = {.lengths = lengths.view(), .block_table = zeros.view().reshape({1, 1})},
-                        .step = {.row_sequence = zeros.read(),
-                                 .row_entry = zeros.read(),
-                                 .sequence_slot = zeros.read()}});
+    queue->write_cache(
+        {.keys = rows.read(),
+         .values = rows.read(),
+         .plane = target,
+         .cache = {.lengths = lengths.view(), .block_table = zeros.view().reshape({1, 1})},
+         .step = {.row_sequence = zeros.read(), .row_entry = zeros.read(), .sequence_slot = zeros.read()}});
     queue->finish();
     std::vector<float> expected = before;
     std::copy(nearest.begin(), nearest.end(), expected.begin() + 2 * width);

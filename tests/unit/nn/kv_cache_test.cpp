@@ -189,6 +189,25 @@ TEST(KvCache, ForksShareFullPages) {
   EXPECT_EQ(cache.free_pages(), free - 1);
 }
 
+TEST(KvCache, TakesHalfTheBytesInBf16) {
+  const auto backend = make_backend("cpu-reference", 1);
+  const auto queue = backend->make_queue();
+  // Keys and values of two planes of three pages.
+  KvCache::Config config{
+      .planes = 2, .kv_heads = 3, .head_width = 8, .sequences = 1, .entries = 3 * kPageSize};
+  const int64_t elements = 2 * 2 * 3 * kPageSize * 3 * 8;
+  std::vector<int64_t> bytes;
+  for (const CacheType type : {CacheType::kF32, CacheType::kBF16}) {
+    config.type = type;
+    const int64_t before = backend->allocated_bytes();
+    const KvCache cache(*backend, *queue, config);
+    bytes.push_back(backend->allocated_bytes() - before);
+    EXPECT_EQ(cache.plane(1).type, type);
+    EXPECT_EQ(cache.plane(1).keys - cache.plane(0).keys, elements / 2 * cache_element_bytes(type));
+  }
+  EXPECT_EQ(bytes[0] - bytes[1], elements * 2);
+}
+
 TEST(KvCache, SaysWhatDoesNotFit) {
   CacheFixture fixture(
       {.planes = 1, .kv_heads = 1, .head_width = kWidth, .sequences = 2, .entries = 128, .pages = 3});

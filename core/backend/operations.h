@@ -163,7 +163,7 @@ struct RopeArgs {
 // ---- Cache and attention
 
 inline constexpr int64_t kPageSize = 64;           // entries of a cache page
-inline constexpr int64_t kKeyChunk = 256;          // keys reduced together in attention
+inline constexpr int64_t kKeyChunk = 256;          // keys reduced together in attention over f32
 inline constexpr int32_t kAllContext = INT32_MAX;  // row_context: every committed entry
 inline constexpr int32_t kNoEntry = INT32_MIN;     // row_entry: the row writes no key and value
 
@@ -243,9 +243,10 @@ enum class KeySource : uint8_t {
 };
 
 // out[r, h] = softmax(scale * q[r, h] . k) . v over the visible keys of row r; query head h reads key/value
-// head h / (H / G). Reduced over the keys in logical order in chunks of kKeyChunk whose partial results are
-// joined in order, so the result does not depend on where entries lie or on what else is in the step. A row
-// that sees no key yields zeros.
+// head h / (H / G). What is added to what, and when, follows from the keys' logical indices alone (in chunks
+// of kKeyChunk whose partial results are joined in order, or as a device does it for a type of cache), so the
+// result does not depend on where entries lie or on what else is in the step. A row that sees no key yields
+// zeros.
 struct AttentionArgs {
   ConstTensor q;  // [R, H, D]
   const CachePlane& plane;

@@ -1,15 +1,12 @@
-// Attention of few rows over the paged cache, and over dense rows. Keys are reduced in logical order in
+// Attention of few rows over a paged cache in f32, and over dense rows. Keys are reduced in logical order in
 // chunks of kKeyChunk: which lane multiplies and adds the i-th visible key depends on i and the head's width
-// alone.
-#include <algorithm>
+// alone. Over a cache in bf16 it is what attention_bf16.cu does not take: heads of odd widths.
 #include <cstddef>
 #include <string>
 #include <type_traits>
 
-#include "core/backend/cuda/device_math.cuh"
+#include "core/backend/cuda/attention_rows.cuh"
 #include "core/backend/cuda/kernels.h"
-#include "core/backend/cuda/launch.cuh"
-#include "core/backend/visible_keys.h"
 
 namespace volley::cuda {
 namespace {
@@ -17,7 +14,6 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
 constexpr int kMostWidth = 512;
-constexpr int kMostRows = 4;           // that share the reads of a block
 static_assert(kThreads == kKeyChunk);  // a thread finds one key's place
 // Lanes that share a key's dot product, and keys that a group of lanes reads side by side.
 constexpr int kKeyLanes = 8;
@@ -66,13 +62,8 @@ __device__ Vec read_vector(const float* elements, int v) {
 }
 template <typename Vec>
 __device__ Vec read_vector(const uint16_t* elements, int v) {
-  if constexpr (std::is_same_v<Vec, float4>) {
-    const uint2 pairs = reinterpret_cast<const uint2*>(elements)[v];
-    return make_float4(__uint_as_float(pairs.x << 16), __uint_as_float(pairs.x & 0xffff0000u),
-                       __uint_as_float(pairs.y << 16), __uint_as_float(pairs.y & 0xffff0000u));
-  } else {
-    return __uint_as_float(uint32_t{elements[v]} << 16);
-  }
+  static_assert(std::is_same_v<Vec, float>);
+  return __uint_as_float(uint32_t{elements[v]} << 16);
 }
 
 // One head of the rows of a block. A row that is not active is left alone. Element is float or the bits of a
@@ -288,69 +279,43 @@ __device__ void attend(const Head<kRows, Element>& head, const Keys& keys, Share
   }
 }
 
-struct CacheAttention {
-  RowTables tables;
-  PlaneLayout layout;
-  KeySource source;
-  const float* q;
-  const std::byte* keys;
-  const std::byte* values;
-  int64_t rows;
-  int64_t together;  // rows that lie side by side and are likely of one sequence
-  int heads;
-  float scale;
-  float* out;
-};
-
 // The keys of a block's rows in the cache.
 template <int kRows>
 struct PagedKeys {
-  const VisibleKeys* visible;  // [kRows]
+  const BlockRows<kRows>& rows;
   PlaneLayout layout;
   int64_t group;  // offset of the head's group
-  __device__ int64_t place(int row, int i) const { return layout.offset(visible[row].entry(i)) + group; }
+  __device__ int64_t place(int row, int i) const { return layout.offset(rows.visible(row).entry(i)) + group; }
 };
 
 template <typename Vec, int kRows, Spread kSpread, typename Element>
 __global__ void __launch_bounds__(kThreads, kBlocks<kSpread>) cache_attention(CacheAttention args) {
   __shared__ Shared<kRows> shared;
-  __shared__ alignas(16) std::byte row_memory[kRows * sizeof(VisibleKeys)];
-  auto* visible = reinterpret_cast<VisibleKeys*>(row_memory);
-  const auto parts = static_cast<unsigned>((args.together + kRows - 1) / kRows);
-  const int64_t part = blockIdx.y % parts, first = blockIdx.y / parts * args.together + part * kRows;
-  const int64_t end = min(args.rows, first - part * kRows + args.together);
-  const int head = blockIdx.x;
-  if (threadIdx.x < kRows && first + threadIdx.x < end) {
-    visible[threadIdx.x] = VisibleKeys(args.tables, args.source, first + threadIdx.x);
-  }
+  __shared__ BlockRows<kRows> rows;
+  const auto range = BlockRows<kRows>::range(args);
+  rows.find(args, range);
   await_previous();
   __syncthreads();
+  const RowCounts<kRows> known(rows);
+  if (!known.any()) return;
+  const int head = static_cast<int>(blockIdx.x);
   const int64_t width = args.layout.width, stride = args.heads * width;
-  const int64_t at = first * stride + head * width;
+  const int64_t at = range.first * stride + head * width;
   Head<kRows, Element> work{.q = args.q + at,
                             .keys = reinterpret_cast<const Element*>(args.keys),
                             .values = reinterpret_cast<const Element*>(args.values),
                             .out = args.out + at,
                             .stride = stride,
                             .width = static_cast<int>(width),
-                            .scale = args.scale};
-  bool any = false;
+                            .scale = args.scale,
+                            .shared = known.shared};
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
-    work.active[r] = first + r < end && visible[r].active();
-    work.counts[r] = work.active[r] ? static_cast<int>(visible[r].size()) : 0;
-    any = any || work.active[r];
+    work.active[r] = rows.counts[r] >= 0;
+    work.counts[r] = max(rows.counts[r], 0);
   }
-  if (!any) return;
-  // Rows that are not there share everything.
-  work.shared = work.active[0] ? work.counts[0] : 0;
-#pragma unroll
-  for (int r = 1; r < kRows; ++r) {
-    if (work.active[r]) work.shared = min(work.shared, visible[0].shared_with(visible[r]));
-  }
-  const int64_t group = head / (args.heads / args.layout.groups);
-  attend<Vec, kRows, kSpread, Element>(
-      work, PagedKeys<kRows>{visible, args.layout, group * args.layout.group_stride()}, shared);
+  attend<Vec, kRows, kSpread, Element>(work, PagedKeys<kRows>{rows, args.layout, args.group_offset(head)},
+                                       shared);
 }
 
 struct DenseRows {
@@ -378,13 +343,13 @@ __global__ void __launch_bounds__(kThreads, 2) dense_rows(DenseRows args) {
   const int64_t stride = int64_t{args.heads} * args.width;
   const int64_t base = (item * args.rows * args.heads + head) * args.width;
   Head<kRows, float> work{.q = args.q + base + first * stride,
-                   .keys = args.keys + base,
-                   .values = args.values + base,
-                   .out = args.out + base + first * stride,
-                   .stride = stride,
-                   .width = args.width,
-                   .scale = args.scale,
-                   .shared = static_cast<int>(args.rows)};
+                          .keys = args.keys + base,
+                          .values = args.values + base,
+                          .out = args.out + base + first * stride,
+                          .stride = stride,
+                          .width = args.width,
+                          .scale = args.scale,
+                          .shared = static_cast<int>(args.rows)};
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
     work.active[r] = first + r < args.rows;
@@ -410,15 +375,14 @@ __global__ void __launch_bounds__(kThreads) attention_weight_rows(WeightRows arg
   const VisibleKeys visible(attention.tables, attention.source, row);
   if (!visible.active()) return;
   const int64_t width = attention.layout.width;
-  const int64_t group =
-      args.head / (attention.heads / attention.layout.groups) * attention.layout.group_stride();
+  const int64_t group = attention.group_offset(args.head);
   const float* q = attention.q + (row * attention.heads + args.head) * width;
   float* out = args.out + row * args.columns;
   const int64_t count = visible.size();
   float maximum = -INFINITY;
   for (int64_t i = threadIdx.x; i < count; i += kThreads) {
-    const auto* key = reinterpret_cast<const Element*>(attention.keys) +
-                      attention.layout.offset(visible.entry(i)) + group;
+    const auto* key =
+        reinterpret_cast<const Element*>(attention.keys) + attention.layout.offset(visible.entry(i)) + group;
     float dot = 0.0f;
     for (int64_t d = 0; d < width; ++d) dot = fmaf(q[d], read_vector<float>(key, static_cast<int>(d)), dot);
     out[i] = dot * attention.scale;
@@ -435,80 +399,37 @@ __global__ void __launch_bounds__(kThreads) attention_weight_rows(WeightRows arg
   for (int64_t i = count + threadIdx.x; i < args.columns; i += kThreads) out[i] = 0.0f;
 }
 
-CacheAttention device_args(const AttentionArgs& args) {
-  return {.tables = RowTables(args.step, args.cache, args.first_row),
-          .layout = PlaneLayout(args.plane),
-          .source = args.source,
-          .q = args.q.data,
-          .keys = args.plane.keys,
-          .values = args.plane.values,
-          .rows = args.q.shape[0],
-          .together = 1,
-          .heads = static_cast<int>(args.q.shape[1]),
-          .scale = args.scale,
-          .out = args.out.data};
-}
-
 // Vectors are four wide and at most as many as there are threads, and so are scalars.
-void check_width(int64_t width) {
-  const int64_t most = width % 4 == 0 ? kMostWidth : kThreads;
+void check_width(int64_t width, bool by_fours) {
+  const int64_t most = by_fours ? kMostWidth : kThreads;
   if (width > most) {
     throw Error("cuda: heads of " + std::to_string(width) + " elements; at most " + std::to_string(most));
-  }
-}
-
-// Calls `run` with a value of the type in which device code reads elements of a cache.
-template <typename Run>
-void with_element(CacheType type, const Run& run) {
-  if (type == CacheType::kF32) {
-    run(float());
-  } else {
-    run(uint16_t());
-  }
-}
-
-// Calls `run` with the number of rows that a block shall take, as a constant: rows of one sequence lie side
-// by side.
-template <typename Run>
-void with_rows(int64_t rows_together, const Run& run) {
-  if (rows_together >= 3) {
-    run(std::integral_constant<int, kMostRows>());
-  } else if (rows_together >= 2) {
-    run(std::integral_constant<int, 2>());
-  } else {
-    run(std::integral_constant<int, 1>());
   }
 }
 
 }  // namespace
 
 void launch_attention(const AttentionArgs& args, const Stream& stream) {
-  const int64_t rows = args.q.shape[0], heads = args.q.shape[1], width = args.q.shape[2];
-  if (rows == 0) return;
-  check_width(width);
-  const int64_t sequences = std::max<int64_t>(args.step.sequence_slot.size(), 1);
-  // Blocks whose rows belong to several sequences share nothing; without one count for all, rows go by fours.
-  const int64_t together = rows % sequences == 0 ? rows / sequences : rows;
+  const int64_t width = args.q.shape[2];
+  if (args.q.shape[0] == 0) return;
+  const bool is_bf16 = args.plane.type == CacheType::kBF16;
+  if (is_bf16 && takes_bf16_vectors(width)) return launch_bf16_attention(args, stream);
+  const bool by_fours = !is_bf16 && width % 4 == 0;
+  check_width(width, by_fours);
   const auto run = [&](auto kernel, int64_t count) {
-    const dim3 grid(static_cast<unsigned>(heads), blocks_of(rows, together) * blocks_of(together, count));
-    CacheAttention device = device_args(args);
-    device.together = together;
-    launch("attention", kernel, grid, kThreads, stream, device);
+    const AttentionGrid grid(args, count);
+    launch("attention", kernel, grid.blocks, kThreads, stream, grid.device);
   };
-  // Few rows are better spread over the device than read together.
-  constexpr int64_t kFewBlocks = 256;
-  with_element(args.plane.type, [&](auto element) {
-    using Element = decltype(element);
-    if (rows * heads <= kFewBlocks) {
-      return run(width % 4 == 0 ? cache_attention<float4, 1, Spread::kFewBlocks, Element>
-                                : cache_attention<float, 1, Spread::kFewBlocks, Element>,
-                 1);
-    }
-    with_rows(together, [&](auto count) {
-      run(width % 4 == 0 ? cache_attention<float4, count, Spread::kManyBlocks, Element>
-                         : cache_attention<float, count, Spread::kManyBlocks, Element>,
-          count);
-    });
+  if (is_bf16) return run(cache_attention<float, 1, Spread::kManyBlocks, uint16_t>, 1);
+  if (is_few(args)) {
+    return run(by_fours ? cache_attention<float4, 1, Spread::kFewBlocks, float>
+                        : cache_attention<float, 1, Spread::kFewBlocks, float>,
+               1);
+  }
+  with_rows(rows_together(args), [&](auto count) {
+    run(by_fours ? cache_attention<float4, count, Spread::kManyBlocks, float>
+                 : cache_attention<float, count, Spread::kManyBlocks, float>,
+        count);
   });
 }
 
@@ -528,7 +449,7 @@ void launch_dense_attention(const DenseAttentionArgs& args, const Stream& stream
   const int64_t items = args.q.shape[0], rows = args.q.shape[1], heads = args.q.shape[2],
                 width = args.q.shape[3];
   if (args.q.size() == 0) return;
-  check_width(width);
+  check_width(width, width % 4 == 0);
   with_rows(rows, [&](auto count) {
     const dim3 grid(static_cast<unsigned>(heads), blocks_of(rows, count), static_cast<unsigned>(items));
     const auto kernel = width % 4 == 0 ? dense_rows<float4, count> : dense_rows<float, count>;

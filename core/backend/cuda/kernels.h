@@ -47,8 +47,11 @@ struct MoveTable {
 };
 void launch_move_entries(const MoveEntriesArgs& args, const MoveTable& table, const Stream& stream);
 
-// ---- attention.cu
+// ---- attention.cu, attention_bf16.cu
 void launch_attention(const AttentionArgs& args, const Stream& stream);
+// Over a bf16 cache of heads of a multiple of eight elements, up to 256.
+bool takes_bf16_vectors(int64_t width);
+void launch_bf16_attention(const AttentionArgs& args, const Stream& stream);
 void launch_attention_weights(const AttentionWeightsArgs& args, const Stream& stream);
 void launch_dense_attention(const DenseAttentionArgs& args, const Stream& stream);
 

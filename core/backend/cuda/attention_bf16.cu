@@ -5,7 +5,7 @@
 //
 // A lane copies what it will read of keys and values into shared memory at once, so that there is one wait
 // for both, no register holds what is on its way, and no lane waits for another before the end.
-#include <string>
+#include <climits>
 
 #include "core/backend/cuda/attention_rows.cuh"
 #include "core/backend/cuda/kernels.h"
@@ -220,13 +220,18 @@ class WarpKeys : Split<kLanes> {
     return args_.layout.offset(rows_.visible(row).entry(i)) + group_;
   }
 
+  // Places of keys that rows see for themselves are left to copy_own: of two copies to one place on their way
+  // at once either may come last.
   __device__ void copy_shared(int round, const std::byte* plane, uint4* staged) const {
     const int steps = steps_of(round);
+    const int end = known_.most > known_.shared ? known_.shared : INT_MAX;
 #pragma unroll
     for (int t = 0; t < kSteps; ++t) {
       const int64_t found = __shfl_sync(kAllLanes, place_, t * kGroups + lane_ / kLanes);
       if (t >= steps) break;
-      const bool there = is_wide_ && index(round, t) < known_.shared;
+      const int i = index(round, t);
+      if (i >= end) continue;
+      const bool there = is_wide_ && i < known_.shared;
       copy_vector(staged + t * kWarp, plane + (found * kElements + (there ? column_ : 0)) * 2, there);
     }
   }

@@ -125,6 +125,7 @@ Arpg::Arpg(ArpgConfig config, WeightLoader loader)
              .heads = attention_.heads,
              .kv_heads = attention_.kv_heads,
              .head_width = attention_.head_width,
+             .weight_type = loader.type(),
              .position_components = 2,
              .max_position = config_.grid_side + 1,
              .logit_shift = 0,

@@ -104,6 +104,7 @@ LlamaGen::LlamaGen(LlamaGenConfig config, WeightLoader loader)
              .heads = attention_.heads,
              .kv_heads = attention_.kv_heads,
              .head_width = attention_.head_width,
+             .weight_type = loader.type(),
              .position_components = 2,
              .max_position = config_.grid_side + 1,
              .row_kinds = {RowKind::kToken, RowKind::kEmbedding},

@@ -113,6 +113,7 @@ DiffLlama::DiffLlama(DiffLlamaConfig config, WeightLoader loader)
              .heads = attention_.heads,
              .kv_heads = attention_.kv_heads,
              .head_width = attention_.head_width,
+             .weight_type = loader.type(),
              .memory_layers = has_memory() ? config_.n_layer : 0,
              .memory_width = config_.memory_width,
              .max_position = config_.block_size,

@@ -80,6 +80,7 @@ WhisperDecoder::WhisperDecoder(WhisperConfig config, WeightLoader loader)
              .heads = attention_.heads,
              .kv_heads = attention_.kv_heads,
              .head_width = attention_.head_width,
+             .weight_type = loader.type(),
              .memory_layers = config_.decoder_layers,
              .memory_width = width,
              .max_position = config_.max_target_positions,

@@ -103,6 +103,12 @@ class Backend {
   virtual int64_t allocated_bytes() const = 0;
   virtual int64_t peak_bytes() const = 0;
 
+  // Type of the caches of a session on a model with such weights.
+  virtual CacheType cache_type(WeightType weights) const {
+    static_cast<void>(weights);
+    return CacheType::kF32;
+  }
+
   // Packs `weight`, [out_features, in_features] in any float type, for products with storage `type`. Throws
   // Error if a value is not finite.
   virtual LinearWeight pack_linear(const HostView& weight, WeightType type) const = 0;

@@ -6,6 +6,7 @@
 // Letters in shapes: R rows (tokens of all sequences of a step), S sequences, H query heads, G key/value
 // heads, D head width, V vocabulary, N pictures, C channels.
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string_view>
@@ -162,7 +163,7 @@ struct RopeArgs {
 // ---- Cache and attention
 
 inline constexpr int64_t kPageSize = 64;           // entries of a cache page
-inline constexpr int64_t kKeyChunk = 256;          // keys reduced together in attention
+inline constexpr int64_t kKeyChunk = 256;          // keys reduced together in attention over f32
 inline constexpr int32_t kAllContext = INT32_MAX;  // row_context: every committed entry
 inline constexpr int32_t kNoEntry = INT32_MIN;     // row_entry: the row writes no key and value
 
@@ -171,10 +172,29 @@ constexpr int32_t replaced_entry(int32_t entry) {
   return -1 - entry;
 }
 
+// Type of cached keys and values. What is written is rounded to it (to nearest, ties to even); attention
+// reads it exactly, as f32.
+enum class CacheType : uint8_t { kF32, kBF16 };
+constexpr int64_t cache_element_bytes(CacheType type) {
+  return type == CacheType::kF32 ? 4 : 2;
+}
+
 // Keys and values of one cached layer, in pages; a head's entries of a page lie side by side.
 struct CachePlane {
-  Tensor keys;    // [pages, G, kPageSize, D]
-  Tensor values;  // [pages, G, kPageSize, D]
+  std::byte* keys = nullptr;    // [pages, G, kPageSize, D] elements of `type`
+  std::byte* values = nullptr;  // like keys
+  Shape shape;
+  CacheType type = CacheType::kF32;
+
+  // The elements of a plane in f32.
+  float* f32_keys() const { return f32(keys); }
+  float* f32_values() const { return f32(values); }
+
+ private:
+  float* f32(std::byte* elements) const {
+    VOLLEY_ASSERT(type == CacheType::kF32);
+    return reinterpret_cast<float*>(elements);
+  }
 };
 
 // Where each cached sequence's entries lie; device memory at fixed addresses.
@@ -223,9 +243,10 @@ enum class KeySource : uint8_t {
 };
 
 // out[r, h] = softmax(scale * q[r, h] . k) . v over the visible keys of row r; query head h reads key/value
-// head h / (H / G). Reduced over the keys in logical order in chunks of kKeyChunk whose partial results are
-// joined in order, so the result does not depend on where entries lie or on what else is in the step. A row
-// that sees no key yields zeros.
+// head h / (H / G). What is added to what, and when, follows from the keys' logical indices alone (in chunks
+// of kKeyChunk whose partial results are joined in order, or as a device does it for a type of cache), so the
+// result does not depend on where entries lie or on what else is in the step. A row that sees no key yields
+// zeros.
 struct AttentionArgs {
   ConstTensor q;  // [R, H, D]
   const CachePlane& plane;

@@ -11,7 +11,7 @@ namespace volley {
 
 // Where entries lie in a plane.
 struct PlaneLayout {
-  explicit PlaneLayout(const CachePlane& plane) : groups(plane.keys.shape[1]), width(plane.keys.shape[3]) {}
+  explicit PlaneLayout(const CachePlane& plane) : groups(plane.shape[1]), width(plane.shape[3]) {}
 
   int64_t groups = 0;
   int64_t width = 0;

@@ -26,13 +26,15 @@ struct Session::Pass {
 
 namespace {
 
-KvCache::Config cache_config(const ModelTraits& traits, const Session::Options& options) {
+KvCache::Config cache_config(const ModelTraits& traits, const Backend& backend,
+                             const Session::Options& options) {
   return {.planes = traits.cached_layers,
           .kv_heads = traits.kv_heads,
           .head_width = traits.head_width,
           .sequences = options.sequences,
           .entries = options.entries,
-          .pages = options.pages};
+          .pages = options.pages,
+          .type = backend.cache_type(traits.weight_type)};
 }
 
 template <typename T>
@@ -54,7 +56,7 @@ Session::Session(const StepModel& model, std::shared_ptr<const Backend> backend,
       backend_(std::move(backend)),
       queue_(backend_->make_queue()),
       options_(options),
-      cache_(*backend_, *queue_, cache_config(model.traits(), options)),
+      cache_(*backend_, *queue_, cache_config(model.traits(), *backend_, options)),
       arena_(*backend_) {
   const ModelTraits& traits = model.traits();
   if (traits.memory_layers > 0) {
@@ -63,7 +65,8 @@ Session::Session(const StepModel& model, std::shared_ptr<const Backend> backend,
                                                         .kv_heads = traits.kv_heads,
                                                         .head_width = traits.head_width,
                                                         .sequences = options.memory_sequences,
-                                                        .entries = options.memory_entries});
+                                                        .entries = options.memory_entries,
+                                                        .type = backend_->cache_type(traits.weight_type)});
   }
 }
 

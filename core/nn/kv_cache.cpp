@@ -12,12 +12,13 @@ KvCache::KvCache(const Backend& backend, Queue& queue, const Config& config)
   pages_per_sequence_ = (config.entries + kPageSize - 1) / kPageSize;
   if (config_.pages == 0) config_.pages = config.sequences * pages_per_sequence_;
   const Shape plane_shape{config_.pages, config.kv_heads, kPageSize, config.head_width};
-  const int64_t plane_bytes = plane_shape.size() * static_cast<int64_t>(sizeof(float));
+  const int64_t plane_bytes = plane_shape.size() * cache_element_bytes(config.type);
   memory_ = backend.allocate(2 * config.planes * plane_bytes);
-  auto* memory = reinterpret_cast<float*>(memory_.data());
   for (int64_t p = 0; p < config.planes; ++p) {
-    planes_.push_back({.keys = {memory + 2 * p * plane_shape.size(), plane_shape},
-                       .values = {memory + (2 * p + 1) * plane_shape.size(), plane_shape}});
+    planes_.push_back({.keys = memory_.data() + 2 * p * plane_bytes,
+                       .values = memory_.data() + (2 * p + 1) * plane_bytes,
+                       .shape = plane_shape,
+                       .type = config.type});
   }
   tables_memory_ = backend.allocate(config.sequences * (1 + pages_per_sequence_) * 4);
   auto* tables = reinterpret_cast<int32_t*>(tables_memory_.data());

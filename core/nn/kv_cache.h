@@ -27,6 +27,7 @@ class KvCache {
     int64_t sequences = 1;   // that can exist at once
     int64_t entries = 0;     // a sequence can hold, scratch rows included
     int64_t pages = 0;       // in all; 0: enough for every sequence at full length
+    CacheType type = CacheType::kF32;
   };
 
   // `queue` and `backend` must outlive the cache. Throws Error when the pages do not fit in memory.

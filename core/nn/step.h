@@ -95,6 +95,8 @@ struct ModelTraits {
   int64_t heads = 0;          // query heads
   int64_t kv_heads = 0;
   int64_t head_width = 0;
+  // Storage of the products' weights.
+  WeightType weight_type = WeightType::kF32;
   int64_t memory_layers = 0;        // planes of the memory cache; 0: takes no memory
   int64_t memory_width = 0;         // of an encoder's output rows
   int64_t position_components = 1;  // 1 to 3

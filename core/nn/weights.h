@@ -65,6 +65,7 @@ class WeightLoader {
   void finish() const;
 
   const Backend& backend() const { return backend_; }
+  WeightType type() const { return type_; }
 
  private:
   [[noreturn]] void fail(std::string_view name, const std::string& fault) const;

@@ -67,7 +67,7 @@ OperationCost attention_cost(Queue& queue, const AttentionArgs& args) {
     cost.operations += 4.0 * static_cast<double>(keys * heads * width);
   }
   for (const auto& [id, keys] : longest)
-    cost.cache_bytes += 2 * keys * args.plane.keys.shape[1] * width * static_cast<int64_t>(sizeof(float));
+    cost.cache_bytes += 2 * keys * args.plane.shape[1] * width * cache_element_bytes(args.plane.type);
   return cost;
 }
 

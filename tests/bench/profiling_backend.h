@@ -41,6 +41,7 @@ class ProfilingBackend : public Backend {
   Buffer allocate(int64_t bytes) const override { return inner_->allocate(bytes); }
   int64_t allocated_bytes() const override { return inner_->allocated_bytes(); }
   int64_t peak_bytes() const override { return inner_->peak_bytes(); }
+  CacheType cache_type(WeightType weights) const override { return inner_->cache_type(weights); }
   LinearWeight pack_linear(const HostView& weight, WeightType type) const override {
     return inner_->pack_linear(weight, type);
   }

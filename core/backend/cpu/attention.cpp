@@ -113,8 +113,8 @@ void run_attention(const AttentionArgs& args, ThreadPool& threads, ScratchPool& 
                   .heads_per_group = heads / layout.groups,
                   .group_stride = layout.group_stride(),
                   .scale = args.scale,
-                  .keys = args.plane.keys.data,
-                  .values = args.plane.values.data,
+                  .keys = args.plane.f32_keys(),
+                  .values = args.plane.f32_values(),
                   .work = values});
   });
 }
@@ -141,7 +141,7 @@ void run_attention_weights(const AttentionWeightsArgs& args, ThreadPool& threads
       score_chunk({.q = attention.q.data + (r * heads + args.head) * width,
                    .width = width,
                    .scale = attention.scale,
-                   .keys = attention.plane.keys.data + group,
+                   .keys = attention.plane.f32_keys() + group,
                    .offsets = offsets,
                    .count = chunk},
                   out + begin);

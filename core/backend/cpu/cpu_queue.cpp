@@ -148,8 +148,8 @@ void CpuQueue::write_cache(const WriteCacheArgs& args) {
     for (int64_t g = 0; g < layout.groups; ++g) {
       const int64_t from = (r * layout.groups + g) * width;
       const int64_t to = layout.offset(entry) + g * layout.group_stride();
-      copy_floats(args.keys.data + from, width, args.plane.keys.data + to);
-      copy_floats(args.values.data + from, width, args.plane.values.data + to);
+      copy_floats(args.keys.data + from, width, args.plane.f32_keys() + to);
+      copy_floats(args.values.data + from, width, args.plane.f32_values() + to);
     }
   }
 }
@@ -176,8 +176,8 @@ void CpuQueue::move_entries(const MoveEntriesArgs& args) {
       if (from == to) continue;
       for (int64_t g = 0; g < layout.groups; ++g) {
         const int64_t group = g * layout.group_stride();
-        copy_floats(plane.keys.data + from + group, layout.width, plane.keys.data + to + group);
-        copy_floats(plane.values.data + from + group, layout.width, plane.values.data + to + group);
+        copy_floats(plane.f32_keys() + from + group, layout.width, plane.f32_keys() + to + group);
+        copy_floats(plane.f32_values() + from + group, layout.width, plane.f32_values() + to + group);
       }
     }
   }
@@ -187,8 +187,8 @@ void CpuQueue::move_entries(const MoveEntriesArgs& args) {
 void CpuQueue::copy_page(const CopyPageArgs& args) {
   for (const CachePlane& plane : args.planes) {
     const int64_t page = PlaneLayout(plane).page_size();
-    copy_floats(plane.keys.data + args.from * page, page, plane.keys.data + args.to * page);
-    copy_floats(plane.values.data + args.from * page, page, plane.values.data + args.to * page);
+    copy_floats(plane.f32_keys() + args.from * page, page, plane.f32_keys() + args.to * page);
+    copy_floats(plane.f32_values() + args.from * page, page, plane.f32_values() + args.to * page);
   }
 }
 

@@ -1,15 +1,12 @@
-// Attention of few rows over the paged cache, and over dense rows. Keys are reduced in logical order in
+// Attention of few rows over a paged cache in f32, and over dense rows. Keys are reduced in logical order in
 // chunks of kKeyChunk: which lane multiplies and adds the i-th visible key depends on i and the head's width
-// alone.
-#include <algorithm>
+// alone. Over a cache in bf16 it is what attention_bf16.cu does not take: heads of odd widths.
 #include <cstddef>
 #include <string>
 #include <type_traits>
 
-#include "core/backend/cuda/device_math.cuh"
+#include "core/backend/cuda/attention_rows.cuh"
 #include "core/backend/cuda/kernels.h"
-#include "core/backend/cuda/launch.cuh"
-#include "core/backend/visible_keys.h"
 
 namespace volley::cuda {
 namespace {
@@ -17,7 +14,6 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
 constexpr int kMostWidth = 512;
-constexpr int kMostRows = 4;           // that share the reads of a block
 static_assert(kThreads == kKeyChunk);  // a thread finds one key's place
 // Lanes that share a key's dot product, and keys that a group of lanes reads side by side.
 constexpr int kKeyLanes = 8;
@@ -59,12 +55,24 @@ struct Lanes<float> {
   }
 };
 
-// One head of the rows of a block. A row that is not active is left alone.
-template <int kRows>
+// Cached elements as f32.
+template <typename Vec>
+__device__ Vec read_vector(const float* elements, int v) {
+  return reinterpret_cast<const Vec*>(elements)[v];
+}
+template <typename Vec>
+__device__ Vec read_vector(const uint16_t* elements, int v) {
+  static_assert(std::is_same_v<Vec, float>);
+  return __uint_as_float(uint32_t{elements[v]} << 16);
+}
+
+// One head of the rows of a block. A row that is not active is left alone. Element is float or the bits of a
+// bf16.
+template <int kRows, typename Element>
 struct Head {
   const float* q;  // of the first row; rows are `stride` apart
-  const float* keys;
-  const float* values;
+  const Element* keys;
+  const Element* values;
   float* out;  // like q
   int64_t stride;
   int width;
@@ -103,19 +111,17 @@ __device__ inline float key_sum(float sum) {
 }
 
 // Scaled dot products of a chunk's keys into shared.weights.
-template <typename Vec, int kRows, Spread kSpread>
-__device__ void score(const Head<kRows>& head, int begin, Shared<kRows>& shared) {
+template <typename Vec, int kRows, Spread kSpread, typename Element>
+__device__ void score(const Head<kRows, Element>& head, int begin, Shared<kRows>& shared) {
   constexpr int kAhead = kKeysAhead<kSpread>;
   constexpr int kUnrolled = kSpread == Spread::kFewBlocks ? 2 : 1;
   const int lane = threadIdx.x % kKeyLanes, first = threadIdx.x / kKeyLanes;
   const int vectors = head.width / Lanes<Vec>::kSize;
   const int together = min(head.shared - begin, static_cast<int>(kKeyChunk));
-  const auto key_of = [&](int row, int i) {
-    return reinterpret_cast<const Vec*>(head.keys + shared.places[row][i]);
-  };
+  const auto key_of = [&](int row, int i) { return head.keys + shared.places[row][i]; };
   const auto q_of = [&](int row) { return reinterpret_cast<const Vec*>(shared.q[row]); };
   for (int turn = 0; turn < together; turn += kAhead * kTurnKeys) {
-    const Vec* rows[kAhead];
+    const Element* rows[kAhead];
 #pragma unroll
     for (int a = 0; a < kAhead; ++a) {
       const int i = turn + a * kTurnKeys + first;
@@ -126,7 +132,7 @@ __device__ void score(const Head<kRows>& head, int begin, Shared<kRows>& shared)
     for (int v = lane; v < vectors; v += kKeyLanes) {
       Vec key[kAhead];
 #pragma unroll
-      for (int a = 0; a < kAhead; ++a) key[a] = rows[a][v];
+      for (int a = 0; a < kAhead; ++a) key[a] = read_vector<Vec>(rows[a], v);
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
         const Vec q = q_of(r)[v];
@@ -152,8 +158,10 @@ __device__ void score(const Head<kRows>& head, int begin, Shared<kRows>& shared)
       const int i = turn + first;
       float sum = 0.0f;
       if (i < end) {
-        const Vec* key = key_of(r, i);
-        for (int v = lane; v < vectors; v += kKeyLanes) sum = Lanes<Vec>::dot(q_of(r)[v], key[v], sum);
+        const Element* key = key_of(r, i);
+        for (int v = lane; v < vectors; v += kKeyLanes) {
+          sum = Lanes<Vec>::dot(q_of(r)[v], read_vector<Vec>(key, v), sum);
+        }
       }
       sum = key_sum(sum);
       if (lane == 0 && i < end) shared.weights[r][i] = sum * head.scale;
@@ -163,8 +171,8 @@ __device__ void score(const Head<kRows>& head, int begin, Shared<kRows>& shared)
 
 // One head of all rows of a block. Threads own columns of the output; `groups` threads share a column, each
 // with every groups-th key. Which thread adds a key, and when, depends on the key's index in its row alone.
-template <typename Vec, int kRows, Spread kSpread, typename Keys>
-__device__ void attend(const Head<kRows>& head, const Keys& keys, Shared<kRows>& shared) {
+template <typename Vec, int kRows, Spread kSpread, typename Element, typename Keys>
+__device__ void attend(const Head<kRows, Element>& head, const Keys& keys, Shared<kRows>& shared) {
   using V = Lanes<Vec>;
   constexpr int kUnrolled = kSpread == Spread::kFewBlocks ? 8 : 4;
   const int columns = head.width / V::kSize;
@@ -192,7 +200,7 @@ __device__ void attend(const Head<kRows>& head, const Keys& keys, Shared<kRows>&
     }
     // Row 0 may have ended before the keys that all rows share have: none is shared behind it.
     __syncthreads();
-    score<Vec, kRows, kSpread>(head, begin, shared);
+    score<Vec, kRows, kSpread, Element>(head, begin, shared);
     __syncthreads();
     // A warp turns the scores of one row into weights.
     const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
@@ -235,7 +243,7 @@ __device__ void attend(const Head<kRows>& head, const Keys& keys, Shared<kRows>&
 #pragma unroll
     for (int r = 0; r < kRows; ++r) sums[r] = V::zero();
     const auto value_of = [&](int row, int i) {
-      return reinterpret_cast<const Vec*>(head.values + shared.places[row][i])[column];
+      return read_vector<Vec>(head.values + shared.places[row][i], column);
     };
     const int together = min(head.shared - begin, static_cast<int>(kKeyChunk));
     int i = group;
@@ -271,69 +279,43 @@ __device__ void attend(const Head<kRows>& head, const Keys& keys, Shared<kRows>&
   }
 }
 
-struct CacheAttention {
-  RowTables tables;
-  PlaneLayout layout;
-  KeySource source;
-  const float* q;
-  const float* keys;
-  const float* values;
-  int64_t rows;
-  int64_t together;  // rows that lie side by side and are likely of one sequence
-  int heads;
-  float scale;
-  float* out;
-};
-
 // The keys of a block's rows in the cache.
 template <int kRows>
 struct PagedKeys {
-  const VisibleKeys* visible;  // [kRows]
+  const BlockRows<kRows>& rows;
   PlaneLayout layout;
   int64_t group;  // offset of the head's group
-  __device__ int64_t place(int row, int i) const { return layout.offset(visible[row].entry(i)) + group; }
+  __device__ int64_t place(int row, int i) const { return layout.offset(rows.visible(row).entry(i)) + group; }
 };
 
-template <typename Vec, int kRows, Spread kSpread>
+template <typename Vec, int kRows, Spread kSpread, typename Element>
 __global__ void __launch_bounds__(kThreads, kBlocks<kSpread>) cache_attention(CacheAttention args) {
   __shared__ Shared<kRows> shared;
-  __shared__ alignas(16) std::byte row_memory[kRows * sizeof(VisibleKeys)];
-  auto* visible = reinterpret_cast<VisibleKeys*>(row_memory);
-  const auto parts = static_cast<unsigned>((args.together + kRows - 1) / kRows);
-  const int64_t part = blockIdx.y % parts, first = blockIdx.y / parts * args.together + part * kRows;
-  const int64_t end = min(args.rows, first - part * kRows + args.together);
-  const int head = blockIdx.x;
-  if (threadIdx.x < kRows && first + threadIdx.x < end) {
-    visible[threadIdx.x] = VisibleKeys(args.tables, args.source, first + threadIdx.x);
-  }
+  __shared__ BlockRows<kRows> rows;
+  const auto range = BlockRows<kRows>::range(args);
+  rows.find(args, range);
   await_previous();
   __syncthreads();
+  const RowCounts<kRows> known(rows);
+  if (!known.any()) return;
+  const int head = static_cast<int>(blockIdx.x);
   const int64_t width = args.layout.width, stride = args.heads * width;
-  const int64_t at = first * stride + head * width;
-  Head<kRows> work{.q = args.q + at,
-                   .keys = args.keys,
-                   .values = args.values,
-                   .out = args.out + at,
-                   .stride = stride,
-                   .width = static_cast<int>(width),
-                   .scale = args.scale};
-  bool any = false;
+  const int64_t at = range.first * stride + head * width;
+  Head<kRows, Element> work{.q = args.q + at,
+                            .keys = reinterpret_cast<const Element*>(args.keys),
+                            .values = reinterpret_cast<const Element*>(args.values),
+                            .out = args.out + at,
+                            .stride = stride,
+                            .width = static_cast<int>(width),
+                            .scale = args.scale,
+                            .shared = known.shared};
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
-    work.active[r] = first + r < end && visible[r].active();
-    work.counts[r] = work.active[r] ? static_cast<int>(visible[r].size()) : 0;
-    any = any || work.active[r];
+    work.active[r] = rows.counts[r] >= 0;
+    work.counts[r] = max(rows.counts[r], 0);
   }
-  if (!any) return;
-  // Rows that are not there share everything.
-  work.shared = work.active[0] ? work.counts[0] : 0;
-#pragma unroll
-  for (int r = 1; r < kRows; ++r) {
-    if (work.active[r]) work.shared = min(work.shared, visible[0].shared_with(visible[r]));
-  }
-  const int64_t group = head / (args.heads / args.layout.groups);
-  attend<Vec, kRows, kSpread>(
-      work, PagedKeys<kRows>{visible, args.layout, group * args.layout.group_stride()}, shared);
+  attend<Vec, kRows, kSpread, Element>(work, PagedKeys<kRows>{rows, args.layout, args.group_offset(head)},
+                                       shared);
 }
 
 struct DenseRows {
@@ -360,20 +342,20 @@ __global__ void __launch_bounds__(kThreads, 2) dense_rows(DenseRows args) {
   const int64_t item = blockIdx.z, first = int64_t{blockIdx.y} * kRows, head = blockIdx.x;
   const int64_t stride = int64_t{args.heads} * args.width;
   const int64_t base = (item * args.rows * args.heads + head) * args.width;
-  Head<kRows> work{.q = args.q + base + first * stride,
-                   .keys = args.keys + base,
-                   .values = args.values + base,
-                   .out = args.out + base + first * stride,
-                   .stride = stride,
-                   .width = args.width,
-                   .scale = args.scale,
-                   .shared = static_cast<int>(args.rows)};
+  Head<kRows, float> work{.q = args.q + base + first * stride,
+                          .keys = args.keys + base,
+                          .values = args.values + base,
+                          .out = args.out + base + first * stride,
+                          .stride = stride,
+                          .width = args.width,
+                          .scale = args.scale,
+                          .shared = static_cast<int>(args.rows)};
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
     work.active[r] = first + r < args.rows;
     work.counts[r] = static_cast<int>(args.rows);  // a row behind the last computes what nobody reads
   }
-  attend<Vec, kRows, Spread::kManyBlocks>(work, DenseKeys{stride}, shared);
+  attend<Vec, kRows, Spread::kManyBlocks, float>(work, DenseKeys{stride}, shared);
 }
 
 struct WeightRows {
@@ -384,6 +366,7 @@ struct WeightRows {
 };
 
 // One block a row: scores, then the softmax over all of them.
+template <typename Element>
 __global__ void __launch_bounds__(kThreads) attention_weight_rows(WeightRows args) {
   await_previous();
   __shared__ float partials[kWarps];
@@ -392,16 +375,16 @@ __global__ void __launch_bounds__(kThreads) attention_weight_rows(WeightRows arg
   const VisibleKeys visible(attention.tables, attention.source, row);
   if (!visible.active()) return;
   const int64_t width = attention.layout.width;
-  const int64_t group =
-      args.head / (attention.heads / attention.layout.groups) * attention.layout.group_stride();
+  const int64_t group = attention.group_offset(args.head);
   const float* q = attention.q + (row * attention.heads + args.head) * width;
   float* out = args.out + row * args.columns;
   const int64_t count = visible.size();
   float maximum = -INFINITY;
   for (int64_t i = threadIdx.x; i < count; i += kThreads) {
-    const float* key = attention.keys + attention.layout.offset(visible.entry(i)) + group;
+    const auto* key =
+        reinterpret_cast<const Element*>(attention.keys) + attention.layout.offset(visible.entry(i)) + group;
     float dot = 0.0f;
-    for (int64_t d = 0; d < width; ++d) dot = fmaf(q[d], key[d], dot);
+    for (int64_t d = 0; d < width; ++d) dot = fmaf(q[d], read_vector<float>(key, static_cast<int>(d)), dot);
     out[i] = dot * attention.scale;
     maximum = fmaxf(maximum, out[i]);
   }
@@ -416,66 +399,36 @@ __global__ void __launch_bounds__(kThreads) attention_weight_rows(WeightRows arg
   for (int64_t i = count + threadIdx.x; i < args.columns; i += kThreads) out[i] = 0.0f;
 }
 
-CacheAttention device_args(const AttentionArgs& args) {
-  return {.tables = RowTables(args.step, args.cache, args.first_row),
-          .layout = PlaneLayout(args.plane),
-          .source = args.source,
-          .q = args.q.data,
-          .keys = args.plane.keys.data,
-          .values = args.plane.values.data,
-          .rows = args.q.shape[0],
-          .together = 1,
-          .heads = static_cast<int>(args.q.shape[1]),
-          .scale = args.scale,
-          .out = args.out.data};
-}
-
 // Vectors are four wide and at most as many as there are threads, and so are scalars.
-void check_width(int64_t width) {
-  const int64_t most = width % 4 == 0 ? kMostWidth : kThreads;
+void check_width(int64_t width, bool by_fours) {
+  const int64_t most = by_fours ? kMostWidth : kThreads;
   if (width > most) {
     throw Error("cuda: heads of " + std::to_string(width) + " elements; at most " + std::to_string(most));
-  }
-}
-
-// Calls `run` with the number of rows that a block shall take, as a constant: rows of one sequence lie side
-// by side.
-template <typename Run>
-void with_rows(int64_t rows_together, const Run& run) {
-  if (rows_together >= 3) {
-    run(std::integral_constant<int, kMostRows>());
-  } else if (rows_together >= 2) {
-    run(std::integral_constant<int, 2>());
-  } else {
-    run(std::integral_constant<int, 1>());
   }
 }
 
 }  // namespace
 
 void launch_attention(const AttentionArgs& args, const Stream& stream) {
-  const int64_t rows = args.q.shape[0], heads = args.q.shape[1], width = args.q.shape[2];
-  if (rows == 0) return;
-  check_width(width);
-  const int64_t sequences = std::max<int64_t>(args.step.sequence_slot.size(), 1);
-  // Blocks whose rows belong to several sequences share nothing; without one count for all, rows go by fours.
-  const int64_t together = rows % sequences == 0 ? rows / sequences : rows;
+  const int64_t width = args.q.shape[2];
+  if (args.q.shape[0] == 0) return;
+  const bool is_bf16 = args.plane.type == CacheType::kBF16;
+  if (is_bf16 && takes_bf16_vectors(width)) return launch_bf16_attention(args, stream);
+  const bool by_fours = !is_bf16 && width % 4 == 0;
+  check_width(width, by_fours);
   const auto run = [&](auto kernel, int64_t count) {
-    const dim3 grid(static_cast<unsigned>(heads), blocks_of(rows, together) * blocks_of(together, count));
-    CacheAttention device = device_args(args);
-    device.together = together;
-    launch("attention", kernel, grid, kThreads, stream, device);
+    const AttentionGrid grid(args, count);
+    launch("attention", kernel, grid.blocks, kThreads, stream, grid.device);
   };
-  // Few rows are better spread over the device than read together.
-  constexpr int64_t kFewBlocks = 256;
-  if (rows * heads <= kFewBlocks) {
-    return run(width % 4 == 0 ? cache_attention<float4, 1, Spread::kFewBlocks>
-                              : cache_attention<float, 1, Spread::kFewBlocks>,
+  if (is_bf16) return run(cache_attention<float, 1, Spread::kManyBlocks, uint16_t>, 1);
+  if (is_few(args)) {
+    return run(by_fours ? cache_attention<float4, 1, Spread::kFewBlocks, float>
+                        : cache_attention<float, 1, Spread::kFewBlocks, float>,
                1);
   }
-  with_rows(together, [&](auto count) {
-    run(width % 4 == 0 ? cache_attention<float4, count, Spread::kManyBlocks>
-                       : cache_attention<float, count, Spread::kManyBlocks>,
+  with_rows(rows_together(args), [&](auto count) {
+    run(by_fours ? cache_attention<float4, count, Spread::kManyBlocks, float>
+                 : cache_attention<float, count, Spread::kManyBlocks, float>,
         count);
   });
 }
@@ -483,7 +436,9 @@ void launch_attention(const AttentionArgs& args, const Stream& stream) {
 void launch_attention_weights(const AttentionWeightsArgs& args, const Stream& stream) {
   const int64_t rows = args.attention.q.shape[0];
   if (rows == 0) return;
-  launch("attention_weights", attention_weight_rows, static_cast<unsigned>(rows), kThreads, stream,
+  const auto kernel = args.attention.plane.type == CacheType::kF32 ? attention_weight_rows<float>
+                                                                   : attention_weight_rows<uint16_t>;
+  launch("attention_weights", kernel, static_cast<unsigned>(rows), kThreads, stream,
          WeightRows{.attention = device_args(args.attention),
                     .head = static_cast<int>(args.head),
                     .columns = args.out.shape[1],
@@ -494,7 +449,7 @@ void launch_dense_attention(const DenseAttentionArgs& args, const Stream& stream
   const int64_t items = args.q.shape[0], rows = args.q.shape[1], heads = args.q.shape[2],
                 width = args.q.shape[3];
   if (args.q.size() == 0) return;
-  check_width(width);
+  check_width(width, width % 4 == 0);
   with_rows(rows, [&](auto count) {
     const dim3 grid(static_cast<unsigned>(heads), blocks_of(rows, count), static_cast<unsigned>(items));
     const auto kernel = width % 4 == 0 ? dense_rows<float4, count> : dense_rows<float, count>;

@@ -36,6 +36,10 @@ class CudaBackend : public Backend {
   int64_t allocated_bytes() const override { return memory_.allocated_bytes(); }
   int64_t peak_bytes() const override { return memory_.peak_bytes(); }
 
+  CacheType cache_type(WeightType weights) const override {
+    return weights == WeightType::kBF16 ? CacheType::kBF16 : CacheType::kF32;
+  }
+
   LinearWeight pack_linear(const HostView& weight, WeightType type) const override {
     VOLLEY_ASSERT(weight.shape.rank() == 2);
     const int64_t out = weight.shape[0], in = weight.shape[1];

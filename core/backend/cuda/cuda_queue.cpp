@@ -141,7 +141,7 @@ void CudaQueue::move_entries(const MoveEntriesArgs& args) {
   MoveTable table{};
   if (!args.moves.empty()) {
     std::vector<PlanePointers> planes;
-    for (const CachePlane& plane : args.planes) planes.push_back({plane.keys.data, plane.values.data});
+    for (const CachePlane& plane : args.planes) planes.push_back({plane.keys, plane.values});
     const auto plane_bytes = static_cast<int64_t>(planes.size() * sizeof(PlanePointers));
     const int64_t bytes = plane_bytes + static_cast<int64_t>(args.moves.size_bytes());
     // The last move's kernel comes before this upload in the stream, so its table may be overwritten.
@@ -159,10 +159,10 @@ void CudaQueue::move_entries(const MoveEntriesArgs& args) {
 void CudaQueue::copy_page(const CopyPageArgs& args) {
   use_device();
   for (const CachePlane& plane : args.planes) {
-    const int64_t size = PlaneLayout(plane).page_size();
-    for (float* entries : {plane.keys.data, plane.values.data}) {
-      check(cudaMemcpyAsync(entries + args.to * size, entries + args.from * size,
-                            static_cast<size_t>(size) * 4, cudaMemcpyDeviceToDevice, stream_),
+    const int64_t bytes = PlaneLayout(plane).page_size() * cache_element_bytes(plane.type);
+    for (std::byte* entries : {plane.keys, plane.values}) {
+      check(cudaMemcpyAsync(entries + args.to * bytes, entries + args.from * bytes,
+                            static_cast<size_t>(bytes), cudaMemcpyDeviceToDevice, stream_),
             "copy_page");
     }
   }

@@ -4,6 +4,7 @@
 // stream. None allocates or waits. Scratch memory comes from the caller, in the size that the function beside
 // it names.
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 
@@ -36,8 +37,8 @@ void launch_write_cache(const WriteCacheArgs& args, const Stream& stream);
 void launch_rotate_and_write(const RotateAndWriteArgs& args, const Stream& stream);
 // A cache's planes as device code takes them.
 struct PlanePointers {
-  float* keys;
-  float* values;
+  std::byte* keys;
+  std::byte* values;
 };
 struct MoveTable {
   const PlanePointers* planes;  // device memory
@@ -46,8 +47,11 @@ struct MoveTable {
 };
 void launch_move_entries(const MoveEntriesArgs& args, const MoveTable& table, const Stream& stream);
 
-// ---- attention.cu
+// ---- attention.cu, attention_bf16.cu
 void launch_attention(const AttentionArgs& args, const Stream& stream);
+// Over a bf16 cache of heads of a multiple of eight elements, up to 256.
+bool takes_bf16_vectors(int64_t width);
+void launch_bf16_attention(const AttentionArgs& args, const Stream& stream);
 void launch_attention_weights(const AttentionWeightsArgs& args, const Stream& stream);
 void launch_dense_attention(const DenseAttentionArgs& args, const Stream& stream);
 

@@ -1,7 +1,9 @@
 #include <algorithm>
 #include <cmath>
+#include <initializer_list>
 #include <limits>
 #include <numeric>
+#include <tuple>
 
 #include "tests/unit/backend/backend_testing.h"
 
@@ -24,6 +26,9 @@ struct Scene {
   int64_t sequences = 1;  // of the step, one of them ours
   Layout layout;
   KeySource source = KeySource::kSequence;
+  CacheType type = CacheType::kF32;
+  // Rows of a sequence lie side by side, as many of each, and see different numbers of scratch rows.
+  bool grouped = false;
   uint64_t seed = 1;  // of everything that must not matter
 };
 
@@ -36,8 +41,8 @@ struct Logical {
 Logical logical_row(const Scene& scene, uint64_t seed) {
   const int64_t entry = scene.groups * scene.width;
   return {.q = normal_numbers(scene.heads * scene.width, seed),
-          .keys = normal_numbers(scene.layout.keys() * entry, seed + 1),
-          .values = normal_numbers(scene.layout.keys() * entry, seed + 2)};
+          .keys = cached_numbers(scene.type, normal_numbers(scene.layout.keys() * entry, seed + 1)),
+          .values = cached_numbers(scene.type, normal_numbers(scene.layout.keys() * entry, seed + 2))};
 }
 
 // A step in which our row stands at a random place, its sequence in a random slot, pages shuffled, every
@@ -48,7 +53,7 @@ class Step {
       : scene_(scene), generator_(scene.seed) {
     const int64_t entry = scene.groups * scene.width;
     ours_ = pick(scene.rows);
-    const int64_t sequence = pick(scene.sequences);
+    const int64_t sequence = scene.grouped ? ours_ / (scene.rows / scene.sequences) : pick(scene.sequences);
     std::vector<Layout> layouts(scene.sequences);
     std::vector<std::vector<int32_t>> tails(scene.sequences);
     int64_t longest = 0;
@@ -116,14 +121,17 @@ class Step {
     std::vector<float> q = normal_numbers(scene.rows * scene.heads * scene.width, scene.seed + 99);
     for (int64_t r = 0; r < scene.rows; ++r) {
       const bool padding = r != ours_ && pick(8) == 0;
-      const int64_t s = r == ours_ ? sequence : pick(scene.sequences);
+      const int64_t s = r == ours_      ? sequence
+                        : scene.grouped ? r / (scene.rows / scene.sequences)
+                                        : pick(scene.sequences);
       row_sequence.push_back(static_cast<int32_t>(padding ? -1 : s));
       const Layout& layout = layouts[s];
       row_context.push_back(layout.committed == layout.entries ? kAllContext
                                                                : static_cast<int32_t>(layout.committed));
-      row_prefix.push_back(static_cast<int32_t>(layout.prefix));
+      const bool fewer = scene.grouped && r != ours_;
+      row_prefix.push_back(static_cast<int32_t>(fewer ? pick(layout.prefix + 1) : layout.prefix));
       row_tail_begin.push_back(tail_begin[s]);
-      row_tail_count.push_back(static_cast<int32_t>(layout.tail));
+      row_tail_count.push_back(static_cast<int32_t>(fewer ? pick(layout.tail + 1) : layout.tail));
       padding_.push_back(padding);
     }
     std::copy(logical.q.begin(), logical.q.end(), q.begin() + ours_ * scene.heads * scene.width);
@@ -135,10 +143,10 @@ class Step {
           std::make_unique<Guarded<int32_t>>(backend, Shape{static_cast<int64_t>(numbers.size())}, numbers));
       return ints_.back()->view();
     };
-    keys_ = std::make_unique<Guarded<float>>(backend, plane, keys);
-    values_ = std::make_unique<Guarded<float>>(backend, plane, values);
+    plane_ = std::make_unique<GuardedPlane>(backend, scene.type, plane,
+                                            GuardedPlane::Numbers{.keys = keys, .values = values});
     q_ = std::make_unique<Guarded<float>>(backend, Shape{scene.rows, scene.heads, scene.width}, q);
-    plane_ = {keys_->view(), values_->view()};
+    cache_plane_ = plane_->plane();
     cache_ = {.lengths = ints(lengths), .block_table = ints(pages).reshape({slots, slot_pages})};
     const std::vector<int32_t> no_entry(static_cast<size_t>(scene.rows), kNoEntry);
     tables_ = {.row_sequence = ints(row_sequence),
@@ -154,7 +162,7 @@ class Step {
 
   AttentionArgs args(Tensor out) const {
     return {.q = q_->read(),
-            .plane = plane_,
+            .plane = cache_plane_,
             .cache = cache_,
             .step = tables_,
             .source = scene_.source,
@@ -187,8 +195,9 @@ class Step {
   std::vector<int64_t> scratch_;
   std::vector<bool> padding_;
   std::vector<std::unique_ptr<Guarded<int32_t>>> ints_;
-  std::unique_ptr<Guarded<float>> keys_, values_, q_;
-  CachePlane plane_;
+  std::unique_ptr<GuardedPlane> plane_;
+  std::unique_ptr<Guarded<float>> q_;
+  CachePlane cache_plane_;
   CacheTables cache_;
   StepTables tables_;
 };
@@ -239,20 +248,27 @@ TEST(AttentionTest, AgreesWithTheReferenceAndWithExactArithmetic) {
     for (const Layout layout :
          {Layout{1, 1, 0, 0}, Layout{0, 0, 1, 0}, Layout{0, 0, 0, 2}, Layout{63, 64, 2, 3},
           Layout{255, 255, 1, 1}, Layout{100, 300, 0, 0}, Layout{250, 250, 20, 40}, Layout{513, 520, 0, 5}}) {
-      for (const auto& [heads, groups] : {std::pair<int64_t, int64_t>{1, 1}, {6, 2}, {4, 4}}) {
+      for (const auto& [heads, groups, type] :
+           {std::tuple<int64_t, int64_t, CacheType>{1, 1, CacheType::kF32},
+            {6, 2, CacheType::kF32},
+            {4, 4, CacheType::kF32},
+            {6, 2, CacheType::kBF16},
+            {4, 4, CacheType::kBF16}}) {
         ++seed;
-        if (kSanitized && seed % 5 != 0) continue;  // every width, layout and grouping still occurs
+        if (kSanitized && seed % 7 != 0) continue;  // every width, layout and grouping still occurs
         const Scene scene{.heads = heads,
                           .groups = groups,
                           .width = width,
                           .rows = 5,
                           .sequences = 3,
                           .layout = layout,
+                          .type = type,
                           .seed = seed};
         SCOPED_TRACE("width " + std::to_string(width) + " keys " + std::to_string(layout.keys()) + " heads " +
-                     std::to_string(heads) + "/" + std::to_string(groups));
+                     std::to_string(heads) + "/" + std::to_string(groups) + " " + cache_type_name(type));
         const Logical logical = logical_row(scene, seed * 7);
         for (const Backend* backend : {reference.get(), tested.get()}) {
+          if (!takes(*backend, type)) continue;
           expect_near_exact(scene, logical, Step(*backend, scene, logical).attend(*backend));
         }
         if (HasFatalFailure()) return;
@@ -261,49 +277,75 @@ TEST(AttentionTest, AgreesWithTheReferenceAndWithExactArithmetic) {
   }
 }
 
-TEST(AttentionTest, SameKeysGiveSameBitsWhereverTheyLie) {
-  for (const int64_t keys : {1, 5, 64, 255, 256, 257, 300, 511, 513, 700}) {
-    Scene scene{.layout = {.committed = keys, .entries = keys}};
-    const Logical logical = logical_row(scene, 1234 + keys);
-    const auto alone = tested_backend(1);
-    const auto expected = Step(*alone, scene, logical).attend(*alone);
-    expect_near_exact(scene, logical, expected);
-    std::mt19937_64 generator(keys);
-    const auto pick = [&](int64_t below) { return static_cast<int64_t>(generator() % (below)); };
-    for (const int64_t threads : {1, 2, 3, 8}) {
-      const auto backend = tested_backend(threads);
-      for (int trial = 0; trial < (kSanitized ? 3 : 8); ++trial) {
-        const int64_t committed = trial == 0 ? keys : pick(keys + 1);
-        const int64_t prefix = pick(keys - committed + 1);
-        scene.layout = {.committed = committed,
-                        .entries = committed + (trial % 2 == 0 ? 0 : pick(100)),
-                        .prefix = prefix,
-                        .tail = keys - committed - prefix};
-        scene.rows = trial % 3 == 0 ? 1 : 16;
-        scene.sequences = trial % 3 == 2 ? 64 : 1 + trial % 2;
-        scene.seed = generator();
-        const auto result = Step(*backend, scene, logical).attend(*backend);
-        ASSERT_EQ(first_difference(result, expected), -1)
-            << keys << " keys: " << committed << " committed, " << prefix << " prefix, " << scene.layout.tail
-            << " tail; rows " << scene.rows << " sequences " << scene.sequences << " threads " << threads;
+// A row with the same keys in a step of its own, among 16 and in a batch of 64, whose rows come one by one or
+// sequence by sequence.
+void expect_same_bits(int64_t keys, CacheType type, int64_t width,
+                      std::initializer_list<int64_t> thread_counts) {
+  Scene scene{.width = width, .layout = {.committed = keys, .entries = keys}, .type = type};
+  const Logical logical = logical_row(scene, 1234 + keys);
+  const auto alone = tested_backend(1);
+  const auto expected = Step(*alone, scene, logical).attend(*alone);
+  expect_near_exact(scene, logical, expected);
+  std::mt19937_64 generator(keys);
+  const auto pick = [&](int64_t below) { return static_cast<int64_t>(generator() % (below)); };
+  for (const int64_t threads : thread_counts) {
+    const auto backend = tested_backend(threads);
+    // The last two trials are of many rows.
+    for (int trial = 0; trial < (kSanitized ? 3 : threads == 2 ? 8 : 6); ++trial) {
+      const int64_t committed = trial == 0 ? keys : pick(keys + 1);
+      const int64_t prefix = pick(keys - committed + 1);
+      scene.layout = {.committed = committed,
+                      .entries = committed + (trial % 2 == 0 ? 0 : pick(100)),
+                      .prefix = prefix,
+                      .tail = keys - committed - prefix};
+      scene.rows = trial % 3 == 0 ? 1 : 16;
+      scene.sequences = trial % 3 == 2 ? 64 : 1 + trial % 2;
+      scene.grouped = trial >= 6 || (kSanitized && threads == 2 && trial == 2);
+      if (scene.grouped) {
+        scene.sequences = trial == 6 ? 64 : 40;
+        scene.rows = scene.sequences * (trial == 6 ? 3 : 2 + pick(4));
       }
+      scene.seed = generator();
+      const auto result = Step(*backend, scene, logical).attend(*backend);
+      ASSERT_EQ(first_difference(result, expected), -1)
+          << keys << " keys: " << committed << " committed, " << prefix << " prefix, " << scene.layout.tail
+          << " tail; rows " << scene.rows << " sequences " << scene.sequences << " threads " << threads
+          << " width " << width << " " << cache_type_name(type);
+    }
+  }
+}
+
+TEST(AttentionTest, SameKeysGiveSameBitsWhereverTheyLie) {
+  for (const CacheType type : kCacheTypes) {
+    if (!takes(*tested_backend(), type)) continue;
+    for (const int64_t keys : {1, 5, 64, 255, 256, 257, 300, 511, 513, 700}) {
+      expect_same_bits(keys, type, 32, {1, 2, 3, 8});
+      if (HasFatalFailure()) return;
+    }
+    for (const int64_t width : {5, 12, 64, 128}) {
+      for (const int64_t keys : {7, 257}) expect_same_bits(keys, type, width, {2});
+      if (HasFatalFailure()) return;
     }
   }
 }
 
 TEST(AttentionTest, MemoryIsReadWholeAndOnlyByThoseWhoHaveOne) {
   const auto backend = tested_backend();
-  const Scene scene{.rows = 9,
-                    .sequences = 4,
-                    .layout = {.committed = 300, .entries = 300},
-                    .source = KeySource::kMemory,
-                    .seed = 5};
-  const Logical logical = logical_row(scene, 77);
-  const auto result = Step(*backend, scene, logical).attend(*backend);
-  expect_near_exact(scene, logical, result);
-  Scene own = scene;
-  own.source = KeySource::kSequence;
-  EXPECT_EQ(first_difference(result, Step(*backend, own, logical).attend(*backend)), -1);
+  for (const CacheType type : kCacheTypes) {
+    if (!takes(*backend, type)) continue;
+    const Scene scene{.rows = 9,
+                      .sequences = 4,
+                      .layout = {.committed = 300, .entries = 300},
+                      .source = KeySource::kMemory,
+                      .type = type,
+                      .seed = 5};
+    const Logical logical = logical_row(scene, 77);
+    const auto result = Step(*backend, scene, logical).attend(*backend);
+    expect_near_exact(scene, logical, result);
+    Scene own = scene;
+    own.source = KeySource::kSequence;
+    EXPECT_EQ(first_difference(result, Step(*backend, own, logical).attend(*backend)), -1);
+  }
 }
 
 TEST(AttentionTest, NoKeysGiveZeros) {
@@ -315,29 +357,33 @@ TEST(AttentionTest, NoKeysGiveZeros) {
 }
 
 TEST(AttentionTest, WeightsAgreeWithTheReference) {
-  const Scene scene{.heads = 6,
-                    .groups = 3,
-                    .width = 16,
-                    .rows = 7,
-                    .sequences = 3,
-                    .layout = {.committed = 290, .entries = 295, .prefix = 3, .tail = 4},
-                    .seed = 3};
-  const Logical logical = logical_row(scene, 4);
-  constexpr int64_t kColumns = 400;
-  for (int64_t head = 0; head < scene.heads; ++head) {
-    std::vector<std::vector<float>> results;
-    for (const auto& backend : {make_reference_backend(), tested_backend()}) {
-      const Step step(*backend, scene, logical);
-      const std::vector<float> before(static_cast<size_t>(scene.rows * kColumns), 3.25f);
-      const Guarded<float> out(*backend, {scene.rows, kColumns}, before);
-      auto queue = backend->make_queue();
-      queue->attention_weights({.attention = step.args({}), .head = head, .out = out.view()});
-      queue->finish();
-      results.push_back(out.values());
-    }
-    for (size_t i = 0; i < results[0].size(); ++i) {
-      // Weights are at most 1; scores of normal numbers at width 16 stay below 32 in magnitude.
-      ASSERT_NEAR(results[0][i], results[1][i], results[0][i] * (4.0 * 18 * 32 + 2 * 350) * kUnit) << i;
+  for (const CacheType type : kCacheTypes) {
+    if (!takes(*tested_backend(), type)) continue;
+    const Scene scene{.heads = 6,
+                      .groups = 3,
+                      .width = 16,
+                      .rows = 7,
+                      .sequences = 3,
+                      .layout = {.committed = 290, .entries = 295, .prefix = 3, .tail = 4},
+                      .type = type,
+                      .seed = 3};
+    const Logical logical = logical_row(scene, 4);
+    constexpr int64_t kColumns = 400;
+    for (int64_t head = 0; head < scene.heads; ++head) {
+      std::vector<std::vector<float>> results;
+      for (const auto& backend : {make_reference_backend(), tested_backend()}) {
+        const Step step(*backend, scene, logical);
+        const std::vector<float> before(static_cast<size_t>(scene.rows * kColumns), 3.25f);
+        const Guarded<float> out(*backend, {scene.rows, kColumns}, before);
+        auto queue = backend->make_queue();
+        queue->attention_weights({.attention = step.args({}), .head = head, .out = out.view()});
+        queue->finish();
+        results.push_back(out.values());
+      }
+      for (size_t i = 0; i < results[0].size(); ++i) {
+        // Weights are at most 1; scores of normal numbers at width 16 stay below 32 in magnitude.
+        ASSERT_NEAR(results[0][i], results[1][i], results[0][i] * (4.0 * 18 * 32 + 2 * 350) * kUnit) << i;
+      }
     }
   }
 }
@@ -385,7 +431,7 @@ TEST(AttentionTest, DenseAttentionEqualsCachedAttentionBitForBit) {
   }
 }
 
-TEST(CacheTest, WritesMovesAndCopiesLikeTheReference) {
+void expect_cache_like_the_reference(CacheType type) {
   constexpr int64_t kSlots = 3, kSlotPages = 4, kGroups = 2, kWidth = 5, kRows = 40, kPlanes = 2;
   const Shape plane{kSlots * kSlotPages, kGroups, kPageSize, kWidth};
   std::vector<std::vector<float>> results;
@@ -394,13 +440,14 @@ TEST(CacheTest, WritesMovesAndCopiesLikeTheReference) {
     std::vector<int32_t> pages(kSlots * kSlotPages);
     std::iota(pages.begin(), pages.end(), 0);
     std::shuffle(pages.begin(), pages.end(), generator);
-    std::vector<std::unique_ptr<Guarded<float>>> keys, values;
+    std::vector<std::unique_ptr<GuardedPlane>> guarded;
     std::vector<CachePlane> planes;
     for (int64_t p = 0; p < kPlanes; ++p) {
-      keys.push_back(std::make_unique<Guarded<float>>(*backend, plane, normal_numbers(plane.size(), 10 + p)));
-      values.push_back(
-          std::make_unique<Guarded<float>>(*backend, plane, normal_numbers(plane.size(), 20 + p)));
-      planes.push_back({keys.back()->view(), values.back()->view()});
+      guarded.push_back(std::make_unique<GuardedPlane>(
+          *backend, type, plane,
+          GuardedPlane::Numbers{.keys = normal_numbers(plane.size(), 10 + p),
+                                .values = normal_numbers(plane.size(), 20 + p)}));
+      planes.push_back(guarded.back()->plane());
     }
     const Guarded<int32_t> table(*backend, {kSlots, kSlotPages}, pages);
     const Guarded<int32_t> lengths(*backend, {kSlots}, std::vector<int32_t>{100, 60, 150});
@@ -436,9 +483,10 @@ TEST(CacheTest, WritesMovesAndCopiesLikeTheReference) {
     queue->copy_page({.planes = planes, .from = 3, .to = 7});
     queue->finish();
     std::vector<float> all;
-    for (int64_t p = 0; p < kPlanes; ++p) {
-      for (const auto& part : {keys[p]->values(), values[p]->values()})
-        all.insert(all.end(), part.begin(), part.end());
+    for (const auto& each : guarded) {
+      const auto [keys, values] = each->numbers();
+      all.insert(all.end(), keys.begin(), keys.end());
+      all.insert(all.end(), values.begin(), values.end());
     }
     for (const int32_t length : lengths.values()) all.push_back(static_cast<float>(length));
     results.push_back(all);
@@ -446,10 +494,48 @@ TEST(CacheTest, WritesMovesAndCopiesLikeTheReference) {
   EXPECT_EQ(first_difference(results[0], results[1]), -1);
 }
 
+TEST(CacheTest, WritesMovesAndCopiesLikeTheReference) {
+  for (const CacheType type : kCacheTypes) {
+    if (takes(*tested_backend(), type)) expect_cache_like_the_reference(type);
+  }
+}
+
+// What a bf16 cache holds is the nearest bf16, of two equally near ones the even one.
+TEST(CacheTest, WritesRoundToNearestEven) {
+  for (const auto& backend : {make_reference_backend(), tested_backend()}) {
+    if (!takes(*backend, CacheType::kBF16)) continue;
+    const std::vector<float> numbers{0x1.00p0f,     0x1.01p0f,     0x1.03p0f,
+                                     0x1.010002p0f, 0x1.00fffep0f, -0x1.05p0f};
+    const std::vector<float> nearest{0x1.00p0f, 0x1.00p0f, 0x1.04p0f, 0x1.02p0f, 0x1.00p0f, -0x1.04p0f};
+    const auto width = static_cast<int64_t>(numbers.size());
+    const Shape shape{1, 1, kPageSize, width};
+    const std::vector<float> before(static_cast<size_t>(shape.size()), 9.0f);
+    const GuardedPlane plane(*backend, CacheType::kBF16, shape, {.keys = before, .values = before});
+    const CachePlane target = plane.plane();
+    const Guarded<float> rows(*backend, {1, 1, width}, numbers);
+    const std::vector<int32_t> zero(1, 0);
+    const Guarded<int32_t> zeros(*backend, {1}, zero), lengths(*backend, {1}, std::vector<int32_t>{2});
+    auto queue = backend->make_queue();
+    queue->write_cache(
+        {.keys = rows.read(),
+         .values = rows.read(),
+         .plane = target,
+         .cache = {.lengths = lengths.view(), .block_table = zeros.view().reshape({1, 1})},
+         .step = {.row_sequence = zeros.read(), .row_entry = zeros.read(), .sequence_slot = zeros.read()}});
+    queue->finish();
+    std::vector<float> expected = before;
+    std::copy(nearest.begin(), nearest.end(), expected.begin() + 2 * width);
+    const auto [keys, values] = plane.numbers();
+    EXPECT_EQ(keys, expected);
+    EXPECT_EQ(values, expected);
+  }
+}
+
 // Turning and writing at once leaves the bits of the three operations by themselves.
-TEST(CacheTest, RotateAndWriteEqualsItsParts) {
+void expect_rotate_and_write_like_its_parts(CacheType type) {
   const int64_t rows = 5, heads = 6, groups = 2, positions = 9;
   for (const auto& backend : {make_reference_backend(), tested_backend()}) {
+    if (!takes(*backend, type)) continue;
     for (const int64_t width : {8, 20, 64}) {
       for (const int64_t components : {1, 2}) {
         for (const RopeLayout layout : {RopeLayout::kAdjacent, RopeLayout::kSplitHalf}) {
@@ -481,9 +567,10 @@ TEST(CacheTest, RotateAndWriteEqualsItsParts) {
                                      normal_numbers(rows * groups * width, 4));
               const Guarded<float> v(*backend, {rows, groups, width},
                                      normal_numbers(rows * groups * width, 5));
-              const Guarded<float> keys(*backend, plane_shape, normal_numbers(plane_shape.size(), 6));
-              const Guarded<float> values(*backend, plane_shape, normal_numbers(plane_shape.size(), 7));
-              const CachePlane plane{keys.view(), values.view()};
+              const GuardedPlane guarded(*backend, type, plane_shape,
+                                         {.keys = normal_numbers(plane_shape.size(), 6),
+                                          .values = normal_numbers(plane_shape.size(), 7)});
+              const CachePlane plane = guarded.plane();
               const auto rope = [&](Tensor x) {
                 return RopeArgs{.cos = cosines.read(),
                                 .sin = sines.read(),
@@ -505,8 +592,8 @@ TEST(CacheTest, RotateAndWriteEqualsItsParts) {
               }
               queue->finish();
               outputs.push_back(q.values());
-              outputs.push_back(keys.values());
-              outputs.push_back(values.values());
+              outputs.push_back(guarded.numbers().keys);
+              outputs.push_back(guarded.numbers().values);
             }
             for (size_t i = 0; i < 3; ++i) {
               EXPECT_EQ(first_difference(outputs[i], outputs[i + 3]), -1)
@@ -517,6 +604,10 @@ TEST(CacheTest, RotateAndWriteEqualsItsParts) {
       }
     }
   }
+}
+
+TEST(CacheTest, RotateAndWriteEqualsItsParts) {
+  for (const CacheType type : kCacheTypes) expect_rotate_and_write_like_its_parts(type);
 }
 
 }  // namespace

@@ -121,6 +121,74 @@ class Guarded {
   Shape shape_;
 };
 
+// Types of caches, and whether a backend's operations take them: the cpu's know f32 alone.
+inline constexpr std::array<CacheType, 2> kCacheTypes{CacheType::kF32, CacheType::kBF16};
+inline bool takes(const Backend& backend, CacheType type) {
+  return type == CacheType::kF32 || backend.info().name != "cpu";
+}
+inline std::string cache_type_name(CacheType type) {
+  return type == CacheType::kF32 ? "f32" : "bf16";
+}
+
+// The numbers that a cache holds in place of `values`.
+inline std::vector<float> cached_numbers(CacheType type, std::vector<float> values) {
+  if (type == CacheType::kBF16) {
+    for (float& value : values) value = bf16_to_f32(f32_to_bf16(value));
+  }
+  return values;
+}
+
+// A plane of a cache in a backend's memory, between guard bytes.
+class GuardedPlane {
+ public:
+  struct Numbers {
+    std::vector<float> keys;  // of the plane's shape
+    std::vector<float> values;
+  };
+  GuardedPlane(const Backend& backend, CacheType type, Shape shape, const Numbers& numbers)
+      : shape_(shape),
+        type_(type),
+        keys_(backend, byte_shape(), bytes(numbers.keys)),
+        values_(backend, byte_shape(), bytes(numbers.values)) {}
+
+  CachePlane plane() const {
+    return {.keys = keys_.view().data, .values = values_.view().data, .shape = shape_, .type = type_};
+  }
+  Numbers numbers() const { return {numbers_of(keys_.values()), numbers_of(values_.values())}; }
+
+ private:
+  Shape byte_shape() const { return {shape_.size() * cache_element_bytes(type_)}; }
+  std::vector<std::byte> bytes(const std::vector<float>& numbers) const {
+    std::vector<std::byte> bytes(static_cast<size_t>(byte_shape().size()));
+    if (type_ == CacheType::kF32) {
+      std::memcpy(bytes.data(), numbers.data(), bytes.size());
+      return bytes;
+    }
+    for (size_t i = 0; i < numbers.size(); ++i) {
+      const uint16_t rounded = f32_to_bf16(numbers[i]);
+      std::memcpy(bytes.data() + 2 * i, &rounded, 2);
+    }
+    return bytes;
+  }
+  std::vector<float> numbers_of(const std::vector<std::byte>& bytes) const {
+    std::vector<float> numbers(static_cast<size_t>(shape_.size()));
+    if (type_ == CacheType::kF32) {
+      std::memcpy(numbers.data(), bytes.data(), bytes.size());
+      return numbers;
+    }
+    for (size_t i = 0; i < numbers.size(); ++i) {
+      uint16_t bits = 0;
+      std::memcpy(&bits, bytes.data() + 2 * i, 2);
+      numbers[i] = bf16_to_f32(bits);
+    }
+    return numbers;
+  }
+
+  Shape shape_;
+  CacheType type_;
+  Guarded<std::byte> keys_, values_;
+};
+
 // A weight as a checkpoint would hold it.
 inline HostView host_view(const std::vector<float>& values, Shape shape) {
   return {.data = reinterpret_cast<const std::byte*>(values.data()), .dtype = DType::kF32, .shape = shape};

@@ -57,12 +57,12 @@ class CacheFixture {
       const int32_t page = tables.block_table.data[slot * tables.block_table.shape[1] + i / kPageSize];
       // Pages hold [head, entry, width].
       const int64_t at = (page * kHeads * kPageSize + i % kPageSize) * kWidth;
-      const float value = cache_.plane(0).keys.data[at];
+      const float value = cache_.plane(0).f32_keys()[at];
       for (int64_t p = 0; p < kPlanes; ++p) {
         for (int64_t d = 0; d < kHeads * kWidth; ++d) {
           const int64_t place = at + d / kWidth * kPageSize * kWidth + d % kWidth;
-          EXPECT_EQ(cache_.plane(p).keys.data[place], value + static_cast<float>(100000 * p + d));
-          EXPECT_EQ(cache_.plane(p).values.data[place], -value - static_cast<float>(100000 * p + d));
+          EXPECT_EQ(cache_.plane(p).f32_keys()[place], value + static_cast<float>(100000 * p + d));
+          EXPECT_EQ(cache_.plane(p).f32_values()[place], -value - static_cast<float>(100000 * p + d));
         }
       }
       values.push_back(value);
@@ -187,6 +187,25 @@ TEST(KvCache, ForksShareFullPages) {
   EXPECT_EQ(cache.free_pages(), free);
   cache.reserve(fork, 1);  // the third page becomes the fork's own
   EXPECT_EQ(cache.free_pages(), free - 1);
+}
+
+TEST(KvCache, TakesHalfTheBytesInBf16) {
+  const auto backend = make_backend("cpu-reference", 1);
+  const auto queue = backend->make_queue();
+  // Keys and values of two planes of three pages.
+  KvCache::Config config{
+      .planes = 2, .kv_heads = 3, .head_width = 8, .sequences = 1, .entries = 3 * kPageSize};
+  const int64_t elements = 2 * 2 * 3 * kPageSize * 3 * 8;
+  std::vector<int64_t> bytes;
+  for (const CacheType type : {CacheType::kF32, CacheType::kBF16}) {
+    config.type = type;
+    const int64_t before = backend->allocated_bytes();
+    const KvCache cache(*backend, *queue, config);
+    bytes.push_back(backend->allocated_bytes() - before);
+    EXPECT_EQ(cache.plane(1).type, type);
+    EXPECT_EQ(cache.plane(1).keys - cache.plane(0).keys, elements / 2 * cache_element_bytes(type));
+  }
+  EXPECT_EQ(bytes[0] - bytes[1], elements * 2);
 }
 
 TEST(KvCache, SaysWhatDoesNotFit) {

@@ -328,6 +328,16 @@ TEST_P(Step, CroppedPromptEqualsShorterPrompt) {
   }
 }
 
+TEST_P(Step, CachesAreOfTheTypeThatTheBackendNames) {
+  for (const WeightType weights : {WeightType::kF32, WeightType::kBF16, WeightType::kQ8_0}) {
+    const auto model = make_toy_llama(*backend_, 3, {.dim = 32, .heads = 4, .kv_heads = 2}, weights);
+    Session session(*model, backend_, {.sequences = 1, .entries = 64});
+    const bool is_bf16 = weights == WeightType::kBF16 && backend_->info().name.starts_with("cuda");
+    EXPECT_EQ(session.cache().plane(0).type, is_bf16 ? CacheType::kBF16 : CacheType::kF32)
+        << weight_type_name(weights);
+  }
+}
+
 TEST_P(Step, RepeatedStepsAllocateNothing) {
   Session session(*model_, backend_, {.sequences = 2, .entries = 256});
   const SequenceId id = session.cache().create();

@@ -10,8 +10,21 @@
 namespace volley {
 namespace {
 
+float element(const std::byte* elements, CacheType type, int64_t i) {
+  return type == CacheType::kF32 ? reinterpret_cast<const float*>(elements)[i]
+                                 : bf16_to_f32(reinterpret_cast<const uint16_t*>(elements)[i]);
+}
+
+void set_element(std::byte* elements, CacheType type, int64_t i, float value) {
+  if (type == CacheType::kF32) {
+    reinterpret_cast<float*>(elements)[i] = value;
+  } else {
+    reinterpret_cast<uint16_t*>(elements)[i] = f32_to_bf16(value);
+  }
+}
+
 // One query against `count` keys: scores of a chunk, its maximum, its sum and its weighted values, then the
-// join. key(i) and value(i) point to the i-th visible key's and value's D floats.
+// join. key(i, d) and value(i, d) are element d of the i-th visible key and value.
 template <typename Key, typename Value>
 void attend(const float* q, int64_t width, int64_t count, float scale, const Key& key, const Value& value,
             float* out) {
@@ -24,7 +37,7 @@ void attend(const float* q, int64_t width, int64_t count, float scale, const Key
     float chunk_maximum = -std::numeric_limits<float>::infinity();
     for (int64_t i = begin; i < end; ++i) {
       float dot = 0.0f;
-      for (int64_t d = 0; d < width; ++d) dot += q[d] * key(i)[d];
+      for (int64_t d = 0; d < width; ++d) dot += q[d] * key(i, d);
       weights.push_back(dot * scale);
       chunk_maximum = std::max(chunk_maximum, weights.back());
     }
@@ -33,7 +46,7 @@ void attend(const float* q, int64_t width, int64_t count, float scale, const Key
     for (int64_t i = begin; i < end; ++i) {
       const float weight = std::exp(weights[i - begin] - chunk_maximum);
       chunk_sum += weight;
-      for (int64_t d = 0; d < width; ++d) chunk_values[d] += weight * value(i)[d];
+      for (int64_t d = 0; d < width; ++d) chunk_values[d] += weight * value(i, d);
     }
     const float joined = std::max(maximum, chunk_maximum);
     const float keep = std::exp(maximum - joined), add = std::exp(chunk_maximum - joined);
@@ -54,8 +67,10 @@ void ReferenceQueue::write_cache(const WriteCacheArgs& args) {
     for (int64_t g = 0; g < layout.groups; ++g) {
       const int64_t from = (r * layout.groups + g) * layout.width;
       const int64_t to = layout.offset(entry) + g * layout.group_stride();
-      std::copy_n(args.keys.data + from, layout.width, args.plane.keys.data + to);
-      std::copy_n(args.values.data + from, layout.width, args.plane.values.data + to);
+      for (int64_t d = 0; d < layout.width; ++d) {
+        set_element(args.plane.keys, args.plane.type, to + d, args.keys.data[from + d]);
+        set_element(args.plane.values, args.plane.type, to + d, args.values.data[from + d]);
+      }
     }
   }
 }
@@ -68,11 +83,13 @@ void ReferenceQueue::attention(const AttentionArgs& args) {
     if (!keys.active()) continue;
     for (int64_t h = 0; h < heads; ++h) {
       const int64_t group = h / (heads / layout.groups) * layout.group_stride();
-      const auto place = [&](const Tensor& plane) {
-        return [&, data = plane.data + group](int64_t i) { return data + layout.offset(keys.entry(i)); };
+      const auto reader = [&](const std::byte* elements) {
+        return [&, elements](int64_t i, int64_t d) {
+          return element(elements, args.plane.type, layout.offset(keys.entry(i)) + group + d);
+        };
       };
-      attend(args.q.data + (r * heads + h) * width, width, keys.size(), args.scale, place(args.plane.keys),
-             place(args.plane.values), args.out.data + (r * heads + h) * width);
+      attend(args.q.data + (r * heads + h) * width, width, keys.size(), args.scale, reader(args.plane.keys),
+             reader(args.plane.values), args.out.data + (r * heads + h) * width);
     }
   }
 }
@@ -91,9 +108,11 @@ void ReferenceQueue::attention_weights(const AttentionWeightsArgs& args) {
     VOLLEY_ASSERT(keys.size() <= columns);
     float maximum = -std::numeric_limits<float>::infinity();
     for (int64_t i = 0; i < keys.size(); ++i) {
-      const float* key = attention.plane.keys.data + layout.offset(keys.entry(i)) + group;
+      const int64_t key = layout.offset(keys.entry(i)) + group;
       float dot = 0.0f;
-      for (int64_t d = 0; d < width; ++d) dot += q[d] * key[d];
+      for (int64_t d = 0; d < width; ++d) {
+        dot += q[d] * element(attention.plane.keys, attention.plane.type, key + d);
+      }
       out[i] = dot * attention.scale;
       maximum = std::max(maximum, out[i]);
     }
@@ -110,11 +129,11 @@ void ReferenceQueue::dense_attention(const DenseAttentionArgs& args) {
   for (int64_t b = 0; b < items; ++b) {
     for (int64_t r = 0; r < rows; ++r) {
       for (int64_t h = 0; h < heads; ++h) {
-        const auto place = [&](const float* data) {
-          return [=](int64_t i) { return data + ((b * rows + i) * heads + h) * width; };
+        const auto reader = [&](const float* data) {
+          return [=](int64_t i, int64_t d) { return data[((b * rows + i) * heads + h) * width + d]; };
         };
         const int64_t offset = ((b * rows + r) * heads + h) * width;
-        attend(args.q.data + offset, width, rows, args.scale, place(args.k.data), place(args.v.data),
+        attend(args.q.data + offset, width, rows, args.scale, reader(args.k.data), reader(args.v.data),
                args.out.data + offset);
       }
     }
@@ -128,13 +147,15 @@ void ReferenceQueue::move_entries(const MoveEntriesArgs& args) {
   };
   for (const CachePlane& plane : args.planes) {
     const PlaneLayout layout(plane);
+    const int64_t bytes = cache_element_bytes(plane.type);
     for (size_t i = 0; i + 1 < args.moves.size(); i += 2) {
       const int64_t from = layout.offset(place(args.moves[i])), to = layout.offset(place(args.moves[i + 1]));
       if (from == to) continue;
       for (int64_t g = 0; g < layout.groups; ++g) {
-        const int64_t group = g * layout.group_stride();
-        std::copy_n(plane.keys.data + from + group, layout.width, plane.keys.data + to + group);
-        std::copy_n(plane.values.data + from + group, layout.width, plane.values.data + to + group);
+        const int64_t source = (from + g * layout.group_stride()) * bytes;
+        const int64_t target = (to + g * layout.group_stride()) * bytes;
+        std::copy_n(plane.keys + source, layout.width * bytes, plane.keys + target);
+        std::copy_n(plane.values + source, layout.width * bytes, plane.values + target);
       }
     }
   }
@@ -143,9 +164,9 @@ void ReferenceQueue::move_entries(const MoveEntriesArgs& args) {
 
 void ReferenceQueue::copy_page(const CopyPageArgs& args) {
   for (const CachePlane& plane : args.planes) {
-    const int64_t size = PlaneLayout(plane).page_size();
-    std::copy_n(plane.keys.data + args.from * size, size, plane.keys.data + args.to * size);
-    std::copy_n(plane.values.data + args.from * size, size, plane.values.data + args.to * size);
+    const int64_t bytes = PlaneLayout(plane).page_size() * cache_element_bytes(plane.type);
+    std::copy_n(plane.keys + args.from * bytes, bytes, plane.keys + args.to * bytes);
+    std::copy_n(plane.values + args.from * bytes, bytes, plane.values + args.to * bytes);
   }
 }
 

@@ -1,0 +1,98 @@
+#pragma once
+
+// How a row's key and value get into a cache: the turn of a pair of elements, its place, the rounding.
+
+#include <cstddef>
+#include <cstdint>
+
+#include <cuda_bf16.h>
+
+#include "core/backend/operations.h"
+#include "core/backend/visible_keys.h"
+
+namespace volley::cuda {
+
+// A plane's keys or values. Elements are rounded to its type as they are written.
+struct CacheElements {
+  std::byte* data;
+  CacheType type;
+
+  __device__ void put(int64_t place, float value) const {
+    if (type == CacheType::kF32) {
+      reinterpret_cast<float*>(data)[place] = value;
+    } else {
+      reinterpret_cast<__nv_bfloat16*>(data)[place] = __float2bfloat16_rn(value);
+    }
+  }
+  // Two neighbours, at an even place.
+  __device__ void put_pair(int64_t place, float first, float second) const {
+    if (type == CacheType::kF32) {
+      *reinterpret_cast<float2*>(data + place * 4) = float2{first, second};
+    } else {
+      *reinterpret_cast<__nv_bfloat162*>(data + place * 2) = __floats2bfloat162_rn(first, second);
+    }
+  }
+  // Elements at.x and at.y of the vector of even width at `place`, as Rotation::elements pairs them.
+  __device__ void put(int64_t place, int2 at, float a, float b) const {
+    if (at.y == at.x + 1 && at.x % 2 == 0) return put_pair(place + at.x, a, b);
+    put(place + at.x, a);
+    put(place + at.y, b);
+  }
+};
+
+// Where the rows of a step write their keys and values.
+struct CacheRows {
+  explicit CacheRows(const WriteCacheArgs& args)
+      : tables(args.step, args.cache, args.first_row),
+        layout(args.plane),
+        keys{args.plane.keys, args.plane.type},
+        values{args.plane.values, args.plane.type} {}
+
+  // Place of a row's vector of group 0, or negative: it writes none. That of group g lies g *
+  // layout.group_stride() behind it. Reads tables only, which may be done before await_previous().
+  __device__ int64_t place(int64_t row) const {
+    const int64_t entry = written_entry(tables, row);
+    return entry < 0 ? -1 : layout.offset(entry);
+  }
+
+  RowTables tables;
+  PlaneLayout layout;
+  CacheElements keys;
+  CacheElements values;
+};
+
+// A rotary embedding of vectors of a row.
+struct Rotation {
+  explicit Rotation(const RopeArgs& args)
+      : cosines(args.cos.data),
+        sines(args.sin.data),
+        positions(args.positions.data),
+        columns(args.x.data == nullptr
+                    ? 1
+                    : static_cast<int>(args.x.shape[2] / 2 * args.x.shape[0] / args.positions.size())),
+        components(args.x.data == nullptr ? 1 : static_cast<int>(args.positions.size() / args.x.shape[0])),
+        adjacent(args.layout == RopeLayout::kAdjacent) {}
+
+  // The two elements of a vector that are its pair `i` of `half`.
+  __device__ int2 elements(int i, int half) const {
+    return adjacent ? int2{2 * i, 2 * i + 1} : int2{i, half + i};
+  }
+
+  // Turns pair `i` of a vector of a row, whose elements are a and b.
+  __device__ void turn(int64_t row, int i, float& a, float& b) const {
+    const int64_t position = positions[row * components + i / columns];
+    const float c = cosines[position * columns + i % columns], s = sines[position * columns + i % columns];
+    const float turned = a * c - b * s;
+    b = b * c + a * s;
+    a = turned;
+  }
+
+  const float* cosines;
+  const float* sines;
+  const int32_t* positions;
+  int columns;  // pairs of a component
+  int components;
+  bool adjacent;
+};
+
+}  // namespace volley::cuda

@@ -1,28 +1,20 @@
-// The sampling rule of core/backend/sampling.h, a block for each row. Tokens are those of the host: the same
-// noise, the same order of operations on logits; only sums of probabilities are taken in another order.
-#include "core/backend/cuda/device_math.cuh"
+// The sampling rule of core/backend/sampling.h, a team of blocks for each row: each keeps its part of the row
+// in shared memory, so that logits are read once. Tokens are those of the host: the same noise, the same
+// order of operations on logits; only sums of probabilities are taken in another order.
 #include "core/backend/cuda/kernels.h"
 #include "core/backend/cuda/launch.cuh"
+#include "core/backend/cuda/mass_cut.cuh"
+#include "core/backend/cuda/team.cuh"
 #include "core/base/noise.h"
 
 namespace volley::cuda {
 namespace {
 
-constexpr int kThreads = 1024;
-constexpr int kWarps = kThreads / kWarp;
-constexpr int kDigits = 256;
+constexpr int kThreads = 512;
+constexpr int kTeam = 8;  // blocks, the most that every device with clusters takes
 
 __device__ float excluded() {
   return -INFINITY;
-}
-
-// Keys in the order of the logits; both zeros are one.
-__device__ uint32_t ordered(float value) {
-  const uint32_t bits = __float_as_uint(value + 0.0f);
-  return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
-}
-__device__ float from_ordered(uint32_t key) {
-  return __uint_as_float((key & 0x80000000u) != 0 ? key & 0x7fffffffu : ~key);
 }
 
 struct Candidate {
@@ -34,195 +26,44 @@ __device__ bool precedes(Candidate a, Candidate b) {
   if (b.id < 0) return a.id >= 0;
   return a.id >= 0 && (a.value > b.value || (a.value == b.value && a.id < b.id));
 }
+__device__ Candidate joined(Candidate a, Candidate b) {
+  return precedes(b, a) ? b : a;
+}
+__device__ Candidate nobody() {
+  return {excluded(), -1};
+}
 
-struct Shared {
-  union {
-    unsigned counts[kDigits];
-    unsigned long long masses[kDigits];
-    Candidate candidates[kWarps];
-    double sums[kWarps];
-    float maxima[kWarps];
-    int ties[kThreads];
-  };
-  uint32_t prefix;
-  uint32_t chosen;
-  unsigned long long rest;
+struct Largest {
+  float logit;
 };
-
-__device__ Candidate block_best(Candidate best, Shared& shared) {
-#pragma unroll
-  for (int step = kWarp / 2; step > 0; step /= 2) {
-    const Candidate other{__shfl_xor_sync(kAllLanes, best.value, step),
-                          __shfl_xor_sync(kAllLanes, best.id, step)};
-    if (precedes(other, best)) best = other;
-  }
-  __syncthreads();
-  if (threadIdx.x % kWarp == 0) shared.candidates[threadIdx.x / kWarp] = best;
-  __syncthreads();
-  best = shared.candidates[0];
-  for (int w = 1; w < kWarps; ++w) {
-    if (precedes(shared.candidates[w], best)) best = shared.candidates[w];
-  }
-  return best;
+__device__ Largest joined(Largest a, Largest b) {
+  return {fmaxf(a.logit, b.logit)};
 }
 
-__device__ void process(const SampleRow& row, const float* all_logits, const int32_t* path, int vocab,
-                        float* logits) {
-  const float* conditional = all_logits + int64_t{row.logits_row} * vocab;
-  for (int i = threadIdx.x; i < vocab; i += kThreads) logits[i] = conditional[i];
-  if (row.repetition_penalty != 1.0f) {
-    __syncthreads();
-    for (int i = threadIdx.x; i < row.path_count; i += kThreads) {
-      const int32_t id = path[row.path_begin + i];
-      if (id < 0 || id >= vocab) continue;
-      const float value = conditional[id];
-      logits[id] = value > 0.0f ? value / row.repetition_penalty : value * row.repetition_penalty;
-    }
-    __syncthreads();
-  }
-  const float* unconditional =
-      row.guidance_row >= 0 ? all_logits + int64_t{row.guidance_row} * vocab : nullptr;
-  const bool tempers = row.temperature > 0.0f && row.temperature != 1.0f;
-  for (int i = threadIdx.x; i < vocab; i += kThreads) {
-    float value = logits[i];
-    if (unconditional != nullptr) value = unconditional[i] + row.guidance_scale * (value - unconditional[i]);
-    if (tempers) value = value / row.temperature;
-    logits[i] = isfinite(value) ? value : excluded();
-  }
-  __syncthreads();
+struct Choice {
+  Candidate token;  // by logit plus noise
+  Largest largest;
+};
+__device__ Choice joined(const Choice& a, const Choice& b) {
+  return {joined(a.token, b.token), joined(a.largest, b.largest)};
 }
 
-// Finds the value of the k-th largest logit digit by digit and excludes what is below it.
-__device__ void filter_top_k(int k, int vocab, float* logits, Shared& shared) {
-  if (k <= 0 || k >= vocab) return;
-  if (threadIdx.x == 0) {
-    shared.prefix = 0;
-    shared.rest = static_cast<unsigned long long>(k);
-  }
-  for (int shift = 24; shift >= 0; shift -= 8) {
-    __syncthreads();
-    for (int d = threadIdx.x; d < kDigits; d += kThreads) shared.counts[d] = 0;
-    __syncthreads();
-    const uint32_t mask = shift == 24 ? 0u : ~0u << (shift + 8), prefix = shared.prefix;
-    for (int i = threadIdx.x; i < vocab; i += kThreads) {
-      const uint32_t key = ordered(logits[i]);
-      if ((key & mask) == prefix) atomicAdd(&shared.counts[key >> shift & 255u], 1u);
-    }
-    __syncthreads();
-    if (threadIdx.x == 0) {
-      auto rest = static_cast<unsigned>(shared.rest);
-      int digit = kDigits - 1;
-      while (shared.counts[digit] < rest) rest -= shared.counts[digit--];
-      shared.rest = rest;
-      shared.prefix = prefix | static_cast<uint32_t>(digit) << shift;
-    }
-  }
-  __syncthreads();
-  const float threshold = from_ordered(shared.prefix);
-  for (int i = threadIdx.x; i < vocab; i += kThreads) {
-    if (logits[i] < threshold) logits[i] = excluded();
-  }
-  __syncthreads();
+struct Sums {
+  double weight;  // exp(logit - largest)
+  double moment;  // that times logit - largest
+};
+__device__ Sums joined(const Sums& a, const Sums& b) {
+  return {a.weight + b.weight, a.moment + b.moment};
 }
 
-__device__ float largest(const float* logits, int vocab, Shared& shared) {
-  float most = excluded();
-  for (int i = threadIdx.x; i < vocab; i += kThreads) most = fmaxf(most, logits[i]);
-  most = block_max(most, shared.maxima);
-  __syncthreads();
-  return most;
-}
-
-// Probability mass as an integer, so that sums do not depend on the order in which threads add.
-__device__ unsigned long long mass_of(float logit, float maximum) {
-  return static_cast<unsigned long long>(exp(static_cast<double>(logit - maximum)) * 0x1p40 + 0.5);
-}
-
-// Keeps the first tokens by (logit descending, id ascending) until their mass reaches p; at least one. The
-// last kept logit is found digit by digit: the first digit, from the top, at which the mass reaches the
-// limit.
-__device__ void filter_top_p(float p, int vocab, float* logits, Shared& shared) {
-  if (p >= 1.0f) return;
-  const float maximum = largest(logits, vocab, shared);
-  if (maximum == excluded()) return;
-  unsigned long long above = 0;  // mass of all larger logits
-  double limit = 0.0;
-  if (threadIdx.x == 0) shared.prefix = 0;
-  for (int shift = 24; shift >= 0; shift -= 8) {
-    __syncthreads();
-    for (int d = threadIdx.x; d < kDigits; d += kThreads) shared.masses[d] = 0;
-    __syncthreads();
-    const uint32_t mask = shift == 24 ? 0u : ~0u << (shift + 8), prefix = shared.prefix;
-    for (int i = threadIdx.x; i < vocab; i += kThreads) {
-      if (logits[i] == excluded()) continue;
-      const uint32_t key = ordered(logits[i]);
-      // At least 1, so that no digit with a token looks empty.
-      if ((key & mask) == prefix)
-        atomicAdd(&shared.masses[key >> shift & 255u], max(mass_of(logits[i], maximum), 1ull));
-    }
-    __syncthreads();
-    if (shift == 24) {
-      unsigned long long total = 0;
-      for (int d = 0; d < kDigits; ++d) total += shared.masses[d];
-      limit = static_cast<double>(p) * static_cast<double>(total);
-    }
-    int found = -1;
-    unsigned long long before = above;
-    for (int d = kDigits - 1; d >= 0; --d) {
-      const unsigned long long mass = shared.masses[d];
-      if (mass == 0) continue;
-      found = d;
-      above = before;
-      before += mass;
-      if (static_cast<double>(before) >= limit) break;
-    }
-    __syncthreads();
-    if (threadIdx.x == 0) shared.prefix = prefix | static_cast<uint32_t>(found) << shift;
-  }
-  __syncthreads();
-  const float last = from_ordered(shared.prefix);
-  // Of the logits that equal the last kept, those with the lowest ids.
-  const unsigned long long mass = max(mass_of(last, maximum), 1ull);
-  const int per_thread = (vocab + kThreads - 1) / kThreads;
-  const int begin = min(vocab, static_cast<int>(threadIdx.x) * per_thread),
-            end = min(vocab, begin + per_thread);
-  int ties = 0;
-  for (int i = begin; i < end; ++i) ties += logits[i] == last;
-  shared.ties[threadIdx.x] = ties;
-  __syncthreads();
-  int rank = 0, all = 0;
-  for (int t = 0; t < kThreads; ++t) {
-    if (t < static_cast<int>(threadIdx.x)) rank += shared.ties[t];
-    all += shared.ties[t];
-  }
-  int kept = above == 0 ? 1 : 0;
-  while (kept < all && static_cast<double>(above + static_cast<unsigned long long>(kept) * mass) < limit)
-    ++kept;
-  for (int i = begin; i < end; ++i) {
-    if (logits[i] < last || (logits[i] == last && rank++ >= kept)) logits[i] = excluded();
-  }
-  __syncthreads();
-}
-
-__device__ Candidate choose(const SampleRow& row, const float* logits, int vocab, Shared& shared) {
-  const NoiseKey key{.seed = row.seed,
-                     .stream = row.stream,
-                     .purpose = static_cast<NoisePurpose>(row.noise_purpose),
-                     .draw = row.draw,
-                     .position = row.position};
-  Candidate best{excluded(), -1};
-  for (int block = threadIdx.x; block * 4 < vocab; block += kThreads) {
-    const auto bits =
-        row.temperature > 0.0f ? noise_block(key, static_cast<uint32_t>(block)) : std::array<uint32_t, 4>{};
-    for (int lane = 0; lane < 4 && block * 4 + lane < vocab; ++lane) {
-      const int id = block * 4 + lane;
-      if (logits[id] == excluded()) continue;
-      const float value = row.temperature > 0.0f ? logits[id] + gumbel_from_bits(bits[lane]) : logits[id];
-      if (precedes({value, id}, best)) best = {value, id};
-    }
-  }
-  return block_best(best, shared);
-}
+struct Inputs {
+  const float* logits;
+  const SampleRow* rows;
+  const int32_t* path;
+  int vocab;
+  int share;       // ids of a block, a multiple of 4
+  float* scratch;  // [m, blocks, share], or nullptr: shared memory holds a share
+};
 
 struct Outputs {
   int32_t* tokens;
@@ -234,98 +75,381 @@ struct Outputs {
   int top;
 };
 
-__device__ void write_no_choice(const Outputs& out, int64_t i, int vocab) {
-  if (threadIdx.x == 0) {
-    out.tokens[i] = -1;
-    out.probability[i] = 0.0f;
-    out.entropy[i] = 0.0f;
+template <int kBlocks>
+struct Shared {
+  typename Team<kBlocks, kThreads>::Memory team;
+  CutMemory<kBlocks> cut;
+  int ties[kThreads / kWarp];
+};
+
+// Four logits of neighbouring ids; places behind the vocabulary are excluded.
+__device__ float4 logits_at(const float* row, int id, int vocab) {
+  if (id + 4 <= vocab && reinterpret_cast<uintptr_t>(row + id) % sizeof(float4) == 0) {
+    return *reinterpret_cast<const float4*>(row + id);
   }
-  if (out.distribution != nullptr) {
-    for (int v = threadIdx.x; v < vocab; v += kThreads) out.distribution[i * vocab + v] = 0.0f;
-  }
-  for (int n = threadIdx.x; n < out.top; n += kThreads) {
-    out.top_tokens[i * out.top + n] = -1;
-    out.top_probability[i * out.top + n] = 0.0f;
-  }
+  const auto at = [&](int i) { return i < vocab ? row[i] : excluded(); };
+  return {at(id), at(id + 1), at(id + 2), at(id + 3)};
 }
 
-// The likeliest tokens, one after the other: each is the best of those behind the one before.
-__device__ void write_top(const Outputs& out, int64_t i, const float* distribution, int vocab,
-                          Shared& shared) {
-  Candidate last{INFINITY, 0};
-  for (int n = 0; n < out.top; ++n) {
-    Candidate best{0.0f, -1};
-    for (int v = threadIdx.x; v < vocab; v += kThreads) {
-      const Candidate candidate{distribution[v], v};
-      if (precedes(last, candidate) && precedes(candidate, best)) best = candidate;
+// Samples one row. Each thread keeps to its own places of the share, so that steps need no wait in between.
+template <int kBlocks>
+class RowSampler {
+ public:
+  __device__ RowSampler(const Inputs& in, const Outputs& out, float4* share, Shared<kBlocks>& shared)
+      : in_(in),
+        out_(out),
+        row_index_(blockIdx.x / kBlocks),
+        row_(in.rows[row_index_]),
+        shared_(shared),
+        team_(shared.team),
+        values_(in.scratch == nullptr
+                    ? share
+                    : reinterpret_cast<float4*>(in.scratch + int64_t{blockIdx.x} * in.share)),
+        begin_(min(in.vocab, team_.rank() * in.share)),
+        end_(min(in.vocab, begin_ + in.share)),
+        quads_((end_ - begin_ + 3) / 4) {}
+
+  __device__ void run() {
+    team_.begin();
+    // The noise needs no logits: that of each thread's first place is made while the operation in front runs.
+    const float4 first_noise = static_cast<int>(threadIdx.x) < quads_ ? noise(threadIdx.x) : float4{};
+    await_previous();
+    load();
+    if (row_.repetition_penalty != 1.0f) penalise();
+    team_.ready();
+    if (row_.temperature > 0.0f) {
+      const bool k_first = row_.filter_order == FilterOrder::kTopKTopP;
+      if (k_first) filter_top_k();
+      filter_top_p();
+      if (!k_first) filter_top_k();
     }
-    last = block_best(best, shared);
-    if (threadIdx.x == 0) {
-      out.top_tokens[i * out.top + n] = last.id;
-      out.top_probability[i * out.top + n] = last.value;
+    const Choice choice = choose(first_noise);
+    if (choice.token.id < 0) return write_no_choice();
+    write(choice);
+  }
+
+ private:
+  // f(value) for every value of this thread; values behind the vocabulary are excluded ones.
+  template <typename F>
+  __device__ void visit(F f) const {
+    for (int quad = threadIdx.x; quad < quads_; quad += kThreads) {
+      const float4 value = values_[quad];
+      f(value.x);
+      f(value.y);
+      f(value.z);
+      f(value.w);
     }
   }
+  // The value of every place becomes f(value, id).
+  template <typename F>
+  __device__ void change(F f) {
+    for (int quad = threadIdx.x; quad < quads_; quad += kThreads) {
+      const int id = begin_ + 4 * quad;
+      const float4 value = values_[quad];
+      values_[quad] = {f(value.x, id), f(value.y, id + 1), f(value.z, id + 2), f(value.w, id + 3)};
+    }
+  }
+
+  __device__ const float* conditional() const { return in_.logits + int64_t{row_.logits_row} * in_.vocab; }
+  __device__ const float* unconditional() const {
+    return in_.logits + int64_t{row_.guidance_row} * in_.vocab;
+  }
+  __device__ bool guided() const { return row_.guidance_row >= 0; }
+
+  // What the filters see: guidance and temperature. A mask of tokens would exclude ids here.
+  __device__ float processed(float value, float unconditional) const {
+    if (guided()) value = unconditional + row_.guidance_scale * (value - unconditional);
+    if (row_.temperature > 0.0f && row_.temperature != 1.0f) value = value / row_.temperature;
+    return isfinite(value) ? value : excluded();
+  }
+
+  __device__ void load() {
+    constexpr int kAtOnce = 2;  // loads in flight, twice that with guidance
+    for (int first = threadIdx.x; first < quads_; first += kAtOnce * kThreads) {
+      float4 c[kAtOnce], u[kAtOnce];
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        const int quad = first + i * kThreads;
+        if (quad >= quads_) continue;
+        c[i] = logits_at(conditional(), begin_ + 4 * quad, in_.vocab);
+        u[i] = guided() ? logits_at(unconditional(), begin_ + 4 * quad, in_.vocab) : float4{};
+      }
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        const int quad = first + i * kThreads;
+        if (quad >= quads_) continue;
+        values_[quad] = {processed(c[i].x, u[i].x), processed(c[i].y, u[i].y), processed(c[i].z, u[i].z),
+                         processed(c[i].w, u[i].w)};
+      }
+    }
+  }
+
+  // Tokens on the path again, from their logits: a token counts once, however often it stands there.
+  __device__ void penalise() {
+    __syncthreads();
+    float* values = reinterpret_cast<float*>(values_);
+    for (int i = threadIdx.x; i < row_.path_count; i += kThreads) {
+      const int32_t id = in_.path[row_.path_begin + i];
+      if (id < begin_ || id >= end_) continue;
+      float value = conditional()[id];
+      value = value > 0.0f ? value / row_.repetition_penalty : value * row_.repetition_penalty;
+      values[id - begin_] = processed(value, guided() ? unconditional()[id] : 0.0f);
+    }
+    __syncthreads();
+  }
+
+  // Excludes every token below the k-th largest logit; ties with it stay.
+  __device__ void filter_top_k() {
+    if (row_.top_k <= 0 || row_.top_k >= in_.vocab) return;
+    const Cut cut = find_cut(
+        team_, shared_.cut, [&](auto f) { visit(f); },
+        [](float value) { return Mass{value == excluded() ? 0u : 1u}; },
+        [&](Mass) { return static_cast<double>(row_.top_k); });
+    if (!cut.exists) return;
+    change([&](float value, int) { return value < cut.value ? excluded() : value; });
+  }
+
+  // Keeps the first tokens by (logit descending, id ascending) until their mass reaches p; at least one.
+  __device__ void filter_top_p() {
+    if (row_.top_p >= 1.0f) return;
+    Largest own{excluded()};
+    visit([&](float value) { own.logit = fmaxf(own.logit, value); });
+    const float largest = team_.all_joined(own, Largest{excluded()}).logit;
+    if (largest == excluded()) return;
+    // Probability mass in units of 2^-40 of the largest; at least one, so that no digit with a token looks
+    // empty.
+    const auto mass_of = [&](float value) {
+      if (value == excluded()) return Mass{0};
+      return max(static_cast<Mass>(exp(static_cast<double>(value - largest)) * 0x1p40 + 0.5), Mass{1});
+    };
+    const auto p = static_cast<double>(row_.top_p);
+    const Cut cut = find_cut(
+        team_, shared_.cut, [&](auto f) { visit(f); }, mass_of,
+        [&](Mass total) { return fmax(p * static_cast<double>(total), 0.0); });
+    if (!cut.exists) return;
+    const Mass mass = mass_of(cut.value);
+    const int ties = static_cast<int>(cut.equal / mass);
+    // The fewest ties, one at least if there is nothing above, with which the mass reaches the limit.
+    int kept = cut.above == 0 ? 1 : 0;
+    for (int most = ties; kept < most;) {
+      const int middle = kept + (most - kept) / 2;
+      if (static_cast<double>(cut.above + static_cast<Mass>(middle) * mass) < cut.limit) {
+        kept = middle + 1;
+      } else {
+        most = middle;
+      }
+    }
+    if (kept < ties) exclude_ties(cut.value, kept);
+    change([&](float value, int) { return value < cut.value ? excluded() : value; });
+  }
+
+  // Of the values that equal `tied`, all behind the first `kept`.
+  __device__ void exclude_ties(float tied, int kept) {
+    int count = 0;
+    visit([&](float value) { count += value == tied ? 1 : 0; });
+    const int* counts = team_.gathered(warp_sum(count));
+    const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+    int rank = 0;  // of the next tie
+    for (int i = lane; i < team_.rank() * team_.kWarps; i += kWarp) rank += counts[i];
+    rank = warp_sum(rank);
+    for (int first = 0; first < quads_; first += kThreads) {
+      const int quad = first + static_cast<int>(threadIdx.x);
+      float4 value = quad < quads_ ? values_[quad] : float4{excluded(), excluded(), excluded(), excluded()};
+      const int own = (value.x == tied) + (value.y == tied) + (value.z == tied) + (value.w == tied);
+      const int in_warp = warp_prefix_sum(own);
+      if (lane == kWarp - 1) shared_.ties[warp] = in_warp;
+      __syncthreads();
+      int place = rank + in_warp - own;
+      for (int w = 0; w < team_.kWarps; ++w) {
+        if (w < warp) place += shared_.ties[w];
+        rank += shared_.ties[w];
+      }
+      __syncthreads();
+      const auto decide = [&](float& v) {
+        if (v == tied && place++ >= kept) v = excluded();
+      };
+      decide(value.x);
+      decide(value.y);
+      decide(value.z);
+      decide(value.w);
+      if (quad < quads_) values_[quad] = value;
+    }
+  }
+
+  // Gumbel noise of four ids; none when greedy.
+  __device__ float4 noise(int quad) const {
+    if (!(row_.temperature > 0.0f)) return float4{};
+    const NoiseKey key{.seed = row_.seed,
+                       .stream = row_.stream,
+                       .purpose = static_cast<NoisePurpose>(row_.noise_purpose),
+                       .draw = row_.draw,
+                       .position = row_.position};
+    const auto bits = noise_block(key, static_cast<uint32_t>(begin_ / 4 + quad));
+    return {gumbel_from_bits(bits[0]), gumbel_from_bits(bits[1]), gumbel_from_bits(bits[2]),
+            gumbel_from_bits(bits[3])};
+  }
+
+  __device__ Choice choose(const float4& first_noise) {
+    Choice own{nobody(), {excluded()}};
+    for (int quad = threadIdx.x; quad < quads_; quad += kThreads) {
+      const float4 value = values_[quad];
+      const float4 noise_of = quad == static_cast<int>(threadIdx.x) ? first_noise : noise(quad);
+      const int id = begin_ + 4 * quad;
+      const auto consider = [&](float logit, float gumbel, int lane) {
+        if (logit == excluded()) return;
+        if (logit + gumbel > own.token.value) own.token = {logit + gumbel, id + lane};  // ids ascend
+        own.largest.logit = fmaxf(own.largest.logit, logit);
+      };
+      consider(value.x, noise_of.x, 0);
+      consider(value.y, noise_of.y, 1);
+      consider(value.z, noise_of.z, 2);
+      consider(value.w, noise_of.w, 3);
+    }
+    return team_.all_joined(own, Choice{nobody(), {excluded()}});
+  }
+
+  __device__ void write_no_choice() {
+    const bool leads = team_.rank() == 0;
+    if (leads && threadIdx.x == 0) {
+      out_.tokens[row_index_] = -1;
+      out_.probability[row_index_] = 0.0f;
+      out_.entropy[row_index_] = 0.0f;
+    }
+    if (out_.distribution != nullptr) {
+      float* distribution = out_.distribution + row_index_ * in_.vocab;
+      for (int id = begin_ + static_cast<int>(threadIdx.x); id < end_; id += kThreads)
+        distribution[id] = 0.0f;
+    }
+    for (int n = threadIdx.x; leads && n < out_.top; n += kThreads) {
+      out_.top_tokens[row_index_ * out_.top + n] = -1;
+      out_.top_probability[row_index_ * out_.top + n] = 0.0f;
+    }
+  }
+
+  __device__ void write(const Choice& choice) {
+    Sums own{0.0, 0.0};
+    change([&](float value, int) {
+      const float below = value - choice.largest.logit;
+      const float weight = expf(below);
+      own.weight += static_cast<double>(weight);
+      if (weight > 0.0f) own.moment += static_cast<double>(weight) * static_cast<double>(below);
+      return weight;
+    });
+    const Sums sums = team_.all_joined(own, Sums{0.0, 0.0});
+    const auto scale = static_cast<float>(1.0 / sums.weight);
+    if (threadIdx.x == 0 && choice.token.id >= begin_ && choice.token.id < end_) {
+      const float weight = reinterpret_cast<const float*>(values_)[choice.token.id - begin_];
+      out_.tokens[row_index_] = choice.token.id;
+      out_.probability[row_index_] = weight * scale;
+      // -sum p log p of p = weight / sum of weights.
+      out_.entropy[row_index_] = static_cast<float>(log(sums.weight) - sums.moment / sums.weight);
+    }
+    if (out_.distribution == nullptr && out_.top == 0) return;
+    __syncthreads();  // the weight is read
+    float* distribution = out_.distribution == nullptr ? nullptr : out_.distribution + row_index_ * in_.vocab;
+    change([&](float weight, int id) {
+      const float p = weight * scale;
+      if (distribution != nullptr && id < in_.vocab) distribution[id] = p;
+      return p;
+    });
+    write_top();
+  }
+
+  // The likeliest tokens, one after the other: each is the best of those behind the one before.
+  __device__ void write_top() {
+    Candidate last{INFINITY, 0};
+    for (int n = 0; n < out_.top; ++n) {
+      Candidate best = nobody();
+      for (int quad = threadIdx.x; quad < quads_; quad += kThreads) {
+        const float4 p = values_[quad];
+        const int id = begin_ + 4 * quad;
+        const auto consider = [&](Candidate candidate) {
+          if (candidate.id < in_.vocab && precedes(last, candidate)) best = joined(best, candidate);
+        };
+        consider({p.x, id});
+        consider({p.y, id + 1});
+        consider({p.z, id + 2});
+        consider({p.w, id + 3});
+      }
+      last = team_.all_joined(best, nobody());
+      if (team_.rank() == 0 && threadIdx.x == 0) {
+        out_.top_tokens[row_index_ * out_.top + n] = last.id;
+        out_.top_probability[row_index_ * out_.top + n] = last.value;
+      }
+    }
+  }
+
+  const Inputs& in_;
+  const Outputs& out_;
+  const int64_t row_index_;
+  const SampleRow row_;
+  Shared<kBlocks>& shared_;
+  Team<kBlocks, kThreads> team_;
+  float4* const values_;  // logits, then weights, then probabilities of ids begin .. end
+  const int begin_;
+  const int end_;
+  const int quads_;
+};
+
+template <int kBlocks>
+__global__ void __launch_bounds__(kThreads, 2) sample_rows(Inputs in, Outputs out) {
+  extern __shared__ float4 memory[];  // Shared, then the share
+  static_assert(sizeof(Shared<kBlocks>) % sizeof(float4) == 0);
+  float4* share = memory + sizeof(Shared<kBlocks>) / sizeof(float4);
+  RowSampler<kBlocks>(in, out, share, *reinterpret_cast<Shared<kBlocks>*>(memory)).run();
 }
 
-__global__ void __launch_bounds__(kThreads)
-    sample_rows(const float* all_logits, const SampleRow* rows, const int32_t* path, int vocab,
-                float* scratch, Outputs out) {
-  await_previous();
-  __shared__ Shared shared;
-  const int64_t i = blockIdx.x;
-  const SampleRow row = rows[i];
-  float* logits = scratch + i * vocab;
-  process(row, all_logits, path, vocab, logits);
-  if (row.temperature > 0.0f) {
-    if (row.filter_order == FilterOrder::kTopKTopP) {
-      filter_top_k(row.top_k, vocab, logits, shared);
-      filter_top_p(row.top_p, vocab, logits, shared);
-    } else {
-      filter_top_p(row.top_p, vocab, logits, shared);
-      filter_top_k(row.top_k, vocab, logits, shared);
-    }
-  }
-  const Candidate token = choose(row, logits, vocab, shared);
-  if (token.id < 0) return write_no_choice(out, i, vocab);
-  const float maximum = largest(logits, vocab, shared);
-  double total = 0.0;
-  for (int v = threadIdx.x; v < vocab; v += kThreads) {
-    const float weight = expf(logits[v] - maximum);
-    logits[v] = weight;
-    total += weight;
-  }
-  total = block_sum(total, shared.sums);
-  const auto scale = static_cast<float>(1.0 / total);
-  double entropy = 0.0;
-  for (int v = threadIdx.x; v < vocab; v += kThreads) {
-    const float p = logits[v] * scale;
-    logits[v] = p;
-    if (p > 0.0f) entropy -= static_cast<double>(p) * static_cast<double>(logf(p));
-    if (out.distribution != nullptr) out.distribution[i * vocab + v] = p;
-  }
-  entropy = block_sum(entropy, shared.sums);
-  if (threadIdx.x == 0) {
-    out.tokens[i] = token.id;
-    out.probability[i] = logits[token.id];
-    out.entropy[i] = static_cast<float>(entropy);
-  }
-  __syncthreads();
-  write_top(out, i, logits, vocab, shared);
+// How a row is shared out: by its length and the device, never by the number of rows.
+struct Partition {
+  int blocks = 1;
+  int64_t share = 0;  // ids of a block
+  int64_t shared_bytes = 0;
+  bool in_shared_memory = false;
+};
+
+Partition partition_of(int64_t vocab) {
+  int device = 0, clusters = 0, most_shared = 0;
+  check(cudaGetDevice(&device), "sample");
+  check(cudaDeviceGetAttribute(&clusters, cudaDevAttrClusterLaunch, device), "sample");
+  check(cudaDeviceGetAttribute(&most_shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "sample");
+  Partition partition{.blocks = clusters != 0 ? kTeam : 1};
+  partition.share = ceil_div(ceil_div(vocab, 4), partition.blocks) * 4;
+  partition.shared_bytes = static_cast<int64_t>(clusters != 0 ? sizeof(Shared<kTeam>) : sizeof(Shared<1>));
+  partition.in_shared_memory = partition.shared_bytes + partition.share * 4 <= most_shared;
+  if (partition.in_shared_memory) partition.shared_bytes += partition.share * 4;
+  return partition;
 }
 
 }  // namespace
 
-void launch_sample(const SampleArgs& args, float* scratch, const Stream& stream) {
+int64_t sample_scratch_bytes(const SampleArgs& args) {
+  const Partition partition = partition_of(args.logits.shape[1]);
+  return partition.in_shared_memory ? 0 : args.rows.size() * partition.blocks * partition.share * 4;
+}
+
+void launch_sample(const SampleArgs& args, std::byte* scratch, const Stream& stream) {
   if (args.rows.size() == 0) return;
-  launch("sample", sample_rows, static_cast<unsigned>(args.rows.size()), kThreads, stream, args.logits.data,
-         args.rows.data, args.path.data, static_cast<int>(args.logits.shape[1]), scratch,
-         Outputs{.tokens = args.tokens.data,
-                 .probability = args.probability.data,
-                 .entropy = args.entropy.data,
-                 .distribution = args.distribution.data,
-                 .top_tokens = args.top_tokens.data,
-                 .top_probability = args.top_probability.data,
-                 .top = args.top_tokens.data == nullptr ? 0 : static_cast<int>(args.top_tokens.shape[1])});
+  const Partition partition = partition_of(args.logits.shape[1]);
+  const Geometry geometry{.grid = static_cast<unsigned>(args.rows.size() * partition.blocks),
+                          .threads = kThreads,
+                          .shared_bytes = partition.shared_bytes,
+                          .cluster = static_cast<unsigned>(partition.blocks)};
+  const Inputs inputs{.logits = args.logits.data,
+                      .rows = args.rows.data,
+                      .path = args.path.data,
+                      .vocab = static_cast<int>(args.logits.shape[1]),
+                      .share = static_cast<int>(partition.share),
+                      .scratch = reinterpret_cast<float*>(scratch)};
+  const Outputs outputs{
+      .tokens = args.tokens.data,
+      .probability = args.probability.data,
+      .entropy = args.entropy.data,
+      .distribution = args.distribution.data,
+      .top_tokens = args.top_tokens.data,
+      .top_probability = args.top_probability.data,
+      .top = args.top_tokens.data == nullptr ? 0 : static_cast<int>(args.top_tokens.shape[1])};
+  launch("sample", partition.blocks == 1 ? sample_rows<1> : sample_rows<kTeam>, geometry, stream, inputs,
+         outputs);
 }
 
 }  // namespace volley::cuda

@@ -66,12 +66,12 @@ class Team {
   __device__ explicit Team(Memory& memory) : memory_(memory) {}
   __device__ void begin() const {
 #if VOLLEY_CLUSTERS
-    if constexpr (kBlocks > 1) cooperative_groups::this_cluster().barrier_arrive();
+    if constexpr (kBlocks > 1) asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
 #endif
   }
   __device__ void ready() const {
 #if VOLLEY_CLUSTERS
-    if constexpr (kBlocks > 1) cooperative_groups::this_cluster().barrier_wait();
+    if constexpr (kBlocks > 1) asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 #endif
   }
 
@@ -91,7 +91,11 @@ class Team {
   // be in front of a sync, because a block that has ended has none.
   __device__ void sync() const {
 #if VOLLEY_CLUSTERS
-    if constexpr (kBlocks > 1) return cooperative_groups::this_cluster().sync();
+    if constexpr (kBlocks > 1) {
+      asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+      asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+      return;
+    }
 #endif
     __syncthreads();
   }

@@ -190,8 +190,8 @@ void CudaQueue::nearest_rows(const NearestRowsArgs& args) {
 }
 void CudaQueue::sample(const SampleArgs& args) {
   if (args.rows.size() == 0) return;
-  launch_sample(args, reinterpret_cast<float*>(scratch(args.rows.size() * args.logits.shape[1] * 4)),
-                stream());
+  use_device();
+  launch_sample(args, scratch(sample_scratch_bytes(args)), stream());
 }
 
 // The first run of a key sets up the memory that operations need; the second is recorded and, like all later

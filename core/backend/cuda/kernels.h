@@ -96,7 +96,8 @@ void launch_pack_conv_bf16(const float* weight, const ConvShape& shape, uint16_t
 
 // ---- sampling.cu, nearest.cu
 void launch_nearest_rows(const NearestRowsArgs& args, const Stream& stream);
-// f32 scratch [m, V].
-void launch_sample(const SampleArgs& args, float* scratch, const Stream& stream);
+// Nothing unless a row is too long for shared memory. Of the calling thread's device.
+int64_t sample_scratch_bytes(const SampleArgs& args);
+void launch_sample(const SampleArgs& args, std::byte* scratch, const Stream& stream);
 
 }  // namespace volley::cuda

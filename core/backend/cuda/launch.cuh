@@ -20,11 +20,12 @@ __device__ inline void await_previous() {
 #endif
 }
 
-// `shared_bytes` beyond what the kernel declares itself.
+// `shared_bytes` beyond what the kernel declares itself; `cluster` neighbouring blocks see each other's.
 struct Geometry {
   dim3 grid;
   int threads = 0;
   int64_t shared_bytes = 0;
+  unsigned cluster = 1;
 };
 
 template <typename... Parameters, typename... Arguments>
@@ -36,16 +37,23 @@ void launch(const char* name, void (*kernel)(Parameters...), const Geometry& geo
                                static_cast<int>(geometry.shared_bytes)),
           name);
   }
-  cudaLaunchAttribute overlap{};
-  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  overlap.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchAttribute attributes[2]{};
+  unsigned count = 0;
+  if (stream.overlaps) {
+    attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[count++].val.programmaticStreamSerializationAllowed = 1;
+  }
+  if (geometry.cluster > 1) {
+    attributes[count].id = cudaLaunchAttributeClusterDimension;
+    attributes[count++].val.clusterDim = {geometry.cluster, 1, 1};
+  }
   cudaLaunchConfig_t config{};
   config.gridDim = geometry.grid;
   config.blockDim = dim3(static_cast<unsigned>(geometry.threads));
   config.dynamicSmemBytes = static_cast<size_t>(geometry.shared_bytes);
   config.stream = stream.handle;
-  config.attrs = &overlap;
-  config.numAttrs = stream.overlaps ? 1 : 0;
+  config.attrs = attributes;
+  config.numAttrs = count;
   check(cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...), name);
 }
 

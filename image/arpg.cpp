@@ -14,48 +14,44 @@ void Arpg::step(const StepInputs& in, const StepOutputs& out) const {
   const auto first_cross = static_cast<int32_t>(self_dec_.size());
   const int64_t content = in.content_rows(), queries = in.query_rows;
   const Tensor x = embed_rows(in, embeddings_.view(), in.rows);  // [R, dim]; queries are the mask's row
-  const Tensor normed = in.arena.tensor(x.shape);                // [R, dim]
 
-  const Tensor known = x.rows(0, content);              // [C, dim]
-  const Tensor known_normed = normed.rows(0, content);  // [C, dim]
+  const Tensor known = x.rows(0, content);  // [C, dim]
   for (int32_t l : in.layers) {
     if (l >= first_cross || content == 0) break;
     const SelfDecoder& layer = self_dec_[l];
-    layer.attn_norm.apply(in.queue, known, known_normed);
     layer.attn.apply({.in = in,
                       .out = out,
                       .shape = attention_,
                       .layer = l,
                       .plane = l,
-                      .x = known_normed,
+                      .norm = &layer.attn_norm,
+                      .x = known,
                       .residual = known},
                      rope);
-    layer.ffn_norm.apply(in.queue, known, known_normed);
-    layer.ffn.apply(in.queue, in.arena, in.phase, known_normed, known);
+    layer.ffn.apply(in.queue, in.arena, in.phase, layer.ffn_norm, known);
     tap_hidden(in, out, l, x);
   }
   if (content > 0) {
-    layers_norm_.apply(in.queue, known, known_normed);
-    layers_.write({.in = in, .out = out, .shape = attention_, .plane = first_cross, .x = known_normed}, rope);
+    layers_.write(
+        {.in = in, .out = out, .shape = attention_, .plane = first_cross, .norm = &layers_norm_, .x = known},
+        rope);
   }
 
-  const Tensor asked = x.rows(content, queries);              // [Q, dim]
-  const Tensor asked_normed = normed.rows(content, queries);  // [Q, dim]
+  const Tensor asked = x.rows(content, queries);  // [Q, dim]
   for (int32_t l : in.layers) {
     if (l < first_cross || queries == 0) continue;
     const CrossDecoder& layer = cross_dec_[l - first_cross];
-    layer.attn_norm.apply(in.queue, asked, asked_normed);
     layer.attn.apply({.in = in,
                       .out = out,
                       .shape = attention_,
                       .layer = l,
                       .plane = first_cross,
                       .first_row = content,
-                      .x = asked_normed,
+                      .norm = &layer.attn_norm,
+                      .x = asked,
                       .residual = asked},
                      rope);
-    layer.ffn_norm.apply(in.queue, asked, asked_normed);
-    layer.ffn.apply(in.queue, in.arena, in.phase, asked_normed, asked);
+    layer.ffn.apply(in.queue, in.arena, in.phase, layer.ffn_norm, asked);
     tap_hidden(in, out, l, x);
   }
   write_logits(in, out, norm_, head_, x);

@@ -13,15 +13,18 @@ namespace volley::image {
 void LlamaGen::step(const StepInputs& in, const StepOutputs& out) const {
   const Rope rope{.table = &rope_, .layout = RopeLayout::kAdjacent};
   const Tensor x = embed_rows(in, tok_embeddings_.view(), in.rows);  // [R, dim]
-  const Tensor normed = in.arena.tensor(x.shape);                    // [R, dim]
   for (int32_t l : in.layers) {
     const Layer& layer = layers_[l];
-    layer.attention_norm.apply(in.queue, x, normed);
-    layer.attention.apply(
-        {.in = in, .out = out, .shape = attention_, .layer = l, .plane = l, .x = normed, .residual = x},
-        rope);
-    layer.ffn_norm.apply(in.queue, x, normed);
-    layer.feed_forward.apply(in.queue, in.arena, in.phase, normed, x);
+    layer.attention.apply({.in = in,
+                           .out = out,
+                           .shape = attention_,
+                           .layer = l,
+                           .plane = l,
+                           .norm = &layer.attention_norm,
+                           .x = x,
+                           .residual = x},
+                          rope);
+    layer.feed_forward.apply(in.queue, in.arena, in.phase, layer.ffn_norm, x);
     tap_hidden(in, out, l, x);
   }
   write_logits(in, out, norm_, output_, x);

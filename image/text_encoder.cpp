@@ -59,8 +59,7 @@ std::vector<float> TextEncoder::encode(Queue& queue, Arena& arena, const Asked& 
   for (const Layer& layer : layers_) {
     layer.attention_norm.apply(queue, x, normed);
     attend(queue, arena, layer, normed, x);
-    layer.ffn_norm.apply(queue, x, normed);
-    layer.feed_forward.apply(queue, arena, Phase::kEncoder, normed, x);
+    layer.feed_forward.apply(queue, arena, Phase::kEncoder, layer.ffn_norm, x);
   }
   norm_.apply(queue, x.rows(0, 1), normed.rows(0, 1));
   std::vector<float> condition(static_cast<size_t>(config_.dim));

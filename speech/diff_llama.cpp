@@ -25,8 +25,7 @@ void DiffLlama::step(const StepInputs& in, const StepOutputs& out) const {
       layer.norm_cross.apply(in.queue, x, normed);
       layer.cross_attn.apply(call);
     }
-    layer.norm_2.apply(in.queue, x, normed);
-    layer.swiglu.apply(in.queue, in.arena, in.phase, normed, x);
+    layer.swiglu.apply(in.queue, in.arena, in.phase, layer.norm_2, x);
     tap_hidden(in, out, l, x);
   }
   write_logits(in, out, ln_f_, lm_head_, x);

@@ -9,20 +9,18 @@ namespace volley::text {
 void Llama::step(const StepInputs& in, const StepOutputs& out) const {
   const Rope rope{.table = &rope_, .layout = RopeLayout::kSplitHalf};
   const Tensor x = embed_rows(in, embed_tokens_.view(), in.rows);  // [R, hidden]
-  const Tensor normed = in.arena.tensor(x.shape);                  // [R, hidden]
   for (int32_t l : in.layers) {
     const Layer& layer = layers_[l];
-    layer.input_layernorm.apply(in.queue, x, normed);
     layer.self_attn.apply({.in = in,
                            .out = out,
                            .shape = config_.attention,
                            .layer = l,
                            .plane = l,
-                           .x = normed,
+                           .norm = &layer.input_layernorm,
+                           .x = x,
                            .residual = x},
                           rope);
-    layer.post_attention_layernorm.apply(in.queue, x, normed);
-    layer.mlp.apply(in.queue, in.arena, in.phase, normed, x);
+    layer.mlp.apply(in.queue, in.arena, in.phase, layer.post_attention_layernorm, x);
     tap_hidden(in, out, l, x);
   }
   write_logits(in, out, norm_, lm_head_, x);

@@ -53,10 +53,27 @@ class Queue {
     linears({.x = args.x, .targets = targets, .phase = args.phase});
     silu_mul({.gate = args.gate.out, .up = args.up.out, .out = args.out});
   }
+  virtual void normed_linears(const NormedLinearsArgs& args) {
+    rms_norm(args.norm);
+    linears(args.linears);
+  }
+  virtual void normed_gated_linears(const NormedGatedLinearsArgs& args) {
+    rms_norm(args.norm);
+    gated_linears(args.linears);
+  }
+  virtual void feed_forward(const FeedForwardArgs& args) {
+    normed_gated_linears(args.gates);
+    linear(args.down);
+  }
   virtual void rotate_and_write(const RotateAndWriteArgs& args) {
     if (args.queries.x.data != nullptr) rope(args.queries);
+    if (args.keys.x.data == nullptr) return;
     rope(args.keys);
     write_cache(args.write);
+  }
+  virtual void attention_inputs(const AttentionInputsArgs& args) {
+    normed_linears(args.projections);
+    rotate_and_write(args.turned);
   }
 
   // Runs `operations`, which call this queue. A queue may record what they call and later replay it in their

@@ -121,6 +121,23 @@ struct GatedLinearsArgs {
   Tensor out;  // [R, out_features]; may be the gate's output
 };
 
+// `rms_norm`, then products of what it gave: linears.x is norm.out, scratch memory of the operation.
+struct NormedLinearsArgs {
+  RmsNormArgs norm;
+  LinearsArgs linears;
+};
+struct NormedGatedLinearsArgs {
+  RmsNormArgs norm;
+  GatedLinearsArgs linears;
+};
+
+// `normed_gated_linears`, then `linear` of what it gave: down.x is gates.linears.out, scratch memory of the
+// operation.
+struct FeedForwardArgs {
+  NormedGatedLinearsArgs gates;
+  LinearArgs down;
+};
+
 enum class Activation : uint8_t { kSilu, kGeluErf, kGeluTanh };
 
 // x = activation(x), elementwise.
@@ -229,12 +246,20 @@ struct WriteCacheArgs {
   int64_t first_row = 0;  // row 0 of `keys` is row `first_row` of the tables
 };
 
-// rope(queries), rope(keys), write_cache(write): keys.x is write.keys. There may be no queries (x.data ==
-// nullptr). The rotated keys need not be left in keys.x.
+// rope(queries), rope(keys), write_cache(write): keys.x is write.keys. There may be no queries or no keys
+// (x.data == nullptr). The rotated keys need not be left in keys.x.
 struct RotateAndWriteArgs {
   RopeArgs queries;
   RopeArgs keys;
   WriteCacheArgs write;
+};
+
+// `normed_linears`, then `rotate_and_write` of its outputs: what attention reads. Outputs are queries, keys
+// and values in this order; without queries the last two, without keys the first. Keys and values need not be
+// left in their outputs.
+struct AttentionInputsArgs {
+  NormedLinearsArgs projections;
+  RotateAndWriteArgs turned;
 };
 
 enum class KeySource : uint8_t {

@@ -37,19 +37,48 @@ void normalize(const StepInputs& in, const RmsNorm& norm, Tensor x) {
   if (norm.weight.shape.rank() > 0) norm.apply(in.queue, x, x);
 }
 
-// Turns keys, and queries if there are any, to their positions, and writes keys and values.
-void write_keys_values(const AttentionCall& call, const Rope& rope, const KeysValues& rows, Tensor queries) {
-  const StepInputs& in = call.in;
-  const WriteCacheArgs write{.keys = rows.keys,
-                             .values = rows.values,
-                             .plane = in.cache.plane(call.plane),
-                             .cache = in.cache.tables(),
-                             .step = in.tables,
-                             .first_row = call.first_row};
-  if (rope.table == nullptr) return in.queue.write_cache(write);
-  const Indices positions = in.positions.rows(call.first_row, call.x.shape[0]);
-  in.queue.rotate_and_write(
-      {.queries = rope.of(positions, queries), .keys = rope.of(positions, rows.keys), .write = write});
+WriteCacheArgs written_by(const AttentionCall& call, const KeysValues& rows) {
+  return {.keys = rows.keys,
+          .values = rows.values,
+          .plane = call.in.cache.plane(call.plane),
+          .cache = call.in.cache.tables(),
+          .step = call.in.tables,
+          .first_row = call.first_row};
+}
+
+// How keys, and queries if there are any, turn to their positions, and where keys and values go.
+RotateAndWriteArgs turns_of(const AttentionCall& call, const Rope& rope, const KeysValues& rows,
+                            Tensor queries) {
+  const Indices positions = call.in.positions.rows(call.first_row, call.x.shape[0]);
+  return {.queries = rope.of(positions, queries),
+          .keys = rope.of(positions, rows.keys),
+          .write = written_by(call, rows)};
+}
+
+// Products of a call's rows, normed if it asks for that; `normed` is scratch memory then.
+NormedLinearsArgs projections_of(const AttentionCall& call, std::span<const LinearTarget> targets,
+                                 Tensor normed) {
+  return {.norm = {.x = call.x, .weight = call.norm->weight.view(), .eps = call.norm->eps, .out = normed},
+          .linears = {.x = normed, .targets = targets, .phase = call.in.phase}};
+}
+
+// The same without what attention does next.
+void project(const AttentionCall& call, std::span<const LinearTarget> targets) {
+  if (call.norm == nullptr)
+    return call.in.queue.linears({.x = call.x, .targets = targets, .phase = call.in.phase});
+  call.in.queue.normed_linears(projections_of(call, targets, call.in.arena.tensor(call.x.shape)));
+}
+
+// Queries and keys of normed rows, turned; keys and values are in the cache behind it. Either may be missing.
+void project_and_turn(const AttentionCall& call, std::span<const LinearTarget> targets,
+                      const RotateAndWriteArgs& turned) {
+  if (call.norm != nullptr) {
+    const Tensor normed = call.in.arena.tensor(call.x.shape);  // [R, dim]
+    return call.in.queue.attention_inputs(
+        {.projections = projections_of(call, targets, normed), .turned = turned});
+  }
+  project(call, targets);
+  call.in.queue.rotate_and_write(turned);
 }
 
 // `queries`: [R, H, D], turned to their positions.
@@ -91,10 +120,19 @@ void SelfAttention::apply(const AttentionCall& call, const Rope& rope) const {
   const Tensor queries = query_rows(call);  // [R, H, D]
   const KeysValues rows{.keys = key_rows(call), .values = key_rows(call)};
   const std::array targets{q.target(queries), k.target(rows.keys), v.target(rows.values)};
-  call.in.queue.linears({.x = call.x, .targets = targets, .phase = call.in.phase});
-  normalize(call.in, k_norm, rows.keys);
-  normalize(call.in, q_norm, queries);
-  write_keys_values(call, rope, rows, queries);
+  const bool norms_heads = q_norm.weight.shape.rank() > 0 || k_norm.weight.shape.rank() > 0;
+  if (rope.table != nullptr && !norms_heads) {
+    project_and_turn(call, targets, turns_of(call, rope, rows, queries));
+  } else {
+    project(call, targets);
+    normalize(call.in, k_norm, rows.keys);
+    normalize(call.in, q_norm, queries);
+    if (rope.table != nullptr) {
+      call.in.queue.rotate_and_write(turns_of(call, rope, rows, queries));
+    } else {
+      call.in.queue.write_cache(written_by(call, rows));
+    }
+  }
   attend(call, queries, out);
 }
 
@@ -102,15 +140,13 @@ void SharedKeysValues::write(const AttentionCall& call, const Rope& rope) const 
   const Arena::Scope scope(call.in.arena);
   const KeysValues rows{.keys = key_rows(call), .values = key_rows(call)};
   const std::array targets{k.target(rows.keys), v.target(rows.values)};
-  call.in.queue.linears({.x = call.x, .targets = targets, .phase = call.in.phase});
-  write_keys_values(call, rope, rows, {});
+  project_and_turn(call, targets, turns_of(call, rope, rows, {}));
 }
 
 void QueryAttention::apply(const AttentionCall& call, const Rope& rope) const {
   const Arena::Scope scope(call.in.arena);
   const Tensor queries = query_rows(call);  // [R, H, D]
-  q.apply(call.in.queue, call.in.phase, call.x, queries);
-  rope.apply(call.in.queue, call.in.positions.rows(call.first_row, call.x.shape[0]), queries);
+  project_and_turn(call, std::array{q.target(queries)}, turns_of(call, rope, {}, queries));
   attend(call, queries, out);
 }
 
@@ -145,13 +181,24 @@ void CrossAttention::project(Queue& queue, Arena& arena, const AttentionShape& s
       {.keys = keys, .values = values, .plane = cache.plane(plane), .cache = cache.tables(), .step = tables});
 }
 
-void SwiGlu::apply(Queue& queue, Arena& arena, Phase phase, ConstTensor x, Tensor residual) const {
+void SwiGlu::apply(Queue& queue, Arena& arena, Phase phase, const RmsNorm& norm, Tensor x) const {
   const Arena::Scope scope(arena);
   const Tensor gated = arena.tensor({x.shape[0], gate.weight.out_features});  // [R, F]
   const Tensor raised = arena.tensor(gated.shape);                            // [R, F]
-  queue.gated_linears(
-      {.x = x, .gate = gate.target(gated), .up = up.target(raised), .phase = phase, .out = gated});
-  down.apply(queue, phase, gated, residual, Accumulate::kAdd);
+  const Tensor normed = arena.tensor(x.shape);                                // [R, dim]
+  queue.feed_forward(
+      {.gates = {.norm = {.x = x, .weight = norm.weight.view(), .eps = norm.eps, .out = normed},
+                 .linears = {.x = normed,
+                             .gate = gate.target(gated),
+                             .up = up.target(raised),
+                             .phase = phase,
+                             .out = gated}},
+       .down = {.x = gated,
+                .weight = down.weight,
+                .bias = down.bias.view(),
+                .phase = phase,
+                .accumulate = Accumulate::kAdd,
+                .out = x}});
 }
 
 void GeluFeedForward::apply(Queue& queue, Arena& arena, Phase phase, ConstTensor x, Tensor residual) const {

@@ -89,9 +89,10 @@ struct AttentionCall {
   AttentionShape shape;
   int32_t layer = 0;
   int64_t plane = 0;
-  int64_t first_row = 0;  // row of the step that row 0 of `x` is
-  ConstTensor x;          // [R, dim] normed rows
-  Tensor residual;        // [R, dim], added to
+  int64_t first_row = 0;          // row of the step that row 0 of `x` is
+  const RmsNorm* norm = nullptr;  // of the rows, before all else; null: none
+  ConstTensor x;                  // [R, dim]
+  Tensor residual;                // [R, dim], added to; may be x
 };
 
 // Attention of a step's rows over their sequence's cache.
@@ -138,14 +139,14 @@ struct CrossAttention {
                const KvCache& cache, const StepTables& tables, int64_t plane) const;
 };
 
-// down(silu(gate x) * up x).
+// down(silu(gate y) * up y) of y = norm(x).
 struct SwiGlu {
   Linear gate;  // [F, dim]
   Linear up;    // [F, dim]
   Linear down;  // [dim, F]
 
-  // residual += down(...).
-  void apply(Queue& queue, Arena& arena, Phase phase, ConstTensor x, Tensor residual) const;
+  // x += down(...), x [R, dim].
+  void apply(Queue& queue, Arena& arena, Phase phase, const RmsNorm& norm, Tensor x) const;
 };
 
 // fc2(gelu(fc1 x)), the feed-forward of Whisper.

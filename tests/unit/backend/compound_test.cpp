@@ -1,0 +1,222 @@
+// Operations that do several in one: the bits of the parts, for any number of rows.
+#include <array>
+#include <memory>
+
+#include "tests/unit/backend/backend_testing.h"
+
+namespace volley::testing {
+namespace {
+
+constexpr std::array<WeightType, 3> kTypes{WeightType::kF32, WeightType::kBF16, WeightType::kQ8_0};
+constexpr float kEps = 1e-5f;
+
+LinearWeight random_weight(const Backend& backend, int64_t out, int64_t in, uint64_t seed, WeightType type) {
+  return backend.pack_linear(host_view(normal_numbers(out * in, seed), {out, in}), type);
+}
+
+// Widths that are whole steps of a kernel and some that are not; few rows and many.
+TEST(CompoundTest, NormedProductsEqualTheirParts) {
+  for (const auto& backend : {tested_backend(2), make_reference_backend()}) {
+    for (const WeightType type : kTypes) {
+      for (const auto& [in, out] :
+           std::initializer_list<std::pair<int64_t, int64_t>>{{100, 129}, {20, 16}, {768, 264}, {96, 160}}) {
+        const LinearWeight first = random_weight(*backend, out, in, 1, type),
+                           second = random_weight(*backend, out, in, 2, type),
+                           down = random_weight(*backend, in, out, 6, type);
+        const Guarded<float> bias(*backend, {out}, normal_numbers(out, 3));
+        const Guarded<float> norm_weight(*backend, {in}, normal_numbers(in, 5));
+        for (const int64_t rows : {1, 8, 9, 17, 32, 33, 129, 200}) {
+          const Guarded<float> x(*backend, {rows, in}, normal_numbers(rows * in, 4));
+          std::vector<std::vector<float>> results;
+          for (const bool at_once : {false, true}) {
+            const Guarded<float> normed(*backend, {rows, in});
+            const Guarded<float> a(*backend, {rows, out}), b(*backend, {rows, out});
+            const Guarded<float> gated(*backend, {rows, out}), raised(*backend, {rows, out}),
+                joined(*backend, {rows, out});
+            const auto target = [&](const LinearWeight& weight, const Guarded<float>& result) {
+              const bool has_bias = &weight == &first;
+              return LinearTarget{
+                  .weight = &weight, .bias = has_bias ? bias.read() : ConstTensor{}, .out = result.view()};
+            };
+            const RmsNormArgs norm{
+                .x = x.read(), .weight = norm_weight.read(), .eps = kEps, .out = normed.view()};
+            const std::array targets{target(first, a), target(second, b)};
+            const LinearsArgs linears{.x = normed.read(), .targets = targets};
+            const Guarded<float> sum(*backend, {rows, in}, normal_numbers(rows * in, 7));
+            const GatedLinearsArgs gates{.x = normed.read(),
+                                         .gate = target(first, gated),
+                                         .up = target(second, raised),
+                                         .out = joined.view()};
+            auto queue = backend->make_queue();
+            if (at_once) {
+              queue->normed_linears({.norm = norm, .linears = linears});
+              queue->normed_gated_linears({.norm = norm, .linears = gates});
+              // The norm's output and the gates' are scratch memory here.
+              const Guarded<float> between(*backend, {rows, out});
+              GatedLinearsArgs first_half = gates;
+              first_half.out = between.view();
+              queue->feed_forward({.gates = {.norm = norm, .linears = first_half},
+                                   .down = {.x = between.read(),
+                                            .weight = down,
+                                            .bias = {},
+                                            .accumulate = Accumulate::kAdd,
+                                            .out = sum.view()}});
+              queue->finish();
+            } else {
+              queue->rms_norm(norm);
+              queue->linears(linears);
+              queue->gated_linears(gates);
+              queue->linear({.x = joined.read(),
+                             .weight = down,
+                             .bias = {},
+                             .accumulate = Accumulate::kAdd,
+                             .out = sum.view()});
+            }
+            queue->finish();
+            for (const auto* result : {&a, &b, &joined, &sum}) results.push_back(result->values());
+          }
+          for (size_t i = 0; i < 4; ++i) {
+            EXPECT_EQ(first_difference(results[i], results[i + 4]), -1)
+                << "output " << i << " in " << in << " out " << out << " rows " << rows << " of type "
+                << static_cast<int>(type) << " on " << backend->info().name;
+          }
+        }
+      }
+    }
+  }
+}
+
+// What attention reads, of several steps' shapes.
+struct AttentionInputs {
+  WeightType type = WeightType::kF32;
+  CacheType cache = CacheType::kF32;
+  int64_t width = 0;  // of a head
+  int64_t components = 1;
+  RopeLayout layout = RopeLayout::kAdjacent;
+  bool has_queries = true, has_keys = true;
+  int64_t rows = 1;
+};
+
+class AttentionInputsTest {
+ public:
+  AttentionInputsTest(const Backend& backend, const AttentionInputs& shape)
+      : backend_(backend), shape_(shape) {
+    for (int64_t i = 0; i < 3; ++i) {
+      const int64_t out = (i == 0 ? kHeads : kGroups) * shape.width;
+      weights_.push_back(random_weight(backend, out, kIn, static_cast<uint64_t>(10 + i), shape.type));
+    }
+  }
+
+  // Queries, keys of the cache, values of the cache.
+  std::array<std::vector<float>, 3> run(bool at_once) const {
+    const int64_t rows = shape_.rows, width = shape_.width, columns = width / 2 / shape_.components;
+    const auto floats = [&](Shape shape, uint64_t seed) {
+      return std::make_unique<Guarded<float>>(backend_, shape, normal_numbers(shape.size(), seed));
+    };
+    const auto ints = [&](int64_t count, auto&& value) {
+      std::vector<int32_t> numbers;
+      for (int64_t i = 0; i < count; ++i) numbers.push_back(static_cast<int32_t>(value(i)));
+      return std::make_unique<Guarded<int32_t>>(backend_, Shape{count}, numbers);
+    };
+    const auto cosines = floats({kPositions, columns}, 1), sines = floats({kPositions, columns}, 2);
+    const auto positions = ints(rows * shape_.components, [](int64_t i) { return i * 5 % kPositions; });
+    // Some rows write nothing, some replace an entry, the last is padding.
+    const auto sequence = ints(rows, [&](int64_t r) { return rows > 1 && r == rows - 1 ? -1 : r % 2; });
+    const auto entry = ints(rows, [](int64_t r) {
+      return r % 5 == 2 ? int64_t{kNoEntry} : r == 3 ? int64_t{replaced_entry(1)} : r / 2;
+    });
+    const auto slots = ints(2, [](int64_t s) { return 1 - s; }),
+               lengths = ints(2, [](int64_t s) { return 3 + s; });
+    const int64_t pages = rows / 2 / kPageSize + 2;
+    const auto table = ints(2 * pages, [&](int64_t i) { return 2 * pages - 1 - i; });
+    const StepTables step{
+        .row_sequence = sequence->read(), .row_entry = entry->read(), .sequence_slot = slots->read()};
+    const CacheTables cache{.lengths = lengths->view(), .block_table = table->view().reshape({2, pages})};
+    const Shape plane_shape{2 * pages, kGroups, kPageSize, width};
+    const GuardedPlane planes(
+        backend_, shape_.cache, plane_shape,
+        {.keys = normal_numbers(plane_shape.size(), 6), .values = normal_numbers(plane_shape.size(), 7)});
+    const CachePlane plane = planes.plane();
+
+    const auto x = floats({rows, kIn}, 8), norm_weight = floats({kIn}, 9);
+    const Guarded<float> normed(backend_, {rows, kIn});
+    const auto q = floats({rows, kHeads, width}, 20), k = floats({rows, kGroups, width}, 21),
+               v = floats({rows, kGroups, width}, 22);
+    const auto q_bias = floats({kHeads * width}, 23), v_bias = floats({kGroups * width}, 24);
+    std::vector<LinearTarget> targets;
+    if (shape_.has_queries) targets.push_back({&weights_[0], q_bias->read(), q->view()});
+    if (shape_.has_keys) {
+      targets.push_back({&weights_[1], {}, k->view()});
+      targets.push_back({&weights_[2], v_bias->read(), v->view()});
+    }
+    const auto rope = [&](Tensor vectors) {
+      return RopeArgs{.cos = cosines->read(),
+                      .sin = sines->read(),
+                      .positions = positions->read().reshape({rows, shape_.components}),
+                      .layout = shape_.layout,
+                      .x = vectors};
+    };
+    const RmsNormArgs norm{.x = x->read(), .weight = norm_weight->read(), .eps = kEps, .out = normed.view()};
+    const LinearsArgs linears{.x = normed.read(), .targets = targets};
+    const WriteCacheArgs write{
+        .keys = k->read(), .values = v->read(), .plane = plane, .cache = cache, .step = step};
+    auto queue = backend_.make_queue();
+    if (at_once) {
+      queue->attention_inputs({.projections = {.norm = norm, .linears = linears},
+                               .turned = {.queries = rope(shape_.has_queries ? q->view() : Tensor{}),
+                                          .keys = rope(shape_.has_keys ? k->view() : Tensor{}),
+                                          .write = write}});
+    } else {
+      queue->rms_norm(norm);
+      queue->linears(linears);
+      if (shape_.has_queries) queue->rope(rope(q->view()));
+      if (shape_.has_keys) {
+        queue->rope(rope(k->view()));
+        queue->write_cache(write);
+      }
+    }
+    queue->finish();
+    return {q->values(), planes.numbers().keys, planes.numbers().values};
+  }
+
+ private:
+  static constexpr int64_t kIn = 96, kHeads = 4, kGroups = 2, kPositions = 9;
+
+  const Backend& backend_;
+  AttentionInputs shape_;
+  std::vector<LinearWeight> weights_;
+};
+
+TEST(CompoundTest, AttentionInputsEqualTheirParts) {
+  constexpr std::array<std::pair<bool, bool>, 3> kParts{{{true, true}, {false, true}, {true, false}}};
+  for (const auto& backend : {tested_backend(2), make_reference_backend()}) {
+    for (const WeightType type : kTypes) {
+      for (const int64_t width : {16, 20, 64}) {
+        for (const RopeLayout layout : {RopeLayout::kAdjacent, RopeLayout::kSplitHalf}) {
+          for (const auto& [has_queries, has_keys] : kParts) {
+            for (const int64_t rows : {1, 31, 140}) {
+              AttentionInputs shape{.type = type,
+                                    .cache = backend->cache_type(type),
+                                    .width = width,
+                                    .components = rows % 2 + 1,
+                                    .layout = layout,
+                                    .has_queries = has_queries,
+                                    .has_keys = has_keys,
+                                    .rows = rows};
+              const AttentionInputsTest test(*backend, shape);
+              const auto parts = test.run(false), at_once = test.run(true);
+              for (size_t i = 0; i < parts.size(); ++i) {
+                EXPECT_EQ(first_difference(parts[i], at_once[i]), -1)
+                    << "output " << i << " width " << width << " rows " << rows << " of type "
+                    << static_cast<int>(type) << " on " << backend->info().name;
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace volley::testing

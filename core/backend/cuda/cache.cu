@@ -40,6 +40,7 @@ struct RotateRows {
   Rotation queries;
   float* q;  // [R, H, D], or null
   int heads;
+  int groups;  // 0: no keys
 };
 
 // A thread takes a pair of elements of a row.
@@ -47,7 +48,7 @@ __global__ void rotate_and_write_rows(RotateRows args) {
   const int64_t row = blockIdx.x;
   const CacheRows& to = args.write.to;
   const int width = static_cast<int>(to.layout.width), half = width / 2;
-  const int key_pairs = static_cast<int>(to.layout.groups) * half, pairs = args.heads * half;
+  const int key_pairs = args.groups * half, pairs = args.heads * half;
   const int64_t place = to.place(row);
   await_previous();
   const int pair = blockIdx.y * kThreads + threadIdx.x;
@@ -109,19 +110,20 @@ void launch_write_cache(const WriteCacheArgs& args, const Stream& stream) {
 }
 
 void launch_rotate_and_write(const RotateAndWriteArgs& args, const Stream& stream) {
-  const int64_t rows = args.write.keys.shape[0];
+  const Tensor &queries = args.queries.x, &keys = args.keys.x;
+  const int64_t rows = (queries.data != nullptr ? queries : keys).shape[0];
   if (rows == 0) return;
-  const bool has_queries = args.queries.x.data != nullptr;
+  const int64_t heads = queries.data != nullptr ? queries.shape[1] : 0;
+  const int64_t groups = keys.data != nullptr ? keys.shape[1] : 0;
   const PlaneLayout layout(args.write.plane);
-  const int64_t heads = has_queries ? args.queries.x.shape[1] : 0;
-  const dim3 grid(static_cast<unsigned>(rows),
-                  blocks_of((layout.groups + heads) * layout.width / 2, kThreads));
+  const dim3 grid(static_cast<unsigned>(rows), blocks_of((groups + heads) * layout.width / 2, kThreads));
   launch("rotate_and_write", rotate_and_write_rows, grid, kThreads, stream,
          RotateRows{.write = WriteRows(args.write),
                     .keys = Rotation(args.keys),
                     .queries = Rotation(args.queries),
-                    .q = args.queries.x.data,
-                    .heads = static_cast<int>(heads)});
+                    .q = queries.data,
+                    .heads = static_cast<int>(heads),
+                    .groups = static_cast<int>(groups)});
 }
 
 void launch_move_entries(const MoveEntriesArgs& args, const MoveTable& table, const Stream& stream) {

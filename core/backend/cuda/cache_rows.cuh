@@ -61,6 +61,17 @@ struct CacheRows {
   CacheElements values;
 };
 
+struct Turn {
+  float cosine;
+  float sine;
+
+  __device__ void apply(float& a, float& b) const {
+    const float turned = a * cosine - b * sine;
+    b = b * cosine + a * sine;
+    a = turned;
+  }
+};
+
 // A rotary embedding of vectors of a row.
 struct Rotation {
   explicit Rotation(const RopeArgs& args)
@@ -78,14 +89,14 @@ struct Rotation {
     return adjacent ? int2{2 * i, 2 * i + 1} : int2{i, half + i};
   }
 
-  // Turns pair `i` of a vector of a row, whose elements are a and b.
-  __device__ void turn(int64_t row, int i, float& a, float& b) const {
-    const int64_t position = positions[row * components + i / columns];
-    const float c = cosines[position * columns + i % columns], s = sines[position * columns + i % columns];
-    const float turned = a * c - b * s;
-    b = b * c + a * s;
-    a = turned;
+  // How pair `i` of a vector of a row turns. Reads positions and tables only, which may be done before
+  // await_previous().
+  __device__ Turn turn_of(int64_t row, int i) const {
+    const int64_t at = int64_t{positions[row * components + i / columns]} * columns + i % columns;
+    return {cosines[at], sines[at]};
   }
+  // Turns pair `i` of a vector of a row, whose elements are a and b.
+  __device__ void turn(int64_t row, int i, float& a, float& b) const { turn_of(row, i).apply(a, b); }
 
   const float* cosines;
   const float* sines;

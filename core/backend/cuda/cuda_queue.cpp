@@ -95,7 +95,7 @@ void CudaQueue::multiply(const LinearsArgs& args, Accumulate accumulate) {
     case WeightType::kF32:
       return launch_products_f32(args, accumulate, stream());
     case WeightType::kBF16:
-      return launch_products_bf16(args, accumulate, rounded_rows(args.x, first), stream());
+      return launch_products_bf16(args, nullptr, accumulate, rounded_rows(args.x, first), stream());
     case WeightType::kQ8_0:
       return launch_products_q8_0(
           args, accumulate,
@@ -105,7 +105,39 @@ void CudaQueue::multiply(const LinearsArgs& args, Accumulate accumulate) {
 
 void CudaQueue::gated_linears(const GatedLinearsArgs& args) {
   if (args.gate.weight->type != WeightType::kBF16) return Queue::gated_linears(args);
-  launch_gated_products_bf16(args, rounded_rows(args.x, *args.gate.weight), stream());
+  launch_gated_products_bf16(args, nullptr, rounded_rows(args.x, *args.gate.weight), stream());
+}
+
+// Rows that become bf16 are normed on the way.
+void CudaQueue::normed_linears(const NormedLinearsArgs& args) {
+  const LinearWeight& first = *args.linears.targets.front().weight;
+  if (first.type != WeightType::kBF16) return Queue::normed_linears(args);
+  launch_products_bf16(args.linears, &args.norm, Accumulate::kAssign, rounded_rows(args.norm.x, first),
+                       stream());
+}
+
+void CudaQueue::normed_gated_linears(const NormedGatedLinearsArgs& args) {
+  const LinearWeight& first = *args.linears.gate.weight;
+  if (first.type != WeightType::kBF16) return Queue::normed_gated_linears(args);
+  launch_gated_products_bf16(args.linears, &args.norm, rounded_rows(args.norm.x, first), stream());
+}
+
+// What lies between the two products is written as the second takes it.
+void CudaQueue::feed_forward(const FeedForwardArgs& args) {
+  const LinearWeight &gate = *args.gates.linears.gate.weight, &down = args.down.weight;
+  if (gate.type != WeightType::kBF16 || down.type != WeightType::kBF16 || !takes_feed_forward_bf16(gate)) {
+    return Queue::feed_forward(args);
+  }
+  const int64_t rows = args.gates.norm.x.size() / gate.in_features;
+  launch_feed_forward_bf16(args, scratch(feed_forward_bytes(rows, gate)), stream());
+}
+
+void CudaQueue::attention_inputs(const AttentionInputsArgs& args) {
+  const LinearWeight& first = *args.projections.linears.targets.front().weight;
+  if (first.type == WeightType::kBF16 && takes_attention_inputs_bf16(args)) {
+    return launch_attention_inputs_bf16(args, stream());
+  }
+  Queue::attention_inputs(args);
 }
 
 void CudaQueue::rotate_and_write(const RotateAndWriteArgs& args) {

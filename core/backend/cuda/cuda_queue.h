@@ -44,6 +44,10 @@ class CudaQueue : public Queue {
   void nearest_rows(const NearestRowsArgs& args) override;
   void sample(const SampleArgs& args) override;
   void gated_linears(const GatedLinearsArgs& args) override;
+  void normed_linears(const NormedLinearsArgs& args) override;
+  void normed_gated_linears(const NormedGatedLinearsArgs& args) override;
+  void feed_forward(const FeedForwardArgs& args) override;
+  void attention_inputs(const AttentionInputsArgs& args) override;
   void rotate_and_write(const RotateAndWriteArgs& args) override;
   void run_recorded(std::span<const int64_t> key, const std::function<void()>& operations) override;
   void upload(const void* host, void* device, int64_t bytes) override;

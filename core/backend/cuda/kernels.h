@@ -49,7 +49,7 @@ void launch_move_entries(const MoveEntriesArgs& args, const MoveTable& table, co
 
 // ---- attention.cu, attention_bf16.cu
 void launch_attention(const AttentionArgs& args, const Stream& stream);
-// Over a bf16 cache of heads of a multiple of eight elements, up to 256.
+// Over a bf16 cache of heads of a multiple of 16 elements, up to 128.
 bool takes_bf16_vectors(int64_t width);
 void launch_bf16_attention(const AttentionArgs& args, const Stream& stream);
 void launch_attention_weights(const AttentionWeightsArgs& args, const Stream& stream);
@@ -58,9 +58,18 @@ void launch_dense_attention(const DenseAttentionArgs& args, const Stream& stream
 // ---- products: the weights of `targets` are of one storage
 void launch_products_f32(const LinearsArgs& args, Accumulate accumulate, const Stream& stream);
 int64_t rounded_rows_bytes(int64_t rows, int64_t in_features);
-void launch_products_bf16(const LinearsArgs& args, Accumulate accumulate, std::byte* rounded_rows,
-                          const Stream& stream);
-void launch_gated_products_bf16(const GatedLinearsArgs& args, std::byte* rounded_rows, const Stream& stream);
+// With a norm, the products are of what it gives; its output is not written.
+void launch_products_bf16(const LinearsArgs& args, const RmsNormArgs* norm, Accumulate accumulate,
+                          std::byte* rounded_rows, const Stream& stream);
+void launch_gated_products_bf16(const GatedLinearsArgs& args, const RmsNormArgs* norm,
+                                std::byte* rounded_rows, const Stream& stream);
+// Widths of whole steps.
+bool takes_feed_forward_bf16(const LinearWeight& gate);
+int64_t feed_forward_bytes(int64_t rows, const LinearWeight& gate);
+void launch_feed_forward_bf16(const FeedForwardArgs& args, std::byte* scratch, const Stream& stream);
+// Few rows, and heads that fit.
+bool takes_attention_inputs_bf16(const AttentionInputsArgs& args);
+void launch_attention_inputs_bf16(const AttentionInputsArgs& args, const Stream& stream);
 int64_t quantized_rows_bytes(int64_t rows, int64_t in_features);
 void launch_products_q8_0(const LinearsArgs& args, Accumulate accumulate, std::byte* quantized_rows,
                           const Stream& stream);

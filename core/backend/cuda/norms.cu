@@ -4,6 +4,7 @@
 #include "core/backend/cuda/device_math.cuh"
 #include "core/backend/cuda/kernels.h"
 #include "core/backend/cuda/launch.cuh"
+#include "core/backend/cuda/row_parts.cuh"
 
 namespace volley::cuda {
 namespace {
@@ -12,7 +13,7 @@ constexpr int kThreads = 256;
 constexpr int kNarrow = 256;                // rows up to this width take one warp each
 constexpr int64_t kStatisticsChunk = 4096;  // elements of a group summed by one block
 
-enum class Norm { kRms, kLayer, kL2 };
+enum class Norm { kLayer, kL2 };
 
 struct NormRows {
   const float* x;
@@ -99,6 +100,47 @@ void launch_norm(const NormRows& args, const Stream& stream) {
   }
 }
 
+// ---- RMS norm: a block takes eight rows; the sums are those of rows that are normed within products.
+
+struct RmsNormRows {
+  InputRows rows;
+  NormWeights norm;
+  float* out;
+  bool aligned;  // all of it
+};
+
+constexpr int kRmsThreads = 128;
+
+__global__ void __launch_bounds__(kRmsThreads) rms_norm_rows(RmsNormRows args) {
+  extern __shared__ float partials[];
+  const InputRows& rows = args.rows;
+  const int steps = rows.steps(), lane = threadIdx.x % kWarp;
+  const HeldNorm weight(partials + steps * 8);
+  weight.hold(args.norm, rows);
+  const int64_t first = int64_t{blockIdx.x} * 8, row = first + lane / 4;
+  await_previous();
+  float scales[1];
+  rms_scales(rows, first, args.norm.eps, partials, scales);
+  if (row >= rows.count) return;
+#pragma unroll 4
+  for (int step = threadIdx.x / kWarp; step < steps; step += kRmsThreads / kWarp) {
+    const LaneInputs y = normed(rows.load(row, step, lane), scales[0], weight.load(step, lane));
+    const int k = step * kStep + lane % 4 * kLaneInputs;
+    float* out = args.out + row * rows.in_features + k;
+    if (args.aligned) {
+      reinterpret_cast<float4*>(out)[0] = y.low;
+      reinterpret_cast<float4*>(out)[1] = y.high;
+    } else {
+      const float values[kLaneInputs] = {y.low.x,  y.low.y,  y.low.z,  y.low.w,
+                                         y.high.x, y.high.y, y.high.z, y.high.w};
+#pragma unroll
+      for (int i = 0; i < kLaneInputs; ++i) {
+        if (k + i < rows.in_features) out[i] = values[i];
+      }
+    }
+  }
+}
+
 // ---- Group norm: chunks of a group are summed by blocks of their own, in f64, and joined in order.
 
 struct Moments {
@@ -170,15 +212,15 @@ int64_t group_size(const GroupNormArgs& args) {
 }  // namespace
 
 void launch_rms_norm(const RmsNormArgs& args, const Stream& stream) {
-  const int64_t width = args.weight.size();
-  launch_norm<Norm::kRms>({.x = args.x.data,
-                           .weight = args.weight.data,
-                           .bias = nullptr,
-                           .eps = args.eps,
-                           .width = static_cast<int>(width),
-                           .rows = args.x.size() / width,
-                           .out = args.out.data},
-                          stream);
+  const InputRows rows(args.x.data, args.weight.size(), args.x.size() / args.weight.size());
+  if (rows.count == 0) return;
+  const NormWeights norm{args.weight.data, args.eps};
+  const bool aligned = rows.aligned && reinterpret_cast<uintptr_t>(args.out.data) % sizeof(float4) == 0;
+  launch("rms_norm", rms_norm_rows,
+         Geometry{.grid = dim3(blocks_of(rows.count, 8)),
+                  .threads = kRmsThreads,
+                  .shared_bytes = rms_partials_bytes(rows, 1) + HeldNorm::bytes(rows)},
+         stream, RmsNormRows{.rows = rows, .norm = norm, .out = args.out.data, .aligned = aligned});
 }
 
 void launch_layer_norm(const LayerNormArgs& args, const Stream& stream) {

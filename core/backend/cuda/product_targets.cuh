@@ -52,12 +52,13 @@ class ProductTargets {
   // The target that a tile of the launch belongs to, and which of its tiles it is.
   struct Place {
     const ProductTarget& target;
+    int index;
     unsigned tile;
   };
   __device__ Place find(unsigned tile) const {
     int t = 0;
     while (t + 1 < count_ && tile >= targets_[t + 1].first_tile) ++t;
-    return {targets_[t], tile - targets_[t].first_tile};
+    return {targets_[t], t, tile - targets_[t].first_tile};
   }
 
  private:
@@ -73,10 +74,10 @@ struct GatedTargets {
     VOLLEY_ASSERT(gate.out_features == up.out_features);
   }
 
-  __device__ void store(int64_t row, int64_t n, float gated, float raised) const {
+  __device__ float joined(int64_t n, float gated, float raised) const {
     if (gate.bias != nullptr) gated += gate.bias[n];
     if (up.bias != nullptr) raised += up.bias[n];
-    out[row * gate.out_features + n] = silu(gated) * raised;
+    return silu(gated) * raised;
   }
 
   ProductTarget gate;

@@ -19,7 +19,7 @@ template <int kRows>
 __global__ void __launch_bounds__(kThreads) multiply_f32(ProductTargets targets, ProductRows rows) {
   await_previous();
   __shared__ float x[kRowGroups * kRows][kTileIn];
-  const auto [target, tile] = targets.find(blockIdx.x);
+  const auto [target, index, tile] = targets.find(blockIdx.x);
   const int64_t padded = (target.out_features + kTileOut - 1) / kTileOut * kTileOut;
   const int column = threadIdx.x % kTileOut, group = threadIdx.x / kTileOut;
   const int64_t n = int64_t{tile} * kTileOut + column;

@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(kThreads)
     multiply_q8_0(ProductTargets targets, ProductRows rows, QuantizedRows x) {
   await_previous();
   __shared__ int dots[kSegment][kRows][kTileOut];
-  const auto [target, tile] = targets.find(blockIdx.x);
+  const auto [target, index, tile] = targets.find(blockIdx.x);
   const int blocks = (rows.in_features + kBlock - 1) / kBlock, pairs = (blocks + 1) / 2;
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const int64_t first_row = int64_t{blockIdx.y} * kRows;

@@ -1,0 +1,165 @@
+#pragma once
+
+// How the inputs of a product on tensor cores are cut, and rows as its lanes hold them. Letters: R rows, N
+// outputs, K inputs.
+//
+// The K inputs of a row are steps of kStep, and the steps are cut into kSlices slices. A sum over the inputs
+// is (s0 + s1) + (s2 + s3), where s is the sum of a slice's steps one after the other. Four lanes hold a
+// row's step: lane l of a warp holds inputs 8 * (l % 4) .. + 7 of row l / 4.
+
+#include <cuda_bf16.h>
+
+#include "core/backend/cuda/device_math.cuh"
+#include "core/backend/cuda/launch.cuh"
+
+namespace volley::cuda {
+
+inline constexpr int kSlices = 4;
+inline constexpr int kStep = 32;       // inputs
+inline constexpr int kLaneInputs = 8;  // of a step
+inline constexpr int kTileOut = 8;     // outputs of a multiply-accumulate
+inline constexpr int kTileRows = 16;   // rows of one
+
+// First step of a slice.
+__host__ __device__ constexpr int slice_begin(int slice, int steps) {
+  return slice * steps / kSlices;
+}
+__device__ inline float join_slices(float first, float second, float third, float fourth) {
+  return (first + second) + (third + fourth);
+}
+
+// A lane's inputs of a row, in f32.
+struct LaneInputs {
+  float4 low;
+  float4 high;
+};
+
+// Rows of a matrix [count, in_features].
+struct InputRows {
+  InputRows(const float* data, int64_t columns, int64_t rows)
+      : x(data),
+        in_features(static_cast<int>(columns)),
+        count(rows),
+        aligned(columns % kStep == 0 && reinterpret_cast<uintptr_t>(data) % sizeof(float4) == 0) {}
+
+  const float* x;
+  int in_features;
+  int64_t count;
+  bool aligned;  // lanes may read their inputs at once
+
+  __host__ __device__ int steps() const { return (in_features + kStep - 1) / kStep; }
+
+  // Zeros behind the last row and behind a row's end.
+  __device__ LaneInputs load(int64_t row, int step, int lane) const {
+    LaneInputs inputs{make_float4(0.0f, 0.0f, 0.0f, 0.0f), make_float4(0.0f, 0.0f, 0.0f, 0.0f)};
+    if (row >= count) return inputs;
+    const int k = step * kStep + lane % 4 * kLaneInputs;
+    const float* from = x + row * in_features + k;
+    if (aligned) {
+      inputs.low = reinterpret_cast<const float4*>(from)[0];
+      inputs.high = reinterpret_cast<const float4*>(from)[1];
+    } else {
+      const auto at = [&](int i) { return k + i < in_features ? from[i] : 0.0f; };
+      inputs.low = make_float4(at(0), at(1), at(2), at(3));
+      inputs.high = make_float4(at(4), at(5), at(6), at(7));
+    }
+    return inputs;
+  }
+};
+
+__device__ inline uint32_t two_bf16(float first, float second) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(first, second);
+  return *reinterpret_cast<const uint32_t*>(&pair);
+}
+__device__ inline uint4 rounded(const LaneInputs& inputs) {
+  return make_uint4(two_bf16(inputs.low.x, inputs.low.y), two_bf16(inputs.low.z, inputs.low.w),
+                    two_bf16(inputs.high.x, inputs.high.y), two_bf16(inputs.high.z, inputs.high.w));
+}
+
+// ---- Root mean square of rows. The sum of a row's squares is that of four sums, each of every fourth step.
+
+struct NormWeights {
+  const float* weight;  // [K]
+  float eps;
+};
+
+// The weights in shared memory, where they can be before the rows are there.
+class HeldNorm {
+ public:
+  __device__ explicit HeldNorm(float* memory) : memory_(memory) {}
+  static int64_t bytes(const InputRows& rows) { return int64_t{rows.steps()} * kStep * 4; }
+
+  // By all threads of a block, which meet before anyone loads.
+  __device__ void hold(const NormWeights& norm, const InputRows& rows) const {
+    for (int k = static_cast<int>(threadIdx.x); k < rows.steps() * kStep; k += static_cast<int>(blockDim.x))
+      memory_[k] = k < rows.in_features ? norm.weight[k] : 0.0f;
+  }
+  __device__ LaneInputs load(int step, int lane) const {
+    const auto* from = reinterpret_cast<const float4*>(memory_ + step * kStep + lane % 4 * kLaneInputs);
+    return {from[0], from[1]};
+  }
+
+ private:
+  float* memory_;
+};
+
+// Sum over the four lanes of a row.
+__device__ inline float row_sum(float value) {
+  value += __shfl_xor_sync(kAllLanes, value, 1);
+  return value + __shfl_xor_sync(kAllLanes, value, 2);
+}
+
+__device__ inline float squares(const LaneInputs& inputs) {
+  const float4 &a = inputs.low, &b = inputs.high;
+  return (fmaf(b.x, b.x, a.x * a.x) + fmaf(b.y, b.y, a.y * a.y)) +
+         (fmaf(b.z, b.z, a.z * a.z) + fmaf(b.w, b.w, a.w * a.w));
+}
+
+// Scales of rows first + 8 * g + lane / 4 for g < kGroups, by a block of whole warps. `partials` is shared
+// memory [steps, kGroups, 8].
+template <int kGroups>
+__device__ void rms_scales(const InputRows& rows, int64_t first, float eps, float* partials,
+                           float (&scales)[kGroups]) {
+  constexpr int kTogether = kGroups == 1 ? 4 : 2;  // steps
+  const int lane = threadIdx.x % kWarp, warps = static_cast<int>(blockDim.x) / kWarp, steps = rows.steps();
+  for (int step = static_cast<int>(threadIdx.x) / kWarp; step < steps; step += kTogether * warps) {
+    LaneInputs inputs[kTogether][kGroups];
+#pragma unroll
+    for (int i = 0; i < kTogether; ++i) {
+#pragma unroll
+      for (int g = 0; g < kGroups; ++g) {
+        const int at = step + i * warps;
+        inputs[i][g] = rows.load(at < steps ? first + g * 8 + lane / 4 : rows.count, at, lane);
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kTogether; ++i) {
+      const int at = step + i * warps;
+#pragma unroll
+      for (int g = 0; g < kGroups; ++g) {
+        const float sum = row_sum(squares(inputs[i][g]));
+        if (lane % 4 == 0 && at < steps) partials[(at * kGroups + g) * 8 + lane / 4] = sum;
+      }
+    }
+  }
+  __syncthreads();
+#pragma unroll
+  for (int g = 0; g < kGroups; ++g) {
+    float sum = 0.0f;
+    for (int step = lane % 4; step < steps; step += 4) sum += partials[(step * kGroups + g) * 8 + lane / 4];
+    scales[g] = 1.0f / sqrtf(row_sum(sum) / static_cast<float>(rows.in_features) + eps);
+  }
+}
+inline int64_t rms_partials_bytes(const InputRows& rows, int groups) {
+  return int64_t{rows.steps()} * groups * 8 * 4;
+}
+
+// `weight` is the lane's of the same inputs.
+__device__ inline LaneInputs normed(const LaneInputs& inputs, float scale, const LaneInputs& weight) {
+  return {make_float4(inputs.low.x * scale * weight.low.x, inputs.low.y * scale * weight.low.y,
+                      inputs.low.z * scale * weight.low.z, inputs.low.w * scale * weight.low.w),
+          make_float4(inputs.high.x * scale * weight.high.x, inputs.high.y * scale * weight.high.y,
+                      inputs.high.z * scale * weight.high.z, inputs.high.w * scale * weight.high.w)};
+}
+
+}  // namespace volley::cuda

@@ -95,16 +95,18 @@ class VisibleKeys {
 
   // Entry of the i-th visible key in the plane.
   VOLLEY_HOST_DEVICE int64_t entry(int64_t i) const {
-    if (i < context_) return place(i);
-    i -= context_;
-    return place(length_ + (i < prefix_ ? i : tail_[i - prefix_]));
+    const int64_t at = logical(i);
+    return int64_t{page(at)} * kPageSize + at % kPageSize;
   }
+  // The i-th visible key's place among the entries of its sequence, and the page of such a place.
+  VOLLEY_HOST_DEVICE int64_t logical(int64_t i) const {
+    if (i < context_) return i;
+    i -= context_;
+    return length_ + (i < prefix_ ? i : tail_[i - prefix_]);
+  }
+  VOLLEY_HOST_DEVICE int32_t page(int64_t logical) const { return pages_[logical / kPageSize]; }
 
  private:
-  VOLLEY_HOST_DEVICE int64_t place(int64_t logical) const {
-    return int64_t{pages_[logical / kPageSize]} * kPageSize + logical % kPageSize;
-  }
-
   const int32_t* pages_ = nullptr;
   const int32_t* tail_ = nullptr;
   int64_t length_ = 0;

@@ -1,33 +1,61 @@
-// Attention of few rows over a paged cache in bf16. Groups of lanes take every so-many-th key, in rounds of
-// eight, each lane eight elements of it; a group keeps the softmax over its own keys, and groups are joined
-// in order at the end. Which group takes the i-th visible key, and when, depends on i and the head's width
-// alone.
+// Attention of few rows over a paged cache in bf16, on tensor cores: a block takes a head and up to 16 rows
+// of a sequence, its warps take every fourth group of 32 keys (16 of wide heads), keep a softmax each and are
+// joined in order. Which warp and which place in a multiply-accumulate the i-th visible key of a row gets
+// depends on i alone, and no row's sums depend on another row, so that neither do the bits.
 //
-// A lane copies what it will read of keys and values into shared memory at once, so that there is one wait
-// for both, no register holds what is on its way, and no lane waits for another before the end.
+// Queries and weights are f32. Each is split into two bf16 that sum to it but for 2^-18 of it: of the 16 rows
+// of a multiply-accumulate eight are the high parts of eight rows, and eight the low parts. Letters as in
+// multiply_accumulate.cuh: lane l holds what is row l / 4 of eight.
 #include <climits>
+#include <string>
 
 #include "core/backend/cuda/attention_rows.cuh"
 #include "core/backend/cuda/kernels.h"
+#include "core/backend/cuda/multiply_accumulate.cuh"
+#include "core/backend/cuda/row_parts.cuh"
 
 namespace volley::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / kWarp;
-constexpr int kElements = 8;    // of a key, that a lane reads at once
-constexpr int kSteps = 8;       // keys of a group in a round
-constexpr int kRowsAtOnce = 2;  // whose queries are in registers
-constexpr int kBlocks = 3;      // of a processor: 192 KiB of keys and values on their way
-constexpr int kStagedVectors = kWarps * 2 * kSteps * kWarp;
+constexpr int kHalfRows = 8;  // in one multiply-accumulate
+constexpr int kElements = 8;  // of a vector of 16 bytes
+
+// Heads of up to kSteps * kStep elements.
+template <int kSteps>
+struct Heads {
+  static constexpr int kWidth = kSteps * kStep;
+  static constexpr int kTiles = kWidth / kTileOut;
+  static constexpr int kLineBytes = kWidth * 2;
+  static constexpr int kKeys = kSteps <= 2 ? 32 : 16;  // of a group
+  static constexpr int kKeyTiles = kKeys / kTileOut;
+  static constexpr int kPlaneBytes = kKeys * kLineBytes;  // of a group's keys, or values
+  static constexpr int kStageBytes = 2 * kPlaneBytes;
+  static constexpr int kStages = 2;  // groups of a warp on their way
+  static constexpr int kWarpBytes = kStages * kStageBytes;
+  static constexpr int kHalves = kSteps <= 2 ? 2 : 1;  // at most, for sums to stay in registers
+  // Vector v of the values of a key lies in place v ^ turn(key) of its line, so that the same vector of eight
+  // keys comes from all banks.
+  static constexpr int kTurns = kSteps % 2 == 0 ? 8 : 4;
+  static __device__ int turn(int key) { return kTurns == 8 ? key % 8 : key / 2 % 4; }
+  // The place of vector `v` more, where v and the vector of `address` have no bit in common.
+  static __device__ uint32_t turned(uint32_t address, int v) {
+    return (address ^ static_cast<uint32_t>(v % kTurns * 16)) +
+           static_cast<uint32_t>(v / kTurns * kTurns * 16);
+  }
+};
+
+constexpr int kBlocks = 3;  // of a processor: shared memory holds what is on its way for as many
 
 // ---- Copies that run beside the thread; groups of them end in order.
 
-__device__ inline void copy_vector(uint4* shared, const std::byte* from, bool there) {
-  const int bytes = there ? 16 : 0;  // the rest becomes zeros
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
-                   static_cast<uint32_t>(__cvta_generic_to_shared(shared))),
-               "l"(from), "r"(bytes)
+__device__ inline uint32_t shared_address(const void* shared) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+}
+// Of `bytes` of 16; the rest becomes zeros.
+__device__ inline void copy_vector(uint32_t shared, const std::byte* from, int bytes) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared), "l"(from), "r"(bytes)
                : "memory");
 }
 __device__ inline void end_copies() {
@@ -44,407 +72,499 @@ __device__ inline void prefetch(const std::byte* address) {
 
 // ---- Arithmetic of a lane
 
-struct alignas(16) Vector {
-  float values[kElements];
+// Four 8 x 8 matrices of bf16, transposed. Lane l gives the address of row l % 8 of matrix l / 8.
+__device__ inline uint4 transposed(uint32_t address) {
+  uint4 m;
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(m.x), "=r"(m.y), "=r"(m.z), "=r"(m.w)
+               : "r"(address)
+               : "memory");
+  return m;
+}
+
+// 2^x, zero for -infinity and one for zero. Ref: PTX ISA, ex2: an error of at most 2 units in the last place.
+__device__ inline float power_of_two(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+struct Sums {
+  float values[4] = {};  // (row l / 4, outputs 2 * (l % 4) and the next), by high parts and by low ones
 };
 
-__device__ inline Vector unpacked(uint4 bits) {
-  const uint32_t pairs[] = {bits.x, bits.y, bits.z, bits.w};
-  Vector vector;
-#pragma unroll
-  for (int i = 0; i < kElements; ++i) {
-    vector.values[i] = __uint_as_float(i % 2 == 0 ? pairs[i / 2] << 16 : pairs[i / 2] & 0xffff0000u);
-  }
-  return vector;
+// Two numbers as pairs of bf16 whose sums they are.
+struct Parts {
+  uint32_t high;
+  uint32_t low;
+};
+__device__ inline Parts split(float first, float second) {
+  const uint32_t high = two_bf16(first, second);
+  return {high, two_bf16(first - __uint_as_float(high << 16), second - __uint_as_float(high & 0xffff0000u))};
 }
 
-__device__ inline float dot(const Vector& a, const Vector& b) {
-  float sum = a.values[0] * b.values[0];
-#pragma unroll
-  for (int i = 1; i < kElements; ++i) sum = fmaf(a.values[i], b.values[i], sum);
-  return sum;
+// Eight inputs of a row, as two multiply-accumulates take them.
+struct QueryParts {
+  uint4 first;
+  uint4 second;
+};
+__device__ inline QueryParts split(const LaneInputs& q) {
+  const Parts a = split(q.low.x, q.low.y), b = split(q.low.z, q.low.w);
+  const Parts c = split(q.high.x, q.high.y), d = split(q.high.z, q.high.w);
+  return {.first = {a.high, a.low, b.high, b.low}, .second = {c.high, c.low, d.high, d.low}};
 }
 
-// What a sum counts whose weights are exp(score - maximum), where `joined` is the maximum.
-__device__ inline float share(float maximum, float joined) {
-  return maximum == joined ? 1.0f : expf(maximum - joined);
+// ---- The rows of a block together
+
+// What the compiler shall know to be the same in all lanes.
+__device__ inline int uniform(int value) {
+  return __reduce_max_sync(kAllLanes, value);
 }
 
-// The sums, over each eight lanes, of parts(t) for t = 0 .. 7: lane j gets that of t = j % 8. At each level
-// two halves of the lanes swap what the other is to hold.
-template <int kBit, int kRows, typename Parts>
-__device__ void fold(const Parts& parts, int t, float (&sums)[kRows]) {
-  if constexpr (kBit == kSteps) {
-    parts(t, sums);
-  } else {
-    float others[kRows];
-    fold<2 * kBit>(parts, t, sums);
-    fold<2 * kBit>(parts, t + kBit, others);
-    const bool upper = (threadIdx.x & kBit) != 0;
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-      const float given = upper ? sums[r] : others[r];
-      sums[r] = (upper ? others[r] : sums[r]) + __shfl_xor_sync(kAllLanes, given, kBit);
+template <int kKeys, int kRows>
+struct BlockKeys : BlockRows<kRows> {
+  int most;          // keys of a row, or kInactive: no row is active
+  int least;         // keys of an active row
+  int longest;       // a row of `most`
+  int joint_groups;  // before this one, whatever key a row sees is that of `longest`
+
+  // Of warp 0; the others may read behind a barrier. Reads tables only.
+  __device__ void find(const CacheAttention& args, const typename BlockRows<kRows>::Range& range) {
+    BlockRows<kRows>::find(args, range);
+    __syncwarp();
+    const int lane = static_cast<int>(threadIdx.x);
+    const int count = lane < kRows ? this->counts[lane] : BlockRows<kRows>::kInactive;
+    const int greatest = __reduce_max_sync(kAllLanes, count);
+    const int row = __ffs(static_cast<int>(__ballot_sync(kAllLanes, count == greatest))) - 1;
+    int joint = INT_MAX;
+    if (count >= 0) {
+      const int same = this->visible(row).shared_with(this->visible(lane));
+      if (same < count) joint = same / kKeys;
     }
+    joint = __reduce_min_sync(kAllLanes, joint);
+    const int smallest = __reduce_min_sync(kAllLanes, count >= 0 ? count : INT_MAX);
+    if (lane > 0) return;
+    most = greatest;
+    least = smallest;
+    longest = row;
+    joint_groups = joint;
   }
-}
-
-// ---- A warp's part of a block: one head of the rows of a block
-
-// Lanes that share a key; keys of all warps in a step and in a round.
-template <int kLanes>
-struct Split {
-  static constexpr int kGroups = kWarp / kLanes;
-  static constexpr int kStepKeys = kWarps * kGroups;
-  static constexpr int kRoundKeys = kSteps * kStepKeys;
 };
 
-template <int kLanes, int kRows>
-class WarpKeys : Split<kLanes> {
-  using Split<kLanes>::kGroups;
-  using Split<kLanes>::kStepKeys;
-  using Split<kLanes>::kRoundKeys;
+// A group of keys and the row whose they are. A group that is not joint is run for each row that sees any of
+// it.
+struct Run {
+  int group;
+  int row;
+};
+
+// Where a key lies: its page, or kNowhere, and its place there.
+struct Place {
+  static constexpr int32_t kNowhere = -1;
+  int32_t page = kNowhere;
+  uint32_t entry = 0;
+};
+
+// ---- A warp's part of a block: every kWarps-th group of one head
+
+template <int kSteps, int kRows>
+class WarpKeys {
+  using Shape = Heads<kSteps>;
+  static constexpr int kKeys = Shape::kKeys;
 
  public:
-  __device__ WarpKeys(const CacheAttention& args, const BlockRows<kRows>& rows, const RowCounts<kRows>& known,
-                      uint4* staged)
-      : args_(args),
-        rows_(rows),
-        known_(known),
+  __device__ WarpKeys(const CacheAttention& args, const BlockKeys<kKeys, kRows>& rows, std::byte* staged)
+      : rows_(rows),
         lane_(static_cast<int>(threadIdx.x) % kWarp),
-        first_(static_cast<int>(threadIdx.x) / kWarp * kGroups),
-        column_(lane_ % kLanes * kElements),
-        is_wide_(column_ < args.layout.width),
-        group_(args.group_offset(static_cast<int>(blockIdx.x))),
-        keys_(staged + threadIdx.x / kWarp * (2 * kSteps * kWarp) + lane_),
-        values_(keys_ + kSteps * kWarp) {
-    find(0);
-  }
-
-  // Whether the warp has keys in a round.
-  __device__ bool has(int round) const { return round * kRoundKeys + first_ < known_.most; }
-
-  // Takes note of a round's places, which depend on tables only.
-  __device__ void find(int round) {
-    constexpr int kKeys = kSteps * kGroups;  // of a warp, one a lane
-    const int n = lane_ % kKeys;
-    const int i = index(round, n / kGroups) - lane_ / kLanes + n % kGroups;
-    place_ = i < known_.shared ? static_cast<uint32_t>(place(0, i) / kElements) : 0;
-  }
-  // Asks for the found places' lines.
-  __device__ void prefetch_found() const {
-    if (place_ == 0) return;
-    const int64_t offset = int64_t{place_} * kElements * 2;
-    for (int64_t b = 0; b < args_.layout.width * 2; b += 128) {
-      prefetch(args_.keys + offset + b);
-      prefetch(args_.values + offset + b);
-    }
-  }
-
-  // Copies what the rows share, of the places found.
-  __device__ void copy_keys(int round) const { copy_shared(round, args_.keys, keys_); }
-  __device__ void copy_values(int round) const { copy_shared(round, args_.values, values_); }
-  // Copies what of a round a row sees for itself over what the last row saw.
-  __device__ void copy_own(int round, int row) const {
-    const int steps = steps_of(round);
-    for (int t = 0; t < min(steps, kSteps); ++t) {
-      const int i = index(round, t);
-      if (i < known_.shared) continue;
-      const bool there = is_wide_ && i < rows_.counts[row];
-      const int64_t from = there ? (place(row, i) + column_) * 2 : 0;
-      copy_vector(keys_ + t * kWarp, args_.keys + from, there);
-      copy_vector(values_ + t * kWarp, args_.values + from, there);
-    }
-  }
-
-  // Scores of some rows: those of the round's steps, one a lane (of step lane % 8).
-  template <int kCount>
-  __device__ void score(int round, const Vector (&queries)[kCount], float (&scores)[kCount]) const {
-    const int steps = steps_of(round);
-    const auto parts = [&](int t, float(&sums)[kCount]) {
-#pragma unroll
-      for (int r = 0; r < kCount; ++r) sums[r] = 0.0f;
-      if (t >= steps) return;
-      const Vector key = unpacked(keys_[t * kWarp]);
-#pragma unroll
-      for (int r = 0; r < kCount; ++r) sums[r] = dot(queries[r], key);
+        most_(uniform(rows.most)),
+        least_(uniform(rows.least)),
+        longest_(uniform(rows.longest)),
+        joint_groups_(uniform(rows.joint_groups)),
+        count_(lane_ < kRows ? rows.counts[lane_] : 0),
+        vectors_(static_cast<uint32_t>(args.layout.width) / kElements),
+        page_vectors_(static_cast<uint32_t>(kPageSize * args.layout.groups) * vectors_),
+        last_bytes_(kStep * (kSteps - 1) + lane_ % 4 * kElements < args.layout.width ? 16 : 0),
+        key_(staged + lane_ * 16) {
+    const int64_t head = args.group_offset(static_cast<int>(blockIdx.x)) * 2;
+    keys_ = args.keys + head;
+    values_ = args.values + head;
+    const uint32_t values = shared_address(staged) + Shape::kPlaneBytes;
+    const auto line = [&](int key, int v) {
+      return values + static_cast<uint32_t>(key * Shape::kLineBytes + (v ^ Shape::turn(key)) * 16);
     };
-    fold<1>(parts, 0, scores);
+    copied_value_ = line(lane_ / 4, lane_ % 4);
+    read_value_ = line(lane_ % 16, lane_ / 16);
+  }
+
+  __device__ Run first() const { return begin(uniform(static_cast<int>(threadIdx.x) / kWarp)); }
+  __device__ bool has(const Run& run) const { return run.group * kKeys < most_; }
+  __device__ bool is_joint(const Run& run) const { return run.group < joint_groups_; }
+  __device__ Run next(const Run& run) const {
+    if (!is_joint(run)) {
+      const unsigned others = seeing(run.group) & ~((2u << run.row) - 1);
+      if (others != 0) return {run.group, __ffs(static_cast<int>(others)) - 1};
+    }
+    return begin(run.group + kWarps);
+  }
+
+  // Where key lane % kKeys of a run lies, which depends on tables only.
+  __device__ Place find(const Run& run) const {
+    Place place;
+    const int i = run.group * kKeys + lane_ % kKeys;
+    if (!has(run) || i >= rows_.counts[run.row]) return place;
+    const VisibleKeys& visible = rows_.visible(run.row);
+    const auto logical = static_cast<uint32_t>(visible.logical(i));
+    place.page = visible.page(logical);
+    place.entry = logical % kPageSize;
+    return place;
+  }
+  // Asks for the lines of a found key and its values.
+  __device__ void prefetch_found(const Place& place) const {
+    if (place.page == Place::kNowhere) return;
+    const uint64_t from = uint64_t{vector_of(place)} * 16;
+    constexpr bool kBoth = kKeys == kWarp;  // else half of the lanes ask for each
 #pragma unroll
-    for (int r = 0; r < kCount; ++r) {
-#pragma unroll
-      for (int step = kSteps; step < kLanes; step *= 2)
-        scores[r] += __shfl_xor_sync(kAllLanes, scores[r], step);
-      scores[r] *= args_.scale;
+    for (int b = 0; b < Shape::kLineBytes; b += 128) {
+      if (kBoth || lane_ < kKeys) prefetch(keys_ + from + b);
+      if (kBoth || lane_ >= kKeys) prefetch(values_ + from + b);
     }
   }
 
-  // The lane's step of a round is one that a row sees.
-  __device__ bool sees(int row, int round) const {
-    return index(round, lane_ % kSteps) < rows_.counts[row];
-  }
-
-  // totals += weights * values of a round, for some rows; lane t of a group holds the weight of step t.
-  template <int kCount>
-  __device__ void add_values(int round, const float* weights, Vector* totals) const {
-    const int steps = steps_of(round);
+  // Copies found keys and their values. A lane's parts of keys lie as it will read them itself.
+  __device__ void copy(const Place& place, int stage) const {
+    const uint32_t to = shared_address(key_) + stage;
+    const uint32_t vector = place.page == Place::kNowhere ? 0 : vector_of(place);
+    const unsigned found = __ballot_sync(kAllLanes, place.page != Place::kNowhere);
 #pragma unroll
-    for (int t = 0; t < kSteps; ++t) {
-      if (t >= steps) break;
-      const Vector value = unpacked(values_[t * kWarp]);
+    for (int t = 0; t < Shape::kKeyTiles; ++t) {
+      const int key = t * kTileOut + lane_ / 4;
+      const uint64_t from = uint64_t{__shfl_sync(kAllLanes, vector, key)} * 16 + lane_ % 4 * 16;
+      const int bytes = (found >> key & 1) != 0 ? 16 : 0;
+      const uint32_t value_to = copied_value_ + stage + t * (kTileOut * Shape::kLineBytes);
 #pragma unroll
-      for (int r = 0; r < kCount; ++r) {
-        const float weight = __shfl_sync(kAllLanes, weights[r], t, kLanes);
-#pragma unroll
-        for (int e = 0; e < kElements; ++e)
-          totals[r].values[e] = fmaf(weight, value.values[e], totals[r].values[e]);
+      for (int step = 0; step < kSteps; ++step) {
+        const int there = step == kSteps - 1 ? min(bytes, last_bytes_) : bytes;
+        copy_vector(to + (Shape::kKeyTiles * step + t) * kWarp * 16, keys_ + from + step * 64, there);
+        copy_vector(Shape::turned(value_to, step * 4), values_ + from + step * 64, there);
       }
     }
   }
 
-  // Whether rows see keys of their own in a round.
-  __device__ bool has_own(int round) const {
-    return known_.most > known_.shared && (round + 1) * kRoundKeys > known_.shared;
+  // Of step `step`, the lane's part of key 8 * tile + l / 4.
+  __device__ uint4 key(int stage, int step, int tile) const {
+    return *reinterpret_cast<const uint4*>(key_ + stage + (Shape::kKeyTiles * step + tile) * kWarp * 16);
+  }
+  // Values of keys 16 * part .. + 15 and dims 8 * tile .. + 15, as two multiply-accumulates take them. `tile`
+  // is even.
+  __device__ uint4 values(int stage, int part, int tile) const {
+    return transposed(Shape::turned(read_value_ + stage + part * (16 * Shape::kLineBytes), tile));
+  }
+
+  // Whether all active rows see all keys of a run.
+  __device__ bool is_whole(const Run& run) const {
+    return is_joint(run) && (run.group + 1) * kKeys <= least_;
+  }
+  // Keys before this one are those that a row sees in a run.
+  __device__ int limit(const Run& run, int row) const {
+    return is_joint(run) || run.row == row ? rows_.counts[row] : 0;
   }
 
  private:
-  // Which visible key the lane's group takes in a step.
-  __device__ int index(int round, int t) const {
-    return round * kRoundKeys + t * kStepKeys + first_ + lane_ / kLanes;
+  __device__ uint32_t vector_of(const Place& place) const {
+    return static_cast<uint32_t>(place.page) * page_vectors_ + place.entry * vectors_;
   }
-  __device__ int steps_of(int round) const {
-    return (known_.most - round * kRoundKeys - first_ + kStepKeys - 1) / kStepKeys;
+  __device__ unsigned seeing(int group) const {
+    return __ballot_sync(kAllLanes, count_ > group * kKeys);
   }
-  // Of a row's i-th visible key, in elements.
-  __device__ int64_t place(int row, int i) const {
-    return args_.layout.offset(rows_.visible(row).entry(i)) + group_;
+  __device__ Run begin(int group) const {
+    return {group, group < joint_groups_ ? longest_ : __ffs(static_cast<int>(seeing(group))) - 1};
   }
 
-  // Places of keys that rows see for themselves are left to copy_own: of two copies to one place on their way
-  // at once either may come last.
-  __device__ void copy_shared(int round, const std::byte* plane, uint4* staged) const {
-    const int steps = steps_of(round);
-    const int end = known_.most > known_.shared ? known_.shared : INT_MAX;
-#pragma unroll
-    for (int t = 0; t < kSteps; ++t) {
-      const int64_t found = __shfl_sync(kAllLanes, place_, t * kGroups + lane_ / kLanes);
-      if (t >= steps) break;
-      const int i = index(round, t);
-      if (i >= end) continue;
-      const bool there = is_wide_ && i < known_.shared;
-      copy_vector(staged + t * kWarp, plane + (found * kElements + (there ? column_ : 0)) * 2, there);
-    }
-  }
-
-  const CacheAttention& args_;
-  const BlockRows<kRows>& rows_;
-  const RowCounts<kRows>& known_;
+  const BlockKeys<kKeys, kRows>& rows_;
   const int lane_;
-  const int first_;   // key of the warp's first group in step 0
-  const int column_;  // of the lane's elements
-  const bool is_wide_;
-  const int64_t group_;
-  uint4* keys_;  // the lane's, of step 0; steps are kWarp apart
-  uint4* values_;
-  uint32_t place_ = 0;  // of the key that the lane found, in vectors
+  const int most_;
+  const int least_;
+  const int longest_;
+  const int joint_groups_;
+  const int count_;         // of row lane_
+  const uint32_t vectors_;  // of a key
+  const uint32_t page_vectors_;
+  const int last_bytes_;   // that there are of the lane's vectors of the last step
+  std::byte* key_;         // the lane's, in stage 0
+  const std::byte* keys_;  // of the head's group
+  const std::byte* values_;
+  // Shared addresses in stage 0: where the lane copies values to, and where it reads them.
+  uint32_t copied_value_;
+  uint32_t read_value_;
 };
 
-// The softmax of a group of lanes over its keys so far.
-template <int kRows>
+// The softmax of eight rows over the keys so far. Scores are in units of log2.
+template <int kSteps>
 struct State {
-  float maxima[kRows];
-  float sums[kRows];  // of the lane's own steps
-  Vector totals[kRows];
-  float weights[kRows];  // of the round
+  float maximum = -INFINITY;
+  float sum = 0.0f;  // of the lane's keys
+  Sums totals[Heads<kSteps>::kTiles];
 
-  __device__ State() {
+  // Turns a group's scores, of keys 8 * tile + 2 * (l % 4) and the next, into weights.
+  template <int kCount>
+  __device__ void weigh(float (&scores)[kCount], float scale) {
+    float joined = fmaxf(scores[0], scores[1]);
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-      maxima[r] = -INFINITY;
-      sums[r] = 0.0f;
-      totals[r] = Vector{};
+    for (int i = 2; i < kCount; ++i) joined = fmaxf(joined, scores[i]);
+    joined = fmaxf(joined, __shfl_xor_sync(kAllLanes, joined, 1));
+    joined = fmaxf(joined, __shfl_xor_sync(kAllLanes, joined, 2));
+    joined = fmaxf(joined * scale, maximum);
+    const float base = joined == -INFINITY ? 0.0f : joined;  // of a row that has seen no key
+    // What is scaled by one stays as it is, and what was never added to is zero.
+    if (__any_sync(kAllLanes, joined != maximum && maximum != -INFINITY)) {
+      const float factor = power_of_two(maximum - base);
+      sum *= factor;
+#pragma unroll
+      for (Sums& tile : totals) {
+#pragma unroll
+        for (float& total : tile.values) total *= factor;
+      }
+    }
+    maximum = joined;
+#pragma unroll
+    for (float& score : scores) {
+      score = power_of_two(fmaf(score, scale, -base));
+      sum += score;
     }
   }
+};
 
-  __device__ void scale(int row, float factor) {
-    sums[row] *= factor;
+// One run of a warp for all rows of the block.
+template <int kSteps, int kHalves>
+__device__ void add_group(const WarpKeys<kSteps, kHalves * kHalfRows>& keys, const Run& run, int stage,
+                          const QueryParts (&queries)[kHalves][kSteps], float scale,
+                          State<kSteps> (&states)[kHalves]) {
+  using Shape = Heads<kSteps>;
+  constexpr int kKeyTiles = Shape::kKeyTiles;
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  Sums products[kHalves][kKeyTiles];
 #pragma unroll
-    for (float& total : totals[row].values) total *= factor;
+  for (int step = 0; step < kSteps; ++step) {
+    uint4 key[kKeyTiles];
+#pragma unroll
+    for (int t = 0; t < kKeyTiles; ++t) key[t] = keys.key(stage, step, t);
+#pragma unroll
+    for (int h = 0; h < kHalves; ++h) {
+#pragma unroll
+      for (int t = 0; t < kKeyTiles; ++t)
+        multiply_accumulate(products[h][t].values, queries[h][step].first, key[t].x, key[t].y);
+#pragma unroll
+      for (int t = 0; t < kKeyTiles; ++t)
+        multiply_accumulate(products[h][t].values, queries[h][step].second, key[t].z, key[t].w);
+    }
   }
-
-  // Turns a row's score into its weight.
-  __device__ void weigh(int row, float score, bool sees) {
-    float joined = fmaxf(maxima[row], sees ? score : -INFINITY);
+  const bool is_whole = keys.is_whole(run);
+  uint4 weights[kHalves][kKeyTiles / 2];
 #pragma unroll
-    for (int step = kSteps / 2; step > 0; step /= 2)
-      joined = fmaxf(joined, __shfl_xor_sync(kAllLanes, joined, step));
-    scale(row, share(maxima[row], joined));
-    maxima[row] = joined;
-    weights[row] = sees ? expf(score - joined) : 0.0f;
-    sums[row] += weights[row];
+  for (int h = 0; h < kHalves; ++h) {
+    float scores[2 * kKeyTiles];
+#pragma unroll
+    for (int i = 0; i < 2 * kKeyTiles; ++i)
+      scores[i] = products[h][i / 2].values[i % 2] + products[h][i / 2].values[i % 2 + 2];
+    if (!is_whole) {
+      const int end = keys.limit(run, h * kHalfRows + lane / 4) - (run.group * Shape::kKeys + lane % 4 * 2);
+#pragma unroll
+      for (int i = 0; i < 2 * kKeyTiles; ++i)
+        scores[i] = i / 2 * kTileOut + i % 2 < end ? scores[i] : -INFINITY;
+    }
+    states[h].weigh(scores, scale);
+#pragma unroll
+    for (int part = 0; part < kKeyTiles / 2; ++part) {
+      const Parts first = split(scores[4 * part], scores[4 * part + 1]);
+      const Parts second = split(scores[4 * part + 2], scores[4 * part + 3]);
+      weights[h][part] = {first.high, first.low, second.high, second.low};
+    }
   }
-
-  // Joins the groups of the warp, by one tree.
-  template <int kLanes>
-  __device__ void join_groups() {
+  const auto add = [&](int part, int h, const uint4& values, Sums& first, Sums& second) {
+    multiply_accumulate(first.values, weights[h][part], values.x, values.y);
+    multiply_accumulate(second.values, weights[h][part], values.z, values.w);
+  };
+  if (keys.is_joint(run)) {
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) {
+    for (int part = 0; part < kKeyTiles / 2; ++part) {
 #pragma unroll
-      for (int step = kSteps / 2; step > 0; step /= 2) sums[r] += __shfl_xor_sync(kAllLanes, sums[r], step);
-      float joined = maxima[r];
+      for (int tile = 0; tile < Shape::kTiles; tile += 2) {
+        const uint4 values = keys.values(stage, part, tile);
 #pragma unroll
-      for (int step = kLanes; step < kWarp; step *= 2)
-        joined = fmaxf(joined, __shfl_xor_sync(kAllLanes, joined, step));
-      scale(r, share(maxima[r], joined));
-      maxima[r] = joined;
+        for (int h = 0; h < kHalves; ++h)
+          add(part, h, values, states[h].totals[tile], states[h].totals[tile + 1]);
+      }
+    }
+    return;
+  }
+  // Zero times what only another row sees may be no number.
 #pragma unroll
-      for (int step = kLanes; step < kWarp; step *= 2) {
-        sums[r] += __shfl_xor_sync(kAllLanes, sums[r], step);
+  for (int part = 0; part < kKeyTiles / 2; ++part) {
 #pragma unroll
-        for (float& total : totals[r].values) total += __shfl_xor_sync(kAllLanes, total, step);
+    for (int tile = 0; tile < Shape::kTiles; tile += 2) {
+      const uint4 values = keys.values(stage, part, tile);
+#pragma unroll
+      for (int h = 0; h < kHalves; ++h) {
+        Sums first = states[h].totals[tile], second = states[h].totals[tile + 1];
+        add(part, h, values, first, second);
+        if (h * kHalfRows + lane / 4 != run.row) continue;
+        states[h].totals[tile] = first;
+        states[h].totals[tile + 1] = second;
       }
     }
   }
-};
-
-// Weights of rows [first, + kCount) in a round.
-template <int kCount, int kLanes, int kRows>
-__device__ void weigh(const WarpKeys<kLanes, kRows>& keys, int round,
-                      const float (&queries)[kRows][kLanes * kElements], int first, State<kRows>& state) {
-  const int column = static_cast<int>(threadIdx.x) % kLanes * kElements;
-  Vector q[kCount];
-#pragma unroll
-  for (int r = 0; r < kCount; ++r) q[r] = *reinterpret_cast<const Vector*>(&queries[first + r][column]);
-  float scores[kCount];
-  keys.score(round, q, scores);
-#pragma unroll
-  for (int r = 0; r < kCount; ++r) state.weigh(first + r, scores[r], keys.sees(first + r, round));
 }
 
-template <int kLanes, int kRows>
+template <int kSteps, int kHalves>
 __global__ void __launch_bounds__(kThreads, kBlocks) attend_bf16(CacheAttention args) {
-  constexpr int kWidth = kLanes * kElements;
-  constexpr int kPass = kRows < kRowsAtOnce ? kRows : kRowsAtOnce;
-  extern __shared__ uint4 staged[];
-  __shared__ BlockRows<kRows> rows;
-  __shared__ alignas(16) float queries[kRows][kWidth];
+  using Shape = Heads<kSteps>;
+  constexpr int kRows = kHalves * kHalfRows, kStages = Shape::kStages;
+  constexpr int kLine = Shape::kWidth + 8;  // of a row's sums: rows of a warp lie in different banks
+  static_assert(kRows * kLine * 4 <= Shape::kWarpBytes);
+  alignas(128) extern __shared__ std::byte staged[];
+  __shared__ BlockKeys<Shape::kKeys, kRows> rows;
   __shared__ float maxima[kWarps][kRows], sums[kWarps][kRows];
   const auto range = BlockRows<kRows>::range(args);
-  rows.find(args, range);
+  const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
+  if (warp == 0) rows.find(args, range);
   __syncthreads();
-  const RowCounts<kRows> known(rows);
-  WarpKeys<kLanes, kRows> keys(args, rows, known, staged);
+  const WarpKeys<kSteps, kRows> keys(args, rows, staged + warp * Shape::kWarpBytes);
   // Most entries were written long before the operation in front of this one. Those that it writes now are
   // only asked for, not read.
-  keys.prefetch_found();
+  Run ahead = keys.first();
+  Place places[kStages];
+#pragma unroll
+  for (int s = 0; s < kStages; ++s) {
+    places[s] = keys.find(ahead);
+    ahead = keys.next(ahead);
+  }
+#pragma unroll
+  for (int s = 0; s < kStages; ++s) keys.prefetch_found(places[s]);
   await_previous();
-  if (!known.any()) return;
-  keys.copy_keys(0);
-  end_copies();
-  keys.copy_values(0);
-  end_copies();
+  if (rows.most < 0) return;
   const int width = static_cast<int>(args.layout.width);
   const int64_t stride = int64_t{args.heads} * width, at = range.first * stride + blockIdx.x * width;
-  for (int i = threadIdx.x; i < kRows * kWidth; i += kThreads) {
-    const int r = i / kWidth, d = i % kWidth;
-    const bool there = range.first + r < range.end && d < width;
-    queries[r][d] = there ? args.q[at + r * stride + d] : 0.0f;
-  }
-  __syncthreads();
-
-  const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
-  State<kRows> state;
-  for (int round = 0; keys.has(round); ++round) {
-    const bool more = keys.has(round + 1);
-    if (keys.has_own(round)) {
+  LaneInputs inputs[kHalves][kSteps];
 #pragma unroll
-      for (int r = 0; r < kRows; ++r) {
-        keys.copy_own(round, r);
-        end_copies();
-        await_copies<0>();
-        weigh<1>(keys, round, queries, r, state);
-        keys.template add_values<1>(round, state.weights + r, state.totals + r);
-      }
-      if (!more) break;
-      keys.find(round + 1);
-      keys.copy_keys(round + 1);
-      end_copies();
-      keys.copy_values(round + 1);
-      end_copies();
-      continue;
+  for (int h = 0; h < kHalves; ++h) {
+    const int row = h * kHalfRows + lane / 4;
+    const bool is_row = range.first + row < range.end;
+    const auto* q = reinterpret_cast<const float4*>(args.q + at + row * stride) + lane % 4 * 2;
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+      const bool there = is_row && step * kStep + lane % 4 * kLaneInputs < width;
+      const float4 zero = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+      inputs[h][step] = {there ? q[step * 8] : zero, there ? q[step * 8 + 1] : zero};
     }
-    await_copies<1>();
+  }
 #pragma unroll
-    for (int r = 0; r < kRows; r += kPass) weigh<kPass>(keys, round, queries, r, state);
+  for (int s = 0; s < kStages; ++s) {
+    keys.copy(places[s], s * Shape::kStageBytes);
+    end_copies();
+  }
+  QueryParts queries[kHalves][kSteps];
+#pragma unroll
+  for (int h = 0; h < kHalves; ++h) {
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) queries[h][step] = split(inputs[h][step]);
+  }
+
+  const float scale = args.scale * 1.44269504088896341f;  // log2 e
+  State<kSteps> states[kHalves];
+  int stage = 0;  // in bytes
+  for (Run run = keys.first(); keys.has(run); run = keys.next(run)) {
+    const bool more = keys.has(ahead);
+    const Place place = keys.find(ahead);
+    await_copies<kStages - 1>();
+    __syncwarp();
+    add_group<kSteps, kHalves>(keys, run, stage, queries, scale, states);
+    __syncwarp();
     if (more) {
-      keys.find(round + 1);
-      keys.copy_keys(round + 1);
+      keys.copy(place, stage);
+      ahead = keys.next(ahead);
     }
     end_copies();
-    await_copies<1>();
-    keys.template add_values<kRows>(round, state.weights, state.totals);
-    if (more) keys.copy_values(round + 1);
-    end_copies();
+    stage = stage + Shape::kStageBytes == Shape::kWarpBytes ? 0 : stage + Shape::kStageBytes;
   }
 
-  state.template join_groups<kLanes>();
   // What a warp has read is no longer needed: its place takes the warp's sums.
-  static_assert(kRows * kWidth * 4 <= kSteps * kWarp * 16);
-  const auto totals_of = [&](int w) { return reinterpret_cast<float*>(staged + w * (2 * kSteps * kWarp)); };
-  __syncwarp();
-  if (lane < kLanes) {
+  const auto totals_of = [&](int w) { return reinterpret_cast<float*>(staged + w * Shape::kWarpBytes); };
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-      *reinterpret_cast<Vector*>(totals_of(warp) + r * kWidth + lane * kElements) = state.totals[r];
-      if (lane == 0) {
-        maxima[warp][r] = state.maxima[r];
-        sums[warp][r] = state.sums[r];
-      }
+  for (int h = 0; h < kHalves; ++h) {
+    const int row = h * kHalfRows + lane / 4;
+    const float sum = row_sum(states[h].sum);
+    if (lane % 4 == 0) {
+      maxima[warp][row] = states[h].maximum;
+      sums[warp][row] = sum;
+    }
+#pragma unroll
+    for (int tile = 0; tile < Shape::kTiles; ++tile) {
+      const auto& total = states[h].totals[tile].values;
+      *reinterpret_cast<float2*>(totals_of(warp) + row * kLine + tile * kTileOut + lane % 4 * 2) =
+          make_float2(total[0] + total[2], total[1] + total[3]);
     }
   }
   __syncthreads();
-  for (int i = threadIdx.x; i < kRows * kWidth; i += kThreads) {
-    const int r = i / kWidth, d = i % kWidth;
-    if (rows.counts[r] < 0 || d >= width) continue;
+  constexpr int kVectors = Shape::kWidth / 4;
+  for (int i = static_cast<int>(threadIdx.x); i < kRows * kVectors; i += kThreads) {
+    const int r = i / kVectors, d = i % kVectors * 4;
+    const int count = rows.counts[r];
+    if (count < 0 || d >= width) continue;
     float joined = maxima[0][r];
 #pragma unroll
     for (int w = 1; w < kWarps; ++w) joined = fmaxf(joined, maxima[w][r]);
-    float total = 0.0f, sum = 0.0f;
+    float4 total = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    float sum = 0.0f;
 #pragma unroll
     for (int w = 0; w < kWarps; ++w) {
-      const float part = share(maxima[w][r], joined);
-      total += totals_of(w)[r * kWidth + d] * part;
-      sum += sums[w][r] * part;
+      const float share = power_of_two(maxima[w][r] - joined);
+      const float4 part = *reinterpret_cast<const float4*>(totals_of(w) + r * kLine + d);
+      total.x = fmaf(part.x, share, total.x);
+      total.y = fmaf(part.y, share, total.y);
+      total.z = fmaf(part.z, share, total.z);
+      total.w = fmaf(part.w, share, total.w);
+      sum = fmaf(sums[w][r], share, sum);
     }
-    args.out[at + r * stride + d] = rows.counts[r] > 0 ? total / sum : 0.0f;
+    const float inverse = 1.0f / sum;
+    const float results[] = {total.x * inverse, total.y * inverse, total.z * inverse, total.w * inverse};
+    float* out = args.out + at + r * stride + d;
+#pragma unroll
+    for (int e = 0; e < 4; ++e) out[e] = count > 0 ? results[e] : 0.0f;
   }
 }
 
 }  // namespace
 
 bool takes_bf16_vectors(int64_t width) {
-  return width % kElements == 0 && width <= kWarp * kElements;
+  return width % (2 * kElements) == 0 && width <= 4 * kStep;
 }
 
 void launch_bf16_attention(const AttentionArgs& args, const Stream& stream) {
-  const int64_t width = args.q.shape[2];
-  const auto run = [&](auto lanes, auto count) {
-    const AttentionGrid grid(args, count);
-    launch("attention", attend_bf16<lanes, count>,
+  const auto run = [&](auto steps, auto halves) {
+    const AttentionGrid grid(args, halves * kHalfRows);
+    launch("attention", attend_bf16<steps, halves>,
            Geometry{.grid = grid.blocks,
                     .threads = kThreads,
-                    .shared_bytes = kStagedVectors * static_cast<int64_t>(sizeof(uint4))},
+                    .shared_bytes = kWarps * int64_t{Heads<steps>::kWarpBytes}},
            stream, grid.device);
   };
-  with_rows(is_few(args) ? 1 : rows_together(args), [&](auto count) {
-    if (width <= 8 * kElements) {
-      run(std::integral_constant<int, 8>(), count);
-    } else if (width <= 16 * kElements) {
-      run(std::integral_constant<int, 16>(), count);
+  const auto run_halves = [&](auto steps) {
+    if (Heads<steps>::kHalves > 1 && rows_together(args) > kHalfRows) {
+      run(steps, std::integral_constant<int, Heads<steps>::kHalves>());
     } else {
-      run(std::integral_constant<int, 32>(), count);
+      run(steps, std::integral_constant<int, 1>());
     }
-  });
+  };
+  switch (ceil_div(args.q.shape[2], kStep)) {
+    case 1:
+      return run_halves(std::integral_constant<int, 1>());
+    case 2:
+      return run_halves(std::integral_constant<int, 2>());
+    case 3:
+      return run_halves(std::integral_constant<int, 3>());
+    default:
+      return run_halves(std::integral_constant<int, 4>());
+  }
 }
 
 }  // namespace volley::cuda

@@ -25,13 +25,12 @@ struct CacheAttention {
   int64_t rows;
   int64_t together;  // rows that lie side by side and are likely of one sequence
   int heads;
+  int group_heads;  // heads of a group
   float scale;
   float* out;
 
   // Offset of a head's group in a page.
-  __device__ int64_t group_offset(int head) const {
-    return head / (heads / layout.groups) * layout.group_stride();
-  }
+  __device__ int64_t group_offset(int head) const { return head / group_heads * layout.group_stride(); }
 };
 
 inline CacheAttention device_args(const AttentionArgs& args) {
@@ -44,6 +43,7 @@ inline CacheAttention device_args(const AttentionArgs& args) {
           .rows = args.q.shape[0],
           .together = 1,
           .heads = static_cast<int>(args.q.shape[1]),
+          .group_heads = static_cast<int>(args.q.shape[1] / args.plane.shape[1]),
           .scale = args.scale,
           .out = args.out.data};
 }

@@ -200,7 +200,7 @@ PreTokenizerPtr make_split(const SplitRule& rule, const std::string& subject) {
   // The published patterns match every character, so that nothing lies between two matches; isolated they
   // are what the scanners give.
   if (rule.behavior == SplitBehavior::kIsolated) {
-    for (const Pattern pattern : {Pattern::kGpt2, Pattern::kLlama3, Pattern::kQwen2}) {
+    for (const SplitPattern pattern : {SplitPattern::kGpt2, SplitPattern::kLlama3, SplitPattern::kQwen2}) {
       if (rule.pattern == regex_of(pattern)) return make_scanner(pattern);
     }
   }

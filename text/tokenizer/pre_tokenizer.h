@@ -27,15 +27,15 @@ class PreTokenizer {
 using PreTokenizerPtr = std::unique_ptr<const PreTokenizer>;
 
 // Hand-made scanners, equal to these patterns:
-enum class Pattern {
+enum class SplitPattern {
   kGpt2,    // 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
   kLlama3,  // (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|
             //  ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
   kQwen2,   // kLlama3 with \p{N} in place of \p{N}{1,3}
 };
 
-std::string_view regex_of(Pattern pattern);
-PreTokenizerPtr make_scanner(Pattern pattern);
+std::string_view regex_of(SplitPattern pattern);
+PreTokenizerPtr make_scanner(SplitPattern pattern);
 
 // Every number character alone, or runs of them; what lies between stays whole.
 enum class DigitRuns { kSingle, kRuns };

@@ -201,25 +201,25 @@ class WhitespaceSplit : public PreTokenizer {
 
 }  // namespace
 
-std::string_view regex_of(Pattern pattern) {
+std::string_view regex_of(SplitPattern pattern) {
   switch (pattern) {
-    case Pattern::kGpt2:
+    case SplitPattern::kGpt2:
       return kGpt2Regex;
-    case Pattern::kLlama3:
+    case SplitPattern::kLlama3:
       return kLlama3Regex;
-    case Pattern::kQwen2:
+    case SplitPattern::kQwen2:
       break;
   }
   return kQwen2Regex;
 }
 
-PreTokenizerPtr make_scanner(Pattern pattern) {
+PreTokenizerPtr make_scanner(SplitPattern pattern) {
   switch (pattern) {
-    case Pattern::kGpt2:
+    case SplitPattern::kGpt2:
       return std::make_unique<Scanner<next_gpt2>>();
-    case Pattern::kLlama3:
+    case SplitPattern::kLlama3:
       return std::make_unique<Scanner<next_llama3<3>>>();
-    case Pattern::kQwen2:
+    case SplitPattern::kQwen2:
       break;
   }
   return std::make_unique<Scanner<next_llama3<1>>>();

@@ -75,16 +75,16 @@ void make_byte_level(const TokenizerArrays& arrays, Pipeline& pipeline) {
   const std::string& pre = arrays.pre;
   std::vector<PreTokenizerPtr> stages;
   if (pre.empty() || pre == "default" || pre == "gpt-2") {
-    stages.push_back(make_scanner(Pattern::kGpt2));
+    stages.push_back(make_scanner(SplitPattern::kGpt2));
   } else if (pre == "smollm") {
     stages.push_back(make_digit_split(DigitRuns::kSingle));
-    stages.push_back(make_scanner(Pattern::kGpt2));
+    stages.push_back(make_scanner(SplitPattern::kGpt2));
   } else if (pre == "llama-bpe" || pre == "llama3" || pre == "llama-v3") {
-    stages.push_back(make_scanner(Pattern::kLlama3));
+    stages.push_back(make_scanner(SplitPattern::kLlama3));
     bpe.whole_words = BpeModel::WholeWords::kTaken;
   } else if (pre == "qwen2") {
     pipeline.normalizer = make_normal_form(NormalForm::kNfc);
-    stages.push_back(make_scanner(Pattern::kQwen2));
+    stages.push_back(make_scanner(SplitPattern::kQwen2));
   } else {
     throw Error(subject + ": tokenizer.ggml.pre " + quote(pre) +
                 ": expected default, gpt-2, llama-bpe, qwen2 or smollm");

@@ -114,7 +114,7 @@ void add_pre_tokenizers(const json& value, const std::string& subject, PreTokeni
   if (parts.units == Units::kBytes) throw Error(here + " behind ByteLevel is not supported");
   if (type == "ByteLevel") {
     if (fields.boolean_or("add_prefix_space", true)) parts.stages.push_back(make_prefix_space());
-    if (fields.boolean_or("use_regex", true)) parts.stages.push_back(make_scanner(Pattern::kGpt2));
+    if (fields.boolean_or("use_regex", true)) parts.stages.push_back(make_scanner(SplitPattern::kGpt2));
     parts.units = Units::kBytes;
   } else if (type == "Split") {
     PatternText pattern = read_pattern(fields, here);

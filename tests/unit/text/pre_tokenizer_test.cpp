@@ -51,7 +51,7 @@ bool has_new_characters(std::string_view text) {
 
 TEST(PreTokenizer, ScannersEqualTheirRegularExpressions) {
   std::mt19937 random(5);
-  for (const Pattern pattern : {Pattern::kGpt2, Pattern::kLlama3, Pattern::kQwen2}) {
+  for (const SplitPattern pattern : {SplitPattern::kGpt2, SplitPattern::kLlama3, SplitPattern::kQwen2}) {
     const PreTokenizerPtr scanner = make_scanner(pattern);
     const PreTokenizerPtr regex = make_regex_split({.pattern = std::string(regex_of(pattern))}, "test");
     int64_t compared = 0;
@@ -70,14 +70,14 @@ TEST(PreTokenizer, ScannersEqualTheirRegularExpressions) {
 }
 
 TEST(PreTokenizer, ScannersKnowUnicode16) {
-  const PreTokenizerPtr scanner = make_scanner(Pattern::kLlama3);
+  const PreTokenizerPtr scanner = make_scanner(SplitPattern::kLlama3);
   EXPECT_EQ(pieces(*scanner, "a\u1c89 \U00010d40\U00010d41"),
             (Pieces{"a\u1c89", " ", "\U00010d40\U00010d41"}));
 }
 
 TEST(PreTokenizer, PublishedPatternsGetScanners) {
   // The scanner counts U+1C89 as a letter; the library does not.
-  for (const Pattern pattern : {Pattern::kGpt2, Pattern::kLlama3, Pattern::kQwen2}) {
+  for (const SplitPattern pattern : {SplitPattern::kGpt2, SplitPattern::kLlama3, SplitPattern::kQwen2}) {
     EXPECT_EQ(pieces(*make_split({.pattern = std::string(regex_of(pattern))}, "test"), "a\u1c89"),
               (Pieces{"a\u1c89"}));
   }

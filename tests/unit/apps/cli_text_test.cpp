@@ -395,7 +395,7 @@ TEST_F(CliText, DiffusionModelsFillBlocks) {
 // A plan reads no weights: what it refuses is refused before any are read.
 TEST_F(CliText, DiffusionThatCannotBeIsRefusedByThePlan) {
   write_toy_llada_folder(box_.file("masker"));
-  const auto plan = [](std::vector<std::string> more) {
+  const auto plan = [this](std::vector<std::string> more) {
     more.insert(more.begin(), {"text", "-m", "masker", "--max-tokens", "24", "--dry-run"});
     return volley(more);
   };
@@ -413,8 +413,8 @@ TEST_F(CliText, DiffusionThatCannotBeIsRefusedByThePlan) {
                  "threshold=1.5: expected off or a number from 0 to 1");
   expect_failure(plan({"Hello", "--threshold", "0.9", "--factor", "2"}), 2, "threshold and factor: ");
   // --max-tokens asks for 7 blocks, the context has room for one.
-  const CommandResult few =
-      plan({"Hello", "--steps", "1", "--max-tokens", "100000", "--block-length", "16384"});
+  const CommandResult few = volley({"text", "-m", "masker", "Hello", "--dry-run", "--steps", "1",
+                                    "--max-tokens", "100000", "--block-length", "16384"});
   EXPECT_EQ(few.exit_code, 0) << few.err;
 }
 

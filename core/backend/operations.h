@@ -121,7 +121,8 @@ struct GatedLinearsArgs {
   Tensor out;  // [R, out_features]; may be the gate's output
 };
 
-// `rms_norm`, then products of what it gave: linears.x is norm.out, scratch memory of the operation.
+// `rms_norm`, then products of what it gave: linears.x is norm.out, scratch memory of the operation that need
+// not be written. No output overlaps norm.x, which others may still read while it is stored.
 struct NormedLinearsArgs {
   RmsNormArgs norm;
   LinearsArgs linears;
@@ -132,7 +133,7 @@ struct NormedGatedLinearsArgs {
 };
 
 // `normed_gated_linears`, then `linear` of what it gave: down.x is gates.linears.out, scratch memory of the
-// operation.
+// operation that need not be written. down.out may be gates.norm.x, which is read before.
 struct FeedForwardArgs {
   NormedGatedLinearsArgs gates;
   LinearArgs down;
@@ -247,7 +248,8 @@ struct WriteCacheArgs {
 };
 
 // rope(queries), rope(keys), write_cache(write): keys.x is write.keys. There may be no queries or no keys
-// (x.data == nullptr). The rotated keys need not be left in keys.x.
+// (x.data == nullptr); `write` names plane and tables in any case. The rotated keys need not be left in
+// keys.x.
 struct RotateAndWriteArgs {
   RopeArgs queries;
   RopeArgs keys;

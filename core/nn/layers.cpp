@@ -63,13 +63,14 @@ NormedLinearsArgs projections_of(const AttentionCall& call, std::span<const Line
 }
 
 // The same without what attention does next.
-void project(const AttentionCall& call, std::span<const LinearTarget> targets) {
+void project_rows(const AttentionCall& call, std::span<const LinearTarget> targets) {
   if (call.norm == nullptr)
     return call.in.queue.linears({.x = call.x, .targets = targets, .phase = call.in.phase});
   call.in.queue.normed_linears(projections_of(call, targets, call.in.arena.tensor(call.x.shape)));
 }
 
-// Queries and keys of normed rows, turned; keys and values are in the cache behind it. Either may be missing.
+// Queries and keys of a call's rows, turned; keys and values are in the cache behind it. Either may be
+// missing. `rope` has a table.
 void project_and_turn(const AttentionCall& call, std::span<const LinearTarget> targets,
                       const RotateAndWriteArgs& turned) {
   if (call.norm != nullptr) {
@@ -77,7 +78,7 @@ void project_and_turn(const AttentionCall& call, std::span<const LinearTarget> t
     return call.in.queue.attention_inputs(
         {.projections = projections_of(call, targets, normed), .turned = turned});
   }
-  project(call, targets);
+  project_rows(call, targets);
   call.in.queue.rotate_and_write(turned);
 }
 
@@ -124,7 +125,7 @@ void SelfAttention::apply(const AttentionCall& call, const Rope& rope) const {
   if (rope.table != nullptr && !norms_heads) {
     project_and_turn(call, targets, turns_of(call, rope, rows, queries));
   } else {
-    project(call, targets);
+    project_rows(call, targets);
     normalize(call.in, k_norm, rows.keys);
     normalize(call.in, q_norm, queries);
     if (rope.table != nullptr) {
@@ -140,13 +141,20 @@ void SharedKeysValues::write(const AttentionCall& call, const Rope& rope) const 
   const Arena::Scope scope(call.in.arena);
   const KeysValues rows{.keys = key_rows(call), .values = key_rows(call)};
   const std::array targets{k.target(rows.keys), v.target(rows.values)};
-  project_and_turn(call, targets, turns_of(call, rope, rows, {}));
+  if (rope.table != nullptr) return project_and_turn(call, targets, turns_of(call, rope, rows, {}));
+  project_rows(call, targets);
+  call.in.queue.write_cache(written_by(call, rows));
 }
 
 void QueryAttention::apply(const AttentionCall& call, const Rope& rope) const {
   const Arena::Scope scope(call.in.arena);
   const Tensor queries = query_rows(call);  // [R, H, D]
-  project_and_turn(call, std::array{q.target(queries)}, turns_of(call, rope, {}, queries));
+  const std::array targets{q.target(queries)};
+  if (rope.table != nullptr) {
+    project_and_turn(call, targets, turns_of(call, rope, {}, queries));
+  } else {
+    project_rows(call, targets);
+  }
   attend(call, queries, out);
 }
 
@@ -155,7 +163,7 @@ void CrossAttention::apply(const AttentionCall& call) const {
   const Arena::Scope scope(in.arena);
   const Tensor queries =
       in.arena.tensor({call.x.shape[0], call.shape.heads, call.shape.head_width});  // [R, H, D]
-  q.apply(in.queue, in.phase, call.x, queries);
+  project_rows(call, std::array{q.target(queries)});
   const Tensor mixed = in.arena.tensor(queries.shape);  // [R, H, D]
   const AttentionArgs attention{.q = queries,
                                 .plane = in.memory->plane(call.plane),

@@ -157,7 +157,7 @@ class RowSampler {
   }
   __device__ bool guided() const { return row_.guidance_row >= 0; }
 
-  // What the filters see: guidance and temperature. A mask of tokens would exclude ids here.
+  // What the filters see: guidance and temperature.
   __device__ float processed(float value, float unconditional) const {
     if (guided()) value = unconditional + row_.guidance_scale * (value - unconditional);
     if (row_.temperature > 0.0f && row_.temperature != 1.0f) value = value / row_.temperature;

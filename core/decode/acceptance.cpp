@@ -32,13 +32,14 @@ Decision accept_coupled(const DraftTree& draft, const TargetView& target) {
 
 namespace {
 
-// Draws from weights that need not sum to one, by the Gumbel rule on their logarithms.
-int32_t draw(std::span<const float> weights, const OutputPlace& place, int64_t position) {
+// Draws from weights that need not sum to one, by the Gumbel rule on their logarithms; `fallback` where all
+// are zero, as rounding may leave them.
+int32_t draw(std::span<const float> weights, const OutputPlace& place, int64_t position, int32_t fallback) {
   const NoiseKey key{.seed = place.seed,
                      .stream = place.stream,
                      .purpose = NoisePurpose::kResidual,
                      .position = static_cast<uint32_t>(position)};
-  int32_t best = 0;
+  int32_t best = fallback;
   float best_value = -std::numeric_limits<float>::infinity();
   for (size_t id = 0; id < weights.size(); ++id) {
     if (weights[id] <= 0.0f) continue;
@@ -99,7 +100,8 @@ Decision accept_rejection(const DraftTree& draft, const TargetView& target, cons
     }
     if (accepted < 0) {
       // Where nothing was refused the target's own choice stands; it was drawn from p itself.
-      decision.next_token = children.empty() ? target.sampled[row] : draw(p, place, position);
+      decision.next_token =
+          children.empty() ? target.sampled[row] : draw(p, place, position, target.sampled[row]);
       return decision;
     }
     node = accepted;

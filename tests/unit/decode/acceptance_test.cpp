@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 namespace volley::test {
 namespace {
 
@@ -46,6 +48,20 @@ TEST(Acceptance, RejectionFollowsTheRatio) {
   Replay first_fails({0.51f});
   EXPECT_TRUE(accept_rejection(draft, target, {}, first_fails).accepted.empty());
   EXPECT_EQ(first_fails.used, 1u);
+}
+
+// Rounding may leave a token that is sure a little less than one: where it is refused all the same, nothing
+// else can come.
+TEST(Acceptance, ATokenWithoutAlternativesComesThoughItWasRefused) {
+  const DraftTree draft = DraftTree::chain(std::vector<int32_t>{2});
+  const float nearly = std::nextafter(1.0f, 0.0f);
+  const std::vector<float> p{0.0f, 0.0f, nearly, /**/ 1.0f, 0.0f, 0.0f};
+  const std::vector<int32_t> sampled{2, 0};
+  Replay refused({nearly});
+  const Decision decision =
+      accept_rejection(draft, {.sampled = sampled, .distribution = p, .vocab_size = 3}, {}, refused);
+  EXPECT_TRUE(decision.accepted.empty());
+  EXPECT_EQ(decision.next_token, 2);
 }
 
 TEST(Acceptance, SiblingsAreTriedAgainstTheReducedTarget) {

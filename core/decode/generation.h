@@ -36,7 +36,7 @@ struct Generation {
   int64_t max_tokens = 0;
   std::vector<int32_t> stop_tokens;
   // Asked behind each final token, in output order and once each, whether the output ends with it. Methods
-  // that decide from left to right ask; empty: nothing else ends it.
+  // that decide from left to right ask, and diffusion; empty: nothing else ends it.
   std::function<bool(int32_t token)> ends_with;
   // What the output may be; null: anything. Tokens that break it are taken out before the chain's filters.
   // The output ends where it is whole and nothing may follow. Methods that decide from left to right keep it,

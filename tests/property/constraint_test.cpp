@@ -10,6 +10,7 @@
 #include "core/decode/lane.h"
 #include "core/decode/verify_loop.h"
 #include "tests/property/drafters.h"
+#include "tests/property/methods.h"
 #include "tests/support/devices.h"
 #include "tests/support/sanitized.h"
 #include "tests/support/table_constraint.h"
@@ -101,23 +102,6 @@ class Constraints : public testing::TestWithParam<std::string> {
   std::unique_ptr<StepModel> draft_model_;
 };
 
-std::vector<std::string> same_tokens_methods() {
-  std::vector<std::string> names;
-  for (const DecoderInfo& info : decoder_registry()) {
-    if (info.kind == DecoderClass::kSameTokens) names.push_back(info.name);
-  }
-  return names;
-}
-
-class Counter : public Observer {
- public:
-  void on_step(const StepEvent& event) override {
-    proposed += event.proposed;
-    accepted += event.accepted;
-  }
-  int64_t proposed = 0, accepted = 0;
-};
-
 TEST_P(Constraints, EveryMethodGivesConstrainedSequentialTokens) {
   std::vector<std::string> decoders = same_tokens_methods();
   for (const char* other :
@@ -127,7 +111,7 @@ TEST_P(Constraints, EveryMethodGivesConstrainedSequentialTokens) {
   }
   int64_t stopped = 0, cut = 0;
   for (const float temperature : {0.0f, 1.0f}) {
-    std::map<std::string, Counter> counters;
+    std::map<std::string, DraftCounter> counters;
     for (uint64_t seed = 0; seed < kSeeds; ++seed) {
       const Generation one = generation(seed, temperature);
       const Outputs truth = run("sequential", {&one, 1});
@@ -179,7 +163,7 @@ TEST_P(Constraints, DraftsOfAnyQualityChangeNothing) {
 TEST_P(Constraints, RejectionKeepsThemToo) {
   for (const char* decoder :
        {"draft-rejection", "lookup:accept=rejection,ngram=1", "tree:accept=rejection"}) {
-    Counter counter;
+    DraftCounter counter;
     for (uint64_t seed = 0; seed < kSeeds; ++seed) {
       const Generation one = generation(seed, 1.0f);
       const Outputs made = run(decoder, {&one, 1}, &counter);

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "core/decode/verify_loop.h"
+#include "tests/property/methods.h"
 #include "tests/support/toy_models.h"
 
 namespace volley::test {
@@ -221,15 +222,7 @@ TEST_F(SameDistribution, SmallModel) {
   for (const char* method : {"draft-rejection", "draft-rejection:draft=2,length=fixed", "draft"}) {
     const auto decoder =
         make_decoder(parse_decoder_spec(method), {.model = small.get(), .backend = backend_});
-    class Counter : public Observer {
-     public:
-      void on_step(const StepEvent& event) override {
-        proposed += event.proposed;
-        accepted += event.accepted;
-      }
-      int64_t proposed = 0, accepted = 0;
-    };
-    Counter counter;
+    DraftCounter counter;
     EXPECT_LT(statistic(12000,
                         [&](Session& session, std::span<const Generation> generations) {
                           return decoder->decode(session, generations, {.observer = &counter});

@@ -6,6 +6,7 @@
 
 #include "core/decode/verify_loop.h"
 #include "tests/property/drafters.h"
+#include "tests/property/methods.h"
 #include "tests/support/devices.h"
 #include "tests/support/toy_models.h"
 
@@ -88,25 +89,6 @@ class SameTokens : public testing::TestWithParam<std::string> {
   std::unique_ptr<StepModel> draft_model_;
 };
 
-// The registry's methods that promise sequential tokens.
-std::vector<std::string> same_tokens_methods() {
-  std::vector<std::string> names;
-  for (const DecoderInfo& info : decoder_registry()) {
-    if (info.kind == DecoderClass::kSameTokens) names.push_back(info.name);
-  }
-  return names;
-}
-
-// Counts drafted tokens.
-class Counter : public Observer {
- public:
-  void on_step(const StepEvent& event) override {
-    proposed += event.proposed;
-    accepted += event.accepted;
-  }
-  int64_t proposed = 0, accepted = 0;
-};
-
 TEST_P(SameTokens, DraftsOfAnyQualityChangeNothing) {
   for (const float temperature : {0.0f, 1.0f}) {
     for (const double right : {0.0, 0.7, 1.0}) {
@@ -159,7 +141,7 @@ TEST_P(SameTokens, MethodsAcceptAndRejectDrafts) {
     for (const float temperature : {0.0f, 1.0f}) {
       std::vector<Generation> generations;
       for (uint64_t seed = 0; seed < 16; ++seed) generations.push_back(generation(seed, temperature));
-      Counter counter;
+      DraftCounter counter;
       Session session(*model_, backend_, options(generations.size()));
       decoder_of(decoder)->decode(session, generations, {.observer = &counter});
       EXPECT_GT(counter.accepted, 0) << decoder << " accepted nothing";

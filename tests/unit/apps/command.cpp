@@ -40,10 +40,31 @@ void limit(int resource, const std::optional<int64_t>& bytes) {
   ::setrlimit(static_cast<__rlimit_resource>(resource), &value);
 }
 
-[[noreturn]] void become(const Command& command, const Pipe& in, const Pipe& out, const Pipe& err) {
+// Null-terminated strings as exec() takes them. They point into what they are made of.
+std::vector<char*> exec_list(const std::vector<std::string>& texts) {
+  std::vector<char*> list;
+  for (const std::string& text : texts) list.push_back(const_cast<char*>(text.c_str()));
+  list.push_back(nullptr);
+  return list;
+}
+
+// "name=value" of this process's environment with the command's on top.
+std::vector<std::string> environment_of(const Command& command) {
+  std::vector<std::string> texts;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const std::string text = *entry;
+    if (!command.environment.contains(text.substr(0, text.find('=')))) texts.push_back(text);
+  }
+  for (const auto& [name, value] : command.environment) texts.push_back(name + "=" + value);
+  return texts;
+}
+
+// Between fork() and exec(): the threads of this process (a test's servers) may have held any lock at that
+// moment, the allocator's too, and nobody is left to release it. So nothing here allocates.
+[[noreturn]] void become(const Command& command, char* const* words, char* const* environment, const Pipe& in,
+                         const Pipe& out, const Pipe& err) {
   std::signal(SIGPIPE, SIG_DFL);
   if (!command.folder.empty() && ::chdir(command.folder.c_str()) != 0) ::_exit(99);
-  for (const auto& [name, value] : command.environment) ::setenv(name.c_str(), value.c_str(), 1);
   ::dup2(err[1], STDERR_FILENO);
   const bool types = command.input_kind == StandardInput::kTerminal;
   if (command.input) ::dup2(in[types ? 1 : 0], STDIN_FILENO);
@@ -64,10 +85,7 @@ void limit(int resource, const std::optional<int64_t>& bytes) {
   }
   limit(RLIMIT_AS, command.memory_limit);
   limit(RLIMIT_FSIZE, command.file_limit);
-  std::vector<char*> words{const_cast<char*>("volley")};
-  for (const std::string& argument : command.arguments) words.push_back(const_cast<char*>(argument.c_str()));
-  words.push_back(nullptr);
-  ::execv(VOLLEY_PROGRAM, words.data());
+  ::execve(VOLLEY_PROGRAM, words, environment);
   ::_exit(98);
 }
 
@@ -89,9 +107,13 @@ CommandResult run_command(const Command& command) {
   }
   const Pipe out = make_pipe();
   const Pipe err = command.error == StandardError::kTerminal ? make_terminal() : make_pipe();
+  std::vector<std::string> arguments{"volley"};
+  arguments.insert(arguments.end(), command.arguments.begin(), command.arguments.end());
+  const std::vector<std::string> environment = environment_of(command);
+  const std::vector<char*> word_list = exec_list(arguments), environment_list = exec_list(environment);
   const pid_t child = ::fork();
   if (child < 0) throw std::runtime_error("no process");
-  if (child == 0) become(command, in, out, err);
+  if (child == 0) become(command, word_list.data(), environment_list.data(), in, out, err);
   ::close(in[types ? 1 : 0]);
   if (!types) ::close(in[1]);  // a terminal that is taken away ends what reads from it
   ::close(out[1]);

@@ -125,11 +125,13 @@ const std::map<std::string_view, Adder>& adders() {
        }},
       {"dtype",
        [](CLI::App& verb, SharedFlags& flags) {
-         add_choice(verb, "--dtype", {"auto", "f32", "bf16", "q8_0"},
-                    "storage of weights in products [auto: bf16 where the device has it, printed]",
-                    [&flags](size_t i) {
-                      flags.dtype = std::array{"auto", "f32", "bf16", "q8_0"}[i];
-                    });
+         add_choice(
+             verb, "--dtype", {"auto", "f32", "bf16", "q8_0", "q4_1"},
+             "storage of weights in products [auto: a GGUF file's blocks as they are, else bf16 where the "
+             "device has it, printed]",
+             [&flags](size_t i) {
+               flags.dtype = std::array{"auto", "f32", "bf16", "q8_0", "q4_1"}[i];
+             });
        }},
       {"threads",
        [](CLI::App& verb, SharedFlags& flags) {
@@ -310,15 +312,24 @@ std::shared_ptr<const Backend> backend_for(const SharedFlags& flags) {
   }
 }
 
+WeightType weight_type_of(const std::string& dtype, const Backend& backend) {
+  if (dtype == "auto") return backend.info().has_bf16 ? WeightType::kBF16 : WeightType::kF32;
+  for (const WeightType type : {WeightType::kBF16, WeightType::kQ8_0, WeightType::kQ4_1}) {
+    if (dtype != weight_type_name(type)) continue;
+    if (type == WeightType::kQ4_1 && !backend.info().has_blocks) {
+      throw Error(
+          "--dtype q4_1: " + backend.info().name + " has no products of 4-bit weights; q8_0 is the nearest",
+          ErrorKind::kUsage);
+    }
+    return type;
+  }
+  return WeightType::kF32;
+}
+
 WeightType weight_type_for(const StorageChoice& choice) {
   const auto& packed = choice.card.packed;
-  if (choice.dtype == "auto") {
-    if (packed) return *packed;
-    return choice.backend.info().has_bf16 ? WeightType::kBF16 : WeightType::kF32;
-  }
-  const WeightType type = choice.dtype == "bf16"   ? WeightType::kBF16
-                          : choice.dtype == "q8_0" ? WeightType::kQ8_0
-                                                   : WeightType::kF32;
+  if (choice.dtype == "auto" && packed) return *packed;
+  const WeightType type = weight_type_of(choice.dtype, choice.backend);
   if (packed && *packed != type) {
     throw Error("--dtype " + choice.dtype + ": the weights of " + choice.card.folder + " are packed as " +
                     std::string(image::weight_type_name(*packed)),

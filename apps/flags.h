@@ -99,4 +99,8 @@ struct StorageChoice {
 };
 WeightType weight_type_for(const StorageChoice& choice);
 
+// The storage that --dtype names; auto: bf16 where the device has it, else f32. Throws Error kUsage if the
+// device has no such products.
+WeightType weight_type_of(const std::string& dtype, const Backend& backend);
+
 }  // namespace volley::apps

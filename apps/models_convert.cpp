@@ -19,11 +19,11 @@ struct ConvertFlags {
 int run(const ConvertFlags& flags, Program& program) {
   const SharedFlags& shared = flags.shared;
   if (shared.dtype == "f32") {
-    throw Error("--dtype f32: weights are packed as bf16 or q8_0", ErrorKind::kUsage);
+    throw Error("--dtype f32: weights are packed as bf16, q8_0 or q4_1", ErrorKind::kUsage);
   }
   const image::ImageCard card = open_card(shared, find_model(shared.model));
   const auto backend = backend_for(shared);
-  const WeightType type = shared.dtype == "q8_0" ? WeightType::kQ8_0 : WeightType::kBF16;
+  const WeightType type = shared.dtype == "auto" ? WeightType::kBF16 : weight_type_of(shared.dtype, *backend);
   const auto files =
       image::convert_image_model({.card = card, .backend = *backend, .type = type, .folder = flags.out});
   const std::string dtype(image::weight_type_name(type));

@@ -57,12 +57,13 @@ bool is_text_model(const std::string& path) {
 
 int test_text(const std::string& path, const SharedFlags& flags, Program& program) {
   const auto backend = backend_for(flags);
-  const text::TextModel model(text::open_text_checkpoint(path),
-                              {.backend = backend, .weight_type = weight_type_of(flags.dtype, *backend)});
+  text::TextCheckpoint checkpoint = text::open_text_checkpoint(path);
+  const WeightStorage storage = storage_of(flags.dtype, checkpoint, *backend);
+  const text::TextModel model(std::move(checkpoint), {.backend = backend, .storage = storage});
   const text::SelftestReport report = run_selftest(model, program.stop);
   if (program.stop.stop_requested()) throw Interrupted("selftest: interrupted");
   const std::string& name = model.checkpoint().name;
-  const std::string family = model.step_model().traits().family, dtype(weight_type_name(model.weight_type()));
+  const std::string family = model.step_model().traits().family, dtype(model.storage().name());
   const std::string where = family + " on " + backend->info().name + " in " + dtype;
   if (!report.fault.empty()) throw Error(name + ": " + where + ": " + report.fault);
   program.console.note(where + ": " + plural(report.tokens, "token") + " fine");

@@ -209,13 +209,16 @@ int run(const TextFlags& flags, Program& program) {
     throw Error("--events " + shared.events + ": is also where the text goes", ErrorKind::kUsage);
   TextOutput output(flags, console);
   const auto backend = backend_for(shared);
-  const text::TextModel::Options options{
-      .backend = backend,
-      .weight_type = weight_type_of(shared.dtype, *backend),
-      .hash = shared.json ? text::HashWeights::kYes : text::HashWeights::kNo};
-  const text::TextModel model(std::move(checkpoint), options);
+  const auto load = [&](text::TextCheckpoint&& opened) {
+    const WeightStorage storage = storage_of(shared.dtype, opened, *backend);
+    return text::TextModel(std::move(opened),
+                           {.backend = backend,
+                            .storage = storage,
+                            .hash = shared.json ? text::HashWeights::kYes : text::HashWeights::kNo});
+  };
+  const text::TextModel model = load(std::move(checkpoint));
   std::optional<text::TextModel> draft;
-  if (plan.draft) draft.emplace(std::move(*plan.draft), options);
+  if (plan.draft) draft.emplace(load(std::move(*plan.draft)));
   const text::TextModels models{.model = model, .draft = draft ? &*draft : nullptr};
   watch.reset();
   std::optional<EventFile> events;
@@ -224,7 +227,7 @@ int run(const TextFlags& flags, Program& program) {
                    shared.overwrite ? EventFile::Existing::kReplace : EventFile::Existing::kRefuse);
   }
   console.note(console.faint(plan.request.model + " on " + backend->info().name + " (" +
-                             std::string(weight_type_name(model.weight_type())) + ", " +
+                             std::string(model.storage().name()) + ", " +
                              plural(threads_for(shared), "thread") + "): " + method_line(plan.request)));
   const Workshop workshop{.flags = flags,
                           .program = program,

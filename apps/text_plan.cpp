@@ -175,12 +175,11 @@ TextPlan make_plan(const TextFlags& flags, const text::TextCheckpoint& checkpoin
   return plan;
 }
 
-WeightType weight_type_of(const std::string& dtype, const Backend& backend) {
-  if (dtype == "auto") return backend.info().has_bf16 ? WeightType::kBF16 : WeightType::kF32;
-  for (const WeightType type : {WeightType::kBF16, WeightType::kQ8_0}) {
-    if (dtype == weight_type_name(type)) return type;
-  }
-  return WeightType::kF32;
+WeightStorage storage_of(const std::string& dtype, const text::TextCheckpoint& checkpoint,
+                         const Backend& backend) {
+  const WeightType type = weight_type_of(dtype, backend);
+  const bool keeps = dtype == "auto" && backend.info().has_blocks && checkpoint.has_blocks();
+  return keeps ? WeightStorage::keeping_blocks(type) : WeightStorage(type);
 }
 
 std::string method_line(const TextRequest& request) {

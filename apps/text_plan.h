@@ -32,7 +32,9 @@ TextPlan make_plan(const TextFlags& flags, const text::TextCheckpoint& checkpoin
 // How a request's tokens are made, in words.
 std::string method_line(const text::TextRequest& request);
 
-// Storage of a text model's weights: --dtype's; of auto, bf16 where the device has it.
-WeightType weight_type_of(const std::string& dtype, const Backend& backend);
+// Storage of a text model's weights: --dtype's; of auto, the file's blocks as they are where file and device
+// have them, else weight_type_of(auto).
+WeightStorage storage_of(const std::string& dtype, const text::TextCheckpoint& checkpoint,
+                         const Backend& backend);
 
 }  // namespace volley::apps

@@ -137,8 +137,8 @@ Verdict verify(const VerifyFlags& flags, const RecordedPicture& made, Program& p
   const image::ImageCard card = open_recorded_card(flags.shared, made);
   if (auto verdict = compare_weights(card, record)) return verdict;
   if (auto verdict = compare_frame(card, made)) return verdict;
-  if (record.dtype != "f32" && record.dtype != "bf16" && record.dtype != "q8_0")
-    return differs("record", "dtype", record.dtype, "f32, bf16 or q8_0");
+  if (record.dtype != "f32" && record.dtype != "bf16" && record.dtype != "q8_0" && record.dtype != "q4_1")
+    return differs("record", "dtype", record.dtype, "f32, bf16, q8_0 or q4_1");
 
   SharedFlags shared = flags.shared;
   const bool device_is_recorded = shared.device == "auto";

@@ -175,10 +175,11 @@ ImageCard read_image_card(const std::string& folder) {
   }
   if (fields.has("packed")) {
     const std::string dtype = fields.object("packed").text("dtype");
-    if (dtype != "bf16" && dtype != "q8_0") {
-      throw Error(path + ": packed: key 'dtype': expected bf16 or q8_0, found " + quote(dtype));
+    for (const WeightType type : {WeightType::kBF16, WeightType::kQ8_0, WeightType::kQ4_1}) {
+      if (dtype == weight_type_name(type)) card.packed = type;
     }
-    card.packed = dtype == "bf16" ? WeightType::kBF16 : WeightType::kQ8_0;
+    if (!card.packed)
+      throw Error(path + ": packed: key 'dtype': expected bf16, q8_0 or q4_1, found " + quote(dtype));
   }
   if (fields.has("selftest")) {
     const JsonFields hashes = fields.object("selftest");

@@ -8,7 +8,7 @@ namespace volley::text {
 
 void Llama::step(const StepInputs& in, const StepOutputs& out) const {
   const Rope rope{.table = &rope_, .layout = RopeLayout::kSplitHalf};
-  const Tensor x = embed_rows(in, embed_tokens_.view(), in.rows);  // [R, hidden]
+  const Tensor x = embed_rows(in, embed_tokens_, in.rows);  // [R, hidden]
   for (int32_t l : in.layers) {
     const Layer& layer = layers_[l];
     layer.self_attn.apply({.in = in,
@@ -38,7 +38,7 @@ Llama::Llama(LlamaConfig config, WeightLoader loader) : config_(std::move(config
     return loaded;
   };
   const LlamaNames& names = config_.names;
-  embed_tokens_ = loader.tensor(names.embeddings + ".weight", {config_.vocab_size, hidden});
+  embed_tokens_ = loader.embedding(names.embeddings + ".weight", config_.vocab_size, hidden);
   for (int64_t l = 0; l < config_.num_hidden_layers; ++l) {
     const std::string prefix = names.layers + std::to_string(l) + ".";
     Layer layer{
@@ -60,7 +60,8 @@ Llama::Llama(LlamaConfig config, WeightLoader loader) : config_(std::move(config
   }
   norm_ = norm(names.norm, hidden);
   if (config_.tie_word_embeddings) {
-    lm_head_ = linear(names.embeddings, config_.vocab_size, hidden);
+    lm_head_ = embed_tokens_.is_packed() ? Linear{.weight = embed_tokens_.packed}
+                                         : linear(names.embeddings, config_.vocab_size, hidden);
     loader.ignore(names.head + ".weight");  // some exports repeat the tied table
   } else {
     lm_head_ = linear(names.head, config_.vocab_size, hidden);

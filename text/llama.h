@@ -77,7 +77,7 @@ class Llama : public StepModel {
   LlamaConfig config_;
   ModelTraits traits_;
   RopeTable rope_;
-  Weight embed_tokens_;  // [vocab, hidden]
+  Embedding embed_tokens_;  // [vocab, hidden]
   std::vector<Layer> layers_;
   RmsNorm norm_;
   Linear lm_head_;  // [vocab, hidden]

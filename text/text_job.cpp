@@ -222,7 +222,7 @@ TextResult run_text(const TextModels& models, const TextRequest& request, const 
   TextResult result{.volley = std::string(version()),
                     .request = request,
                     .device = model.backend()->info().name,
-                    .dtype = std::string(weight_type_name(model.weight_type()))};
+                    .dtype = std::string(model.storage().name())};
   DraftModel draft;
   if (models.draft != nullptr)
     draft = {.model = &models.draft->step_model(), .backend = models.draft->backend()};

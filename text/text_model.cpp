@@ -107,6 +107,11 @@ std::string name_of_model(const std::string& path) {
 
 }  // namespace
 
+bool TextCheckpoint::has_blocks() const {
+  return std::ranges::any_of(llama.weights->tensors(),
+                             [](const NamedTensor& tensor) { return is_block_type(tensor.view.dtype); });
+}
+
 TextCheckpoint open_text_checkpoint(const std::string& path) {
   TextCheckpoint checkpoint{.path = path, .name = name_of_model(path), .llama = open_llama(path)};
   const int64_t vocabulary = checkpoint.llama.config.vocab_size;
@@ -149,11 +154,11 @@ void check_draft_vocabulary(const TextCheckpoint& model, const TextCheckpoint& d
 }
 
 TextModel::TextModel(TextCheckpoint checkpoint, const Options& options)
-    : checkpoint_(std::move(checkpoint)), backend_(options.backend), weight_type_(options.weight_type) {
+    : checkpoint_(std::move(checkpoint)), backend_(options.backend), storage_(options.storage) {
   // The hash is of what is read here; files are not changed in place while they are mapped.
   if (options.hash == HashWeights::kYes) hash_.emplace(weight_files(checkpoint_.path));
   llama_ = std::make_unique<const Llama>(checkpoint_.llama.config,
-                                         WeightLoader(*checkpoint_.llama.weights, *backend_, weight_type_));
+                                         WeightLoader(*checkpoint_.llama.weights, *backend_, storage_));
 }
 
 std::optional<std::string> TextModel::weights_hash() const {

@@ -30,6 +30,8 @@ struct TextCheckpoint {
 
   // Tokens that prompt and answer may hold together.
   int64_t context() const { return llama.config.max_position_embeddings; }
+  // Some weights are blocks of integers with scales, as GGUF files have them.
+  bool has_blocks() const;
   ModelKind kind() const { return llama.config.is_masked() ? ModelKind::kMasked : ModelKind::kCausal; }
 };
 
@@ -51,7 +53,7 @@ class TextModel {
  public:
   struct Options {
     std::shared_ptr<const Backend> backend;
-    WeightType weight_type = WeightType::kF32;
+    WeightStorage storage = WeightType::kF32;
     HashWeights hash = HashWeights::kNo;
   };
   // Throws Error naming file and fault.
@@ -59,7 +61,7 @@ class TextModel {
 
   const TextCheckpoint& checkpoint() const { return checkpoint_; }
   const std::shared_ptr<const Backend>& backend() const { return backend_; }
-  WeightType weight_type() const { return weight_type_; }
+  const WeightStorage& storage() const { return storage_; }
   const StepModel& step_model() const { return *llama_; }
   // SHA-256 of the files used; nothing unless asked for. Waits for it.
   std::optional<std::string> weights_hash() const;
@@ -67,7 +69,7 @@ class TextModel {
  private:
   TextCheckpoint checkpoint_;
   std::shared_ptr<const Backend> backend_;
-  WeightType weight_type_;
+  WeightStorage storage_;
   std::optional<FileHash> hash_;
   std::unique_ptr<const Llama> llama_;
 };

@@ -23,6 +23,11 @@ class Queue {
   virtual ~Queue() = default;
 
   virtual void gather_rows(const GatherRowsArgs& args) = 0;
+  // Only where DeviceInfo::has_blocks.
+  virtual void gather_weight_rows(const GatherWeightRowsArgs& args) {
+    static_cast<void>(args);
+    VOLLEY_ASSERT(false);
+  }
   virtual void copy(const CopyArgs& args) = 0;
   virtual void add_rows(const AddRowsArgs& args) = 0;
   virtual void rms_norm(const RmsNormArgs& args) = 0;
@@ -96,9 +101,10 @@ struct DeviceInfo {
   std::string name;         // as --device takes it
   std::string description;  // processor or card
   bool has_bf16 = false;    // products on bf16 weights run natively
+  bool has_blocks = false;  // products of q4_1 weights, and gather_weight_rows
 };
 
-// A packed weight's planes in host memory (core/nn/packed_weights.h); `scales` only with q8_0.
+// A packed weight's planes in host memory (core/nn/packed_weights.h); `scales` only of quantised weights.
 struct PackedPlanes {
   HostView panels;
   HostView scales;
@@ -126,8 +132,9 @@ class Backend {
     return CacheType::kF32;
   }
 
-  // Packs `weight`, [out_features, in_features] in any float type, for products with storage `type`. Throws
-  // Error if a value is not finite.
+  // Packs `weight`, [out_features, in_features] in any float type, for products with storage `type` (q4_1:
+  // only where the device has blocks; 4-bit block types are taken as they are). Throws Error if a value is
+  // not finite.
   virtual LinearWeight pack_linear(const HostView& weight, WeightType type) const = 0;
   // The same for q8_0 planes as they are: quants i8 [out, in], scales f16 [out, in / 32].
   virtual LinearWeight pack_quantized(const HostView& quants, const HostView& scales) const = 0;
@@ -135,9 +142,9 @@ class Backend {
   // for storage f32 or bf16. Throws Error if a value is not finite.
   virtual ConvWeight pack_conv(const HostView& weight, const HostView& bias, WeightType type) const = 0;
 
-  // Name and version of the layout in which bf16 and q8_0 weights lie; empty where none is written to files.
+  // Name and version of the layout in which weights other than f32 lie; empty where none is written to files.
   virtual std::string_view packed_layout() const = 0;
-  // Planes of a packed bf16 or q8_0 weight, in its memory.
+  // Planes of such a packed weight, in its memory.
   virtual PackedPlanes packed_planes(const LinearWeight& weight) const = 0;
   // A weight [out_features, in_features] of planes in that layout. They are used where they lie if `owner`,
   // which keeps them alive, is given and they are aligned, else copied. Throws Error saying what does not

@@ -23,15 +23,32 @@ enum class Phase : uint8_t { kPrompt, kDecode, kEncoder };
 // Storage of a weight for products.
 //   bf16  weights and rows are rounded to bf16, sums are f32
 //   q8_0  weights and rows are rounded to blocks of 32 8-bit integers with a scale (core/backend/q8_0.h)
-enum class WeightType : uint8_t { kF32, kBF16, kQ8_0 };
+//   q4_1  weights are rounded to blocks of 32 4-bit numbers with a scale and an offset (core/backend/q4_1.h),
+//   rows as
+//         with q8_0. Only where DeviceInfo::has_blocks
+enum class WeightType : uint8_t { kF32, kBF16, kQ8_0, kQ4_1 };
 constexpr std::string_view weight_type_name(WeightType type) {
-  return type == WeightType::kF32 ? "f32" : type == WeightType::kBF16 ? "bf16" : "q8_0";
+  switch (type) {
+    case WeightType::kF32:
+      return "f32";
+    case WeightType::kBF16:
+      return "bf16";
+    case WeightType::kQ8_0:
+      return "q8_0";
+    case WeightType::kQ4_1:
+      return "q4_1";
+  }
+  return "?";
+}
+// Weights that are blocks of integers with scales.
+constexpr bool is_quantized(WeightType type) {
+  return type == WeightType::kQ8_0 || type == WeightType::kQ4_1;
 }
 
 // A weight [out_features, in_features] in the backend's own packed layout.
 struct LinearWeight {
   Buffer data;
-  Buffer scales;  // q8_0
+  Buffer scales;  // q8_0, q4_1
   WeightType type = WeightType::kF32;
   int64_t out_features = 0;
   int64_t in_features = 0;
@@ -54,6 +71,14 @@ struct GatherRowsArgs {
   ConstTensor table;  // [T, W]
   Indices ids;        // [R]
   Tensor out;         // [R, W]
+};
+
+// out[r] = row ids[r] of a packed quantised weight, each value scale * quant (+ offset) rounded to f32; rows
+// whose id is negative are left as they are. Only where DeviceInfo::has_blocks.
+struct GatherWeightRowsArgs {
+  const LinearWeight& weight;  // q8_0 or q4_1
+  Indices ids;                 // [R]
+  Tensor out;                  // [R, in_features]
 };
 
 // out = x.
@@ -98,8 +123,8 @@ struct LinearArgs {
   Tensor out;  // [R, out_features]
 };
 
-// Several products of the same rows: out = x * weight^T + bias for each. Weights agree in in_features and
-// storage. The bits are those of the products one by one.
+// Several products of the same rows: out = x * weight^T + bias for each. Weights agree in in_features. The
+// bits are those of the products one by one.
 struct LinearTarget {
   const LinearWeight* weight = nullptr;
   ConstTensor bias;  // [out_features], or data == nullptr

@@ -112,6 +112,19 @@ void decode_paired_block(DType type, const std::byte* block, float* out) {
   }
 }
 
+// A q4_k block as eight runs of 32 values, the first of which is run `first` of the planes.
+void split_paired_block(const std::byte* block, int64_t first, const FourBitPlanes& out) {
+  const float scale = half_at(block), minimum = half_at(block + 2);
+  for (int group = 0; group < kLarge / kSmall; ++group) {
+    const ScaleAndMinimum pair = pair_at(block + 4, group);
+    out.scales[first + group] = f32_to_f16(scale * static_cast<float>(pair.scale));
+    out.offsets[first + group] = f32_to_f16(-(minimum * static_cast<float>(pair.minimum)));
+    uint8_t* quants = out.quants + (first + group) * kSmall;
+    for (int i = 0; i < kSmall; ++i)
+      quants[i] = byte_at(block + 16, group / 2 * 32 + i) >> (group % 2 * 4) & 0x0f;
+  }
+}
+
 // Each half of 128 values has 64 bytes of nibbles and 32 bytes of upper bits: value i of group g of 32 has
 // its nibble in byte 32 (g mod 2) + i, the lower half for g < 2, and its upper two bits at bit 2 g of byte i.
 void decode_q6_k(const std::byte* block, float* out) {
@@ -164,6 +177,28 @@ void split_blocks(DType type, std::span<const std::byte> blocks, int8_t* quants,
     read_integers(type, block, integers);
     std::memcpy(quants + b * kSmall, integers.data(), kSmall);
     scales[b] = half_bits(block);
+  }
+}
+
+bool has_four_bits(DType type) {
+  return type == DType::kQ4_0 || type == DType::kQ4_1 || type == DType::kQ4_K;
+}
+
+void split_four_bits(DType type, std::span<const std::byte> blocks, const FourBitPlanes& out) {
+  VOLLEY_ASSERT(has_four_bits(type));
+  const BlockExtent extent = dtype_block(type);
+  const auto count = static_cast<int64_t>(blocks.size()) / extent.bytes;
+  Quants quants;
+  for (int64_t b = 0; b < count; ++b) {
+    const std::byte* block = blocks.data() + b * extent.bytes;
+    if (type == DType::kQ4_K) {
+      split_paired_block(block, b * (kLarge / kSmall), out);
+      continue;
+    }
+    read_nibbles(block + (type == DType::kQ4_1 ? 4 : 2), quants);
+    std::memcpy(out.quants + b * kSmall, quants.data(), kSmall);
+    out.scales[b] = half_bits(block);
+    out.offsets[b] = type == DType::kQ4_1 ? half_bits(block + 2) : f32_to_f16(-8.0f * half_at(block));
   }
 }
 

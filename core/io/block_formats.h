@@ -28,4 +28,19 @@ bool has_integer_blocks(DType type);
 // Splits whole blocks of such a type into the integers, 32 a block, and the scales as halves, one a block.
 void split_blocks(DType type, std::span<const std::byte> blocks, int8_t* quants, uint16_t* scales);
 
+// True for the block types whose values are 32 numbers of 4 bits times a scale plus an offset: q4_0, q4_1,
+// q4_k.
+bool has_four_bits(DType type);
+
+// Splits whole blocks of such a type into the numbers, 32 a scale, and the scales and offsets as halves:
+// value = q scale
+// + offset. Exact for q4_1, and for q4_0 as long as 8 scales are a half; q4_k's products of two numbers are
+// rounded to halves.
+struct FourBitPlanes {
+  uint8_t* quants = nullptr;
+  uint16_t* scales = nullptr;
+  uint16_t* offsets = nullptr;
+};
+void split_four_bits(DType type, std::span<const std::byte> blocks, const FourBitPlanes& out);
+
 }  // namespace volley

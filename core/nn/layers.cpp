@@ -225,6 +225,14 @@ Tensor embed_rows(const StepInputs& in, ConstTensor table, int64_t rows) {
   return x;
 }
 
+Tensor embed_rows(const StepInputs& in, const Embedding& embedding, int64_t rows) {
+  if (!embedding.is_packed()) return embed_rows(in, embedding.table.view(), rows);
+  const Tensor x = in.arena.tensor({rows, embedding.width()});
+  if (in.embeddings.data != nullptr) in.queue.copy({.x = in.embeddings.rows(0, rows), .out = x});
+  in.queue.gather_weight_rows({.weight = embedding.packed, .ids = in.tokens.rows(0, rows), .out = x});
+  return x;
+}
+
 void tap_hidden(const StepInputs& in, const StepOutputs& out, int32_t layer, ConstTensor x) {
   for (const HiddenTap& tap : out.hidden) {
     if (tap.layer == layer) in.queue.copy({.x = x, .out = tap.out.rows(0, x.shape[0])});

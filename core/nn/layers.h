@@ -161,6 +161,7 @@ struct GeluFeedForward {
 // Embeds a step's rows: token ids by the table, given vectors as they are. Returns x [rows, dim] for the
 // first `rows` rows of the step.
 Tensor embed_rows(const StepInputs& in, ConstTensor table, int64_t rows);
+Tensor embed_rows(const StepInputs& in, const Embedding& embedding, int64_t rows);
 
 // Copies the hidden states behind `layer` to whoever wants them.
 void tap_hidden(const StepInputs& in, const StepOutputs& out, int32_t layer, ConstTensor x);

@@ -9,46 +9,51 @@
 namespace volley {
 namespace {
 
-struct PlaneNames {
-  explicit PlaneNames(std::string_view name)
-      : shape(std::string(name) + ".packed_shape"),
-        bf16(std::string(name) + ".bf16_panels"),
-        q8_0(std::string(name) + ".q8_0_panels"),
-        scales(std::string(name) + ".q8_0_scales") {}
+constexpr std::array kPackedTypes{WeightType::kBF16, WeightType::kQ8_0, WeightType::kQ4_1};
 
-  std::string shape, bf16, q8_0, scales;
+std::string shape_name(std::string_view name) {
+  return std::string(name) + ".packed_shape";
+}
+
+struct PlaneNames {
+  PlaneNames(std::string_view name, WeightType type)
+      : panels(std::string(name) + "." + std::string(weight_type_name(type)) + "_panels"),
+        scales(std::string(name) + "." + std::string(weight_type_name(type)) + "_scales") {}
+
+  std::string panels, scales;
 };
 
 }  // namespace
 
 std::optional<PackedTensor> find_packed(const WeightSource& source, std::string_view name) {
-  const PlaneNames names(name);
-  const HostView* shape = source.find(names.shape);
+  const std::string extents_name = shape_name(name);
+  const HostView* shape = source.find(extents_name);
   if (shape == nullptr) return std::nullopt;
   const auto fail = [&](const std::string& tensor, const std::string& fault) -> Error {
     return Error(source.path() + ": tensor " + tensor + ": " + fault);
   };
-  if (shape->shape != Shape({2}) || shape->dtype != DType::kI64) throw fail(names.shape, "expected i64 [2]");
+  if (shape->shape != Shape({2}) || shape->dtype != DType::kI64) throw fail(extents_name, "expected i64 [2]");
   const std::vector<int64_t> extents = to_i64(*shape);
   constexpr int64_t kGreatest = int64_t{1} << 32;
   if (extents[0] < 1 || extents[1] < 1 || extents[0] > kGreatest || extents[1] > kGreatest) {
-    throw fail(names.shape, "impossible extents");
+    throw fail(extents_name, "impossible extents");
   }
-  PackedTensor packed{.shape = {extents[0], extents[1]}, .names = {names.shape}};
-  const HostView* panels = source.find(names.bf16);
-  if (panels != nullptr) {
+  PackedTensor packed{.shape = {extents[0], extents[1]}, .names = {extents_name}};
+  for (const WeightType type : kPackedTypes) {
+    const PlaneNames names(name, type);
+    const HostView* panels = source.find(names.panels);
+    if (panels == nullptr) continue;
+    packed.type = type;
     packed.planes.panels = *panels;
-    packed.names.push_back(names.bf16);
+    packed.names.push_back(names.panels);
+    if (!is_quantized(type)) return packed;
+    const HostView* scales = source.find(names.scales);
+    if (scales == nullptr) throw fail(names.scales, "missing");
+    packed.planes.scales = *scales;
+    packed.names.push_back(names.scales);
     return packed;
   }
-  packed.type = WeightType::kQ8_0;
-  panels = source.find(names.q8_0);
-  const HostView* scales = source.find(names.scales);
-  if (panels == nullptr) throw fail(names.bf16, "missing");
-  if (scales == nullptr) throw fail(names.scales, "missing");
-  packed.planes = {.panels = *panels, .scales = *scales};
-  packed.names.insert(packed.names.end(), {names.q8_0, names.scales});
-  return packed;
+  throw fail(PlaneNames(name, WeightType::kBF16).panels, "missing");
 }
 
 std::optional<Shape> stored_shape(const WeightSource& source, std::string_view name) {
@@ -59,16 +64,15 @@ std::optional<Shape> stored_shape(const WeightSource& source, std::string_view n
 }
 
 void PackedWriter::add_packed(const std::string& name, const LinearWeight& weight) {
-  const PlaneNames names(name);
+  const PlaneNames names(name, weight.type);
   const auto shape = std::make_shared<const std::array<int64_t, 2>>(
       std::array<int64_t, 2>{weight.out_features, weight.in_features});
   kept_.push_back(
-      {names.shape, {reinterpret_cast<const std::byte*>(shape->data()), DType::kI64, {2}}, shape});
+      {shape_name(name), {reinterpret_cast<const std::byte*>(shape->data()), DType::kI64, {2}}, shape});
   const PackedPlanes planes = backend_.packed_planes(weight);
   const auto owner = std::make_shared<const LinearWeight>(weight);
-  const bool is_bf16 = weight.type == WeightType::kBF16;
-  kept_.push_back({is_bf16 ? names.bf16 : names.q8_0, planes.panels, owner});
-  if (!is_bf16) kept_.push_back({names.scales, planes.scales, owner});
+  kept_.push_back({names.panels, planes.panels, owner});
+  if (is_quantized(weight.type)) kept_.push_back({names.scales, planes.scales, owner});
 }
 
 void PackedWriter::add_floats(const std::string& name, Shape shape, std::span<const float> values) {

@@ -4,7 +4,9 @@
 //
 // The file is a safetensors file. A product's weight NAME [out, in] is stored as
 //   NAME.packed_shape   i64 [2]: out, in
-//   NAME.bf16_panels, or NAME.q8_0_panels and NAME.q8_0_scales   the planes, as the layout lays them out
+//   NAME.bf16_panels, or NAME.q8_0_panels and NAME.q8_0_scales, or the same with q4_1   the planes, as the
+//   layout lays
+//                       them out
 // and its metadata states the layout under "volley.packed_layout". Everything else is stored as the model
 // reads it.
 

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/base/error.h"
+#include "core/io/block_formats.h"
 #include "core/io/convert.h"
 #include "core/io/untrusted_text.h"
 
@@ -90,10 +91,8 @@ std::optional<LinearWeight> WeightLoader::find_mapped(const std::string& name, W
                    backend_.info().name + " reads " + quote(backend_.packed_layout()) + ")");
   }
   if (packed->type != type) {
-    const auto name_of = [](WeightType t) {
-      return t == WeightType::kBF16 ? "bf16" : t == WeightType::kQ8_0 ? "q8_0" : "f32";
-    };
-    fail(name, std::string("packed as ") + name_of(packed->type) + ", asked for " + name_of(type));
+    fail(name, "packed as " + std::string(weight_type_name(packed->type)) + ", asked for " +
+                   std::string(weight_type_name(type)));
   }
   if (packed->shape != Shape({out, in})) {
     fail(name, "expected shape " + Shape({out, in}).to_string() + ", found " + packed->shape.to_string());
@@ -110,12 +109,18 @@ std::optional<LinearWeight> WeightLoader::find_mapped(const std::string& name, W
   }
 }
 
+WeightType WeightLoader::type_of(DType dtype) const {
+  if (!storage_.keeps_blocks || !is_block_type(dtype)) return type_;
+  return has_four_bits(dtype) ? WeightType::kQ4_1 : WeightType::kQ8_0;
+}
+
 LinearWeight WeightLoader::pack(const std::string& name, const HostView& view) const {
   if (view.dtype == DType::kF64) {  // no backend packs it
     const std::vector<float> values = to_f32(view);
     return pack(name, host_view(values, view.shape));
   }
-  if (type_ == WeightType::kQ8_0) {
+  const WeightType type = type_of(view.dtype);
+  if (type == WeightType::kQ8_0) {
     if (const auto planes = q8_0_planes(view)) {  // as they are, without rounding again
       const Shape scales{view.shape[0], view.shape[1] / kQ8BlockSize};
       return pack_planes(name,
@@ -124,7 +129,7 @@ LinearWeight WeightLoader::pack(const std::string& name, const HostView& view) c
     }
   }
   try {
-    return backend_.pack_linear(view, type_);
+    return backend_.pack_linear(view, type);
   } catch (const Error& error) {
     const int64_t index = first_non_finite(view);
     if (index < 0) fail(name, error.what());
@@ -162,7 +167,7 @@ LinearWeight WeightLoader::linear_rows(const std::string& name, const RowRange& 
   LinearWeight weight;
   if (const auto planes = find_quantized(name, {rows, in})) {
     const PackedPlanes wanted{part(planes->panels), part(planes->scales)};
-    if (type_ == WeightType::kQ8_0) {
+    if (type_ == WeightType::kQ8_0 || storage_.keeps_blocks) {
       weight = pack_planes(name + ".scales", wanted);
     } else {
       const std::vector<float> values = dequantize_q8_0(wanted.panels, wanted.scales);
@@ -178,6 +183,13 @@ LinearWeight WeightLoader::linear_rows(const std::string& name, const RowRange& 
 LinearWeight WeightLoader::linear(std::span<const float> values, int64_t out, int64_t in) const {
   if (writer_ != nullptr) throw Error(source_.path() + ": a model of this kind has no packed form");
   return backend_.pack_linear(host_view(values, {out, in}), type_);
+}
+
+Embedding WeightLoader::embedding(const std::string& name, int64_t rows, int64_t width) {
+  const HostView* view = source_.find(name);
+  if (!storage_.keeps_blocks || view == nullptr || !is_block_type(view->dtype))
+    return {.table = tensor(name, {rows, width}), .packed = {}};
+  return {.table = {}, .packed = linear(name, rows, width)};
 }
 
 Weight WeightLoader::tensor(const std::string& name, Shape shape) {
@@ -200,8 +212,8 @@ ConvWeight WeightLoader::conv1d(const std::string& name, int64_t out, int64_t in
 }
 
 ConvWeight WeightLoader::conv_as(const std::string& name, Shape stored, Shape used) {
-  // Convolutions have no q8_0: bf16 is the nearest.
-  const WeightType type = type_ == WeightType::kQ8_0 ? WeightType::kBF16 : type_;
+  // Convolutions have no quantised weights: bf16 is the nearest.
+  const WeightType type = is_quantized(type_) ? WeightType::kBF16 : type_;
   const std::vector<float> bias = values(name + ".bias", {used[0]});
   const HostView bias_view = host_view(bias, {used[0]});
   if (const auto packed = stored_shape(source_, name + ".weight"); packed && packed->rank() == 2) {

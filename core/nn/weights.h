@@ -21,6 +21,34 @@ struct Weight {
   ConstTensor view() const { return buffer.data() ? ConstTensor(buffer.view<float>(shape)) : ConstTensor{}; }
 };
 
+// How weights of products are stored.
+struct WeightStorage {
+  WeightStorage(WeightType type) : floats(type) {}  // all of them, whatever the file has
+  // Blocks of integers stay as small as they are, where the device has blocks: types of 4 bits become q4_1,
+  // all others q8_0. What the file has as floats becomes `floats`.
+  static WeightStorage keeping_blocks(WeightType floats) {
+    WeightStorage storage(floats);
+    storage.keeps_blocks = true;
+    return storage;
+  }
+
+  // "f32", "q8_0", ..., or "blocks".
+  std::string_view name() const { return keeps_blocks ? "blocks" : weight_type_name(floats); }
+
+  WeightType floats;
+  bool keeps_blocks = false;
+};
+
+// A table of rows by id: f32, or a product's weight that is quantised in the file, too, which may be the
+// output head's.
+struct Embedding {
+  Weight table;
+  LinearWeight packed;
+
+  bool is_packed() const { return packed.out_features > 0; }
+  int64_t width() const { return is_packed() ? packed.in_features : table.shape[1]; }
+};
+
 // Takes the tensors of a checkpoint by name, checks their shapes and packs them for a backend. Any float or
 // block type is accepted, and q8_0 planes: a weight NAME stored as NAME.quants [N, K] i8 and NAME.scales [N,
 // K / 32] f16. Weights that are packed already (packed_weights.h) are mapped; they must be of the asked
@@ -30,9 +58,9 @@ struct Weight {
 class WeightLoader {
  public:
   // `writer`, if given, takes everything that is loaded.
-  WeightLoader(const WeightSource& source, const Backend& backend, WeightType type,
+  WeightLoader(const WeightSource& source, const Backend& backend, WeightStorage storage,
                PackedWriter* writer = nullptr)
-      : source_(source), backend_(backend), type_(type), writer_(writer) {}
+      : source_(source), backend_(backend), storage_(storage), type_(storage.floats), writer_(writer) {}
 
   bool has(std::string_view name) const;
   // Shape of a tensor that must exist.
@@ -49,6 +77,8 @@ class WeightLoader {
   LinearWeight linear_rows(const std::string& name, const RowRange& range, int64_t in);
   // A weight of host values (rows re-ordered by the model, say). It cannot be written to a packed file.
   LinearWeight linear(std::span<const float> values, int64_t out, int64_t in) const;
+  // A table [rows, width]: packed if the storage keeps its blocks, else f32.
+  Embedding embedding(const std::string& name, int64_t rows, int64_t width);
   // A vector or table, f32.
   Weight tensor(const std::string& name, Shape shape);
   Weight tensor(std::span<const float> values, Shape shape) const;
@@ -65,6 +95,7 @@ class WeightLoader {
   void finish() const;
 
   const Backend& backend() const { return backend_; }
+  // Of what the file has as floats.
   WeightType type() const { return type_; }
 
  private:
@@ -75,6 +106,8 @@ class WeightLoader {
   // q8_0 planes as a checkpoint has them: quants and scales.
   std::optional<PackedPlanes> find_quantized(const std::string& name, const Shape& shape);
   ConvWeight conv_as(const std::string& name, Shape stored, Shape used);
+  // How a tensor of such a type is stored.
+  WeightType type_of(DType dtype) const;
   // Packs what `view` shows of tensor `name`.
   LinearWeight pack(const std::string& name, const HostView& view) const;
   // Packs q8_0 planes as they are; `scales_name` is for messages.
@@ -85,7 +118,8 @@ class WeightLoader {
 
   const WeightSource& source_;
   const Backend& backend_;
-  WeightType type_;
+  WeightStorage storage_;
+  WeightType type_;  // of what the file has as floats
   PackedWriter* writer_;
   std::set<std::string, std::less<>> used_;
   std::vector<std::string> ignored_;

@@ -33,8 +33,8 @@ Case case_of(const benchmark::State& state) {
           .type = static_cast<WeightType>(state.range(3))};
 }
 
-constexpr std::array<const char*, 3> kTypeNames{"f32", "bf16", "q8_0"};
-constexpr std::array<double, 3> kWeightBytes{4.0, 2.0, 1.0625};  // of an element
+constexpr std::array<const char*, 4> kTypeNames{"f32", "bf16", "q8_0", "q4_1"};
+constexpr std::array<double, 4> kWeightBytes{4.0, 2.0, 1.0625, 0.625};  // of an element
 
 // Copies of the weight that together fill 256 MiB.
 int64_t copies_of(const Case& c) {
@@ -140,7 +140,8 @@ void free_choice(benchmark::State& state) {
 
 template <size_t kTypes>
 void cases(benchmark::internal::Benchmark* bench, const std::array<int64_t, kTypes>& types) {
-  constexpr std::array<std::array<int64_t, 2>, 3> kShapes{{{1024, 1024}, {1024, 2816}, {256, 768}}};
+  constexpr std::array<std::array<int64_t, 2>, 5> kShapes{
+      {{1024, 1024}, {1024, 2816}, {256, 768}, {576, 1536}, {1536, 576}}};
   for (const int64_t threads : {1, 2}) {
     for (const int64_t type : types) {
       for (const auto& [in, out] : kShapes) {
@@ -156,7 +157,7 @@ void float_cases(benchmark::internal::Benchmark* bench) {
   cases(bench, std::to_array<int64_t>({0, 1}));
 }
 void all_cases(benchmark::internal::Benchmark* bench) {
-  cases(bench, std::to_array<int64_t>({0, 1, 2}));
+  cases(bench, std::to_array<int64_t>({0, 1, 2, 3}));
 }
 
 BENCHMARK(row_invariant)->Apply(all_cases);

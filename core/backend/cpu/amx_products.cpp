@@ -307,10 +307,15 @@ class AmxProducts : public GroupedProducts {
  public:
   std::string_view name() const override { return "amx"; }
   RowFormat row_format(WeightType type) const override {
+    if (type == WeightType::kQ4_1) return vector_->row_format(type);
     return type == WeightType::kBF16 ? RowFormat::kBF16 : RowFormat::kSigned8;
   }
   void multiply_bf16(const GroupedProductArgs& args) const override { multiply_bf16_tiles(args); }
   void multiply_q8_0(const GroupedProductArgs& args) const override { multiply_q8_0_tiles(args); }
+  void multiply_q4_1(const GroupedProductArgs& args) const override { vector_->multiply_q4_1(args); }
+
+ private:
+  const std::unique_ptr<const GroupedProducts> vector_ = make_vector_products();  // for 4-bit weights
 };
 
 bool has_amx() {

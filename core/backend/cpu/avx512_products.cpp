@@ -110,6 +110,7 @@ class Avx512Products : public GroupedProducts {
  public:
   std::string_view name() const override { return "avx512"; }
   RowFormat row_format(WeightType type) const override {
+    if (type == WeightType::kQ4_1) return vector_->row_format(type);
     return type == WeightType::kBF16 ? RowFormat::kBF16 : RowFormat::kBiased8;
   }
   void multiply_bf16(const GroupedProductArgs& args) const override {
@@ -124,6 +125,10 @@ class Avx512Products : public GroupedProducts {
     for (; r + 2 <= args.rows; r += 2) multiply_q8_0_rows<2>(args, r);
     for (; r < args.rows; ++r) multiply_q8_0_rows<1>(args, r);
   }
+  void multiply_q4_1(const GroupedProductArgs& args) const override { vector_->multiply_q4_1(args); }
+
+ private:
+  const std::unique_ptr<const GroupedProducts> vector_ = make_vector_products();  // for 4-bit weights
 };
 
 }  // namespace

@@ -27,7 +27,8 @@ class CpuBackend : public Backend {
         info_{.name = "cpu",
               .description =
                   processor_name() + ", " + std::to_string(threads) + (threads == 1 ? " thread" : " threads"),
-              .has_bf16 = device_->products.has_native_bf16()} {}
+              .has_bf16 = device_->products.has_native_bf16(),
+              .has_blocks = true} {}
 
   const DeviceInfo& info() const override { return info_; }
   std::unique_ptr<Queue> make_queue() const override { return std::make_unique<CpuQueue>(device_); }
@@ -53,7 +54,7 @@ class CpuBackend : public Backend {
     return grouped_convolution_from_linear(weight, bias, shape, device_->memory);
   }
   ConvWeight pack_conv(const HostView& weight, const HostView& bias, WeightType type) const override {
-    VOLLEY_ASSERT(type != WeightType::kQ8_0);
+    VOLLEY_ASSERT(!is_quantized(type));
     return type == WeightType::kF32
                ? pack_convolution(weight, bias, device_->memory)
                : pack_grouped_convolution(weight, bias, device_->memory, device_->threads);

@@ -7,6 +7,7 @@
 #include "core/backend/cpu/convolution.h"
 #include "core/backend/cpu/elementwise.h"
 #include "core/backend/cpu/grouped_convolution.h"
+#include "core/backend/cpu/packed_weight.h"
 #include "core/backend/cpu/parallel.h"
 #include "core/backend/visible_keys.h"
 
@@ -30,6 +31,17 @@ void CpuQueue::gather_rows(const GatherRowsArgs& args) {
     VOLLEY_ASSERT(id < args.table.shape[0]);
     copy_floats(args.table.data + id * width, width, args.out.data + r * width);
   }
+}
+
+void CpuQueue::gather_weight_rows(const GatherWeightRowsArgs& args) {
+  const int64_t width = args.weight.in_features;
+  share_ranges(threads_, args.ids.size(), static_cast<double>(args.out.size()) * kExponential,
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t r = begin; r < end; ++r) {
+                   if (args.ids.data[r] >= 0)
+                     unpack_row(args.weight, args.ids.data[r], args.out.data + r * width);
+                 }
+               });
 }
 
 void CpuQueue::copy(const CopyArgs& args) {

@@ -24,6 +24,7 @@ class CpuQueue : public Queue {
       : device_(std::move(device)), threads_(device_->threads), scratch_(device_->memory) {}
 
   void gather_rows(const GatherRowsArgs& args) override;
+  void gather_weight_rows(const GatherWeightRowsArgs& args) override;
   void copy(const CopyArgs& args) override;
   void add_rows(const AddRowsArgs& args) override;
   void rms_norm(const RmsNormArgs& args) override;

@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "core/backend/cpu/simd_targets.h"
-#include "core/backend/q8_0.h"
+#include "core/backend/q4_1.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "core/backend/cpu/elementwise.cpp"
@@ -79,6 +79,8 @@ void quantize_row(const QuantizeRowArgs& args) {
     args.scales[begin / kQ8BlockSize] = count == kQ8BlockSize && is_finite_block(x)
                                             ? quantize_block(x, quants)
                                             : quantize_row_block(x, count, quants);
+    if (args.sums != nullptr)
+      args.sums[begin / kQ8BlockSize] = quant_row_sum(quants, args.scales[begin / kQ8BlockSize]);
     switch (args.format) {
       case RowFormat::kSigned8:
         std::memcpy(static_cast<int8_t*>(args.out) + begin, quants, kQ8BlockSize);

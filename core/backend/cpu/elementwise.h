@@ -13,14 +13,16 @@ namespace volley {
 void convert_to_bf16(const float* x, int64_t count, uint16_t* out);
 void round_to_bf16(const float* x, int64_t count, float* out);
 
-// A row as q8_0 products read it (quantize_row_block of core/backend/q8_0.h): quants in `format`, one scale
-// per block of 32. `out` and `scales` have room for whole blocks.
+// A row as products of quantised weights read it (quantize_row_block of core/backend/q8_0.h): quants in
+// `format`, one scale per block of 32, and its row sum (quant_row_sum of q4_1.h) if `sums` is given. `out`,
+// `scales` and `sums` have room for whole blocks.
 struct QuantizeRowArgs {
   const float* x = nullptr;
   int64_t width = 0;
   RowFormat format = RowFormat::kSigned8;
   void* out = nullptr;
   float* scales = nullptr;
+  float* sums = nullptr;
 };
 void quantize_row(const QuantizeRowArgs& args);
 

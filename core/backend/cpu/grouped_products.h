@@ -1,11 +1,12 @@
 #pragma once
 
-// Kernels that multiply rows with the groups of a packed bf16 or q8_0 weight (packed_weight.h).
+// Kernels that multiply rows with the groups of a packed weight (packed_weight.h).
 //
 // Every kernel adds an output element's products up in one fixed order, whatever rows are computed with it:
 //   bf16   pairs of the depth, from first to last, segment after segment;
 //   q8_0   blocks of 32: an exact integer sum, times (weight scale * row scale), added by one multiply-add.
 //          All q8_0 kernels give the same bits.
+//   q4_1   blocks of 32 as core/backend/q4_1.h says; all kernels give the same bits.
 
 #include <cstdint>
 #include <memory>
@@ -52,9 +53,10 @@ struct GroupedProductArgs {
   const int64_t* offsets = nullptr;  // [segments], elements
   int64_t segments = 1;
   int64_t segment_depth = 0;          // a multiple of 32
-  const float* row_scales = nullptr;  // q8_0: [rows, depth / 32]; one segment only
+  const float* row_scales = nullptr;  // q8_0, q4_1: [rows, depth / 32]; one segment only
+  const float* row_sums = nullptr;    // q4_1: [rows, depth / 32]
   const std::byte* panels = nullptr;  // of the first group
-  const uint16_t* scales = nullptr;   // q8_0: of the first group
+  const uint16_t* scales = nullptr;   // q8_0, q4_1: of the first group
   int64_t groups = 0;
   int64_t following = 0;  // groups behind these in memory that the thread is likely to multiply next
   float* out = nullptr;   // [rows, groups * 16], overwritten
@@ -68,6 +70,7 @@ class GroupedProducts {
   // Any number of threads may call these at the same time.
   virtual void multiply_bf16(const GroupedProductArgs& args) const = 0;
   virtual void multiply_q8_0(const GroupedProductArgs& args) const = 0;
+  virtual void multiply_q4_1(const GroupedProductArgs& args) const = 0;
 };
 
 // Vector kernels for any processor.

@@ -123,16 +123,16 @@ void LinearProducts::run(const LinearsArgs& args, ThreadPool& threads, ScratchPo
   VOLLEY_ASSERT(!args.targets.empty());
   const LinearWeight& first = *args.targets.front().weight;
   const int64_t rows = args.x.size() / first.in_features;
+  bool is_one_kind = first.type != WeightType::kF32;
   for (const LinearTarget& target : args.targets) {
-    VOLLEY_ASSERT(target.weight->type == first.type && target.weight->in_features == first.in_features);
+    VOLLEY_ASSERT(target.weight->in_features == first.in_features);
     VOLLEY_ASSERT(target.out.size() == rows * target.weight->out_features);
+    is_one_kind = is_one_kind && target.weight->type == first.type;
   }
   if (rows == 0) return;
-  if (first.type != WeightType::kF32)
-    return run_grouped({.x = args.x, .targets = args.targets}, threads, scratch);
+  if (is_one_kind) return run_grouped({.x = args.x, .targets = args.targets}, threads, scratch);
   for (const LinearTarget& target : args.targets) {
-    run_f32({.x = args.x, .weight = *target.weight, .bias = target.bias, .out = target.out}, threads,
-            scratch);
+    run({.x = args.x, .weight = *target.weight, .bias = target.bias, .out = target.out}, threads, scratch);
   }
 }
 
@@ -176,7 +176,8 @@ void LinearProducts::run_f32(const LinearArgs& args, ThreadPool& threads, Scratc
 
 namespace {
 
-// Rows [rows, width] as a grouped kernel reads them, padded with zeros to `depth`; q8_0 with their scales.
+// Rows [rows, width] as a grouped kernel reads them, padded with zeros to `depth`; quantised ones with their
+// scales.
 struct SourceRows {
   RowFormat format = RowFormat::kBF16;
   int64_t rows = 0;
@@ -184,6 +185,7 @@ struct SourceRows {
   int64_t depth = 0;
   std::byte* values = nullptr;  // [rows, depth]
   float* scales = nullptr;      // [rows, depth / 32]
+  float* sums = nullptr;        // [rows, depth / 32], for q4_1
 };
 
 void convert_row(const float* x, const SourceRows& to, int64_t row) {
@@ -204,11 +206,13 @@ void convert_row(const float* x, const SourceRows& to, int64_t row) {
     case RowFormat::kSigned8:
     case RowFormat::kBiased8:
     case RowFormat::kInterleaved16:
+      const int64_t first = row * (to.depth / kDepthStep);
       quantize_row({.x = x,
                     .width = to.width,
                     .format = to.format,
                     .out = out,
-                    .scales = to.scales + row * (to.depth / kDepthStep)});
+                    .scales = to.scales + first,
+                    .sums = to.sums == nullptr ? nullptr : to.sums + first});
       return;
   }
 }
@@ -232,14 +236,16 @@ void LinearProducts::run_grouped(const GroupedArgs& args, ThreadPool& threads, S
   const int64_t held_rows = round_up(rows, kRowTile);
   const int64_t row_bytes = shared.depth * row_element_bytes(format);
   const int64_t blocks = shared.depth / kDepthStep;
-  const auto source = scratch.take(held_rows * (row_bytes + blocks * 4));
+  const auto source = scratch.take(held_rows * (row_bytes + 2 * blocks * 4));
+  auto* row_scales = reinterpret_cast<float*>(source.as<std::byte>() + held_rows * row_bytes);
   const SourceRows converted{
       .format = format,
       .rows = rows,
       .width = width,
       .depth = shared.depth,
       .values = source.as<std::byte>(),
-      .scales = reinterpret_cast<float*>(source.as<std::byte>() + held_rows * row_bytes)};
+      .scales = row_scales,
+      .sums = like.type == WeightType::kQ4_1 ? row_scales + held_rows * blocks : nullptr};
   share_ranges(threads, rows, static_cast<double>(rows * shared.depth) * 0.1,
                [&](int64_t begin, int64_t end) {
                  for (int64_t r = begin; r < end; ++r) convert_row(args.x.data + r * width, converted, r);
@@ -284,6 +290,7 @@ void LinearProducts::run_grouped(const GroupedArgs& args, ThreadPool& threads, S
           .offsets = &offset,
           .segment_depth = shared.depth,
           .row_scales = converted.scales + begin * blocks,
+          .row_sums = converted.sums == nullptr ? nullptr : converted.sums + begin * blocks,
           .panels = weight.data.data() + group * shared.group_bytes(),
           .scales = reinterpret_cast<const uint16_t*>(weight.scales.data()) + group * shared.group_scales(),
           .groups = groups,
@@ -291,8 +298,10 @@ void LinearProducts::run_grouped(const GroupedArgs& args, ThreadPool& threads, S
           .out = tile.as<float>()};
       if (weight.type == WeightType::kBF16) {
         grouped_->multiply_bf16(product);
-      } else {
+      } else if (weight.type == WeightType::kQ8_0) {
         grouped_->multiply_q8_0(product);
+      } else {
+        grouped_->multiply_q4_1(product);
       }
       store_tile({.tile = tile.as<float>(),
                   .tile_stride = groups * kGroupColumns,

@@ -8,7 +8,7 @@
 
 #include "core/backend/cpu/elementwise.h"
 #include "core/backend/cpu/parallel.h"
-#include "core/backend/q8_0.h"
+#include "core/backend/q4_1.h"
 #include "core/base/error.h"
 #include "core/io/convert.h"
 
@@ -46,12 +46,19 @@ void place_quants(const int8_t* quants, int64_t depth, int64_t column, std::byte
   }
 }
 
+void place_four_bits(const uint8_t* quants, int64_t depth, int64_t column, std::byte* group) {
+  for (int64_t k = 0; k < kDepthStep; k += 8) {
+    std::byte* quad = group + ((depth + k) / 8 * kGroupColumns + column) * 4;
+    for (int64_t i = 0; i < 4; ++i) quad[i] = static_cast<std::byte>(quants[k + i] | quants[k + 4 + i] << 4);
+  }
+}
+
 LinearWeight allocate_packed(int64_t out_features, int64_t in_features, WeightType type,
                              const HostMemory& memory) {
   const PackedExtents extents(out_features, in_features, type);
   LinearWeight packed{.type = type, .out_features = out_features, .in_features = in_features};
   packed.data = memory.allocate_lasting(extents.panel_bytes());
-  if (type == WeightType::kQ8_0) packed.scales = memory.allocate_lasting(extents.scale_bytes());
+  if (is_quantized(type)) packed.scales = memory.allocate_lasting(extents.scale_bytes());
   return packed;
 }
 
@@ -66,11 +73,37 @@ void for_each_group(const PackedExtents& extents, int64_t out_features, ThreadPo
   });
 }
 
+LinearWeight pack_four_bits(const HostView& weight, const HostMemory& memory, ThreadPool& threads) {
+  const int64_t out_features = weight.shape[0], in_features = weight.shape[1];
+  const PackedExtents extents(out_features, in_features, WeightType::kQ4_1);
+  LinearWeight packed = allocate_packed(out_features, in_features, WeightType::kQ4_1, memory);
+  auto* scales = reinterpret_cast<uint16_t*>(packed.scales.data());
+  for_each_group(extents, out_features, threads, [&](int64_t group, int64_t first, int64_t count) {
+    std::byte* panel = packed.data.data() + group * extents.group_bytes();
+    uint16_t* group_scales = scales + group * extents.group_scales();
+    FourBitRow row(in_features);
+    for (int64_t c = 0; c < kGroupColumns; ++c) {
+      if (c < count) {
+        read_four_bit_row(weight, first + c, row);
+      } else {
+        row = FourBitRow(in_features);
+      }
+      for (int64_t b = 0; b < row.blocks; ++b) {
+        place_four_bits(row.quants.data() + b * kDepthStep, b * kDepthStep, c, panel);
+        group_scales[2 * b * kGroupColumns + c] = row.scales[static_cast<size_t>(b)];
+        group_scales[(2 * b + 1) * kGroupColumns + c] = row.offsets[static_cast<size_t>(b)];
+      }
+    }
+  });
+  return packed;
+}
+
 }  // namespace
 
 LinearWeight pack_weight(const HostView& weight, WeightType type, const HostMemory& memory,
                          ThreadPool& threads) {
   VOLLEY_ASSERT(weight.shape.rank() == 2 && type != WeightType::kF32);
+  if (type == WeightType::kQ4_1) return pack_four_bits(weight, memory, threads);
   const int64_t out_features = weight.shape[0], in_features = weight.shape[1];
   const PackedExtents extents(out_features, in_features, type);
   LinearWeight packed = allocate_packed(out_features, in_features, type, memory);
@@ -132,12 +165,31 @@ LinearWeight pack_quantized(const HostView& quants, const HostView& scales, cons
   return packed;
 }
 
+void unpack_row(const LinearWeight& weight, int64_t n, float* out) {
+  VOLLEY_ASSERT(is_quantized(weight.type) && n < weight.out_features);
+  const PackedExtents extents(weight.out_features, weight.in_features, weight.type);
+  const int64_t group = n / kGroupColumns, column = n % kGroupColumns;
+  const std::byte* panel = weight.data.data() + group * extents.group_bytes();
+  const auto* scales =
+      reinterpret_cast<const uint16_t*>(weight.scales.data()) + group * extents.group_scales();
+  const bool is_q8_0 = weight.type == WeightType::kQ8_0;
+  for (int64_t k = 0; k < weight.in_features; ++k) {
+    const int64_t block = k / kDepthStep * extents.block_scales();
+    const float scale = f16_to_f32(scales[block * kGroupColumns + column]);
+    const std::byte byte = panel[(k / extents.neighbours() * kGroupColumns + column) * 4 + k % 4];
+    if (is_q8_0) {
+      out[k] = static_cast<float>(static_cast<int8_t>(byte)) * scale;
+    } else {
+      const auto quant = static_cast<uint8_t>(k % 8 < 4 ? byte & std::byte{0x0f} : byte >> 4);
+      out[k] = static_cast<float>(quant) * scale + f16_to_f32(scales[(block + 1) * kGroupColumns + column]);
+    }
+  }
+}
+
 PackedPlanes planes_of(const LinearWeight& weight) {
   const PackedExtents extents(weight.out_features, weight.in_features, weight.type);
-  const bool is_bf16 = weight.type == WeightType::kBF16;
-  PackedPlanes planes{
-      .panels = {weight.data.data(), is_bf16 ? DType::kBF16 : DType::kI8, extents.panel_shape()}};
-  if (!is_bf16) planes.scales = {weight.scales.data(), DType::kF16, extents.scale_shape()};
+  PackedPlanes planes{.panels = {weight.data.data(), extents.panel_dtype(), extents.panel_shape()}};
+  if (is_quantized(weight.type)) planes.scales = {weight.scales.data(), DType::kF16, extents.scale_shape()};
   return planes;
 }
 
@@ -167,11 +219,10 @@ void require_plane(const HostView& plane, DType dtype, const Shape& shape, const
 LinearWeight map_weight(const Backend::MapLinearArgs& args, const HostMemory& memory) {
   VOLLEY_ASSERT(args.type != WeightType::kF32);
   const PackedExtents extents(args.out_features, args.in_features, args.type);
-  const bool is_bf16 = args.type == WeightType::kBF16;
-  require_plane(args.planes.panels, is_bf16 ? DType::kBF16 : DType::kI8, extents.panel_shape(), "panels");
+  require_plane(args.planes.panels, extents.panel_dtype(), extents.panel_shape(), "panels");
   LinearWeight weight{.type = args.type, .out_features = args.out_features, .in_features = args.in_features};
   weight.data = plane_buffer(args.planes.panels, args.owner, memory);
-  if (!is_bf16) {
+  if (is_quantized(args.type)) {
     require_plane(args.planes.scales, DType::kF16, extents.scale_shape(), "scales");
     weight.scales = plane_buffer(args.planes.scales, args.owner, memory);
   }

@@ -1,4 +1,4 @@
-// Products of packed bf16 and q8_0 weights for any vector width.
+// Products of packed weights for any vector width.
 #include <algorithm>
 #include <type_traits>
 #include <utility>
@@ -27,6 +27,7 @@ constexpr int kVectors = kGroupColumns / kLanes;
 // Rows of a block: as many as leave their sums in registers.
 constexpr int kBlockRows = HWY_MAX_BYTES >= 64 ? 8 : HWY_MAX_BYTES >= 32 ? 6 : 2;
 constexpr int kQuantizedRows = HWY_MAX_BYTES >= 64 ? 8 : HWY_MAX_BYTES >= 32 ? 4 : 2;
+constexpr int kFourBitRows = kQuantizedRows;
 
 // Groups that are multiplied side by side, one step of the depth after the other: memory is read faster in
 // several places at a time than in one.
@@ -238,6 +239,111 @@ void multiply_q8_0_groups(const GroupedProductArgs& args, int64_t row, int64_t g
   sums.store(args, row, group, count);
 }
 
+#undef VOLLEY_HAS_BYTE_DOTS
+#define VOLLEY_HAS_BYTE_DOTS (HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_SSE4)
+
+// Adds the dot products of quads of unsigned 4-bit numbers and quads of signed bytes, to be ended by
+// whole_dots. A word holds, with byte dots, two i16 sums of pairs: eight additions of at most 2 * 15 * 127
+// stay below 2^15.
+HWY_INLINE hn::Vec<Words> add_quad_dots(hn::Vec<Words> dots, hn::Vec<Words> numbers, hn::Vec<Words> bytes) {
+#if HWY_TARGET == HWY_AVX3
+  return hn::Vec<Words>{_mm512_add_epi16(dots.raw, _mm512_maddubs_epi16(numbers.raw, bytes.raw))};
+#elif HWY_TARGET == HWY_AVX2
+  return hn::Vec<Words>{_mm256_add_epi16(dots.raw, _mm256_maddubs_epi16(numbers.raw, bytes.raw))};
+#elif HWY_TARGET == HWY_SSE4
+  return hn::Vec<Words>{_mm_add_epi16(dots.raw, _mm_maddubs_epi16(numbers.raw, bytes.raw))};
+#else
+  const auto add = [&](auto left, auto right) {  // the left shifts that bring a byte to the top
+    dots = hn::Add(dots, hn::Mul(hn::ShiftRight<24>(left), hn::ShiftRight<24>(right)));
+  };
+  add(hn::ShiftLeft<24>(numbers), hn::ShiftLeft<24>(bytes));
+  add(hn::ShiftLeft<16>(numbers), hn::ShiftLeft<16>(bytes));
+  add(hn::ShiftLeft<8>(numbers), hn::ShiftLeft<8>(bytes));
+  add(numbers, bytes);
+  return dots;
+#endif
+}
+HWY_INLINE hn::Vec<Words> whole_dots(hn::Vec<Words> dots) {
+#if VOLLEY_HAS_BYTE_DOTS
+  return dot_pairs(dots, hn::Set(Words(), 0x00010001));
+#else
+  return dots;
+#endif
+}
+
+// The same pointer, of which the compiler knows nothing: what it points to is loaded here, not before a loop
+// only to lie in memory again for want of registers.
+template <class T>
+HWY_INLINE const T* opaque(const T* pointer) {
+  asm volatile("" : "+r"(pointer));
+  return pointer;
+}
+
+// A block of one group of 4-bit numbers.
+struct FourBitBlock {
+  const int8_t* x = nullptr;  // of the first row
+  int64_t row_stride = 0;
+  const float* row_scales = nullptr;
+  const float* row_sums = nullptr;
+  int64_t scale_stride = 0;
+  const std::byte* panel = nullptr;
+  const uint16_t* scales = nullptr;  // and offsets
+};
+
+template <int kRows>
+HWY_INLINE void add_q4_1_products(const FourBitBlock& block, hn::Vec<Floats> (&sums)[kRows][kVectors]) {
+  constexpr int kWords = kDepthStep / 8;  // of a feature's block
+  const Floats d;
+  const Words words;
+  const auto lower = hn::Set(words, 0x0f0f0f0f);
+  unrolled<kVectors>([&](auto v) VOLLEY_UNROLLED {
+    hn::Vec<Words> numbers[2 * kWords];  // by quads of the depth
+    unrolled<kWords>([&](auto q) VOLLEY_UNROLLED {
+      const auto* from = reinterpret_cast<const int32_t*>(block.panel) + q * kGroupColumns + v * kLanes;
+      const auto pair = hn::LoadU(words, from);
+      numbers[2 * q] = hn::And(pair, lower);
+      numbers[2 * q + 1] = hn::And(hn::ShiftRight<4>(pair), lower);
+    });
+    const auto* halves = reinterpret_cast<const hwy::float16_t*>(block.scales) + v * kLanes;
+    const auto weight_scale = hn::PromoteTo(d, hn::LoadU(Halves(), halves));
+    const auto offset = hn::PromoteTo(d, hn::LoadU(Halves(), halves + kGroupColumns));
+    unrolled<kRows>([&](auto r) VOLLEY_UNROLLED {
+      const auto* from = opaque(reinterpret_cast<const int32_t*>(block.x + r * block.row_stride));
+      auto dots = hn::Zero(words);
+      unrolled<2 * kWords>(
+          [&](auto q) VOLLEY_UNROLLED { dots = add_quad_dots(dots, numbers[q], hn::Set(words, from[q])); });
+      const auto scale =
+          hn::Mul(weight_scale, hn::Set(d, *opaque(block.row_scales + r * block.scale_stride)));
+      const auto sum = hn::MulAdd(hn::ConvertTo(d, whole_dots(dots)), scale, sums[r][v]);
+      sums[r][v] = hn::MulAdd(offset, hn::Set(d, *opaque(block.row_sums + r * block.scale_stride)), sum);
+    });
+  });
+}
+
+template <int kRows>
+void multiply_q4_1_groups(const GroupedProductArgs& args, int64_t row, int64_t group, int64_t count,
+                          Ahead& ahead) {
+  const int64_t blocks = args.segment_depth / kDepthStep;
+  constexpr int64_t kBlockBytes = kDepthStep * kGroupColumns / 2;
+  Sums<kRows> sums;
+  sums.clear();
+  for (int64_t b = 0; b < blocks; ++b) {
+    ahead.step();
+    for (int64_t g = 0; g < count; ++g) {
+      add_q4_1_products<kRows>(
+          {.x = static_cast<const int8_t*>(args.x) + row * args.row_stride + b * kDepthStep,
+           .row_stride = args.row_stride,
+           .row_scales = args.row_scales + row * blocks + b,
+           .row_sums = args.row_sums + row * blocks + b,
+           .scale_stride = blocks,
+           .panel = args.panels + ((group + g) * blocks + b) * kBlockBytes,
+           .scales = args.scales + ((group + g) * blocks + b) * 2 * kGroupColumns},
+          sums.of[g]);
+    }
+  }
+  sums.store(args, row, group, count);
+}
+
 // Calls run(std::integral_constant<int, n>) for n = rows, 1 <= rows <= kMost.
 template <int kMost, class Run>
 HWY_INLINE void with_rows(int64_t rows, const Run& run) {
@@ -281,6 +387,13 @@ void multiply_q8_0(const GroupedProductArgs& args) {
           HWY_ATTR { multiply_q8_0_groups<decltype(rows)::value>(args, row, group, count, ahead); });
 }
 
+void multiply_q4_1(const GroupedProductArgs& args) {
+  for_blocks<kFourBitRows>(args, args.segment_depth * kGroupColumns / 2,
+                           [&](auto rows, int64_t row, int64_t group, int64_t count, Ahead& ahead) HWY_ATTR {
+                             multiply_q4_1_groups<decltype(rows)::value>(args, row, group, count, ahead);
+                           });
+}
+
 }  // namespace volley::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -290,18 +403,24 @@ namespace {
 
 HWY_EXPORT(multiply_bf16);
 HWY_EXPORT(multiply_q8_0);
+HWY_EXPORT(multiply_q4_1);
 
 class VectorProducts : public GroupedProducts {
  public:
   std::string_view name() const override { return "vector"; }
   RowFormat row_format(WeightType type) const override {
-    return type == WeightType::kBF16 ? RowFormat::kRoundedF32 : RowFormat::kInterleaved16;
+    return type == WeightType::kBF16   ? RowFormat::kRoundedF32
+           : type == WeightType::kQ8_0 ? RowFormat::kInterleaved16
+                                       : RowFormat::kSigned8;
   }
   void multiply_bf16(const GroupedProductArgs& args) const override {
     HWY_DYNAMIC_DISPATCH(multiply_bf16)(args);
   }
   void multiply_q8_0(const GroupedProductArgs& args) const override {
     HWY_DYNAMIC_DISPATCH(multiply_q8_0)(args);
+  }
+  void multiply_q4_1(const GroupedProductArgs& args) const override {
+    HWY_DYNAMIC_DISPATCH(multiply_q4_1)(args);
   }
 };
 

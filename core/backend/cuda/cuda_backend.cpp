@@ -43,6 +43,7 @@ class CudaBackend : public Backend {
   LinearWeight pack_linear(const HostView& weight, WeightType type) const override {
     VOLLEY_ASSERT(weight.shape.rank() == 2);
     const int64_t out = weight.shape[0], in = weight.shape[1];
+    if (type == WeightType::kQ4_1) throw Error("this device has no products of 4-bit weights");
     if (first_non_finite(weight) >= 0) throw Error("weight with a value that is not finite");
     const std::vector<float> values = to_f32(weight);
     if (type == WeightType::kQ8_0) return pack_rounded(values, out, in);

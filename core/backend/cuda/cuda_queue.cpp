@@ -56,6 +56,15 @@ std::byte* CudaQueue::scratch(int64_t bytes) {
   return scratch_.back().data();
 }
 
+namespace {
+
+bool are_all_bf16(std::span<const LinearTarget> targets) {
+  return std::ranges::all_of(
+      targets, [](const LinearTarget& target) { return target.weight->type == WeightType::kBF16; });
+}
+
+}  // namespace
+
 void CudaQueue::gather_rows(const GatherRowsArgs& args) {
   launch_gather_rows(args, stream());
 }
@@ -91,6 +100,11 @@ std::byte* CudaQueue::rounded_rows(ConstTensor x, const LinearWeight& weight) {
 
 void CudaQueue::multiply(const LinearsArgs& args, Accumulate accumulate) {
   const LinearWeight& first = *args.targets.front().weight;
+  for (size_t i = 1; i < args.targets.size(); ++i) {
+    if (args.targets[i].weight->type == first.type) continue;
+    multiply({.x = args.x, .targets = args.targets.first(i), .phase = args.phase}, accumulate);
+    return multiply({.x = args.x, .targets = args.targets.subspan(i), .phase = args.phase}, accumulate);
+  }
   switch (first.type) {
     case WeightType::kF32:
       return launch_products_f32(args, accumulate, stream());
@@ -100,32 +114,39 @@ void CudaQueue::multiply(const LinearsArgs& args, Accumulate accumulate) {
       return launch_products_q8_0(
           args, accumulate,
           scratch(quantized_rows_bytes(args.x.size() / first.in_features, first.in_features)), stream());
+    case WeightType::kQ4_1:
+      VOLLEY_ASSERT(false);  // pack_linear has refused it
   }
 }
 
 void CudaQueue::gated_linears(const GatedLinearsArgs& args) {
-  if (args.gate.weight->type != WeightType::kBF16) return Queue::gated_linears(args);
+  if (args.gate.weight->type != WeightType::kBF16 || args.up.weight->type != WeightType::kBF16) {
+    return Queue::gated_linears(args);
+  }
   launch_gated_products_bf16(args, nullptr, rounded_rows(args.x, *args.gate.weight), stream());
 }
 
 // Rows that become bf16 are normed on the way.
 void CudaQueue::normed_linears(const NormedLinearsArgs& args) {
   const LinearWeight& first = *args.linears.targets.front().weight;
-  if (first.type != WeightType::kBF16) return Queue::normed_linears(args);
+  if (!are_all_bf16(args.linears.targets)) return Queue::normed_linears(args);
   launch_products_bf16(args.linears, &args.norm, Accumulate::kAssign, rounded_rows(args.norm.x, first),
                        stream());
 }
 
 void CudaQueue::normed_gated_linears(const NormedGatedLinearsArgs& args) {
   const LinearWeight& first = *args.linears.gate.weight;
-  if (first.type != WeightType::kBF16) return Queue::normed_gated_linears(args);
+  if (first.type != WeightType::kBF16 || args.linears.up.weight->type != WeightType::kBF16) {
+    return Queue::normed_gated_linears(args);
+  }
   launch_gated_products_bf16(args.linears, &args.norm, rounded_rows(args.norm.x, first), stream());
 }
 
 // What lies between the two products is written as the second takes it.
 void CudaQueue::feed_forward(const FeedForwardArgs& args) {
   const LinearWeight &gate = *args.gates.linears.gate.weight, &down = args.down.weight;
-  if (gate.type != WeightType::kBF16 || down.type != WeightType::kBF16 || !takes_feed_forward_bf16(gate)) {
+  if (gate.type != WeightType::kBF16 || args.gates.linears.up.weight->type != WeightType::kBF16 ||
+      down.type != WeightType::kBF16 || !takes_feed_forward_bf16(gate)) {
     return Queue::feed_forward(args);
   }
   const int64_t rows = args.gates.norm.x.size() / gate.in_features;
@@ -133,8 +154,7 @@ void CudaQueue::feed_forward(const FeedForwardArgs& args) {
 }
 
 void CudaQueue::attention_inputs(const AttentionInputsArgs& args) {
-  const LinearWeight& first = *args.projections.linears.targets.front().weight;
-  if (first.type == WeightType::kBF16 && takes_attention_inputs_bf16(args)) {
+  if (are_all_bf16(args.projections.linears.targets) && takes_attention_inputs_bf16(args)) {
     return launch_attention_inputs_bf16(args, stream());
   }
   Queue::attention_inputs(args);

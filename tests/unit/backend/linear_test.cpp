@@ -2,9 +2,12 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <numeric>
 
 #include "core/base/error.h"
+#include "core/io/convert.h"
 #include "hwy/targets.h"
+#include "tests/support/random_blocks.h"
 #include "tests/unit/backend/backend_testing.h"
 
 namespace volley::testing {
@@ -15,11 +18,15 @@ struct Product {
   WeightType type = WeightType::kF32;
 };
 
-constexpr std::array<WeightType, 3> kTypes{WeightType::kF32, WeightType::kBF16, WeightType::kQ8_0};
-constexpr std::array<const char*, 3> kTypeNames{"f32", "bf16", "q8_0"};
+constexpr std::array kAllTypes{WeightType::kF32, WeightType::kBF16, WeightType::kQ8_0, WeightType::kQ4_1};
+
+// Those that the device multiplies.
+std::span<const WeightType> types_of(const Backend& backend) {
+  return std::span(kAllTypes).first(backend.info().has_blocks ? 4 : 3);
+}
 
 std::string name_of(const Product& p) {
-  return std::string(kTypeNames[static_cast<size_t>(p.type)]) + " in " + std::to_string(p.in) + " out " +
+  return std::string(weight_type_name(p.type)) + " in " + std::to_string(p.in) + " out " +
          std::to_string(p.out);
 }
 
@@ -49,7 +56,7 @@ TEST_F(LinearTest, AgreesWithTheReference) {
   const auto reference = make_reference_backend();
   const auto tested = tested_backend();
   uint64_t seed = 1;
-  for (const WeightType type : kTypes) {
+  for (const WeightType type : types_of(*tested)) {
     for (const int64_t in : {1, 3, 17, 33, 64, 100, 513}) {
       for (const int64_t out : {1, 5, 16, 65, 300}) {
         for (const int64_t rows : {1, 2, 19, 70}) {
@@ -76,13 +83,14 @@ TEST_F(LinearTest, AgreesWithTheReference) {
             for (int64_t n = 0; n < out; ++n) {
               double magnitude = std::abs(bias[n]) + std::abs(before[r * out + n]);
               for (int64_t k = 0; k < in; ++k) magnitude += std::abs(double{x[r * in + k]} * w[n * in + k]);
-              // q8_0 is the same arithmetic on both sides, save that a processor without fused multiply-add
-              // rounds each block's product, whose size is at most the sum of its greatest terms.
-              if (type == WeightType::kQ8_0 && has_fused_multiply_add()) {
+              // Quantised products are the same arithmetic on both sides, save that a processor without fused
+              // multiply-add rounds each block's product, whose size is at most the sum of its greatest
+              // terms.
+              if (is_quantized(type) && has_fused_multiply_add()) {
                 ASSERT_EQ(results[0][r * out + n], results[1][r * out + n]) << "row " << r << " output " << n;
                 continue;
               }
-              if (type == WeightType::kQ8_0) magnitude = 25.0 * static_cast<double>(in);
+              if (is_quantized(type)) magnitude = 25.0 * static_cast<double>(in);
               // bf16 factors are up to 2^-8 larger than what they were rounded from.
               const double bound = 1.01 * static_cast<double>(2 * in + 6) * kUnit * magnitude;
               ASSERT_NEAR(results[0][r * out + n], results[1][r * out + n], bound)
@@ -95,21 +103,22 @@ TEST_F(LinearTest, AgreesWithTheReference) {
   }
 }
 
-// All q8_0 kernels give the same bits, so that a picture does not depend on the processor's.
+// All kernels of a quantised type give the same bits, so that a picture does not depend on the processor's.
 TEST_F(LinearTest, QuantizedProductsAreTheSameOnEveryKernel) {
   if (!has_fused_multiply_add()) GTEST_SKIP() << "no fused multiply-add";
   for (const auto& [in, out] :
        std::initializer_list<std::pair<int64_t, int64_t>>{{1024, 80}, {2816, 33}, {96, 16}, {100, 5}}) {
     const auto w = normal_numbers(out * in, 5), x = normal_numbers(37 * in, 6);
-    std::vector<std::vector<float>> results;
-    for (const ProductKernels kernels :
-         {ProductKernels::kBest, ProductKernels::kAvx512, ProductKernels::kVector}) {
-      const auto backend = make_cpu_backend(2, kernels);
-      results.push_back(
-          multiply(*backend, backend->pack_linear(host_view(w, {out, in}), WeightType::kQ8_0), x));
+    for (const WeightType type : {WeightType::kQ8_0, WeightType::kQ4_1}) {
+      std::vector<std::vector<float>> results;
+      for (const ProductKernels kernels :
+           {ProductKernels::kBest, ProductKernels::kAvx512, ProductKernels::kVector}) {
+        const auto backend = make_cpu_backend(2, kernels);
+        results.push_back(multiply(*backend, backend->pack_linear(host_view(w, {out, in}), type), x));
+      }
+      EXPECT_EQ(results[0], results[1]) << name_of({in, out, type});
+      EXPECT_EQ(results[0], results[2]) << name_of({in, out, type});
     }
-    EXPECT_EQ(results[0], results[1]) << in;
-    EXPECT_EQ(results[0], results[2]) << in;
   }
 }
 
@@ -117,7 +126,7 @@ TEST_F(LinearTest, QuantizedProductsAreTheSameOnEveryKernel) {
 TEST_F(LinearTest, RowsKeepTheirBitsInEveryCompany) {
   constexpr int64_t kMost = kSanitized ? 140 : 1024;
   std::vector<Product> products;
-  for (const WeightType type : kTypes) {
+  for (const WeightType type : types_of(*tested_backend())) {
     for (const auto& [in, out] : std::initializer_list<std::pair<int64_t, int64_t>>{{512, 512},
                                                                                     {1408, 512},
                                                                                     {768, 1408},
@@ -173,24 +182,25 @@ TEST_F(LinearTest, TinyAndHugeBlocksAreQuantisedAlikeOrRefused) {
   const auto w = normal_numbers(out * in, 1);
   auto x = normal_numbers(2 * in, 2);
   for (int64_t k = 0; k < 32; ++k) x[k] *= 1e-40f;  // 127 / greatest is infinite
-  std::vector<std::vector<float>> results;
-  for (const Backend* backend : {reference.get(), tested.get()}) {
-    results.push_back(
-        multiply(*backend, backend->pack_linear(host_view(w, {out, in}), WeightType::kQ8_0), x));
-    auto huge = w;
-    huge[70] = 1e7f;
-    EXPECT_THROW(backend->pack_linear(host_view(huge, {out, in}), WeightType::kQ8_0), Error);
+  for (const WeightType type : types_of(*tested).subspan(2)) {
+    std::vector<std::vector<float>> results;
+    for (const Backend* backend : {reference.get(), tested.get()}) {
+      results.push_back(multiply(*backend, backend->pack_linear(host_view(w, {out, in}), type), x));
+      auto huge = w;
+      huge[70] = 1e7f;
+      EXPECT_THROW(backend->pack_linear(host_view(huge, {out, in}), type), Error);
+    }
+    if (has_fused_multiply_add()) {
+      EXPECT_EQ(results[0], results[1]);
+    }
+    for (const float value : results[1]) EXPECT_TRUE(std::isfinite(value));
   }
-  if (has_fused_multiply_add()) {
-    EXPECT_EQ(results[0], results[1]);
-  }
-  for (const float value : results[1]) EXPECT_TRUE(std::isfinite(value));
 }
 
 // Products that share their rows in one call have the bits of calls of their own.
 TEST_F(LinearTest, SeveralProductsAtOnceEqualEachAlone) {
   for (const auto& backend : {tested_backend(2), tested_backend(3), make_reference_backend()}) {
-    for (const WeightType type : kTypes) {
+    for (const WeightType type : types_of(*backend)) {
       for (const int64_t rows : {1, 7, 70}) {
         const int64_t in = 100;
         const auto x = normal_numbers(rows * in, 1), bias = normal_numbers(300, 2);
@@ -223,10 +233,100 @@ TEST_F(LinearTest, SeveralProductsAtOnceEqualEachAlone) {
   }
 }
 
+// So have products with weights of several kinds.
+TEST_F(LinearTest, KindsOfWeightsMixInOneCall) {
+  for (const auto& backend : {tested_backend(2), make_reference_backend()}) {
+    const int64_t in = 96, rows = 5;
+    const Guarded<float> x(*backend, {rows, in}, normal_numbers(rows * in, 1));
+    const std::span<const WeightType> types = types_of(*backend);
+    std::vector<LinearWeight> weights;
+    std::vector<std::unique_ptr<Guarded<float>>> outs;
+    for (size_t i = 0; i < 2 * types.size(); ++i) {
+      weights.push_back(backend->pack_linear(host_view(normal_numbers(40 * in, 2 + i), {40, in}),
+                                             types[i * 2 / 3 % types.size()]));
+      outs.push_back(std::make_unique<Guarded<float>>(*backend, Shape{rows, 40}));
+    }
+    std::vector<LinearTarget> targets;
+    for (size_t i = 0; i < weights.size(); ++i)
+      targets.push_back({.weight = &weights[i], .bias = {}, .out = outs[i]->view()});
+    auto queue = backend->make_queue();
+    queue->linears({.x = x.read(), .targets = targets});
+    queue->finish();
+    for (size_t i = 0; i < weights.size(); ++i) {
+      const Guarded<float> alone(*backend, {rows, 40});
+      queue->linear({.x = x.read(), .weight = weights[i], .bias = {}, .out = alone.view()});
+      queue->finish();
+      EXPECT_EQ(outs[i]->values(), alone.values()) << weight_type_name(weights[i].type);
+    }
+  }
+}
+
+// Rows of a packed weight are the file's values, wherever they lie; a negative id leaves its row alone.
+TEST_F(LinearTest, PackedWeightsGiveTheirRowsBack) {
+  for (const auto& backend : {tested_backend(2), make_reference_backend()}) {
+    if (!backend->info().has_blocks) continue;
+    const int64_t in = 160, out = 37;
+    const std::vector<int32_t> ids{36, 0, -1, 15, 16, 0};
+    const Guarded<int32_t> picked(*backend, {std::ssize(ids)}, ids);
+    for (const DType dtype : {DType::kQ8_0, DType::kQ4_1, DType::kQ4_0}) {
+      const std::string bytes = test::random_blocks(dtype, out * in);
+      const HostView view{std::as_bytes(std::span(bytes)).data() + 1, dtype, {out, in}};
+      const std::vector<float> values = to_f32(view);
+      const auto weight = [&] {
+        if (dtype != DType::kQ8_0) return backend->pack_linear(view, WeightType::kQ4_1);
+        const auto planes = q8_0_planes(view);
+        return backend->pack_quantized(
+            {std::as_bytes(std::span(planes->quants)).data(), DType::kI8, {out, in}},
+            {std::as_bytes(std::span(planes->scales)).data(), DType::kF16, {out, in / 32}});
+      }();
+      const auto before = normal_numbers(std::ssize(ids) * in, 4);
+      const Guarded<float> rows(*backend, {std::ssize(ids), in}, before);
+      auto queue = backend->make_queue();
+      queue->gather_weight_rows({.weight = weight, .ids = picked.read(), .out = rows.view()});
+      queue->finish();
+      const auto found = rows.values();
+      for (size_t r = 0; r < ids.size(); ++r) {
+        for (int64_t k = 0; k < in; ++k) {
+          const size_t at = r * in + k;
+          ASSERT_EQ(found[at], ids[r] < 0 ? before[at] : values[ids[r] * in + k])
+              << dtype_name(dtype) << " row " << r << " value " << k << " on " << backend->info().name;
+        }
+      }
+    }
+  }
+}
+
+// A weight that is four bits wide already keeps its numbers; any other is rounded to the nearest of 16.
+TEST_F(LinearTest, FourBitsAreTheFilesOrTheNearest) {
+  const auto backend = tested_backend();
+  if (!backend->info().has_blocks) GTEST_SKIP() << "no blocks on " << backend->info().name;
+  const int64_t in = 72, out = 20;  // the last block is not whole
+  const auto w = normal_numbers(out * in, 1);
+  const LinearWeight weight = backend->pack_linear(host_view(w, {out, in}), WeightType::kQ4_1);
+  std::vector<int32_t> ids(out);
+  std::iota(ids.begin(), ids.end(), 0);
+  const Guarded<int32_t> picked(*backend, {out}, ids);
+  const Guarded<float> rows(*backend, {out, in});
+  auto queue = backend->make_queue();
+  queue->gather_weight_rows({.weight = weight, .ids = picked.read(), .out = rows.view()});
+  queue->finish();
+  const auto found = rows.values();
+  for (int64_t n = 0; n < out; ++n) {
+    for (int64_t begin = 0; begin < in; begin += 32) {
+      const auto block = std::span(w).subspan(n * in + begin, std::min<int64_t>(32, in - begin));
+      const auto [least, greatest] = std::ranges::minmax(block);
+      // Half a step, and what rounding scale and offset to halves moves.
+      const float bound = (greatest - least) / 30.0f + 0.001f * (std::abs(least) + std::abs(greatest));
+      for (size_t k = 0; k < block.size(); ++k)
+        ASSERT_NEAR(found[n * in + begin + k], block[k], bound) << "row " << n << " value " << begin + k;
+    }
+  }
+}
+
 // The gated product has the bits of its parts, whatever rows stand together.
 TEST_F(LinearTest, GatedProductsEqualTheirParts) {
   for (const auto& backend : {tested_backend(2), make_reference_backend()}) {
-    for (const WeightType type : kTypes) {
+    for (const WeightType type : types_of(*backend)) {
       for (const auto& [in, out] :
            std::initializer_list<std::pair<int64_t, int64_t>>{{100, 129}, {512, 200}}) {
         const LinearWeight gate =
@@ -255,8 +355,10 @@ TEST_F(LinearTest, GatedProductsEqualTheirParts) {
 // Zero weights and rows, infinities and NaN go where they should and nowhere else.
 TEST_F(LinearTest, OddValuesStayInTheirRow) {
   const auto backend = tested_backend();
-  for (const auto& [type, rows] : {std::pair{WeightType::kF32, 21}, std::pair{WeightType::kBF16, 21},
-                                   std::pair{WeightType::kBF16, 70}, std::pair{WeightType::kQ8_0, 21}}) {
+  for (const auto& [type, rows] :
+       {std::pair{WeightType::kF32, 21}, std::pair{WeightType::kBF16, 21}, std::pair{WeightType::kBF16, 70},
+        std::pair{WeightType::kQ8_0, 21}, std::pair{WeightType::kQ4_1, 21}}) {
+    if (type == WeightType::kQ4_1 && !backend->info().has_blocks) continue;
     const int64_t in = 65, out = 37;
     const auto w = normal_numbers(out * in, 3);
     auto x = normal_numbers(rows * in, 4);
@@ -283,7 +385,7 @@ TEST_F(LinearTest, OddValuesStayInTheirRow) {
 TEST_F(LinearTest, SteadyStateAllocatesNothing) {
   const auto backend = tested_backend();
   const auto w = normal_numbers(512 * 256, 3);
-  for (const WeightType type : kTypes) {
+  for (const WeightType type : types_of(*backend)) {
     const LinearWeight weight = backend->pack_linear(host_view(w, {512, 256}), type);
     const auto values = normal_numbers(100 * 256, 4);
     const Guarded<float> x(*backend, {100, 256}, values), out(*backend, {100, 512});

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <bit>
+#include <cmath>
 #include <cstring>
 
 #include "core/io/byte_reader.h"
@@ -55,6 +56,29 @@ TEST_F(BlockFormats, IntegerBlocksSplitIntoPlanesOfTheSameValues) {
     const HostView scales{
         std::as_bytes(std::span(planes->scales)).data(), DType::kF16, {view.shape[0], view.shape[1] / 32}};
     EXPECT_EQ(bits_of(dequantize_q8_0(quants, scales)), bits_of(to_f32(view)));
+  }
+}
+
+// Numbers of 4 bits with scale and offset are the same values: exactly, but for q4_k, whose scales and
+// offsets are rounded to halves, each by at most 2^-11 of itself.
+TEST_F(BlockFormats, FourBitsSplitIntoPlanesOfTheSameValues) {
+  for (const DType type : kBlockTypes) {
+    SCOPED_TRACE(dtype_name(type));
+    ASSERT_EQ(has_four_bits(type), type == DType::kQ4_0 || type == DType::kQ4_1 || type == DType::kQ4_K);
+    if (!has_four_bits(type)) continue;
+    const HostView& view = *file_->find(dtype_name(type));
+    const std::vector<float> values = to_f32(view);
+    std::vector<uint8_t> quants(values.size());
+    std::vector<uint16_t> scales(values.size() / 32), offsets(values.size() / 32);
+    split_four_bits(type, {view.data, static_cast<size_t>(view.bytes())},
+                    {.quants = quants.data(), .scales = scales.data(), .offsets = offsets.data()});
+    for (size_t i = 0; i < values.size(); ++i) {
+      ASSERT_LT(quants[i], 16);
+      const float part = static_cast<float>(quants[i]) * f16_to_f32(scales[i / 32]);
+      const float offset = f16_to_f32(offsets[i / 32]);
+      const float bound = type == DType::kQ4_K ? 0x1p-10f * (std::abs(part) + std::abs(offset)) : 0.0f;
+      ASSERT_NEAR(part + offset, values[i], bound) << i;
+    }
   }
 }
 

@@ -2,13 +2,13 @@
 
 #include <gtest/gtest.h>
 
-#include <random>
 #include <string>
 
 #include "core/backend/cpu/cpu_backend.h"
 #include "core/backend/cpu/reference/reference_backend.h"
 #include "core/io/byte_reader.h"
 #include "core/io/convert.h"
+#include "tests/support/random_blocks.h"
 #include "tests/unit/io/file_builders.h"
 
 namespace volley::test {
@@ -27,23 +27,6 @@ class OneTensor : public WeightSource {
   std::vector<NamedTensor> tensors_;
   std::string path_ = "one";
 };
-
-// Rows of random blocks whose halves are finite; they lie one byte off, so that nothing is aligned.
-std::string random_blocks(DType type, int64_t values) {
-  std::mt19937 generator(static_cast<unsigned>(type) + 1);
-  const BlockExtent block = dtype_block(type);
-  std::string bytes = "#";
-  for (int64_t b = 0; b < values / block.values; ++b) {
-    std::string one(static_cast<size_t>(block.bytes), '\0');
-    for (char& byte : one) byte = static_cast<char>(generator() & 0xffu);
-    // Bits 13 and 14 of a half clear: below 2^-7.
-    one[1] = static_cast<char>(one[1] & 0x9f);
-    one[3] = static_cast<char>(one[3] & 0x9f);
-    one[one.size() - 1] = static_cast<char>(one[one.size() - 1] & 0x9f);
-    bytes += one;
-  }
-  return bytes;
-}
 
 std::string bytes_of(const Buffer& buffer) {
   return std::string(as_text({buffer.data(), static_cast<size_t>(buffer.bytes())}));
@@ -104,13 +87,41 @@ TEST(WeightLoader, IntegerBlocksBecomeQ8AsTheyAre) {
   }
 }
 
+// With blocks kept, 4 bits are q4_1, more bits are q8_0, floats are what was asked for; tables keep theirs,
+// too.
+TEST(WeightLoader, BlocksStayAsSmallAsTheyAre) {
+  for (const DType type : kBlockTypes) {
+    SCOPED_TRACE(dtype_name(type));
+    const int64_t rows = 19, width = dtype_block(type).values == 256 ? 768 : 544;
+    const std::string bytes = random_blocks(type, rows * width);
+    const HostView view{as_bytes(bytes).data() + 1, type, {rows, width}};
+    const std::vector<float> values = to_f32(view);
+    const OneTensor blocks(view), floats({std::as_bytes(std::span(values)).data(), DType::kF32, view.shape});
+    const bool is_small = type == DType::kQ4_0 || type == DType::kQ4_1 || type == DType::kQ4_K;
+    const WeightType expected = is_small ? WeightType::kQ4_1 : WeightType::kQ8_0;
+    for (const auto& backend : backends()) {
+      const auto storage = WeightStorage::keeping_blocks(WeightType::kBF16);
+      const LinearWeight kept = WeightLoader(blocks, *backend, storage).linear("w", rows, width);
+      EXPECT_EQ(kept.type, expected);
+      expect_same(kept, WeightLoader(blocks, *backend, expected).linear("w", rows, width));
+      EXPECT_EQ(WeightLoader(floats, *backend, storage).linear("w", rows, width).type, WeightType::kBF16);
+      const Embedding table = WeightLoader(blocks, *backend, storage).embedding("w", rows, width);
+      EXPECT_EQ(table.width(), width);
+      expect_same(table.packed, kept);
+      EXPECT_FALSE(WeightLoader(blocks, *backend, WeightType::kQ8_0).embedding("w", rows, width).is_packed());
+      EXPECT_FALSE(WeightLoader(floats, *backend, storage).embedding("w", rows, width).is_packed());
+    }
+  }
+}
+
 TEST(WeightLoader, BlocksThatAreNotFiniteAreNamed) {
   std::string bytes = random_blocks(DType::kQ8_0, 2 * 64);
   bytes.replace(1 + 3 * 34, 2, raw<uint16_t>(0x7c00));
   bytes.replace(1 + 3 * 34 + 2, 2, "\1\1");
   const OneTensor source({as_bytes(bytes).data() + 1, DType::kQ8_0, {2, 64}});
   for (const auto& backend : backends()) {
-    for (const WeightType storage : {WeightType::kF32, WeightType::kBF16, WeightType::kQ8_0}) {
+    for (const WeightType storage :
+         {WeightType::kF32, WeightType::kBF16, WeightType::kQ8_0, WeightType::kQ4_1}) {
       try {
         WeightLoader(source, *backend, storage).linear("w", 2, 64);
         ADD_FAILURE() << "was accepted";

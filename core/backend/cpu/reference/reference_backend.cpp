@@ -5,14 +5,15 @@
 
 #include "core/backend/cpu/host_memory.h"
 #include "core/backend/cpu/reference/reference_queue.h"
-#include "core/backend/q8_0.h"
+#include "core/backend/q4_1.h"
 #include "core/base/error.h"
 #include "core/io/convert.h"
 
 namespace volley {
 namespace {
 
-// Weights lie as in a checkpoint, row-major: f32, bf16, or q8_0 quants [out, in padded to 32] and scales f32.
+// Weights lie as in a checkpoint, row-major: f32, bf16, q8_0 quants [out, in padded to 32] and scales f32, or
+// q4_1 quants as bytes and the scales and offsets f32, [2, out, blocks].
 class ReferenceBackend : public Backend {
  public:
   const DeviceInfo& info() const override { return info_; }
@@ -23,6 +24,7 @@ class ReferenceBackend : public Backend {
 
   LinearWeight pack_linear(const HostView& weight, WeightType type) const override {
     VOLLEY_ASSERT(weight.shape.rank() == 2);
+    if (type == WeightType::kQ4_1) return pack_four_bits(weight);
     const std::vector<float> values = to_f32(weight);
     if (first_non_finite(weight) >= 0) throw Error("weight with a value that is not finite");
     LinearWeight packed{.type = type, .out_features = weight.shape[0], .in_features = weight.shape[1]};
@@ -88,6 +90,24 @@ class ReferenceBackend : public Backend {
   }
 
  private:
+  LinearWeight pack_four_bits(const HostView& weight) const {
+    const int64_t rows = weight.shape[0], width = weight.shape[1];
+    LinearWeight packed{.type = WeightType::kQ4_1, .out_features = rows, .in_features = width};
+    FourBitRow row(width);
+    packed.data = memory_.allocate(rows * row.blocks * kQ8BlockSize);
+    packed.scales = memory_.allocate(2 * rows * row.blocks * 4);
+    auto* scales = reinterpret_cast<float*>(packed.scales.data());
+    for (int64_t n = 0; n < rows; ++n) {
+      read_four_bit_row(weight, n, row);
+      std::memcpy(packed.data.data() + n * std::ssize(row.quants), row.quants.data(), row.quants.size());
+      for (int64_t b = 0; b < row.blocks; ++b) {
+        scales[n * row.blocks + b] = f16_to_f32(row.scales[static_cast<size_t>(b)]);
+        scales[(rows + n) * row.blocks + b] = f16_to_f32(row.offsets[static_cast<size_t>(b)]);
+      }
+    }
+    return packed;
+  }
+
   static Error no_layout() { return Error("cpu-reference neither reads nor writes packed weights"); }
 
   Buffer copy(const std::vector<float>& values) const {
@@ -98,7 +118,10 @@ class ReferenceBackend : public Backend {
   }
 
   HostMemory memory_;
-  DeviceInfo info_{.name = "cpu-reference", .description = "plain loops, one thread", .has_bf16 = false};
+  DeviceInfo info_{.name = "cpu-reference",
+                   .description = "plain loops, one thread",
+                   .has_bf16 = false,
+                   .has_blocks = true};
 };
 
 }  // namespace

@@ -7,6 +7,7 @@ namespace volley {
 class ReferenceQueue : public Queue {
  public:
   void gather_rows(const GatherRowsArgs& args) override;
+  void gather_weight_rows(const GatherWeightRowsArgs& args) override;
   void copy(const CopyArgs& args) override;
   void add_rows(const AddRowsArgs& args) override;
   void rms_norm(const RmsNormArgs& args) override;

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "core/backend/cpu/reference/reference_queue.h"
-#include "core/backend/q8_0.h"
+#include "core/backend/q4_1.h"
 
 namespace volley {
 
@@ -17,6 +17,27 @@ void ReferenceQueue::gather_rows(const GatherRowsArgs& args) {
     VOLLEY_ASSERT(id < args.table.shape[0]);
     std::memcpy(args.out.data + r * width, args.table.data + id * width,
                 static_cast<size_t>(width) * sizeof(float));
+  }
+}
+
+void ReferenceQueue::gather_weight_rows(const GatherWeightRowsArgs& args) {
+  const LinearWeight& weight = args.weight;
+  VOLLEY_ASSERT(is_quantized(weight.type));
+  const int64_t width = weight.in_features, blocks = (width + kQ8BlockSize - 1) / kQ8BlockSize;
+  const auto* scales = reinterpret_cast<const float*>(weight.scales.data());
+  const float* offsets = scales + weight.out_features * blocks;
+  for (int64_t r = 0; r < args.ids.size(); ++r) {
+    const int32_t id = args.ids.data[r];
+    if (id < 0) continue;
+    VOLLEY_ASSERT(id < weight.out_features);
+    for (int64_t k = 0; k < width; ++k) {
+      const int64_t block = id * blocks + k / kQ8BlockSize;
+      const std::byte byte = weight.data.data()[id * blocks * kQ8BlockSize + k];
+      args.out.data[r * width + k] =
+          weight.type == WeightType::kQ8_0
+              ? static_cast<float>(static_cast<int8_t>(byte)) * scales[block]
+              : static_cast<float>(static_cast<uint8_t>(byte)) * scales[block] + offsets[block];
+    }
   }
 }
 
@@ -83,19 +104,38 @@ float multiply_q8_0(const LinearWeight& weight, int64_t n, std::span<const int8_
   return sum;
 }
 
-void linear_q8_0(const LinearArgs& args) {
+// The same of a q4_1 weight; `sums` are the row sums of q4_1.h.
+float multiply_q4_1(const LinearWeight& weight, int64_t n, std::span<const int8_t> quants,
+                    std::span<const float> scales, std::span<const float> sums) {
+  const auto blocks = static_cast<int64_t>(scales.size());
+  const auto* weights = reinterpret_cast<const uint8_t*>(weight.data.data()) + n * blocks * kQ8BlockSize;
+  const auto* weight_scales = reinterpret_cast<const float*>(weight.scales.data()) + n * blocks;
+  const float* offsets = weight_scales + weight.out_features * blocks;
+  float sum = 0.0f;
+  for (int64_t b = 0; b < blocks; ++b) {
+    int32_t dot = 0;
+    for (int64_t k = b * kQ8BlockSize; k < (b + 1) * kQ8BlockSize; ++k) dot += weights[k] * quants[k];
+    sum = std::fma(static_cast<float>(dot), weight_scales[b] * scales[b], sum);
+    sum = std::fma(offsets[b], sums[b], sum);
+  }
+  return sum;
+}
+
+void linear_quantized(const LinearArgs& args) {
   const int64_t in = args.weight.in_features, out = args.weight.out_features;
   const int64_t blocks = (in + kQ8BlockSize - 1) / kQ8BlockSize;
   std::vector<int8_t> quants(static_cast<size_t>(blocks * kQ8BlockSize));
-  std::vector<float> scales(static_cast<size_t>(blocks));
+  std::vector<float> scales(static_cast<size_t>(blocks)), sums(static_cast<size_t>(blocks));
   for (int64_t r = 0; r < args.out.size() / out; ++r) {
     for (int64_t b = 0; b < blocks; ++b) {
       scales[b] =
           quantize_row_block(args.x.data + r * in + b * kQ8BlockSize,
                              std::min(kQ8BlockSize, in - b * kQ8BlockSize), quants.data() + b * kQ8BlockSize);
+      sums[b] = quant_row_sum(quants.data() + b * kQ8BlockSize, scales[b]);
     }
     for (int64_t n = 0; n < out; ++n) {
-      float sum = multiply_q8_0(args.weight, n, quants, scales);
+      float sum = args.weight.type == WeightType::kQ8_0 ? multiply_q8_0(args.weight, n, quants, scales)
+                                                        : multiply_q4_1(args.weight, n, quants, scales, sums);
       if (args.bias.data != nullptr) sum += args.bias.data[n];
       float& y = args.out.data[r * out + n];
       y = args.accumulate == Accumulate::kAdd ? y + sum : sum;
@@ -106,7 +146,7 @@ void linear_q8_0(const LinearArgs& args) {
 }  // namespace
 
 void ReferenceQueue::linear(const LinearArgs& args) {
-  if (args.weight.type == WeightType::kQ8_0) return linear_q8_0(args);
+  if (is_quantized(args.weight.type)) return linear_quantized(args);
   const int64_t in = args.weight.in_features;
   const int64_t out = args.weight.out_features;
   const int64_t rows = args.out.size() / out;

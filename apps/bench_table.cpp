@@ -1,0 +1,140 @@
+#include "apps/bench_table.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "apps/console.h"
+#include "core/io/untrusted_text.h"
+
+namespace volley::apps {
+namespace {
+
+constexpr size_t kNameWidth = 30, kMedianWidth = 10, kIntervalWidth = 20, kCountWidth = 4;
+constexpr size_t kDiffNameWidth = 29, kDiffWidth = 15, kRatioWidth = 6;
+
+std::string left(std::string text, size_t width) {
+  text.resize(std::max(text.size(), width), ' ');
+  return text;
+}
+
+std::string right(const std::string& text, size_t width) {
+  return std::string(width > text.size() ? width - text.size() : 0, ' ') + text;
+}
+
+// The name in its column; one that is too long has a line to itself.
+std::string name_column(const std::string& name, size_t width) {
+  return name.size() <= width ? left(name, width) : name + "\n" + std::string(width, ' ');
+}
+
+std::string interval_text(const SampleSummary& summary) {
+  return four_digits(summary.low) + ".." + four_digits(summary.high);
+}
+
+std::string joined(const std::vector<std::string>& words) {
+  std::string text;
+  for (const std::string& word : words) text += (text.empty() ? "" : ", ") + word;
+  return text;
+}
+
+}  // namespace
+
+std::string four_digits(double value) {
+  if (value == 0.0 || value >= 1000.0) return fixed(value, 0);
+  const int whole = static_cast<int>(std::floor(std::log10(value))) + 1;  // digits before the point, if any
+  return fixed(value, std::clamp(4 - whole, 0, 9));
+}
+
+std::string name_under(const std::string& head, const std::string& name) {
+  const std::string prefix = head + ": ";
+  return name.starts_with(prefix) ? "  " + name.substr(prefix.size()) : name;
+}
+
+std::vector<std::string> bench_caption(const BenchResult& result) {
+  const BenchSettings& settings = result.settings;
+  std::string models;
+  for (const BenchWeights& weights : result.weights) {
+    models +=
+        (models.empty() ? "" : " with draft model ") + weights.name + " (" + byte_count(weights.bytes) + ")";
+  }
+  std::string instructions;
+  for (const std::string& name : result.machine.instructions)
+    instructions += (instructions.empty() ? "" : " ") + name;
+  const bool has_file = settings.prompts != "built-in";
+  return {models + ", " + settings.dtype + " weights in memory, by volley " + result.volley +
+              (result.is_optimized ? "" : ", built without optimisation"),
+          result.machine.processor + ", " + plural(result.machine.physical_cores, "core") + ", " +
+              byte_count(result.machine.memory_bytes) + (instructions.empty() ? "" : "; " + instructions),
+          settings.device + ", " + plural(settings.threads, "thread") + ", load " + result.load_before +
+              " before and " + result.load_after + " behind it",
+          plural(settings.prompt_count, "prompt") +
+              (has_file ? " of " + settings.prompts
+                        : " built in and synthetic: the speed of drafts depends on the text, --prompts takes "
+                          "yours") +
+              "; answers of at most " + plural(settings.max_tokens, "token") + ", seed " +
+              std::to_string(settings.seed)};
+}
+
+std::string interval_note(const std::vector<BenchRow>& rows) {
+  std::set<std::string> notes;
+  for (const BenchRow& row : rows) {
+    const SampleSummary summary = summarize(row.samples);
+    const std::string count = std::to_string(row.samples.size());
+    notes.insert(summary.kind == IntervalKind::kConfidence
+                     ? "of " + count + " samples, " + fixed(100.0 * summary.coverage, 1) +
+                           " % confidence of the median by order statistics"
+                     : "of " + count + ", smallest to largest");
+  }
+  std::string text;
+  for (const std::string& note : notes) text += (text.empty() ? "interval: " : "; ") + note;
+  return text;
+}
+
+std::string bench_table(const BenchResult& result) {
+  std::string text;
+  for (const std::string& line : bench_caption(result)) text += line + "\n";
+  text += "\n" + left("", kNameWidth) + right("median", kMedianWidth) + "  " +
+          left("interval", kIntervalWidth) + right("n", kCountWidth) + "  unit\n";
+  std::string head;
+  for (const BenchRow& row : result.rows) {
+    const std::string name = name_under(head, row.name);
+    if (name == row.name) head = row.name;
+    const SampleSummary summary = summarize(row.samples);
+    text += name_column(name, kNameWidth) + right(four_digits(summary.median), kMedianWidth) + "  " +
+            left(interval_text(summary), kIntervalWidth) +
+            right(std::to_string(row.samples.size()), kCountWidth) + "  " + row.unit + "\n";
+  }
+  return text + "\n" + interval_note(result.rows) + "\n";
+}
+
+std::string comparison_table(const BenchComparison& comparison, const std::string& old_path,
+                             const std::string& new_path) {
+  std::string text = "old: " + printable(old_path, 1000) + "\nnew: " + printable(new_path, 1000) + "\n\n";
+  text += left("", kDiffNameWidth) + right("old", kDiffWidth) + right("new", kDiffWidth) +
+          right("ratio", kRatioWidth) + "\n";
+  std::string head;
+  std::vector<BenchRow> rows;
+  for (const ComparedRow& row : comparison.rows) {
+    const std::string name = name_under(head, row.before.name);
+    if (name == row.before.name) head = name;
+    text += name_column(printable(name, 1000), kDiffNameWidth) +
+            right(four_digits(row.old_summary.median), kDiffWidth) +
+            right(four_digits(row.new_summary.median), kDiffWidth) +
+            right(row.ratio > 0.0 ? fixed(row.ratio, 3) : "-", kRatioWidth) + "  " +
+            std::string(verdict_name(row.verdict)) + "\n" +
+            left("    " + printable(row.before.unit, 100), kDiffNameWidth) +
+            right(interval_text(row.old_summary), kDiffWidth) +
+            right(interval_text(row.new_summary), kDiffWidth) + "\n";
+    rows.push_back(row.before);
+    rows.push_back(row.after);
+  }
+  if (!comparison.only_old.empty())
+    text += "only in the old: " + printable(joined(comparison.only_old), 4000) + "\n";
+  if (!comparison.only_new.empty())
+    text += "only in the new: " + printable(joined(comparison.only_new), 4000) + "\n";
+  const std::string note = interval_note(rows);
+  return text + (note.empty() ? "no row is in both files\n"
+                              : "\n" + note + "\nno difference: the intervals overlap\n");
+}
+
+}  // namespace volley::apps

@@ -12,7 +12,7 @@ namespace volley::apps {
 namespace {
 
 // Pixels.
-constexpr double kWidth = 860, kMargin = 20, kNameEnd = 270, kBarStart = 280, kBarLength = 320;
+constexpr double kWidth = 980, kMargin = 20, kNameEnd = 270, kBarStart = 280, kBarLength = 320;
 constexpr double kBar = 14, kBarGap = 3, kRowGap = 10, kLine = 18, kCap = 4;
 constexpr size_t kLongestText = 1000, kShownName = 40, kLongestLine = 130;
 
@@ -57,6 +57,7 @@ class Chart {
   void group(const ChartGroup& group) {
     gap(kRowGap);
     line(group.unit + (group.better == Better::kHigher ? ", more is better" : ", less is better"), "g");
+    gap(4);
     double most = 0.0;
     for (const ChartRow& row : group.rows) {
       for (const Bar& bar : row.bars) most = std::max({most, bar.summary.high, bar.summary.median});

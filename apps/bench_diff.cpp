@@ -60,8 +60,8 @@ Verb add_bench_diff(CLI::App& bench) {
       "Rows are matched by name. Where the intervals of the two medians overlap, there is no difference.\n"
       "Files of other machines, weights or settings are refused.\n"
       "Exit codes: 0 done, whatever became faster or slower; 1 failed or refused, 2 usage.");
-  verb.add_option("old", flags->before, "the file before")->type_name("OLD.json");
-  verb.add_option("new", flags->after, "the file after")->type_name("NEW.json");
+  verb.add_option("old", flags->before, "what was saved before")->type_name("FILE");
+  verb.add_option("new", flags->after, "what was saved after")->type_name("FILE");
   verb.add_flag("--force", flags->is_forced, "compare though machine, weights or settings differ");
   add_text(verb, {.names = "--svg", .type = "FILE.svg", .meaning = "write a chart of it"}, flags->svg);
   add_shared_flags(verb, flags->shared, {"overwrite", "json"});

@@ -26,8 +26,6 @@ constexpr const char* kBuiltInPrompt =
     "storm, "
     "what the keeper did, and what the sailors said to the keeper afterwards.";
 
-constexpr std::string_view kBuiltIn = "built-in";
-
 // Words without a meaning of their own; which one comes next is a simple rule.
 std::string filler_text(size_t bytes) {
   constexpr std::array<std::string_view, 24> kWords{"water", "light",  "over",  "the",   "small",   "house",
@@ -166,7 +164,7 @@ void describe(const BenchFlags& flags, const Backend& backend, BenchPlan& plan) 
   settings.seed = static_cast<uint64_t>(flags.shared.seed);
   if (request.chat_format) settings.chat_format = name_of(*request.chat_format);
   settings.prompts = flags.prompt_file.empty()
-                         ? std::string(kBuiltIn)
+                         ? std::string(kBuiltInPrompts)
                          : printable(std::filesystem::path(flags.prompt_file).filename().string(), 200);
   settings.prompt_count = std::ssize(request.prompts);
   settings.prompt_hash = hash_prompts(request);

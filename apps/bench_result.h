@@ -14,6 +14,9 @@ namespace volley::apps {
 inline constexpr std::string_view kBenchSchema = "volley.bench/1";
 inline constexpr int64_t kMaxBenchRows = 1000;
 
+// The source of prompts that are not of a file.
+inline constexpr std::string_view kBuiltInPrompts = "built-in";
+
 enum class Better : uint8_t { kHigher, kLower };
 
 // One measured quantity. Rows of one decoder share what stands before ": " in their names, and the row of

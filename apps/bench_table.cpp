@@ -31,9 +31,14 @@ std::string interval_text(const SampleSummary& summary) {
   return four_digits(summary.low) + ".." + four_digits(summary.high);
 }
 
-std::string joined(const std::vector<std::string>& words) {
-  std::string text;
-  for (const std::string& word : words) text += (text.empty() ? "" : ", ") + word;
+// Rows that one file has and the other has not; a decoder's are all told by their first.
+std::string lone_rows(const std::string& file, const std::vector<std::string>& names) {
+  std::string text, head;
+  for (const std::string& name : names) {
+    if (name_under(head, name) != name) continue;
+    head = name;
+    text += "only in the " + file + ": " + printable(name, 1000) + "\n";
+  }
   return text;
 }
 
@@ -60,18 +65,18 @@ std::vector<std::string> bench_caption(const BenchResult& result) {
   std::string instructions;
   for (const std::string& name : result.machine.instructions)
     instructions += (instructions.empty() ? "" : " ") + name;
-  const bool has_file = settings.prompts != "built-in";
+  const std::string prompts = plural(settings.prompt_count, "prompt");
   return {models + ", " + settings.dtype + " weights in memory, by volley " + result.volley +
               (result.is_optimized ? "" : ", built without optimisation"),
           result.machine.processor + ", " + plural(result.machine.physical_cores, "core") + ", " +
-              byte_count(result.machine.memory_bytes) + (instructions.empty() ? "" : "; " + instructions),
-          settings.device + ", " + plural(settings.threads, "thread") + ", load " + result.load_before +
-              " before and " + result.load_after + " behind it",
-          plural(settings.prompt_count, "prompt") +
-              (has_file ? " of " + settings.prompts
-                        : " built in and synthetic: the speed of drafts depends on the text, --prompts takes "
-                          "yours") +
-              "; answers of at most " + plural(settings.max_tokens, "token") + ", seed " +
+              byte_count(result.machine.memory_bytes),
+          settings.device + ", " + plural(settings.threads, "thread") +
+              (instructions.empty() ? "" : "; " + instructions),
+          "load average " + result.load_before + " before, " + result.load_after + " behind it",
+          settings.prompts == kBuiltInPrompts
+              ? prompts + ", built in and synthetic: how drafts fare depends on the text (--prompts)"
+              : prompts + " of " + settings.prompts,
+          "answers of at most " + plural(settings.max_tokens, "token") + ", seed " +
               std::to_string(settings.seed)};
 }
 
@@ -128,10 +133,7 @@ std::string comparison_table(const BenchComparison& comparison, const std::strin
     rows.push_back(row.before);
     rows.push_back(row.after);
   }
-  if (!comparison.only_old.empty())
-    text += "only in the old: " + printable(joined(comparison.only_old), 4000) + "\n";
-  if (!comparison.only_new.empty())
-    text += "only in the new: " + printable(joined(comparison.only_new), 4000) + "\n";
+  text += lone_rows("old", comparison.only_old) + lone_rows("new", comparison.only_new);
   const std::string note = interval_note(rows);
   return text + (note.empty() ? "no row is in both files\n"
                               : "\n" + note + "\nno difference: the intervals overlap\n");

@@ -67,7 +67,7 @@ Verb add_bench_text(CLI::App& bench) {
   verb.footer(
       "Examples:\n"
       "  volley bench text -m model.gguf --save before.json\n"
-      "  volley bench text -m model.gguf --decoder lookup,tree:draft=8,lookahead -f prompts.txt --svg a.svg\n"
+      "  volley bench text -m model.gguf --decoder lookup:draft=4,tree,lookahead -f prompts.txt --svg a.svg\n"
       "  volley bench text -m model.gguf --prompt-tokens 2048 --tokens 64 --temperature 0.8 --repeat 9 "
       "--json\n"
       "A row is the median over the repetitions, one answer at a time. interval: from 6 samples on, at least "

@@ -128,10 +128,10 @@ void add_row(std::vector<ChartGroup>& groups, const BenchRow& like, std::vector<
   group->rows.push_back({.name = shortened(like.name, kShownName), .bars = std::move(bars)});
 }
 
-std::string drawn(Chart& chart, const std::vector<ChartGroup>& groups, const std::string& note) {
+std::string drawn(Chart& chart, const std::vector<ChartGroup>& groups, const std::vector<BenchRow>& rows) {
   for (const ChartGroup& group : groups) chart.group(group);
   chart.gap(kRowGap);
-  chart.line(note, "c");
+  for (const std::string& note : interval_notes(rows)) chart.line(note, "c");
   return chart.svg();
 }
 
@@ -146,7 +146,7 @@ std::string bench_svg(const BenchResult& result) {
     const SampleSummary summary = summarize(row.samples);
     add_row(groups, row, {{.summary = summary, .color = "#4a90c2", .text = value_text(summary)}});
   }
-  return drawn(chart, groups, interval_note(result.rows));
+  return drawn(chart, groups, result.rows);
 }
 
 std::string comparison_svg(const BenchComparison& comparison, const std::string& old_path,
@@ -162,7 +162,7 @@ std::string comparison_svg(const BenchComparison& comparison, const std::string&
   for (const ComparedRow& row : comparison.rows) {
     const bool is_gain = row.verdict == Verdict::kFaster || row.verdict == Verdict::kBetter;
     const char* color = row.verdict == Verdict::kNoDifference ? "#4a90c2" : is_gain ? "#3f9e63" : "#c8553d";
-    const std::string ratio = row.ratio > 0.0 ? ", x " + fixed(row.ratio, 3) : "";
+    const std::string ratio = row.ratio > 0.0 ? ", x " + four_digits(row.ratio) : "";
     add_row(groups, row.before,
             {{.summary = row.old_summary, .color = "#b8bfc6", .text = value_text(row.old_summary)},
              {.summary = row.new_summary,
@@ -171,7 +171,7 @@ std::string comparison_svg(const BenchComparison& comparison, const std::string&
     rows.push_back(row.before);
     rows.push_back(row.after);
   }
-  return drawn(chart, groups, interval_note(rows));
+  return drawn(chart, groups, rows);
 }
 
 }  // namespace volley::apps

@@ -10,8 +10,8 @@
 namespace volley::apps {
 namespace {
 
-constexpr size_t kNameWidth = 30, kMedianWidth = 10, kIntervalWidth = 20, kCountWidth = 4;
-constexpr size_t kDiffNameWidth = 29, kDiffWidth = 15, kRatioWidth = 6;
+constexpr size_t kNameWidth = 29, kMedianWidth = 10, kIntervalWidth = 18, kCountWidth = 4;
+constexpr size_t kDiffNameWidth = 28, kDiffWidth = 15, kRatioWidth = 7;
 
 std::string left(std::string text, size_t width) {
   text.resize(std::max(text.size(), width), ' ');
@@ -29,6 +29,12 @@ std::string name_column(const std::string& name, size_t width) {
 
 std::string interval_text(const SampleSummary& summary) {
   return four_digits(summary.low) + ".." + four_digits(summary.high);
+}
+
+std::string lines_of(const std::vector<std::string>& lines) {
+  std::string text;
+  for (const std::string& line : lines) text += line + "\n";
+  return text;
 }
 
 // Rows that one file has and the other has not; a decoder's are all told by their first.
@@ -80,24 +86,21 @@ std::vector<std::string> bench_caption(const BenchResult& result) {
               std::to_string(settings.seed)};
 }
 
-std::string interval_note(const std::vector<BenchRow>& rows) {
+std::vector<std::string> interval_notes(const std::vector<BenchRow>& rows) {
   std::set<std::string> notes;
   for (const BenchRow& row : rows) {
     const SampleSummary summary = summarize(row.samples);
-    const std::string count = std::to_string(row.samples.size());
+    const std::string count = "interval: of " + std::to_string(row.samples.size());
     notes.insert(summary.kind == IntervalKind::kConfidence
-                     ? "of " + count + " samples, " + fixed(100.0 * summary.coverage, 1) +
+                     ? count + " samples, " + fixed(100.0 * summary.coverage, 1) +
                            " % confidence of the median by order statistics"
-                     : "of " + count + ", smallest to largest");
+                     : count + ", smallest to largest");
   }
-  std::string text;
-  for (const std::string& note : notes) text += (text.empty() ? "interval: " : "; ") + note;
-  return text;
+  return {notes.begin(), notes.end()};
 }
 
 std::string bench_table(const BenchResult& result) {
-  std::string text;
-  for (const std::string& line : bench_caption(result)) text += line + "\n";
+  std::string text = lines_of(bench_caption(result));
   text += "\n" + left("", kNameWidth) + right("median", kMedianWidth) + "  " +
           left("interval", kIntervalWidth) + right("n", kCountWidth) + "  unit\n";
   std::string head;
@@ -109,7 +112,7 @@ std::string bench_table(const BenchResult& result) {
             left(interval_text(summary), kIntervalWidth) +
             right(std::to_string(row.samples.size()), kCountWidth) + "  " + row.unit + "\n";
   }
-  return text + "\n" + interval_note(result.rows) + "\n";
+  return text + "\n" + lines_of(interval_notes(result.rows));
 }
 
 std::string comparison_table(const BenchComparison& comparison, const std::string& old_path,
@@ -125,7 +128,7 @@ std::string comparison_table(const BenchComparison& comparison, const std::strin
     text += name_column(printable(name, 1000), kDiffNameWidth) +
             right(four_digits(row.old_summary.median), kDiffWidth) +
             right(four_digits(row.new_summary.median), kDiffWidth) +
-            right(row.ratio > 0.0 ? fixed(row.ratio, 3) : "-", kRatioWidth) + "  " +
+            right(row.ratio > 0.0 ? four_digits(row.ratio) : "-", kRatioWidth) + "  " +
             std::string(verdict_name(row.verdict)) + "\n" +
             left("    " + printable(row.before.unit, 100), kDiffNameWidth) +
             right(interval_text(row.old_summary), kDiffWidth) +
@@ -134,9 +137,8 @@ std::string comparison_table(const BenchComparison& comparison, const std::strin
     rows.push_back(row.after);
   }
   text += lone_rows("old", comparison.only_old) + lone_rows("new", comparison.only_new);
-  const std::string note = interval_note(rows);
-  return text + (note.empty() ? "no row is in both files\n"
-                              : "\n" + note + "\nno difference: the intervals overlap\n");
+  if (rows.empty()) return text + "no row is in both files\n";
+  return text + "\n" + lines_of(interval_notes(rows)) + "no difference: the intervals overlap\n";
 }
 
 }  // namespace volley::apps

@@ -13,8 +13,8 @@ std::string four_digits(double value);
 
 // What was measured with what, a line each: for tables and charts.
 std::vector<std::string> bench_caption(const BenchResult& result);
-// How the intervals of these rows are meant: "range: smallest and largest of 5 samples". Empty without rows.
-std::string interval_note(const std::vector<BenchRow>& rows);
+// How the intervals of these rows are meant, a line for each count of samples. Empty without rows.
+std::vector<std::string> interval_notes(const std::vector<BenchRow>& rows);
 
 // For people, 80 columns wide unless names are long.
 std::string bench_table(const BenchResult& result);

@@ -94,7 +94,8 @@ std::vector<std::string> interval_notes(const std::vector<BenchRow>& rows) {
     notes.insert(summary.kind == IntervalKind::kConfidence
                      ? count + " samples, " + fixed(100.0 * summary.coverage, 1) +
                            " % confidence of the median by order statistics"
-                     : count + ", smallest to largest");
+                 : row.samples.size() == 1 ? count + " sample alone: no spread, differences may be chance"
+                                           : count + ", smallest to largest");
   }
   return {notes.begin(), notes.end()};
 }

@@ -236,6 +236,13 @@ TEST(BenchTable, IsAlignedWithinEightyColumns) {
       << compared;
 }
 
+TEST(BenchTable, OneSampleIsSaidToHaveNoSpread) {
+  EXPECT_EQ(interval_notes({{.name = "a", .unit = "s", .samples = {1}}, {.name = "b", .samples = {1, 2}}}),
+            (std::vector<std::string>{"interval: of 1 sample alone: no spread, differences may be chance",
+                                      "interval: of 2, smallest to largest"}));
+  EXPECT_TRUE(interval_notes({}).empty());
+}
+
 TEST(BenchTable, FourDigitsCount) {
   EXPECT_EQ(four_digits(0.0), "0");
   EXPECT_EQ(four_digits(0.21337), "0.2134");

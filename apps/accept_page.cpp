@@ -3,35 +3,12 @@
 #include <array>
 
 #include "apps/console.h"
+#include "apps/markup.h"
 
 namespace volley::apps {
 namespace {
 
 constexpr std::array<const char*, 5> kTerminalColors{"32", "36", "33", "35", "34"};
-
-std::string escaped(std::string_view text) {
-  std::string html;
-  for (const char c : text) {
-    switch (c) {
-      case '&':
-        html += "&amp;";
-        break;
-      case '<':
-        html += "&lt;";
-        break;
-      case '>':
-        html += "&gt;";
-        break;
-      case '"':
-        html += "&quot;";
-        break;
-      default:
-        // Other control characters have no place in HTML.
-        html += static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t' ? ' ' : c;
-    }
-  }
-  return html;
-}
 
 // One step's pieces as a span.
 std::string span_of(std::span<const text::TextPiece> pieces) {
@@ -44,12 +21,12 @@ std::string span_of(std::span<const text::TextPiece> pieces) {
   if (text.empty()) return {};
   const int64_t step = pieces.front().step;
   return "<span class=\"c" + std::to_string(step % std::ssize(kTerminalColors)) + "\" title=\"step " +
-         std::to_string(step) + ": " + plural(tokens, "token") + "\">" + escaped(text) + "</span>";
+         std::to_string(step) + ": " + plural(tokens, "token") + "\">" + escaped_markup(text) + "</span>";
 }
 
 std::string section_of(const AcceptedAnswer& accepted) {
   const text::TextAnswer& answer = accepted.answer;
-  std::string html = "<section>\n<h2>" + escaped(accepted.prompt) + "</h2>\n<p class=\"answer\">";
+  std::string html = "<section>\n<h2>" + escaped_markup(accepted.prompt) + "</h2>\n<p class=\"answer\">";
   const std::span<const text::TextPiece> pieces = accepted.pieces;
   for (size_t begin = 0; begin < pieces.size();) {
     size_t end = begin;
@@ -88,7 +65,7 @@ const char* accept_color(int64_t step) {
 std::string accept_page(std::span<const AcceptedAnswer> answers, const std::string& method) {
   std::string html =
       "<!DOCTYPE html>\n<html>\n<head>\n<meta charset=\"utf-8\">\n<title>volley text</title>\n<style>\n" +
-      std::string(kStyle) + "</style>\n</head>\n<body>\n<p class=\"counts\">" + escaped(method) +
+      std::string(kStyle) + "</style>\n</head>\n<body>\n<p class=\"counts\">" + escaped_markup(method) +
       "<br>Text of one colour was made by one forward.</p>\n";
   for (const AcceptedAnswer& answer : answers) html += section_of(answer);
   return html + "</body>\n</html>\n";

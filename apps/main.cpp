@@ -94,6 +94,7 @@ class CommandLine {
     parser_.add_flag("--version", shows_version_, "print the version");
     verbs_ = {add_image(parser_),  add_text(parser_),     add_info(parser_),
               add_verify(parser_), add_decoders(parser_), add_devices(parser_)};
+    for (Verb& verb : add_bench(parser_)) verbs_.push_back(std::move(verb));
     for (Verb& verb : add_models(parser_)) verbs_.push_back(std::move(verb));
     verbs_.push_back(add_completion(parser_));
     verbs_.push_back(add_help(parser_));

@@ -23,12 +23,6 @@ std::string joined(const std::vector<std::string>& words) {
   return text;
 }
 
-uint64_t first_seed(const SharedFlags& shared) {
-  if (shared.seed >= 0) return static_cast<uint64_t>(shared.seed);
-  std::random_device source;
-  return (uint64_t{source()} << 31) ^ source();
-}
-
 TextPrompt make_prompt(const TextRequest& request, const std::string& words, const std::string& system) {
   TextPrompt prompt;
   if (!request.chat_format) {
@@ -111,6 +105,12 @@ void open_draft(const TextFlags& flags, const text::TextCheckpoint& checkpoint, 
 }
 
 }  // namespace
+
+uint64_t first_seed(const SharedFlags& shared) {
+  if (shared.seed >= 0) return static_cast<uint64_t>(shared.seed);
+  std::random_device source;
+  return (uint64_t{source()} << 31) ^ source();
+}
 
 void refuse_contradictions(const TextFlags& flags) {
   const auto refuse = [](const std::string& message) { throw Error(message, ErrorKind::kUsage); };

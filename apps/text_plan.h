@@ -29,6 +29,8 @@ struct TextPlan {
 void refuse_contradictions(const TextFlags& flags);
 // Throws Error for flags and prompts that do not fit the model; of a prompt file only if no line is left.
 TextPlan make_plan(const TextFlags& flags, const text::TextCheckpoint& checkpoint);
+// The seed of the first prompt: --seed's, or a random one.
+uint64_t first_seed(const SharedFlags& shared);
 // How a request's tokens are made, in words.
 std::string method_line(const text::TextRequest& request);
 

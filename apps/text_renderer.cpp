@@ -1,8 +1,8 @@
 #include "apps/text_renderer.h"
 
-#include <filesystem>
 #include <utility>
 
+#include "apps/output_place.h"
 #include "core/base/error.h"
 #include "core/io/atomic_file.h"
 #include "core/io/untrusted_text.h"
@@ -51,12 +51,7 @@ TextOutput::TextOutput(const TextFlags& flags, Console& console) : console_(cons
         "--show-accept: --out " + out + " is a file without colours; a name that ends in .html is a page",
         ErrorKind::kUsage);
   }
-  std::error_code code;
-  if (std::filesystem::is_directory(out, code)) throw Error(out + ": is a directory");
-  if (!flags.shared.overwrite && std::filesystem::is_regular_file(out, code))
-    throw Error(out + ": exists already; --overwrite replaces it");
-  // A place that cannot be written is found out now rather than behind the last answer.
-  if (!std::filesystem::exists(out, code)) const AtomicFile place(out);
+  check_output_place(out, flags.shared);
 }
 
 void TextOutput::write(const std::string& text) {

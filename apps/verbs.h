@@ -52,5 +52,6 @@ Verb add_devices(CLI::App& program);
 Verb add_completion(CLI::App& program);
 Verb add_help(CLI::App& program);
 std::vector<Verb> add_models(CLI::App& program);
+std::vector<Verb> add_bench(CLI::App& program);
 
 }  // namespace volley::apps

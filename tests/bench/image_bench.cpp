@@ -11,13 +11,14 @@
 #include "core/backend/cpu/cpu_backend.h"
 #include "core/backend/cpu/linear.h"
 #include "core/base/error.h"
+#include "core/base/machine.h"
 #include "core/base/thread_pool.h"
 #include "tests/bench/arithmetic_rate.h"
 #include "tests/bench/child_process.h"
 #include "tests/bench/image_case.h"
 #include "tests/bench/image_table.h"
 #include "tests/bench/image_weights.h"
-#include "tests/bench/machine.h"
+#include "tests/bench/read_bandwidth.h"
 
 namespace volley {
 namespace {

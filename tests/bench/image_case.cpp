@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/base/error.h"
+#include "core/base/machine.h"
 #include "core/decode/decoder.h"
 #include "core/io/open_weights.h"
 #include "image/arpg.h"
@@ -15,7 +16,6 @@
 #include "image/picture.h"
 #include "image/run_record.h"
 #include "image/vq_model.h"
-#include "tests/bench/machine.h"
 #include "tests/bench/profiling_backend.h"
 
 namespace volley {

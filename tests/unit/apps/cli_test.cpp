@@ -12,8 +12,9 @@ namespace {
 
 TEST_F(Cli, HelpIsAsRecorded) {
   for (const std::string verb :
-       {"", "image", "text", "info", "verify", "decoders", "devices", "models", "models info", "models list",
-        "models convert", "models pull", "models remove", "models selftest", "completion", "help"}) {
+       {"", "image", "text", "info", "verify", "decoders", "devices", "bench", "bench diff", "bench text",
+        "models", "models info", "models list", "models convert", "models pull", "models remove",
+        "models selftest", "completion", "help"}) {
     std::vector<std::string> arguments;
     std::istringstream words(verb);
     for (std::string word; words >> word;) arguments.push_back(word);

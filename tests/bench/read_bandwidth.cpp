@@ -1,10 +1,8 @@
-#include "tests/bench/machine.h"
+#include "tests/bench/read_bandwidth.h"
 
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <fstream>
 #include <span>
 #include <vector>
@@ -14,34 +12,6 @@
 #include "core/decode/statistics.h"
 
 namespace volley {
-
-MemoryWatch::MemoryWatch()
-    : thread_([this](const std::stop_token& stop) {
-        while (!stop.stop_requested()) {
-          look();
-          std::this_thread::sleep_for(std::chrono::milliseconds(1));
-        }
-      }) {}
-
-MemoryWatch::~MemoryWatch() = default;
-
-int64_t MemoryWatch::take_peak() {
-  look();
-  return peak_.exchange(0);
-}
-
-// /proc/self/statm in pages: size, resident, resident of files and shared memory. Much cheaper to read than
-// /proc/self/status, and from the same counters.
-void MemoryWatch::look() {
-  std::ifstream file("/proc/self/statm");
-  int64_t size = 0, resident = 0, shared = 0;
-  file >> size >> resident >> shared;
-  const int64_t now = (resident - shared) * sysconf(_SC_PAGESIZE);
-  int64_t peak = peak_.load();
-  while (peak < now && !peak_.compare_exchange_weak(peak, now)) {
-  }
-}
-
 namespace {
 
 // Anonymous memory in huge pages where the system grants them: what is measured is memory, not page tables.
@@ -106,13 +76,6 @@ double read_bandwidth(const BandwidthOptions& options) {
   for (size_t t = 0; t < sums.size(); ++t)
     VOLLEY_ASSERT(sums[t] == t * static_cast<uint64_t>(words * passes));
   return best;
-}
-
-std::string load_average() {
-  std::ifstream file("/proc/loadavg");
-  std::string one, five, fifteen;
-  file >> one >> five >> fifteen;
-  return one + " " + five + " " + fifteen;
 }
 
 void read_whole_file(const std::string& path) {

@@ -191,6 +191,8 @@ class GgufWeights : public WeightSource {
   const std::string& path() const override { return file_->path(); }
   const std::map<std::string, std::string>& metadata() const override { return file_->metadata(); }
 
+  void release(const HostView& view) const override { file_->release(view); }
+
   void add(std::string name, const HostView& view) { tensors_.push_back({std::move(name), view}); }
   // Adds rows of heads that are stored as pairs of neighbours, in the order of halves.
   void add_split_half(std::string name, const HostView& view, int64_t head_width) {
@@ -201,6 +203,7 @@ class GgufWeights : public WeightSource {
       const int64_t to = head * head_width + i % 2 * (head_width / 2) + i / 2;
       std::memcpy(copy.data() + to * row_bytes, view.data + row * row_bytes, static_cast<size_t>(row_bytes));
     }
+    file_->release(view);
     add(std::move(name), {copy.data(), view.dtype, view.shape});
   }
   void finish() {

@@ -159,6 +159,9 @@ TextModel::TextModel(TextCheckpoint checkpoint, const Options& options)
   if (options.hash == HashWeights::kYes) hash_.emplace(weight_files(checkpoint_.path));
   llama_ = std::make_unique<const Llama>(checkpoint_.llama.config,
                                          WeightLoader(*checkpoint_.llama.weights, *backend_, storage_));
+  // What the file holds is in the model; its mapping and copies of it would only take memory.
+  checkpoint_.llama.weights.reset();
+  checkpoint_.llama.gguf.reset();
 }
 
 std::optional<std::string> TextModel::weights_hash() const {

@@ -59,6 +59,7 @@ class TextModel {
   // Throws Error naming file and fault.
   TextModel(TextCheckpoint checkpoint, const Options& options);
 
+  // Without its weights, which are the model's now.
   const TextCheckpoint& checkpoint() const { return checkpoint_; }
   const std::shared_ptr<const Backend>& backend() const { return backend_; }
   const WeightStorage& storage() const { return storage_; }

@@ -38,6 +38,7 @@ class GgufFile : public WeightSource {
   const std::vector<NamedTensor>& tensors() const override { return tensors_; }
   const std::string& path() const override { return path_; }
   std::shared_ptr<const void> owner() const override { return files_; }
+  void release(const HostView& view) const override;
   // Strings, numbers and booleans as text; no arrays, nothing that is not UTF-8.
   const std::map<std::string, std::string>& metadata() const override { return summary_; }
   // All of it, typed; of the first part if there are several.

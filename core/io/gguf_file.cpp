@@ -176,4 +176,8 @@ Result<std::unique_ptr<GgufFile>> GgufFile::read(std::span<const std::byte> byte
       new GgufFile(std::move(owner), std::move(tensors), GgufMetadata(std::move(metadata), std::move(path))));
 }
 
+void GgufFile::release(const HostView& view) const {
+  for (const MappedFile& file : *files_) file.release({view.data, static_cast<size_t>(view.bytes())});
+}
+
 }  // namespace volley

@@ -27,6 +27,10 @@ class MappedFile {
 
   std::span<const std::byte> bytes() const { return bytes_; }
 
+  // Gives the memory of whole pages within `part` back; when they are read again they come from the file
+  // again. Nothing happens if `part` is of another mapping.
+  void release(std::span<const std::byte> part) const;
+
  private:
   explicit MappedFile(std::span<const std::byte> bytes) : bytes_(bytes) {}
 

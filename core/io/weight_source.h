@@ -30,6 +30,9 @@ class WeightSource {
   virtual const std::string& path() const = 0;
   // Keeps the bytes of all views alive; null where they live only as long as the source.
   virtual std::shared_ptr<const void> owner() const { return nullptr; }
+  // The bytes of a view are not needed for now: memory that only repeats a file may be given back. They stay
+  // readable.
+  virtual void release(const HostView& view) const { static_cast<void>(view); }
   // What the file says of itself, by key.
   virtual const std::map<std::string, std::string>& metadata() const;
   // Null if the checkpoint has no tensor of that name.

@@ -174,7 +174,9 @@ LinearWeight WeightLoader::linear_rows(const std::string& name, const RowRange& 
       weight = pack(name, host_view(values, {count, in}));
     }
   } else {
-    weight = pack(name, part(find_floats(name, {rows, in})));
+    const HostView& view = find_floats(name, {rows, in});
+    weight = pack(name, part(view));
+    source_.release(part(view));
   }
   record(packed_name, weight);
   return weight;

@@ -363,7 +363,7 @@ HWY_INLINE void for_blocks(const GroupedProductArgs& args, int64_t panel_bytes, 
   const int64_t steps = blocks * args.segments * (args.segment_depth / kDepthStep);
   for (int64_t group = 0; group < args.groups; group += chunk) {
     const int64_t next = std::min(group + chunk, args.groups);
-    const int64_t next_count = blocks == 1 ? 0 : std::min(chunk, args.groups + args.following - next);
+    const int64_t next_count = std::min(chunk, args.groups + args.following - next);
     Ahead ahead(args.panels + next * panel_bytes, next_count * panel_bytes, steps);
     for (int64_t b = 0, row = 0; b < blocks; ++b) {
       const int64_t count = (args.rows - row) / (blocks - b);

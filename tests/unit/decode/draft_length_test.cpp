@@ -1,0 +1,197 @@
+// Draft lengths on simulated machines and texts: no clock of ours runs here.
+#include "core/decode/draft_length.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <functional>
+#include <limits>
+#include <numeric>
+#include <string>
+
+#include "tests/support/toy_models.h"
+
+namespace volley::test {
+namespace {
+
+constexpr int64_t kLongest = 16;
+
+// Seconds of forwards by rows, and of a drafted token.
+struct Machine {
+  std::string name;
+  std::function<double(int64_t rows)> forward;
+  double draft_token = 0.0;
+};
+
+double flat(int64_t) {
+  return 1.0;
+}
+double linear(int64_t rows) {
+  return static_cast<double>(rows);
+}
+double gentle(int64_t rows) {
+  return 0.9 + 0.1 * static_cast<double>(rows);
+}
+// Products work in tiles of four rows.
+double tiles(int64_t rows) {
+  return 0.4 + 0.6 * static_cast<double>((rows + 3) / 4);
+}
+// One row has a way of its own; two and more are as dear as eight.
+double cliff(int64_t rows) {
+  return rows == 1 ? 1.0 : 1.7 + 0.02 * static_cast<double>(rows);
+}
+
+std::vector<Machine> machines() {
+  return {{"flat", flat},
+          {"linear", linear},
+          {"gentle", gentle},
+          {"tiles", tiles},
+          {"cliff", cliff},
+          {"gentle, with a draft model", gentle, 0.1},
+          {"flat, with a dear draft model", flat, 0.9}};
+}
+
+// Whether the drafted token at a position is right if all before it are, the same for every way to decode.
+class Fate {
+ public:
+  Fate(std::function<double(int64_t position)> chance, uint64_t seed) : chance_(std::move(chance)), seed_(seed) {}
+  bool is_right(int64_t lane, int64_t position) const {
+    TestRandom random(seed_ * 1000003 + static_cast<uint64_t>(lane) * 65537 + static_cast<uint64_t>(position));
+    return random.uniform() < chance_(position);
+  }
+
+ private:
+  std::function<double(int64_t)> chance_;
+  uint64_t seed_;
+};
+
+struct Task {
+  int64_t lanes = 1;
+  int64_t tokens = 256;  // of each
+  // What a proposer says of the draft at a position.
+  std::function<int64_t(int64_t position)> grade = [](int64_t) { return 1; };
+  // Between what a step takes and what the clock says.
+  std::function<double(double seconds)> clock = [](double seconds) { return seconds; };
+};
+
+struct Course {
+  double seconds = 0.0;
+  std::vector<std::vector<int64_t>> lengths;  // [steps][lanes]
+};
+
+using Choice = std::function<std::vector<int64_t>(std::span<const DraftOutlook>)>;
+
+// Decodes by lengths that `choose` chooses; `learn` is told what became of them.
+Course decode(const Task& task, const Machine& machine, const Fate& fate, const Choice& choose,
+              const std::function<void(const DraftRound&)>& learn = {}) {
+  std::vector<int64_t> done(static_cast<size_t>(task.lanes));
+  Course course;
+  while (true) {
+    std::vector<DraftOutlook> outlooks;
+    for (int64_t lane = 0; lane < task.lanes; ++lane) {
+      const int64_t position = done[static_cast<size_t>(lane)];
+      if (position < task.tokens) {
+        outlooks.push_back({.generation = lane,
+                            .grade = task.grade(position),
+                            .longest = std::min(kLongest, task.tokens - position - 1)});
+      }
+    }
+    if (outlooks.empty()) return course;
+    const std::vector<int64_t> lengths = choose(outlooks);
+    EXPECT_EQ(lengths.size(), outlooks.size());
+    std::vector<DraftRound::Lane> lanes;
+    int64_t rows = 0, longest = 0;
+    for (size_t i = 0; i < outlooks.size(); ++i) {
+      const DraftOutlook& outlook = outlooks[i];
+      EXPECT_GE(lengths[i], 0);
+      EXPECT_LE(lengths[i], outlook.longest);
+      DraftRound::Lane lane{.outlook = outlook, .drafted = outlook.grade > 0 ? lengths[i] : 0};
+      int64_t& position = done[static_cast<size_t>(outlook.generation)];
+      while (lane.accepted < lane.drafted && fate.is_right(outlook.generation, position + lane.accepted))
+        ++lane.accepted;
+      lane.emitted = lane.accepted + 1;
+      position += lane.emitted;
+      rows += 1 + lane.drafted;
+      longest = std::max(longest, lane.drafted);
+      lanes.push_back(lane);
+    }
+    const double draft = machine.draft_token * static_cast<double>(longest), forward = machine.forward(rows);
+    course.seconds += draft + forward;
+    course.lengths.push_back(lengths);
+    if (learn) {
+      learn({.lanes = lanes,
+             .rows = rows,
+             .draft_seconds = task.clock(draft),
+             .forward_seconds = task.clock(forward)});
+    }
+  }
+}
+
+Course fixed(const Task& task, const Machine& machine, const Fate& fate, int64_t length) {
+  return decode(task, machine, fate, [length](std::span<const DraftOutlook> outlooks) {
+    std::vector<int64_t> lengths;
+    for (const DraftOutlook& outlook : outlooks) lengths.push_back(std::min(length, outlook.longest));
+    return lengths;
+  });
+}
+
+Course adaptive(const Task& task, const Machine& machine, const Fate& fate) {
+  DraftLength length;
+  return decode(
+      task, machine, fate, [&](std::span<const DraftOutlook> outlooks) { return length.choose(outlooks); },
+      [&](const DraftRound& round) { length.observe(round); });
+}
+
+double best_fixed(const Task& task, const Machine& machine, const Fate& fate) {
+  double best = std::numeric_limits<double>::infinity();
+  for (int64_t length = 0; length <= kLongest; ++length)
+    best = std::min(best, fixed(task, machine, fate, length).seconds);
+  return best;
+}
+
+struct Text {
+  std::string name;
+  std::function<double(int64_t position)> chance;
+};
+
+std::vector<Text> texts() {
+  return {{"never right", [](int64_t) { return 0.0; }},
+          {"0.1", [](int64_t) { return 0.1; }},
+          {"0.3", [](int64_t) { return 0.3; }},
+          {"0.6", [](int64_t) { return 0.6; }},
+          {"0.9", [](int64_t) { return 0.9; }},
+          {"always right", [](int64_t) { return 1.0; }},
+          {"0.9, then 0", [](int64_t position) { return position < 128 ? 0.9 : 0.0; }},
+          {"0, then 0.9", [](int64_t position) { return position < 128 ? 0.0 : 0.9; }},
+          {"now 0.95, now 0.1", [](int64_t position) { return position / 32 % 2 == 0 ? 0.95 : 0.1; }}};
+}
+
+constexpr uint64_t kSeeds = 10;
+
+TEST(DraftLengthTest, IsNeverSlowerThanOneTokenAForward) {
+  for (const Machine& machine : machines()) {
+    for (const Text& text : texts()) {
+      for (const int64_t lanes : {1, 3, 8}) {
+        for (const int64_t tokens : {128, 256, 2000}) {
+          const Task task{.lanes = lanes, .tokens = tokens};
+          double seconds = 0.0, sequential = 0.0;
+          for (uint64_t seed = 0; seed < kSeeds; ++seed) {
+            const Fate fate(text.chance, seed);
+            const double one = adaptive(task, machine, fate).seconds;
+            const double plain = fixed(task, machine, fate, 0).seconds;
+            EXPECT_LE(one, 1.03 * plain)
+                << machine.name << ", " << text.name << ", lanes " << lanes << ", tokens " << tokens << ", seed " << seed;
+            seconds += one;
+            sequential += plain;
+          }
+          printf("%-30s %-20s %lld x %4lld: %.4f of sequential", machine.name.c_str(), text.name.c_str(), (long long)lanes, (long long)tokens, seconds / sequential);
+          double b = 0; for (uint64_t seed = 0; seed < kSeeds; ++seed) b += best_fixed(task, machine, Fate(text.chance, seed));
+          printf(" %.4f of best\n", seconds / b);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace volley::test

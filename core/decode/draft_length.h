@@ -41,7 +41,7 @@ struct DraftRound {
 // `kLossShare` longer than one token a forward, and a forward or two, whatever the model and the machine do.
 class DraftLength {
  public:
-  static constexpr double kLossShare = 0.015;
+  static constexpr double kLossShare = 0.0125;
 
   // How many tokens each of a step's generations drafts, at most its `longest`.
   std::vector<int64_t> choose(std::span<const DraftOutlook> lanes);
@@ -59,8 +59,11 @@ class DraftLength {
     int64_t wait = 1;  // before the next probe
   };
 
+  double chance(const DraftOutlook& lane, int64_t place) const;
+  double value(const DraftOutlook& lane) const;
   Plan best_plan(std::span<const DraftOutlook> lanes) const;
   void add_probe(std::span<const DraftOutlook> lanes, std::vector<int64_t>& lengths);
+  int64_t probe_length(const DraftOutlook& lane, int64_t count, std::span<const int64_t> lengths) const;
   // Seconds of a step with so many rows whose longest draft is of `length` tokens.
   double step_seconds(int64_t rows, int64_t length) const;
 
@@ -71,6 +74,8 @@ class DraftLength {
   int64_t plain_steps_ = 0;  // forwards without drafts
   int64_t since_plain_ = 0;  // steps since the last of them
   double purse_ = 0.0;       // seconds
+  std::vector<int64_t> emitted_;  // tokens, by generation
+  int64_t least_emitted_ = 0;     // of those that go on
   std::array<Patience, kDraftGrades> patience_{};
   int64_t probed_ = -1;  // generation that the last choice made try again; -1: none
 };

@@ -12,9 +12,12 @@
 namespace volley {
 namespace {
 
-// Forwards without drafts that are measured before the first draft, and steps after which one is again.
+// Forwards without drafts that are measured before the first draft.
 constexpr int64_t kFirstPlainSteps = 2;
-constexpr int64_t kPlainEvery = 64;
+// Steps with drafts after which one without is measured again, for as long as drafts go on: the first soon, as
+// they may have begun by a mistake of the clock.
+constexpr int64_t kFirstPlainWait = 8;
+constexpr int64_t kLongestPlainWait = 64;
 // A plan pays if it promises so much more than no drafts: the best of many guesses is usually an overestimate.
 constexpr double kMargin = 1.02;
 // A forward may have so many times the rows of the largest that was measured: costs may jump.
@@ -84,7 +87,7 @@ std::vector<int64_t> DraftLength::choose(std::span<const DraftOutlook> lanes) {
   VOLLEY_ASSERT(!lanes.empty());
   std::vector<int64_t> lengths(lanes.size());
   probed_ = -1;
-  if (plain_steps_ < kFirstPlainSteps || since_plain_ >= kPlainEvery || purse_ < 0.0 || forwards_.empty() ||
+  if (plain_steps_ < kFirstPlainSteps || since_plain_ >= plain_wait_ || purse_ < 0.0 || forwards_.empty() ||
       std::ranges::none_of(lanes, can_draft)) {
     return lengths;
   }
@@ -174,6 +177,8 @@ void DraftLength::observe(const DraftRound& round) {
   const double worth = plain * tokens / static_cast<double>(count);
   purse_ += kLossShare * worth;
   if (longest == 0) {
+    const bool was_due = since_plain_ > 0 && since_plain_ >= plain_wait_;
+    plain_wait_ = was_due ? std::min(2 * plain_wait_, kLongestPlainWait) : kFirstPlainWait;
     since_plain_ = 0;
     if (++plain_steps_ <= kFirstPlainSteps) purse_ = plain;
   } else {

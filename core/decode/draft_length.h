@@ -73,6 +73,7 @@ class DraftLength {
   bool has_drafted_ = false;
   int64_t plain_steps_ = 0;  // forwards without drafts
   int64_t since_plain_ = 0;  // steps since the last of them
+  int64_t plain_wait_ = 0;   // before the next is made
   double purse_ = 0.0;       // seconds
   std::vector<int64_t> emitted_;  // tokens, by generation
   int64_t least_emitted_ = 0;     // of those that go on

@@ -12,8 +12,9 @@ namespace {
 // counts.
 constexpr int64_t kFirstSamples = 3;
 constexpr int64_t kMostSamples = 8;  // that an average remembers
+constexpr double kRate = 1.0 / static_cast<double>(kMostSamples);
 // A forward that something else on the machine held up says little of forwards.
-constexpr double kOutlier = 4.0;
+constexpr double kOutlier = 2.0;
 
 }  // namespace
 
@@ -21,17 +22,14 @@ void RowCosts::add(int64_t rows, double seconds) {
   VOLLEY_ASSERT(rows > 0);
   // Beyond a day no clock is to be believed.
   if (!(seconds > 0.0 && seconds < 86400.0)) return;
-  if (!empty()) {
-    const double expected = this->seconds(rows);
-    seconds = std::clamp(seconds, expected / kOutlier, expected * kOutlier);
-  }
+  if (!empty()) seconds = std::min(seconds, kOutlier * this->seconds(rows));
   Level& level = levels_[rows];
   ++level.samples;
   if (level.samples <= kFirstSamples) {
     level.mean = level.samples == 1 ? seconds : std::min(level.mean, seconds);
   } else {
     const double before = level.mean;
-    level.mean += (seconds - before) / static_cast<double>(std::min(level.samples, kMostSamples));
+    level.mean += kRate * (seconds - before);
     // Sequences grow, and others come to use the machine: what slows one count slows the others, which may
     // not be measured for long. Half of it only, or the counts' proportions would never change.
     const double share = std::sqrt(level.mean / before);

@@ -29,13 +29,16 @@ std::string per_second(int64_t count, double seconds) {
 std::string drafts_text(const Statistics& statistics) {
   if (statistics.drafted_tokens == 0 && statistics.steps_off == 0) return "";
   const auto share = [](int64_t part, int64_t whole) {
-    return fixed(100.0 * static_cast<double>(part) / static_cast<double>(std::max<int64_t>(whole, 1)), 0) + " %";
+    return fixed(100.0 * static_cast<double>(part) / static_cast<double>(std::max<int64_t>(whole, 1)), 0) +
+           " %";
   };
-  const double drafted = static_cast<double>(statistics.drafted_tokens) / static_cast<double>(statistics.steps);
+  const double drafted =
+      static_cast<double>(statistics.drafted_tokens) / static_cast<double>(statistics.steps);
   std::string text = ", " + fixed(drafted, 2) + " drafted";
   if (statistics.drafted_tokens > 0)
     text += " of which " + share(statistics.right_tokens, statistics.drafted_tokens) + " right";
-  if (statistics.steps_off > 0) text += ", off in " + share(statistics.steps_off, statistics.steps) + " of steps";
+  if (statistics.steps_off > 0)
+    text += ", off in " + share(statistics.steps_off, statistics.steps) + " of steps";
   return text;
 }
 

@@ -18,9 +18,10 @@ std::unique_ptr<Decoder> without_draft(const OptionReader& options, const DraftM
 
 const DecoderOption kAccept{"accept", "coupled", "coupled: sequential's tokens; rejection: its distribution"};
 const DecoderOption kDraftLength{"draft", "8", "longest draft"};
-const DecoderOption kDraftPace{"length", "schedule",
-                               "schedule: two more after a draft that was right, else one less; fixed: always the "
-                               "longest; adaptive: what pays, as measured"};
+const DecoderOption kDraftPace{
+    "length", "schedule",
+    "schedule: two more after a draft that was right, else one less; fixed: always the "
+    "longest; adaptive: what pays, as measured"};
 const DecoderOption kLookupPace{"length", "fixed",
                                 "fixed: always the longest; adaptive: what pays, as measured, down to none"};
 const DecoderOption kNgram{"ngram", "3", "longest context matched"};

@@ -14,11 +14,12 @@ namespace {
 
 // Forwards without drafts that are measured before the first draft.
 constexpr int64_t kFirstPlainSteps = 2;
-// Steps with drafts after which one without is measured again, for as long as drafts go on: the first soon, as
-// they may have begun by a mistake of the clock.
+// Steps with drafts after which one without is measured again, for as long as drafts go on: the first soon,
+// as they may have begun by a mistake of the clock.
 constexpr int64_t kFirstPlainWait = 8;
 constexpr int64_t kLongestPlainWait = 64;
-// A plan pays if it promises so much more than no drafts: the best of many guesses is usually an overestimate.
+// A plan pays if it promises so much more than no drafts: the best of many guesses is usually an
+// overestimate.
 constexpr double kMargin = 1.02;
 // A forward may have so many times the rows of the largest that was measured: costs may jump.
 constexpr int64_t kGrowth = 2;

@@ -26,7 +26,7 @@ struct DraftRound {
     int64_t emitted = 0;   // tokens that the output grew by
   };
   std::span<const Lane> lanes;
-  int64_t rows = 0;             // of the forward
+  int64_t rows = 0;  // of the forward
   double draft_seconds = 0.0;
   double forward_seconds = 0.0;
 };
@@ -69,12 +69,12 @@ class DraftLength {
 
   AcceptanceRates rates_;
   RowCosts forwards_;
-  RowCosts drafts_;          // of a token of the longest draft; a size of one "row"
+  RowCosts drafts_;  // of a token of the longest draft; a size of one "row"
   bool has_drafted_ = false;
-  int64_t plain_steps_ = 0;  // forwards without drafts
-  int64_t since_plain_ = 0;  // steps since the last of them
-  int64_t plain_wait_ = 0;   // before the next is made
-  double purse_ = 0.0;       // seconds
+  int64_t plain_steps_ = 0;       // forwards without drafts
+  int64_t since_plain_ = 0;       // steps since the last of them
+  int64_t plain_wait_ = 0;        // before the next is made
+  double purse_ = 0.0;            // seconds
   std::vector<int64_t> emitted_;  // tokens, by generation
   int64_t least_emitted_ = 0;     // of those that go on
   std::array<Patience, kDraftGrades> patience_{};

@@ -22,9 +22,8 @@ class Lookup : public Decoder {
     NGramSource source(ngram_);
     ChainProposer proposer(source, length_);
     DraftLength length;
-    return VerifyLoop{.proposer = proposer,
-                      .acceptance = acceptance_,
-                      .length = is_adaptive_ ? &length : nullptr}
+    return VerifyLoop{
+        .proposer = proposer, .acceptance = acceptance_, .length = is_adaptive_ ? &length : nullptr}
         .run(session, generations, control);
   }
   int64_t entries(const Generation& generation) const override {

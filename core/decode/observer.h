@@ -35,8 +35,8 @@ class Observer {
 struct DecodeControl {
   Observer* observer = nullptr;
   std::stop_token stop;
-  // Seconds from any beginning, for methods that measure what their steps take; empty: the machine's. Whatever
-  // it says, the tokens of a same-tokens method are the same.
+  // Seconds from any beginning, for methods that measure what their steps take; empty: the machine's.
+  // Whatever it says, the tokens of a same-tokens method are the same.
   std::function<double()> clock;
 };
 

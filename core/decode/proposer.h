@@ -39,8 +39,8 @@ class Proposer {
     (void)generation;
     (void)request;
   }
-  // How good a draft made now would be, from 0 (there is none) to kDraftGrades - 1; see acceptance_rates.h. Not
-  // asked before each draft.
+  // How good a draft made now would be, from 0 (there is none) to kDraftGrades - 1; see acceptance_rates.h.
+  // Not asked before each draft.
   virtual int64_t grade(const ProposalContext& context) {
     (void)context;
     return 1;

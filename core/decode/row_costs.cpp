@@ -61,7 +61,8 @@ void RowCosts::fit() {
     }
   }
   seconds_.clear();
-  for (const Block& block : blocks) seconds_.insert(seconds_.end(), static_cast<size_t>(block.levels), block.mean);
+  for (const Block& block : blocks)
+    seconds_.insert(seconds_.end(), static_cast<size_t>(block.levels), block.mean);
 
   // Least squares over the fitted values.
   double weight = 0.0, mean_rows = 0.0, mean_seconds = 0.0;
@@ -88,8 +89,7 @@ void RowCosts::fit() {
 double RowCosts::seconds(int64_t rows) const {
   VOLLEY_ASSERT(!empty());
   const auto above = std::ranges::lower_bound(rows_, rows);
-  if (above == rows_.end())
-    return seconds_.back() + slope_ * static_cast<double>(rows - rows_.back());
+  if (above == rows_.end()) return seconds_.back() + slope_ * static_cast<double>(rows - rows_.back());
   const auto place = static_cast<size_t>(above - rows_.begin());
   if (*above == rows) return seconds_[place];
   const auto upper_rows = static_cast<double>(*above);

@@ -7,9 +7,9 @@
 namespace volley {
 
 // Seconds of a forward by its number of rows, learnt from forwards as they happen. Costs of this kind are no
-// line: products work in tiles, so that four rows may cost what one does, and the fifth as much again. So each
-// count that was seen keeps an average of its own; a line is drawn only beyond them. More rows never cost
-// less: where averages say so, it was noise, and they are joined (isotonic regression).
+// line: products work in tiles, so that four rows may cost what one does, and the fifth as much again. So
+// each count that was seen keeps an average of its own; a line is drawn only beyond them. More rows never
+// cost less: where averages say so, it was noise, and they are joined (isotonic regression).
 class RowCosts {
  public:
   // Times that no forward can have (none, negative, not finite) are passed over.

@@ -30,8 +30,8 @@ inline std::vector<std::string> adaptive_decoders() {
           "draft:length=adaptive,draft=6"};
 }
 
-// A clock that makes methods change their minds: steps take any time, at times none, or time runs backwards or is
-// no number.
+// A clock that makes methods change their minds: steps take any time, at times none, or time runs backwards
+// or is no number.
 class OddClock {
  public:
   explicit OddClock(uint64_t seed) : random_(seed) {}

@@ -163,8 +163,8 @@ TEST_P(SameTokens, AdaptiveDraftsChangeNothingWhateverTheClockSays) {
         }
         const auto truth = run("sequential", generations);
         Session session(*model_, backend_, options(generations.size()));
-        const auto outputs =
-            decoder_of(decoder)->decode(session, generations, {.observer = &counter, .clock = OddClock(seed)});
+        const auto outputs = decoder_of(decoder)->decode(session, generations,
+                                                         {.observer = &counter, .clock = OddClock(seed)});
         ASSERT_EQ(tokens_of(outputs), truth) << decoder << ", seed " << seed;
         const Statistics& statistics = session.statistics();
         int64_t forwards = 0, rows = 0;
@@ -185,8 +185,8 @@ TEST_P(SameTokens, AdaptiveDraftsChangeNothingWhateverTheClockSays) {
   }
 }
 
-// A machine on which a row costs as much as a forward: there lookup leaves drafting alone, and where rows are free
-// it does not.
+// A machine on which a row costs as much as a forward: there lookup leaves drafting alone, and where rows are
+// free it does not.
 TEST_P(SameTokens, LengthsFollowWhatStepsTake) {
   Generation one = generation(0, 0.0f);
   one.max_tokens = 250;
@@ -196,7 +196,8 @@ TEST_P(SameTokens, LengthsFollowWhatStepsTake) {
       const Statistics& counts = session.statistics();
       return static_cast<double>(counts.forwards) + row_seconds * static_cast<double>(counts.rows);
     };
-    const auto outputs = decoder_of("lookup:length=adaptive,draft=16")->decode(session, {&one, 1}, {.clock = clock});
+    const auto outputs =
+        decoder_of("lookup:length=adaptive,draft=16")->decode(session, {&one, 1}, {.clock = clock});
     EXPECT_EQ(tokens_of(outputs), run("sequential", {&one, 1}));
     return std::pair(outputs[0].forwards, session.statistics());
   };

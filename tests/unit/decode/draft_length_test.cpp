@@ -57,11 +57,13 @@ std::vector<Machine> machines() {
 // Whether the drafted token at a position is right if all before it are, the same for every way to decode.
 class Fate {
  public:
-  Fate(std::function<double(int64_t position)> chance, uint64_t seed) : chance_(std::move(chance)), seed_(seed) {}
+  Fate(std::function<double(int64_t position)> chance, uint64_t seed)
+      : chance_(std::move(chance)), seed_(seed) {}
   bool is_right(int64_t lane, int64_t position) const {
     const auto [place, is_new] = drawn_.try_emplace({lane, position});
     if (is_new) {
-      TestRandom random(seed_ * 1000003 + static_cast<uint64_t>(lane) * 65537 + static_cast<uint64_t>(position));
+      TestRandom random(seed_ * 1000003 + static_cast<uint64_t>(lane) * 65537 +
+                        static_cast<uint64_t>(position));
       place->second = random.uniform();
     }
     return place->second < chance_(position);
@@ -189,12 +191,13 @@ TEST(DraftLengthTest, IsNeverSlowerThanOneTokenAForward) {
             const Fate fate(text.chance, seed);
             const double one = adaptive(task, machine, fate).seconds;
             const double plain = fixed(task, machine, fate, 0).seconds;
-            EXPECT_LE(one, (lanes == 1 ? 1.03 : 1.05) * plain) << machine.name << ", " << text.name << ", " << lanes
-                                                               << " x " << tokens << ", seed " << seed;
+            EXPECT_LE(one, (lanes == 1 ? 1.03 : 1.05) * plain)
+                << machine.name << ", " << text.name << ", " << lanes << " x " << tokens << ", seed " << seed;
             seconds += one;
             sequential += plain;
           }
-          EXPECT_LE(seconds, 1.03 * sequential) << machine.name << ", " << text.name << ", " << lanes << " x " << tokens;
+          EXPECT_LE(seconds, 1.03 * sequential)
+              << machine.name << ", " << text.name << ", " << lanes << " x " << tokens;
         }
       }
     }
@@ -220,7 +223,8 @@ TEST(DraftLengthTest, ComesNearTheBestLength) {
 TEST(DraftLengthTest, GradesAreToldApart) {
   const auto is_good = [](int64_t position) { return position % 64 < 32; };
   const Task task{.tokens = 1000, .grade = [&](int64_t position) { return is_good(position) ? 3 : 1; }};
-  const Machine machine{.name = "halves", .forward = [](int64_t rows) { return 0.5 + 0.5 * static_cast<double>(rows); }};
+  const Machine machine{.name = "halves",
+                        .forward = [](int64_t rows) { return 0.5 + 0.5 * static_cast<double>(rows); }};
   const Fate fate([&](int64_t position) { return is_good(position) ? 0.95 : 0.05; }, 1);
   // No one length does as well for both.
   EXPECT_LT(adaptive(task, machine, fate).seconds, 0.95 * best_fixed(task, machine, fate));
@@ -246,10 +250,12 @@ TEST(DraftLengthTest, NoiseOfTheClockDoesNotMisleadIt) {
   for (uint64_t seed = 0; seed < 20; ++seed) {
     TestRandom random(seed);
     const Task task{.tokens = 1000, .clock = [&](double seconds) {
-                      return seconds * (0.85 + 0.3 * random.uniform()) * (random.uniform() < 0.02 ? 10.0 : 1.0);
+                      return seconds * (0.85 + 0.3 * random.uniform()) *
+                             (random.uniform() < 0.02 ? 10.0 : 1.0);
                     }};
     const Fate seldom([](int64_t) { return 0.2; }, seed), often([](int64_t) { return 0.9; }, seed);
-    EXPECT_LE(adaptive(task, {"linear", linear}, seldom).seconds, 1.03 * fixed(task, {"linear", linear}, seldom, 0).seconds);
+    EXPECT_LE(adaptive(task, {"linear", linear}, seldom).seconds,
+              1.03 * fixed(task, {"linear", linear}, seldom, 0).seconds);
     seconds += adaptive(task, {"gentle", gentle}, often).seconds;
     best += best_fixed(task, {"gentle", gentle}, often);
   }
@@ -290,7 +296,8 @@ TEST(RowCosts, CountsKeepTheirOwnAveragesAndALineContinuesThem) {
   for (int i = 0; i < 5; ++i) {
     for (const int64_t rows : {1, 2, 4, 5, 8}) costs.add(rows, tiles(rows));
   }
-  for (const int64_t rows : {1, 2, 3, 4, 5, 6, 8}) EXPECT_NEAR(costs.seconds(rows), tiles(rows), 1e-6) << rows;
+  for (const int64_t rows : {1, 2, 3, 4, 5, 6, 8})
+    EXPECT_NEAR(costs.seconds(rows), tiles(rows), 1e-6) << rows;
   EXPECT_EQ(costs.most_rows(), 8);
   EXPECT_GT(costs.seconds(12), costs.seconds(8));
   EXPECT_LT(costs.seconds(12), 2.0 * costs.seconds(8));

@@ -189,6 +189,10 @@ void add(const Statistics& batch, Statistics& sum) {
   sum.prompt_seconds += batch.prompt_seconds;
   sum.decode_seconds += batch.decode_seconds;
   sum.sample_seconds += batch.sample_seconds;
+  sum.steps += batch.steps;
+  sum.steps_off += batch.steps_off;
+  sum.drafted_tokens += batch.drafted_tokens;
+  sum.right_tokens += batch.right_tokens;
   sum.draft_forwards += batch.draft_forwards;
   sum.draft_rows += batch.draft_rows;
   sum.draft_prompt_forwards += batch.draft_prompt_forwards;

@@ -38,6 +38,14 @@ void check_constraint(const TextConstraint& constraint, const DecoderSpec& decod
               ErrorKind::kUsage);
 }
 
+// Lengths that adapt find out what pays; this is only as far as they may go.
+constexpr int64_t kLongestDraft = 16;
+
+DecoderSpec automatic_decoder(ModelKind kind, const TextRequest& request) {
+  if (kind == ModelKind::kMasked) return {.name = "diffusion"};
+  return {.name = request.draft_model.empty() ? "lookup" : "draft", .options = {{"length", "adaptive"}}};
+}
+
 // Takes options over that have flags of their own.
 void add_options(const std::map<std::string, std::string>& options, DecoderSpec& decoder) {
   for (const auto& [option, value] : options) {
@@ -69,10 +77,7 @@ const std::string& last_words(const TextPrompt& prompt) {
 
 void choose_decoder(const std::string& decoder, TextRequest& request, std::optional<int64_t> draft_max,
                     const MethodNeeds& needs) {
-  request.decoder = decoder != "auto"                  ? parse_decoder_spec(decoder)
-                    : needs.kind == ModelKind::kMasked ? DecoderSpec{.name = "diffusion"}
-                    : request.draft_model.empty()      ? DecoderSpec{.name = "lookup"}
-                                                       : DecoderSpec{.name = "draft"};
+  request.decoder = decoder == "auto" ? automatic_decoder(needs.kind, request) : parse_decoder_spec(decoder);
   add_options(needs.options, request.decoder);
   check_decoder(request.decoder, needs.kind);
   if (request.constraint) check_constraint(*request.constraint, request.decoder);
@@ -81,7 +86,11 @@ void choose_decoder(const std::string& decoder, TextRequest& request, std::optio
     throw Error("--decoder " + request.decoder.name + ": needs a draft model; --draft-model names one",
                 ErrorKind::kUsage);
   }
-  if (draft_max) limit_drafts(request.decoder, *draft_max);
+  if (draft_max) {
+    limit_drafts(request.decoder, *draft_max);
+  } else if (decoder == "auto" && needs.kind == ModelKind::kCausal) {
+    limit_drafts(request.decoder, kLongestDraft);
+  }
   state_options(request.decoder);
   if (request.check == Check::kYes && decoder_class(request.decoder) != DecoderClass::kSameTokens) {
     throw Error("--check: decoder " + request.decoder.name + " is of class '" +

@@ -56,11 +56,11 @@ struct MethodNeeds {
 };
 
 // Fills `request.decoder` from what --decoder takes; "auto" is diffusion for a masked model, draft where the
-// request names a draft model, else lookup. No draft will be longer than `draft_max`. A draft model that the
-// method does not use is left out of the request. Throws Error kUsage for methods that cannot run a model of
-// this kind, for an option that the method lacks or that is given twice, for a constraint that the method
-// does not keep, for a method that lacks its draft model, and for a check of one that does not promise
-// sequential decoding's tokens.
+// request names a draft model, else lookup, both with drafts of adaptive length. No draft will be longer than
+// `draft_max`. A draft model that the method does not use is left out of the request. Throws Error kUsage for
+// methods that cannot run a model of this kind, for an option that the method lacks or that is given twice,
+// for a constraint that the method does not keep, for a method that lacks its draft model, and for a check of
+// one that does not promise sequential decoding's tokens.
 void choose_decoder(const std::string& decoder, TextRequest& request,
                     std::optional<int64_t> draft_max = std::nullopt, const MethodNeeds& needs = {});
 

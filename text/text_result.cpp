@@ -26,6 +26,11 @@ nlohmann::json statistics_json(const TextResult& result) {
                       {"tokens_per_forward", ratio(result.forward_tokens(), result.forwards())},
                       {"rows_per_forward", ratio(result.rows(), result.forwards())},
                       {"accepted", accepted},
+                      {"drafts",
+                       {{"steps", statistics.steps},
+                        {"steps_off", statistics.steps_off},
+                        {"tokens", statistics.drafted_tokens},
+                        {"right", statistics.right_tokens}}},
                       {"seconds",
                        {{"load", result.load_seconds},
                         {"prompt", statistics.prompt_seconds},
@@ -52,6 +57,13 @@ void read_statistics(const JsonFields& fields, TextResult& result) {
   statistics.prompt_rows = fields.integer("prompt_rows", count);
   statistics.tokens = fields.integer("tokens", count);
   statistics.peak_bytes = fields.integer("peak_bytes", count);
+  if (fields.has("drafts")) {  // older records have none
+    const JsonFields drafts = fields.object("drafts");
+    statistics.steps = drafts.integer("steps", count);
+    statistics.steps_off = drafts.integer("steps_off", count);
+    statistics.drafted_tokens = drafts.integer("tokens", count);
+    statistics.right_tokens = drafts.integer("right", count);
+  }
   if (!result.request.draft_model.empty()) {
     const JsonFields draft = fields.object("draft");
     statistics.draft_forwards = draft.integer("forwards", count);

@@ -18,8 +18,12 @@ std::unique_ptr<Decoder> without_draft(const OptionReader& options, const DraftM
 
 const DecoderOption kAccept{"accept", "coupled", "coupled: sequential's tokens; rejection: its distribution"};
 const DecoderOption kDraftLength{"draft", "8", "longest draft"};
-const DecoderOption kDraftPace{"length", "adaptive",
-                               "adaptive: follows what is accepted; fixed: always the longest"};
+const DecoderOption kDraftPace{
+    "length", "schedule",
+    "schedule: two more after a draft that was right, else one less; fixed: always the "
+    "longest; adaptive: what pays, as measured"};
+const DecoderOption kLookupPace{"length", "fixed",
+                                "fixed: always the longest; adaptive: what pays, as measured, down to none"};
 const DecoderOption kNgram{"ngram", "3", "longest context matched"};
 const DecoderOption kWidths{"widths", "3x2x1x1", "guesses below each node, by depth"};
 
@@ -43,7 +47,7 @@ const std::vector<Entry>& entries() {
         .length_option = "draft",
         .summary = "drafts what followed the last tokens when they occurred before",
         .paper = "Saxena 2023, Prompt lookup decoding",
-        .options = {kDraftLength, kNgram, kAccept}},
+        .options = {kDraftLength, kLookupPace, kNgram, kAccept}},
        without_draft<make_lookup>},
       {{.name = "tree",
         .kind = DecoderClass::kSameTokens,

@@ -5,8 +5,8 @@
 // p/q.
 // Ref: Leviathan et al. 2023, "Fast inference from transformers via speculative decoding"; Chen et al. 2023,
 // "Accelerating large language model decoding with speculative sampling" (both the rejection rule; coupled
-// noise is ours). The draft length follows the schedule of Hugging Face transformers' assisted generation:
-// two more after a draft that was right throughout, one less after any other.
+// noise is ours). With length=schedule the draft length is that of Hugging Face transformers' assisted
+// generation: two more after a draft that was right throughout, one less after any other.
 #include <algorithm>
 #include <numeric>
 
@@ -18,7 +18,13 @@
 namespace volley {
 namespace {
 
-enum class DraftLength : uint8_t { kAdaptive, kFixed };
+enum class LengthRule : uint8_t { kSchedule, kFixed, kAdaptive };
+
+LengthRule length_rule(const std::string& name) {
+  return name == "schedule" ? LengthRule::kSchedule
+         : name == "fixed"  ? LengthRule::kFixed
+                            : LengthRule::kAdaptive;
+}
 
 // Lets a small model propose chains. It has a session of its own, whose cache holds the prompt and the part
 // of the output that drafts were made from.
@@ -26,7 +32,7 @@ class SmallModelProposer : public Proposer {
  public:
   struct Options {
     int64_t longest = 0;
-    DraftLength length = DraftLength::kAdaptive;
+    LengthRule length = LengthRule::kSchedule;
     AcceptanceKind acceptance = AcceptanceKind::kCoupled;
   };
   SmallModelProposer(Session& session, const Options& options) : session_(session), options_(options) {}
@@ -36,27 +42,38 @@ class SmallModelProposer : public Proposer {
   void begin(int64_t generation, const Generation& request) override {
     VOLLEY_ASSERT(generation == std::ssize(runners_));
     runners_.push_back({.lane = Lane(session_, request),
-                        .length = options_.length == DraftLength::kFixed
-                                      ? options_.longest
-                                      : std::min(options_.longest, kFirstLength),
+                        .length = options_.length == LengthRule::kSchedule
+                                      ? std::min(options_.longest, kFirstLength)
+                                      : options_.longest,
                         .fits = prompt_fits(request)});
   }
 
   DraftTree propose(const ProposalContext& context) override { return propose_batch({&context, 1})[0]; }
 
-  std::vector<DraftTree> propose_batch(std::span<const ProposalContext> contexts) override {
-    std::vector<DraftTree> drafts(contexts.size());
-    std::vector<int64_t> lengths;
+  void prepare(std::span<const ProposalContext> contexts) override {
     std::vector<Prompt> prompts;
     for (const ProposalContext& context : contexts) {
       Runner& runner = runner_of(context);
-      runner.confirmed = context.output_tokens;
-      lengths.push_back(draft_length(runner, context));
-      if (lengths.back() == 0 || runner.has_prompt) continue;
+      if (runner.has_prompt || draft_length(runner, context) == 0) continue;
       runner.lane.add_prompts(prompts);
       runner.has_prompt = true;
     }
     session_.prefill(prompts, WantLogits::kNo);
+  }
+
+  // Nothing where the small model's positions end.
+  int64_t grade(const ProposalContext& context) override {
+    return draft_length(runner_of(context), context) > 0 ? 1 : 0;
+  }
+
+  std::vector<DraftTree> propose_batch(std::span<const ProposalContext> contexts) override {
+    std::vector<DraftTree> drafts(contexts.size());
+    std::vector<int64_t> lengths;
+    for (const ProposalContext& context : contexts) {
+      Runner& runner = runner_of(context);
+      runner.confirmed = context.output_tokens;
+      lengths.push_back(draft_length(runner, context));
+    }
 
     for (int64_t depth = 0;; ++depth) {
       std::vector<SequenceStep> steps;
@@ -74,6 +91,7 @@ class SmallModelProposer : public Proposer {
   }
 
   void observe(const Verification& verification) override {
+    if (verification.draft.empty()) return;
     Runner& runner = runners_[static_cast<size_t>(verification.generation)];
     const auto accepted = std::ssize(verification.accepted);
     // Rows of refused tokens leave the cache.
@@ -81,7 +99,7 @@ class SmallModelProposer : public Proposer {
       runner.lane.crop_output(right);
       runner.cached = right;
     }
-    if (options_.length == DraftLength::kFixed || verification.draft.empty()) return;
+    if (options_.length != LengthRule::kSchedule) return;
     runner.length = accepted == verification.draft.size() ? std::min(runner.length + 2, options_.longest)
                                                           : std::max<int64_t>(runner.length - 1, 1);
   }
@@ -204,9 +222,7 @@ class Draft : public Decoder {
   Draft(std::string name, AcceptanceKind acceptance, const OptionReader& options, DraftModel draft)
       : name_(std::move(name)),
         options_{.longest = options.integer("draft", 1, 255),
-                 .length = options.choice("length", {"adaptive", "fixed"}) == "adaptive"
-                               ? DraftLength::kAdaptive
-                               : DraftLength::kFixed,
+                 .length = length_rule(options.choice("length", {"schedule", "fixed", "adaptive"})),
                  .acceptance = acceptance},
         draft_(std::move(draft)) {}
 
@@ -221,8 +237,11 @@ class Draft : public Decoder {
     }
     Session draft_session(*draft_.model, draft_.backend, room);
     SmallModelProposer proposer(draft_session, options_);
-    auto outputs = VerifyLoop{.proposer = proposer, .acceptance = options_.acceptance}.run(
-        session, generations, control);
+    DraftLength length;
+    auto outputs = VerifyLoop{.proposer = proposer,
+                              .acceptance = options_.acceptance,
+                              .length = options_.length == LengthRule::kAdaptive ? &length : nullptr}
+                       .run(session, generations, control);
     session.statistics().add_draft(draft_session.statistics());
     return outputs;
   }

@@ -12,6 +12,7 @@ class Lookup : public Decoder {
   explicit Lookup(const OptionReader& options)
       : ngram_{.longest = options.integer("ngram", 1, 64)},
         length_(options.integer("draft", 1, 255)),
+        is_adaptive_(options.choice("length", {"fixed", "adaptive"}) == "adaptive"),
         acceptance_(options.choice("accept", {"coupled", "rejection"}) == "coupled"
                         ? AcceptanceKind::kCoupled
                         : AcceptanceKind::kRejection) {}
@@ -20,7 +21,10 @@ class Lookup : public Decoder {
                                        const DecodeControl& control) const override {
     NGramSource source(ngram_);
     ChainProposer proposer(source, length_);
-    return VerifyLoop{.proposer = proposer, .acceptance = acceptance_}.run(session, generations, control);
+    DraftLength length;
+    return VerifyLoop{
+        .proposer = proposer, .acceptance = acceptance_, .length = is_adaptive_ ? &length : nullptr}
+        .run(session, generations, control);
   }
   int64_t entries(const Generation& generation) const override {
     return prompt_entries(generation) + generation.max_tokens + length_;
@@ -29,6 +33,7 @@ class Lookup : public Decoder {
  private:
   NGramSource::Options ngram_;
   int64_t length_;
+  bool is_adaptive_;
   AcceptanceKind acceptance_;
 };
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/decode/acceptance_rates.h"
+
 namespace volley {
 
 std::vector<int32_t> NGramSource::candidates(std::span<const int32_t> path, int64_t count) {
@@ -18,6 +20,27 @@ std::vector<int32_t> NGramSource::candidates(std::span<const int32_t> path, int6
     }
   }
   return found;
+}
+
+int64_t NGramSource::grade(std::span<const int32_t> path) {
+  const auto size = static_cast<int64_t>(path.size());
+  int64_t longest = 0;  // match
+  for (int64_t end = size - 1; end > 0 && longest < options_.longest; --end) {
+    int64_t n = 0;
+    while (n < std::min(end, options_.longest) &&
+           path[static_cast<size_t>(end - 1 - n)] == path[static_cast<size_t>(size - 1 - n)])
+      ++n;
+    longest = std::max(longest, n);
+  }
+  return longest < options_.shortest ? 0 : std::min(longest, kDraftGrades - 1);
+}
+
+int64_t ChainProposer::grade(const ProposalContext& context) {
+  if (context.cursor) {
+    const std::vector<int32_t> next = candidates_.candidates(context.path, 1);
+    if (next.empty() || !context.cursor.allows(next[0])) return 0;
+  }
+  return candidates_.grade(context.path);
 }
 
 DraftTree ChainProposer::propose(const ProposalContext& context) {

@@ -21,6 +21,8 @@ class NGramSource : public CandidateSource {
   std::string_view source() const override { return "n-gram"; }
   // Longer matches first, later occurrences first.
   std::vector<int32_t> candidates(std::span<const int32_t> path, int64_t count) override;
+  // By the length of the longest match.
+  int64_t grade(std::span<const int32_t> path) override;
 
  private:
   Options options_;
@@ -31,6 +33,7 @@ class ChainProposer : public Proposer {
  public:
   ChainProposer(CandidateSource& candidates, int64_t length) : candidates_(candidates), length_(length) {}
   std::string_view source() const override { return candidates_.source(); }
+  int64_t grade(const ProposalContext& context) override;
   DraftTree propose(const ProposalContext& context) override;
 
  private:

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <stop_token>
 #include <string_view>
@@ -34,6 +35,9 @@ class Observer {
 struct DecodeControl {
   Observer* observer = nullptr;
   std::stop_token stop;
+  // Seconds from any beginning, for methods that measure what their steps take; empty: the machine's.
+  // Whatever it says, the tokens of a same-tokens method are the same.
+  std::function<double()> clock;
 };
 
 }  // namespace volley

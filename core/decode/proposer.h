@@ -39,6 +39,14 @@ class Proposer {
     (void)generation;
     (void)request;
   }
+  // How good a draft made now would be, from 0 (there is none) to kDraftGrades - 1; see acceptance_rates.h.
+  // Not asked before each draft.
+  virtual int64_t grade(const ProposalContext& context) {
+    (void)context;
+    return 1;
+  }
+  // Does what is needed once before the first draft for these generations, and no part of any draft's price.
+  virtual void prepare(std::span<const ProposalContext> contexts) { (void)contexts; }
   virtual DraftTree propose(const ProposalContext& context) = 0;
   // Drafts for all generations of a step, in the order of `contexts`. A proposer that runs a network
   // overrides this: its forwards then serve the whole batch.
@@ -57,6 +65,8 @@ class CandidateSource {
   virtual std::string_view source() const = 0;
   // At most `count` distinct tokens that may follow `path`, likeliest first.
   virtual std::vector<int32_t> candidates(std::span<const int32_t> path, int64_t count) = 0;
+  // How good the first of them is, as Proposer::grade.
+  virtual int64_t grade(std::span<const int32_t> path) { return candidates(path, 1).empty() ? 0 : 1; }
 };
 
 }  // namespace volley

@@ -16,6 +16,11 @@ struct Statistics {
   int64_t prompt_rows = 0;
   int64_t tokens = 0;                   // that were emitted
   std::map<int64_t, int64_t> accepted;  // how often a verification emitted so many tokens
+  // Of methods that draft and verify, summed over generations.
+  int64_t steps = 0;           // verifications
+  int64_t steps_off = 0;       // of them without a draft, as none was expected to pay (length=adaptive)
+  int64_t drafted_tokens = 0;  // that were verified
+  int64_t right_tokens = 0;    // of them right
   // Of a draft model, none of them in the counts above.
   int64_t draft_forwards = 0;
   int64_t draft_rows = 0;
@@ -26,6 +31,12 @@ struct Statistics {
   double decode_seconds = 0.0;
   double sample_seconds = 0.0;
   int64_t peak_bytes = 0;  // of the backend's memory
+
+  void add_draft_tokens(int64_t drafted, int64_t right) {
+    ++steps;
+    drafted_tokens += drafted;
+    right_tokens += right;
+  }
 
   // Adds what a draft model's session counted.
   void add_draft(const Statistics& draft) {

@@ -4,6 +4,7 @@
 #include "core/decode/verify_loop.h"
 
 #include <algorithm>
+#include <chrono>
 #include <numeric>
 #include <string>
 
@@ -22,6 +23,7 @@ struct Progress {
   ConstraintCursor cursor;    // behind the output tokens
   int64_t first_index = 0;
   DraftTree draft;           // of the step in flight
+  DraftOutlook outlook;      // before that draft was made; only where lengths are chosen
   int64_t first_sample = 0;  // its rows in the step's samples
   int64_t steps = 0;
 
@@ -88,23 +90,44 @@ void report(const DecodeControl& control, Session& session, const Progress& prog
                              .total = progress.generation().max_tokens});
 }
 
-// Asks for the drafts of the next step.
-void make_drafts(Proposer& proposer, std::vector<Progress>& all, std::span<const size_t> active,
-                 int64_t vocab) {
+// What the proposer may know of the next step; a context for each of the active generations, in order.
+std::vector<ProposalContext> make_contexts(const std::vector<Progress>& all, std::span<const size_t> active,
+                                           int64_t vocab) {
   std::vector<ProposalContext> contexts;
   for (size_t i : active) {
-    Progress& progress = all[i];
-    progress.draft = {};
-    // The verified draft yields one more token than it has levels.
-    const int64_t max_depth = progress.generation().max_tokens - progress.emitted() - 1;
-    if (max_depth == 0) continue;
+    const Progress& progress = all[i];
     contexts.push_back({.generation = static_cast<int64_t>(i),
                         .path = progress.path,
                         .output_tokens = progress.emitted(),
-                        .max_depth = max_depth,
+                        // The verified draft yields one more token than it has levels.
+                        .max_depth = progress.generation().max_tokens - progress.emitted() - 1,
                         .vocab_size = vocab,
                         .cursor = progress.cursor});
   }
+  return contexts;
+}
+
+// Bounds the drafts by what pays.
+void choose_lengths(DraftLength& length, Proposer& proposer, std::vector<Progress>& all,
+                    std::vector<ProposalContext>& contexts, Statistics& statistics) {
+  std::vector<DraftOutlook> outlooks;
+  for (const ProposalContext& context : contexts) {
+    DraftOutlook& outlook = all[static_cast<size_t>(context.generation)].outlook;
+    outlook = {.generation = context.generation,
+               .grade = context.max_depth > 0 ? proposer.grade(context) : 0,
+               .longest = context.max_depth};
+    outlooks.push_back(outlook);
+  }
+  const std::vector<int64_t> lengths = length.choose(outlooks);
+  for (size_t c = 0; c < contexts.size(); ++c) {
+    VOLLEY_ASSERT(lengths[c] >= 0 && lengths[c] <= contexts[c].max_depth);
+    contexts[c].max_depth = lengths[c];
+    if (outlooks[c].grade > 0 && lengths[c] == 0) ++statistics.steps_off;
+  }
+}
+
+// Takes the drafts of the next step.
+void make_drafts(Proposer& proposer, std::vector<Progress>& all, std::span<const ProposalContext> contexts) {
   std::vector<DraftTree> drafts = proposer.propose_batch(contexts);
   VOLLEY_ASSERT(drafts.size() == contexts.size());
   for (size_t c = 0; c < contexts.size(); ++c) {
@@ -179,6 +202,10 @@ void add_sample_rows(const Progress& progress, int64_t vocab, SampleRequest& req
   add_bias(progress, vocab, request);
 }
 
+double machine_seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
 Samples sample(Session& session, const SampleRequest& request, const SampleWants& wants = {}) {
   session.add_to_logits(request.biased, request.bias);
   return session.sample(request.rows, request.paths, wants);
@@ -192,6 +219,10 @@ std::vector<GenerationOutput> VerifyLoop::run(Session& session, std::span<const 
   NoiseUniforms own_uniforms;
   UniformSource& numbers = uniforms != nullptr ? *uniforms : own_uniforms;
   const int64_t vocab = session.model().traits().vocab_size;
+  const auto now = [&] {
+    if (length == nullptr) return 0.0;
+    return control.clock ? control.clock() : machine_seconds();
+  };
   std::vector<Progress> all;
   for (const Generation& generation : generations) {
     proposer.begin(static_cast<int64_t>(all.size()), generation);
@@ -222,7 +253,15 @@ std::vector<GenerationOutput> VerifyLoop::run(Session& session, std::span<const 
       if (!all[i].output.finished) active.push_back(i);
     }
     if (active.empty()) break;
-    make_drafts(proposer, all, active, vocab);
+    std::vector<ProposalContext> contexts = make_contexts(all, active, vocab);
+    if (length != nullptr) choose_lengths(*length, proposer, all, contexts, session.statistics());
+    std::erase_if(contexts, [](const ProposalContext& context) { return context.max_depth == 0; });
+    for (size_t i : active) all[i].draft = {};
+    proposer.prepare(contexts);
+    DraftRound round;
+    const double before_drafts = now();
+    make_drafts(proposer, all, contexts);
+    const double before_forward = now();
 
     std::vector<SequenceStep> steps;
     for (size_t i : active) {
@@ -230,6 +269,7 @@ std::vector<GenerationOutput> VerifyLoop::run(Session& session, std::span<const 
       progress.lane.add_to(steps, make_step(session.model(), progress));
       ++progress.output.forwards;
       progress.output.rows += 1 + progress.draft.size();
+      round.rows += 1 + progress.draft.size();
     }
     session.step(steps);
 
@@ -241,7 +281,10 @@ std::vector<GenerationOutput> VerifyLoop::run(Session& session, std::span<const 
       wants_distribution |= acceptance == AcceptanceKind::kRejection && !all[i].draft.empty();
     }
     samples = sample(session, request, {.distribution = wants_distribution});
+    round.draft_seconds = before_forward - before_drafts;
+    round.forward_seconds = now() - before_forward;
 
+    std::vector<DraftRound::Lane> lanes;
     for (size_t i : active) {
       Progress& progress = all[i];
       const auto count = static_cast<size_t>(progress.draft.size()) + 1;
@@ -276,9 +319,16 @@ std::vector<GenerationOutput> VerifyLoop::run(Session& session, std::span<const 
       ++progress.steps;
       const int64_t emitted = progress.emit(tokens);
       ++session.statistics().accepted[emitted];
+      session.statistics().add_draft_tokens(progress.draft.size(), std::ssize(decision.accepted));
+      lanes.push_back({.outlook = progress.outlook,
+                       .drafted = progress.draft.size(),
+                       .accepted = std::ssize(decision.accepted),
+                       .emitted = emitted});
       report(control, session, progress, static_cast<int64_t>(i), emitted, progress.draft.size(),
              static_cast<int64_t>(decision.accepted.size()), proposer.source());
     }
+    round.lanes = lanes;
+    if (length != nullptr) length->observe(round);
   }
   return finish();
 }

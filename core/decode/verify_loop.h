@@ -7,6 +7,7 @@
 
 #include "core/decode/acceptance.h"
 #include "core/decode/decoder.h"
+#include "core/decode/draft_length.h"
 #include "core/decode/proposer.h"
 
 namespace volley {
@@ -16,6 +17,9 @@ namespace volley {
 struct VerifyLoop {
   Proposer& proposer;
   AcceptanceKind acceptance = AcceptanceKind::kCoupled;
+  // Chooses how long drafts may be, by what steps take; null: as long as the proposer makes them. It counts a
+  // draft's tokens as rows one behind the other, so the proposer's drafts are to be chains.
+  DraftLength* length = nullptr;
   UniformSource* uniforms = nullptr;  // null: the generation's own noise
   // Test hook: changes which of a step's rows a lane keeps; a wrong choice must be caught by the property
   // tests.

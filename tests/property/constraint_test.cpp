@@ -135,6 +135,22 @@ TEST_P(Constraints, EveryMethodGivesConstrainedSequentialTokens) {
   EXPECT_GT(cut, 0);
 }
 
+TEST_P(Constraints, AdaptiveDraftsChangeNothingWhateverTheClockSays) {
+  for (const std::string& decoder : adaptive_decoders()) {
+    DraftCounter counter;
+    for (uint64_t seed = 0; seed < kSeeds; ++seed) {
+      const Generation one = generation(seed, seed % 3 == 0 ? 0.0f : 1.0f);
+      Session session(*model_, backend_, options(1));
+      const Outputs made =
+          make_decoder(parse_decoder_spec(decoder), {.model = draft_model_.get(), .backend = backend_})
+              ->decode(session, {&one, 1}, {.observer = &counter, .clock = OddClock(seed)});
+      ASSERT_EQ(tokens_of(made), tokens_of(run("sequential", {&one, 1}))) << decoder << ", seed " << seed;
+    }
+    EXPECT_GT(counter.accepted, 0) << decoder;
+    EXPECT_GT(counter.proposed, counter.accepted) << decoder;
+  }
+}
+
 TEST_P(Constraints, DraftsOfAnyQualityChangeNothing) {
   for (const float temperature : {0.0f, 1.0f}) {
     for (const double right : {0.0, 0.7, 1.0}) {

@@ -132,7 +132,7 @@ TEST_P(DraftMethods, TheSmallModelFollowsTheOutput) {
   }
 }
 
-TEST_P(DraftMethods, LengthFollowsWhatIsAccepted) {
+TEST_P(DraftMethods, LengthFollowsItsSchedule) {
   Generation one = generation(0, 1.0f);
   one.max_tokens = 60;
   StepCounts grows, shrinks, fixed;

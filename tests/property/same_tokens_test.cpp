@@ -150,6 +150,66 @@ TEST_P(SameTokens, MethodsAcceptAndRejectDrafts) {
   }
 }
 
+// Lengths by a clock that says anything: other steps, the same tokens.
+TEST_P(SameTokens, AdaptiveDraftsChangeNothingWhateverTheClockSays) {
+  for (const std::string& decoder : adaptive_decoders()) {
+    for (const float temperature : {0.0f, 1.0f}) {
+      DraftCounter counter;
+      for (uint64_t seed = 0; seed < 100; ++seed) {
+        std::vector<Generation> generations;
+        for (uint64_t i = 0; i <= seed % 3; ++i) {
+          generations.push_back(generation(3 * seed + i, temperature));
+          generations.back().max_tokens = kTokens + 40 * static_cast<int64_t>(i);
+        }
+        const auto truth = run("sequential", generations);
+        Session session(*model_, backend_, options(generations.size()));
+        const auto outputs = decoder_of(decoder)->decode(session, generations,
+                                                         {.observer = &counter, .clock = OddClock(seed)});
+        ASSERT_EQ(tokens_of(outputs), truth) << decoder << ", seed " << seed;
+        const Statistics& statistics = session.statistics();
+        int64_t forwards = 0, rows = 0;
+        for (const GenerationOutput& output : outputs) {
+          forwards += output.forwards;
+          rows += output.rows;
+        }
+        EXPECT_EQ(statistics.steps, forwards);
+        EXPECT_EQ(statistics.steps + statistics.drafted_tokens, rows);
+        EXPECT_LE(statistics.steps_off, statistics.steps);
+      }
+      // The clock did make it draft and stop drafting, at several lengths.
+      EXPECT_GE(counter.steps.size(), 4u) << decoder;
+      EXPECT_GT(counter.steps[0], 100) << decoder;
+      EXPECT_GT(counter.accepted, 100) << decoder;
+      EXPECT_GT(counter.proposed, counter.accepted) << decoder;
+    }
+  }
+}
+
+// A machine on which a row costs as much as a forward: there lookup leaves drafting alone, and where rows are
+// free it does not.
+TEST_P(SameTokens, LengthsFollowWhatStepsTake) {
+  Generation one = generation(0, 0.0f);
+  one.max_tokens = 250;
+  const auto forwards = [&](double row_seconds) {
+    Session session(*model_, backend_, options(1));
+    const auto clock = [&] {
+      const Statistics& counts = session.statistics();
+      return static_cast<double>(counts.forwards) + row_seconds * static_cast<double>(counts.rows);
+    };
+    const auto outputs =
+        decoder_of("lookup:length=adaptive,draft=16")->decode(session, {&one, 1}, {.clock = clock});
+    EXPECT_EQ(tokens_of(outputs), run("sequential", {&one, 1}));
+    return std::pair(outputs[0].forwards, session.statistics());
+  };
+  const auto [cheap, cheap_counts] = forwards(0.0);
+  const auto [dear, dear_counts] = forwards(1e6);
+  EXPECT_LT(2 * cheap, dear);
+  EXPECT_LE(dear_counts.drafted_tokens, 8);
+  EXPECT_GT(2 * dear_counts.steps_off, dear_counts.steps);
+  // The same clock, the same steps.
+  EXPECT_EQ(forwards(0.0).first, cheap);
+}
+
 TEST_P(SameTokens, BatchEqualsSingles) {
   for (const std::string& decoder : same_tokens_methods()) {
     std::vector<Generation> generations;

@@ -114,15 +114,20 @@ TEST_F(CliText, EveryDecoderRunsWithADraftModelAndALongestDraft) {
     }
     const CommandResult rejection = run("draft-rejection", {});
     EXPECT_EQ(rejection.exit_code, 0) << rejection.err;
-    EXPECT_NE(rejection.err.find("draft-rejection:draft=3,length=adaptive (same-distribution) by small"),
+    EXPECT_NE(rejection.err.find("draft-rejection:draft=3,length=schedule (same-distribution) by small"),
               std::string::npos)
         << rejection.err;
     expect_failure(run("draft-rejection", {"--check"}), 2, "--check: decoder draft-rejection");
   }
   const auto result = json({"Hello", "--draft-model", "./small.gguf", "--check"});
-  EXPECT_EQ(result["request"]["decoder"], "draft:draft=8,length=adaptive");
+  EXPECT_EQ(result["request"]["decoder"], "draft:draft=16,length=adaptive");
   EXPECT_EQ(result["request"]["draft_model"], "small");
   EXPECT_GT(result["statistics"]["draft"]["forwards"], 0);
+  EXPECT_EQ(json({"Hello"})["request"]["decoder"], "lookup:accept=coupled,draft=16,length=adaptive,ngram=3");
+  EXPECT_EQ(json({"Hello", "--draft-max", "5"})["request"]["decoder"],
+            "lookup:accept=coupled,draft=5,length=adaptive,ngram=3");
+  EXPECT_EQ(json({"Hello", "--decoder", "lookup"})["request"]["decoder"],
+            "lookup:accept=coupled,draft=8,length=fixed,ngram=3");
   EXPECT_EQ(result["weights"]["draft"].get<std::string>().size(), 64u);
   EXPECT_NE(result["weights"]["draft"], result["weights"]["model"]);
   EXPECT_NE(text({"Hello", "--draft-model", "small", "-v"}).err.find("draft model: "), std::string::npos);

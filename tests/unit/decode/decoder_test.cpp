@@ -73,7 +73,8 @@ TEST(DecoderSpec, NamesWhatIsWrong) {
   EXPECT_EQ(make("tree:widths=2.7x1"), "--decoder tree: widths=2.7x1: expected whole numbers joined by 'x'");
   EXPECT_EQ(make("lookahead:N=1"), "--decoder lookahead: N=1: expected a whole number from 2 to 32");
   EXPECT_EQ(make("lookahead:W=200,N=9"), "--decoder lookahead: (W + G)(N - 1) = 1656 rows, at most 1024");
-  EXPECT_EQ(make("draft:length=long"), "--decoder draft: length=long: expected adaptive or fixed");
+  EXPECT_EQ(make("draft:length=long"),
+            "--decoder draft: length=long: expected schedule or fixed or adaptive");
   EXPECT_EQ(make("tree:widths=16x16x16"), "--decoder tree: widths: 4368 nodes, at most 256");
 }
 

@@ -135,7 +135,8 @@ void plan_prefill(const BenchFlags& flags, const TextCheckpoint& checkpoint, Ben
       std::ssize(encode_prompt(checkpoint, request, request.prompts.front()));
 }
 
-void describe(const BenchFlags& flags, const Backend& backend, BenchPlan& plan) {
+void describe(const BenchFlags& flags, const text::TextCheckpoint& checkpoint, const Backend& backend,
+              BenchPlan& plan) {
   BenchResult& result = plan.result;
   const TextRequest& request = plan.methods.back().request;
   result.volley = version();
@@ -154,7 +155,7 @@ void describe(const BenchFlags& flags, const Backend& backend, BenchPlan& plan) 
   BenchSettings& settings = result.settings;
   settings.device = backend.info().name;
   settings.threads = threads_for(flags.shared);
-  settings.dtype = weight_type_name(weight_type_of(flags.shared.dtype, backend));
+  settings.dtype = storage_of(flags.shared.dtype, checkpoint, backend).name();
   settings.max_tokens = flags.tokens;
   settings.temperature = request.temperature;
   if (request.temperature > 0.0) {
@@ -218,7 +219,7 @@ BenchPlan plan_bench(const BenchFlags& given) {
                  plan);
     }
   }
-  describe(flags, *backend, plan);
+  describe(flags, checkpoint, *backend, plan);
   return plan;
 }
 

@@ -72,9 +72,9 @@ class Repetition {
     tell("load");
     const auto open = [&](const std::string& path, std::optional<text::TextModel>& model) {
       const Clock::time_point start = Clock::now();
-      model.emplace(text::open_text_checkpoint(path),
-                    text::TextModel::Options{.backend = backend,
-                                             .weight_type = weight_type_of(flags_.shared.dtype, *backend)});
+      text::TextCheckpoint checkpoint = text::open_text_checkpoint(path);
+      const WeightStorage storage = storage_of(flags_.shared.dtype, checkpoint, *backend);
+      model.emplace(std::move(checkpoint), text::TextModel::Options{.backend = backend, .storage = storage});
       return seconds_since(start);
     };
     add({.name = "load", .unit = "s"}, open(plan_.model_path, model_));

@@ -31,13 +31,6 @@ void check_decoder(const DecoderSpec& decoder, std::optional<ModelKind> kind) {
   }
 }
 
-void check_constraint(const TextConstraint& constraint, const DecoderSpec& decoder) {
-  if (decoder_model(decoder) == DecoderModel::kCausal) return;
-  throw Error(std::string(flag_of(constraint.kind)) + ": decoder " + decoder.name +
-                  " keeps no constraint; methods of causal models do",
-              ErrorKind::kUsage);
-}
-
 // Lengths that adapt find out what pays; this is only as far as they may go.
 constexpr int64_t kLongestDraft = 16;
 
@@ -80,7 +73,6 @@ void choose_decoder(const std::string& decoder, TextRequest& request, std::optio
   request.decoder = decoder == "auto" ? automatic_decoder(needs.kind, request) : parse_decoder_spec(decoder);
   add_options(needs.options, request.decoder);
   check_decoder(request.decoder, needs.kind);
-  if (request.constraint) check_constraint(*request.constraint, request.decoder);
   if (!needs_draft_model(request.decoder)) request.draft_model.clear();
   if (needs_draft_model(request.decoder) && request.draft_model.empty()) {
     throw Error("--decoder " + request.decoder.name + ": needs a draft model; --draft-model names one",
@@ -212,8 +204,7 @@ TextPrompt read_prompt(const JsonFields& fields, const std::string& subject, boo
 
 namespace {
 
-std::optional<TextConstraint> read_constraint(const JsonFields& fields, const std::string& subject,
-                                              const DecoderSpec& decoder) {
+std::optional<TextConstraint> read_constraint(const JsonFields& fields, const std::string& subject) {
   std::optional<TextConstraint> constraint;
   for (const ConstraintKind kind : {ConstraintKind::kRegex, ConstraintKind::kJsonSchema}) {
     const char* key = kind == ConstraintKind::kRegex ? "regex" : "json_schema";
@@ -221,7 +212,6 @@ std::optional<TextConstraint> read_constraint(const JsonFields& fields, const st
     const std::string place = subject + ": key '" + key + "'";
     if (constraint) throw Error(place + ": does not go with key 'regex'");
     constraint = make_text_constraint(kind, fields.text(key), place);
-    read_named(subject, key, [&] { check_constraint(*constraint, decoder); });
   }
   return constraint;
 }
@@ -253,7 +243,7 @@ TextRequest read_text_request(const JsonFields& fields, const std::string& subje
   if (fields.has("stops")) request.stops = fields.texts("stops");
   if (std::ranges::count(request.stops, std::string()) > 0)
     throw Error(subject + ": key 'stops': one is empty");
-  request.constraint = read_constraint(fields, subject, request.decoder);
+  request.constraint = read_constraint(fields, subject);
   if (request.constraint && !request.stops.empty())
     throw Error(subject + ": key 'stops': does not go with a regex or schema");
   const auto prompts = fields.value().find("prompts");

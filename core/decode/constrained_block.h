@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
+#include <map>
 #include <optional>
 #include <span>
 #include <unordered_map>
@@ -23,42 +25,77 @@ class ConstrainedBlock {
     bool operator==(const Place&) const = default;
   };
   enum class End : uint8_t {
-    kOpen,   // more places follow: the last state need not accept
-    kWhole,  // the output ends with the block: a state that accepts, or behind a stop token
+    kOpen,   // more places follow, nobody knows how many: the last state need not accept
+    kWhole,  // the output ends with the block and `behind`: in a state that accepts, or behind a stop token
   };
   struct Request {
     Place begin;
-    // [places, vocab] probabilities of the places' tokens; rows of hidden places are not read.
+    // [places, vocab] probabilities of the places' tokens, or other weights; rows of hidden and fixed places
+    // are not read.
     std::span<const float> distribution;
-    std::span<const bool> hidden;  // [places] to stay hidden; empty: none
+    std::span<const bool> hidden;    // [places] to stay hidden; empty: none
+    std::span<const int32_t> fixed;  // [places] the token that stands there, -1: none; empty: none anywhere
     End end = End::kOpen;
+    int64_t behind = 0;  // of kWhole: hidden places between the block and the output's end
   };
   struct Choice {
     std::vector<int32_t> tokens;   // [places]; -1: hidden
     Place end;                     // as one filling of the hidden places leads there
-    double log_probability = 0.0;  // of the tokens that are not hidden; a probability of 0 counts as 1e-30
+    double log_probability = 0.0;  // of the tokens that were chosen; a probability of 0 counts as 1e-30
   };
+  // Token ids that it keeps at most; equal lists of different states count once.
+  static constexpr int64_t kMaxListedTokens = int64_t{1} << 26;
 
-  // Both must outlive it. Keeps what it learns of the constraint's states from call to call.
-  ConstrainedBlock(const Constraint& constraint, std::span<const int32_t> stop_tokens, int64_t vocab);
+  // Constraint and stop tokens must outlive it. Keeps what it learns of the constraint's states from call to
+  // call. `never` is a token that is not chosen: a masked model's mask.
+  ConstrainedBlock(const Constraint& constraint, std::span<const int32_t> stop_tokens, int64_t vocab,
+                   int32_t never = -1);
 
   Place begin() const { return {.state = constraint_.start()}; }
   // Nothing if no tokens keep the constraint. Of equally likely choices the first, by state and token.
+  // Requests for a kWhole end look at every state that can be reached from `begin`. Throws Error if those
+  // have more than kMaxListedTokens.
   std::optional<Choice> solve(const Request& request);
+  // Whether an output that is at `place` can end `places` further on. Looks at states as kWhole does.
+  bool can_end(const Place& place, int64_t places);
+  // The least such number; nothing if there is none.
+  std::optional<int64_t> least_places(const Place& place);
 
  private:
-  // Tokens that lead from one place to another.
+  // Tokens that lead from one node to another.
   struct Edge {
-    Place to;
-    std::vector<int32_t> tokens;  // increasing
+    size_t to = 0;
+    size_t list = 0;  // of lists_
   };
-  const std::vector<Edge>& edges_of(const Place& from);
-  bool is_end(const Place& place, End end);
+  // A place that can be reached.
+  struct Node {
+    Place place;
+    bool is_expanded = false;
+    std::vector<Edge> edges;
+  };
+  class Lattice;
+
+  bool is_stop(int32_t token) const;
+  size_t node_of(const Place& place);
+  const std::vector<Edge>& edges_of(size_t node);
+  void add_edge(size_t from, const Place& to, std::vector<int32_t> tokens);
+  std::optional<Place> follow(const Place& from, int32_t token) const;
+  bool is_whole(size_t node) const;
+  bool node_can_end(size_t node, int64_t places);
+  void expand_all();
 
   const Constraint& constraint_;
   std::span<const int32_t> stop_tokens_;
   int64_t vocab_;
-  std::unordered_map<Constraint::State, std::vector<Edge>> edges_;  // the ended place is kBroken
+  int32_t never_;
+  std::deque<Node> nodes_;
+  std::unordered_map<Constraint::State, size_t> node_of_state_;  // the ended place is kBroken
+  std::map<std::vector<int32_t>, size_t> list_index_;            // increasing tokens
+  std::vector<const std::vector<int32_t>*> lists_;
+  int64_t listed_tokens_ = 0;
+  size_t expanded_ = 0;                     // the first nodes, all of which are expanded
+  std::vector<std::vector<bool>> can_end_;  // [places, nodes]
+  bool is_settled_ = false;                 // more places give what the last ones gave
 };
 
 }  // namespace volley

@@ -7,7 +7,9 @@
 // block; the next ones run the block and all behind it. Dual cache: all entries are kept, and the next steps
 // run the block's rows only, which replace theirs. Both read entries that are as old as the block's first
 // step. Fast-dLLM's first version runs a second step of every block, even if the first filled all of it; the
-// option `second_forward` does so.
+// option `second_forward` does so. Under a constraint the guesses of a step are chosen together, so that they
+// keep it and the rest of the output can be filled (constrained_guess.h); what is filled of them is chosen as
+// ever.
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -15,58 +17,29 @@
 
 #include "core/base/error.h"
 #include "core/base/noise.h"
+#include "core/decode/constrained_guess.h"
+#include "core/decode/diffusion_settings.h"
 #include "core/decode/lane.h"
 #include "core/decode/methods.h"
-#include "core/decode/unmasking.h"
 
 namespace volley {
 namespace {
 
-enum class Cache : uint8_t { kOff, kPrefix, kDual };
-
-struct Settings {
-  int64_t steps = 0;  // of the whole output; 0: as many as it has tokens
-  int64_t block_length = 0;
-  UnmaskRule rule;
-  Cache cache = Cache::kOff;
-  bool always_second = false;  // see the option second_forward
-};
-
-Settings read_settings(const OptionReader& options) {
-  const std::string by = options.choice("remasking", {"low_confidence", "margin", "entropy", "random"});
-  const std::string cache = options.choice("cache", {"off", "prefix", "dual"});
-  Settings settings{
-      .steps = options.integer("steps", 0, 1 << 24),
-      .block_length = options.integer("block_length", 1, 1 << 24),
-      .rule = {.certainty = by == "margin"    ? Certainty::kMargin
-                            : by == "entropy" ? Certainty::kEntropy
-                            : by == "random"  ? Certainty::kRandom
-                                              : Certainty::kProbability,
-               .threshold = options.number_or_off("threshold", 0.0, by == "entropy" ? 100.0 : 1.0),
-               .factor = options.number_or_off("factor", 0.0, 1e6)},
-      .cache = cache == "prefix" ? Cache::kPrefix
-               : cache == "dual" ? Cache::kDual
-                                 : Cache::kOff,
-      .always_second = options.choice("second_forward", {"needed", "always"}) == "always"};
-  const auto refuse = [](const std::string& fault) {
-    throw Error("--decoder diffusion: " + fault, ErrorKind::kUsage);
-  };
-  if (settings.rule.threshold && settings.rule.factor)
-    refuse("threshold and factor: each says how many places a step fills");
-  if ((settings.rule.threshold || settings.rule.factor) && settings.steps != 0)
-    refuse(std::string(settings.rule.threshold ? "threshold" : "factor") +
-           " and steps: each says how many places a step fills");
-  if (settings.rule.threshold && by == "random")
-    refuse("threshold: remasking=random has no certainty to ask for");
-  if (settings.rule.factor && by != "low_confidence") refuse("factor: only remasking=low_confidence has one");
-  return settings;
-}
+using Settings = DiffusionSettings;
+using Cache = Settings::Cache;
 
 // One output in the making: its canvas of places and the block that is being filled.
 class Canvas {
  public:
-  Canvas(Session& session, const Generation& generation, const Settings& settings)
-      : session_(&session), settings_(&settings), lane_(session, generation) {
+  // `constrained` is null without a constraint.
+  Canvas(Session& session, const Generation& generation, const Settings& settings,
+         std::shared_ptr<ConstrainedBlock> constrained)
+      : session_(&session),
+        settings_(&settings),
+        lane_(session, generation),
+        constrained_(std::move(constrained)),
+        cursor_(generation.constraint.get(), generation.stop_tokens) {
+    output_.is_whole = cursor_.accepts();
     tokens_.assign(static_cast<size_t>(generation.max_tokens), generation.mask_token);
     begin_block();
   }
@@ -123,11 +96,12 @@ class Canvas {
   }
 
   void take(const Samples& samples, int64_t index, const DecodeControl& control) {
-    const std::vector<float> certainty = certainties(samples);
+    const std::vector<int32_t> guesses = guesses_of(samples);
+    const std::vector<float> certainty = certainties(samples, guesses);
     std::vector<int32_t> filled, tokens;
     for (const int32_t chosen : settings_->rule.choose(certainty, scheduled())) {
       const auto i = static_cast<size_t>(chosen);
-      const int32_t guess = samples.tokens[first_sample_ + i];
+      const int32_t guess = guesses[i];
       // A model may guess that a place is hidden: it is looked at again.
       if (guess == lane_.generation().mask_token) continue;
       filled.push_back(hidden_[i]);
@@ -183,6 +157,7 @@ class Canvas {
   void begin_block() {
     block_end_ = std::min(places(), block_begin_ + settings_->block_length);
     step_in_block_ = 0;
+    if (constrained_) begin_ = {.state = cursor_.state()};  // all tokens left of the block were taken
     const int64_t blocks = (places() + settings_->block_length - 1) / settings_->block_length;
     const int64_t block = block_begin_ / settings_->block_length;
     const int64_t steps = settings_->steps == 0
@@ -207,14 +182,44 @@ class Canvas {
     return row;
   }
 
+  size_t first_plain() const { return first_sample_ + (is_sampled() ? hidden_.size() : 0); }
+
+  // Row `index` of the samples' distributions.
+  std::span<const float> distribution(const Samples& samples, size_t index) const {
+    const auto vocab = static_cast<size_t>(session_->model().traits().vocab_size);
+    return std::span(samples.distribution).subspan(index * vocab, vocab);
+  }
+
+  // At each hidden place.
+  std::vector<int32_t> guesses_of(const Samples& samples) const {
+    if (!constrained_) {
+      const auto first = samples.tokens.begin() + static_cast<std::ptrdiff_t>(first_sample_);
+      return {first, first + std::ssize(hidden_)};
+    }
+    std::vector<HiddenPlace> hidden;
+    for (size_t i = 0; i < hidden_.size(); ++i) {
+      hidden.push_back({.row = sample_row(i, lane_.generation().chain),
+                        .drawn = distribution(samples, first_sample_ + i),
+                        .plain = distribution(samples, first_plain() + i)});
+    }
+    return constrained_guesses(
+        *constrained_,
+        {.begin = begin_,
+         .tokens = std::span(tokens_).subspan(static_cast<size_t>(block_begin_),
+                                              static_cast<size_t>(block_end_ - block_begin_)),
+         .behind = places() - block_end_},
+        hidden, lane_.generation().mask_token);
+  }
+
   // Of each hidden place, what the rule's certainty names.
-  std::vector<float> certainties(const Samples& samples) const {
-    const size_t count = hidden_.size(), plain = first_sample_ + (is_sampled() ? count : 0);
+  std::vector<float> certainties(const Samples& samples, std::span<const int32_t> guesses) const {
+    const size_t count = hidden_.size(), plain = first_plain();
     std::vector<float> values;
     for (size_t i = 0; i < count; ++i) {
       switch (settings_->rule.certainty) {
         case Certainty::kProbability:
-          values.push_back(probability(samples, first_sample_ + i, plain + i));
+          values.push_back(constrained_ ? distribution(samples, plain + i)[static_cast<size_t>(guesses[i])]
+                                        : probability(samples, first_sample_ + i, plain + i));
           break;
         case Certainty::kMargin:
           values.push_back(samples.top_probability[2 * (plain + i)] -
@@ -260,9 +265,13 @@ class Canvas {
     while (!output_.finished && !is_hidden(std::ssize(output_.tokens))) {
       const int32_t token = tokens_[output_.tokens.size()];
       output_.tokens.push_back(token);
+      const ConstraintCursor next = cursor_.after(token);
+      output_.is_whole = next.is_broken() ? cursor_.accepts() : next.accepts();
+      cursor_ = next;
+      output_.is_complete = cursor_.is_complete();
       const bool is_end = generation.ends_with && generation.ends_with(token);
       output_.finished = is_end || std::ssize(output_.tokens) == places() ||
-                         std::ranges::count(generation.stop_tokens, token) > 0;
+                         std::ranges::count(generation.stop_tokens, token) > 0 || output_.is_complete;
     }
     return std::ssize(output_.tokens) - before;
   }
@@ -270,9 +279,12 @@ class Canvas {
   Session* session_;
   const Settings* settings_;
   Lane lane_;
-  GenerationOutput output_;      // its tokens: what is whole from the left
-  std::vector<int32_t> tokens_;  // of all places
-  int64_t done_ = 0;             // places filled
+  std::shared_ptr<ConstrainedBlock> constrained_;
+  ConstraintCursor cursor_;        // behind the output's tokens
+  ConstrainedBlock::Place begin_;  // of the block
+  GenerationOutput output_;        // its tokens: what is whole from the left
+  std::vector<int32_t> tokens_;    // of all places
+  int64_t done_ = 0;               // places filled
   int64_t step_ = 0;
   int64_t block_begin_ = 0;
   int64_t block_end_ = 0;
@@ -286,13 +298,17 @@ class Canvas {
 
 class Diffusion : public Decoder {
  public:
-  explicit Diffusion(const OptionReader& options) : settings_(read_settings(options)) {}
+  explicit Diffusion(const OptionReader& options) : settings_(read_diffusion_settings(options)) {}
 
   std::vector<GenerationOutput> decode(Session& session, std::span<const Generation> generations,
                                        const DecodeControl& control) const override {
     check(session.model().traits(), generations);
     std::vector<Canvas> all;
-    for (const Generation& generation : generations) all.emplace_back(session, generation, settings_);
+    const auto constrained = constrained_blocks(generations, session.model().traits().vocab_size);
+    for (size_t i = 0; i < generations.size(); ++i)
+      all.emplace_back(session, generations[i], settings_, constrained[i]);
+    const bool is_constrained =
+        std::ranges::any_of(constrained, [](const auto& one) { return one != nullptr; });
     while (!control.stop.stop_requested()) {
       std::vector<SequenceStep> steps;
       std::vector<SampleRow> rows;
@@ -309,7 +325,9 @@ class Diffusion : public Decoder {
         all[i].add_sample_rows(rows);
       }
       const Samples samples =
-          rows.empty() ? Samples{} : session.sample(rows, {}, {.top = wanted_top(generations)});
+          rows.empty()
+              ? Samples{}
+              : session.sample(rows, {}, {.distribution = is_constrained, .top = wanted_top(generations)});
       for (const size_t i : active) all[i].take(samples, static_cast<int64_t>(i), control);
     }
     std::vector<GenerationOutput> outputs;
@@ -336,7 +354,6 @@ class Diffusion : public Decoder {
       throw Error("--decoder diffusion: " + fault, ErrorKind::kUsage);
     };
     check_generations(generations);
-    refuse_constraints(generations, "diffusion");
     if (traits.logit_shift != 0 || std::ranges::count(traits.masks, MaskKind::kFull) == 0)
       refuse("model " + traits.family + " predicts no hidden places");
     for (const Generation& generation : generations) {

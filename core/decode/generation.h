@@ -40,7 +40,7 @@ struct Generation {
   std::function<bool(int32_t token)> ends_with;
   // What the output may be; null: anything. Tokens that break it are taken out before the chain's filters.
   // The output ends where it is whole and nothing may follow. Methods that decide from left to right keep it,
-  // the others refuse it.
+  // and diffusion, which fails at once where no output of max_tokens does; the others refuse it.
   std::shared_ptr<const Constraint> constraint;
   // Index in the sequence of the first output token, which names its position; negative: the prompt's length.
   int64_t first_index = -1;
@@ -67,7 +67,7 @@ struct GenerationOutput {
 // Throws Error naming the field that no method can run: an empty prompt, no output, a stream beyond the
 // noise's 24 bits.
 void check_generations(std::span<const Generation> generations);
-// Throws Error if one has a constraint: for methods that do not decide from left to right.
+// Throws Error if one has a constraint: for methods that do not keep them.
 void refuse_constraints(std::span<const Generation> generations, std::string_view decoder);
 // Entries of the longer of a generation's prompts.
 int64_t prompt_entries(const Generation& generation);

@@ -28,7 +28,8 @@ void check_generations(std::span<const Generation> generations) {
 void refuse_constraints(std::span<const Generation> generations, std::string_view decoder) {
   const auto has_one = [](const Generation& generation) { return generation.constraint != nullptr; };
   if (std::ranges::any_of(generations, has_one)) {
-    throw Error("--decoder " + std::string(decoder) + ": keeps no constraint; methods of causal models do",
+    throw Error("--decoder " + std::string(decoder) +
+                    ": keeps no constraint; methods of causal models and diffusion do",
                 ErrorKind::kUsage);
   }
 }

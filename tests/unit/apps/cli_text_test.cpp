@@ -381,11 +381,15 @@ TEST_F(CliText, DiffusionModelsFillBlocks) {
   expect_failure(volley(masker({"--steps", "2", "--block-length", "8"})), 2,
                  "steps=2 for 3 blocks of 8 tokens: expected at least one a block");
   expect_failure(volley(masker({"--threshold", "0.9", "--steps", "24"})), 2, "threshold and steps");
-  const CommandResult formed = volley(masker({"--regex", "a+"}));
-  EXPECT_EQ(formed.error_lines().size(), 1u) << formed.err;
-  expect_failure(formed, 2, "--regex: decoder diffusion keeps no constraint; methods of causal models do");
-  expect_failure(volley(masker({"--json-schema", "{}"})), 2,
-                 "--json-schema: decoder diffusion keeps no constraint; ");
+  const auto formed = json_of(masker({"--regex", "(yes|no)", "--cache", "dual"}), "volley.text.1.json", 0);
+  EXPECT_TRUE(formed["answers"][0]["text"] == "yes" || formed["answers"][0]["text"] == "no") << formed;
+  EXPECT_EQ(formed["answers"][0]["matches"], true);
+  const auto data = json_of(masker({"--json-schema", R"({"type":"array","items":{"type":"boolean"}})"}),
+                            "volley.text.1.json", 0);
+  EXPECT_TRUE(nlohmann::json::parse(data["answers"][0]["text"].get<std::string>()).is_array()) << data;
+  const CommandResult short_of = volley(masker({"--regex", "0{200}"}));
+  EXPECT_EQ(short_of.error_lines().size(), 1u) << short_of.err;
+  expect_failure(short_of, 2, "constraint: needs at least ");
   const auto guided = json_of(masker({"--cfg-scale", "2"}), "volley.text.1.json", 0);
   EXPECT_NE(guided["answers"][0]["tokens"], answer["tokens"]);
   expect_failure(text({"Hello", "--cfg-scale", "2"}), 2, "--cfg-scale 2: model talker is no diffusion model");
@@ -404,8 +408,8 @@ TEST_F(CliText, DiffusionThatCannotBeIsRefusedByThePlan) {
     more.insert(more.begin(), {"text", "-m", "masker", "--max-tokens", "24", "--dry-run"});
     return volley(more);
   };
-  expect_failure(plan({"Hello", "--regex", "a+"}), 2, "--regex: decoder diffusion keeps no constraint; ");
-  expect_failure(plan({"Hello", "--json-schema", "{}"}), 2, "--json-schema: decoder diffusion keeps no ");
+  EXPECT_EQ(plan({"Hello", "--regex", "a+"}).exit_code, 0);
+  expect_failure(plan({"Hello", "--regex", "a+", "--stop", "b"}), 2, "--stop: does not go with --regex");
   expect_failure(plan({"Hello", "--steps", "2", "--block-length", "8"}), 2,
                  "--decoder diffusion: steps=2 for 3 blocks of 8 tokens: expected at least one a block");
   EXPECT_EQ(plan({"Hello", "--steps", "3", "--block-length", "8"}).exit_code, 0);

@@ -4,7 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <functional>
 
+#include "core/base/error.h"
+#include "core/base/noise.h"
+#include "core/decode/constrained_guess.h"
 #include "tests/support/table_constraint.h"
 
 namespace volley::test {
@@ -127,6 +131,92 @@ TEST(ConstrainedBlockTest, EqualsTryingEverything) {
   EXPECT_GT(impossible, 20);
   EXPECT_GT(differs, 100) << "the likeliest tokens kept the constraint by themselves";
   EXPECT_GT(ended, 10);
+}
+
+// Fixed places stay, and what stands behind the block can always be filled; greedy and with noise.
+TEST(ConstrainedBlockTest, GuessesAreTheBestOfAllThatCanBeFinished) {
+  constexpr int32_t kMask = 5;
+  int64_t found = 0, impossible = 0, differs = 0;
+  for (uint64_t seed = 0; seed < 400; ++seed) {
+    TestRandom random(seed + 5000);
+    Case one{.constraint = TableConstraint::random(seed, 3 + random.below(3), 0.2), .end = End::kWhole};
+    one.constraint->vocab = kVocab;
+    if (seed % 3 > 0) one.stop_tokens = {4};
+    std::vector<int32_t> tokens(static_cast<size_t>(1 + random.below(3)), kMask);
+    const int64_t behind = random.below(3);
+    if (tokens.size() > 1 && random.uniform() < 0.6f)
+      tokens[static_cast<size_t>(random.below(2))] = static_cast<int32_t>(random.below(5));
+    const float temperature = seed % 2 == 0 ? 0.0f : 1.0f;
+    std::vector<float> plain, drawn;
+    for (size_t i = 0; i < tokens.size() * kVocab; ++i) {
+      plain.push_back(0.01f + random.uniform());
+      drawn.push_back(random.uniform() < 0.3f ? 0.0f : 0.01f + random.uniform());
+    }
+    std::vector<HiddenPlace> hidden;
+    const auto row_of = [&](std::span<const float> all, size_t i) {
+      return all.subspan(i * kVocab, static_cast<size_t>(kVocab));
+    };
+    // What a token is worth at a place, in logarithms.
+    const auto value = [&](size_t i, int32_t token) {
+      const auto t = static_cast<size_t>(token);
+      if (tokens[i] != kMask) return tokens[i] == token ? 0.0 : kImpossible;
+      if (token == kMask) return kImpossible;
+      if (temperature == 0.0f) return std::log(static_cast<double>(row_of(plain, i)[t]));
+      if (row_of(drawn, i)[t] == 0.0f)
+        return std::log(1e-20) + std::log(static_cast<double>(row_of(plain, i)[t]));
+      const NoiseKey key{.seed = seed, .position = static_cast<uint32_t>(i)};
+      return std::log(static_cast<double>(row_of(drawn, i)[t])) +
+             static_cast<double>(gumbel(key, static_cast<uint32_t>(token)));
+    };
+    for (size_t i = 0; i < tokens.size(); ++i) {
+      if (tokens[i] != kMask) continue;
+      hidden.push_back(
+          {.row = {.temperature = temperature, .seed = seed, .position = static_cast<uint32_t>(i)},
+           .drawn = row_of(drawn, i),
+           .plain = row_of(plain, i)});
+    }
+    const size_t places = tokens.size() + static_cast<size_t>(behind);
+    const std::function<double(Place, size_t, std::span<const int32_t>)> best_from =
+        [&](Place place, size_t i, std::span<const int32_t> given) {
+          if (place == Place{}) return kImpossible;
+          if (i == places) return place.has_ended || one.constraint->accepts(place.state) ? 0.0 : kImpossible;
+          double best = kImpossible;
+          for (int32_t token = 0; token < kMask; ++token) {
+            if (i < given.size() && given[i] != token) continue;
+            best = std::max(best, (i < tokens.size() ? value(i, token) : 0.0) +
+                                      best_from(follow(one, place, token), i + 1, given));
+          }
+          return best;
+        };
+    ConstrainedBlock block(*one.constraint, one.stop_tokens, kVocab, kMask);
+    const double best = best_from(block.begin(), 0, {});
+    const auto guess = [&] {
+      return constrained_guesses(block, {.begin = block.begin(), .tokens = tokens, .behind = behind}, hidden,
+                                 kMask);
+    };
+    if (hidden.empty()) continue;
+    if (best < kImpossible / 2) {
+      ++impossible;
+      EXPECT_THROW(guess(), Error);
+      continue;
+    }
+    ++found;
+    std::vector<int32_t> chosen = tokens;
+    size_t h = 0;
+    const auto guesses = guess();
+    for (size_t i = 0; i < chosen.size(); ++i) {
+      if (chosen[i] != kMask) continue;
+      chosen[i] = guesses[h++];
+      int32_t likeliest = 0;
+      for (int32_t token = 1; token < kMask; ++token)
+        if (value(i, token) > value(i, likeliest)) likeliest = token;
+      differs += chosen[i] != likeliest;
+    }
+    ASSERT_NEAR(best_from(block.begin(), 0, chosen), best, 1e-4) << "seed " << seed;
+  }
+  EXPECT_GT(found, 100);
+  EXPECT_GT(impossible, 20);
+  EXPECT_GT(differs, 50);
 }
 
 // A block goes on where the one before ended.

@@ -128,6 +128,42 @@ TEST_F(ConstrainedText, JsonAlwaysParses) {
   EXPECT_GT(texts.size(), kSanitized ? 4u : 40u);
 }
 
+// Diffusion looks at the whole length before it begins: nothing is cut off.
+TEST_F(ConstrainedText, DiffusionAlwaysMatches) {
+  write_toy_llada_folder(folder_.file("masker"));
+  const TextModel model = load("masker");
+  const std::vector<std::map<std::string, std::string>> methods{
+      {{"block_length", "8"}, {"threshold", "0.02"}},
+      {{"block_length", "16"}, {"steps", "16"}, {"cache", "dual"}, {"remasking", "margin"}},
+      {{"block_length", "32"}, {"factor", "3"}, {"cache", "prefix"}}};
+  std::set<std::string> texts;
+  for (const auto& [kind, source] : kConstraints) {
+    for (const double temperature : {0.0, 1.0}) {
+      for (size_t i = 0; i < (kSanitized ? 1 : methods.size()); ++i) {
+        TextRequest request = request_of(kind, source, kSanitized ? 1 : 3);
+        request.max_tokens = 64;
+        request.temperature = temperature;
+        request.cfg_scale = i == 1 ? 1.0 : 0.0;
+        choose_decoder("auto", request, std::nullopt,
+                       {.kind = text::ModelKind::kMasked, .options = methods[i]});
+        for (const TextAnswer& answer : run_text({model}, request, {}).answers) {
+          EXPECT_TRUE(answer.matches) << source << ": " << answer.text;
+          expect_match(request, answer);
+          texts.insert(answer.text);
+        }
+      }
+    }
+  }
+  EXPECT_GT(texts.size(), kSanitized ? 5u : 20u);
+
+  TextRequest request = request_of(ConstraintKind::kRegex, "0{200}", 1);
+  request.max_tokens = 20;
+  choose_decoder("auto", request, std::nullopt, {.kind = text::ModelKind::kMasked});
+  const std::string fault = message_of([&] { run_text({model}, request, {}); });
+  EXPECT_NE(fault.find("constraint: needs at least "), std::string::npos) << fault;
+  EXPECT_TRUE(fault.ends_with(" tokens, the output has 20")) << fault;
+}
+
 TEST_F(ConstrainedText, AnAnswerAloneIsTheOneOfABatch) {
   const TextModel model = load();
   TextRequest request = request_of(ConstraintKind::kJsonSchema, kConstraints[4].second, 5, "lookup");
@@ -167,13 +203,6 @@ TEST_F(ConstrainedText, ResultsComeBackFromJson) {
     broken["request"].erase("json_schema");
     EXPECT_EQ(message_of([&] { text::read_text_result(broken, "file"); }),
               "file: request: key 'regex': character 1: '(' without ')'");
-    broken = written;
-    broken["request"]["decoder"] = "diffusion";
-    const std::string key(kind == ConstraintKind::kRegex ? "regex" : "json_schema");
-    const std::string flag(kind == ConstraintKind::kRegex ? "--regex" : "--json-schema");
-    EXPECT_EQ(message_of([&] { text::read_text_result(broken, "file"); }),
-              "file: request: key '" + key + "': " + flag +
-                  ": decoder diffusion keeps no constraint; methods of causal models do");
     broken = written;
     broken["request"]["stops"] = {"x"};
     EXPECT_EQ(message_of([&] { text::read_text_result(broken, "file"); }),

@@ -177,6 +177,7 @@ Result<std::unique_ptr<GgufFile>> GgufFile::read(std::span<const std::byte> byte
 }
 
 void GgufFile::release(const HostView& view) const {
+  if (files_ == nullptr) return;  // the caller's memory
   for (const MappedFile& file : *files_) file.release({view.data, static_cast<size_t>(view.bytes())});
 }
 

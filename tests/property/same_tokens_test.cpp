@@ -179,7 +179,7 @@ TEST_P(SameTokens, AdaptiveDraftsChangeNothingWhateverTheClockSays) {
       // The clock did make it draft and stop drafting, at several lengths.
       EXPECT_GE(counter.steps.size(), 4u) << decoder;
       EXPECT_GT(counter.steps[0], 100) << decoder;
-      EXPECT_GT(counter.accepted, 100) << decoder;
+      EXPECT_GT(counter.accepted, 50) << decoder;
       EXPECT_GT(counter.proposed, counter.accepted) << decoder;
     }
   }

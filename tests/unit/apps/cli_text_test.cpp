@@ -388,7 +388,6 @@ TEST_F(CliText, DiffusionModelsFillBlocks) {
                             "volley.text.1.json", 0);
   EXPECT_TRUE(nlohmann::json::parse(data["answers"][0]["text"].get<std::string>()).is_array()) << data;
   const CommandResult short_of = volley(masker({"--regex", "0{200}"}));
-  EXPECT_EQ(short_of.error_lines().size(), 1u) << short_of.err;
   expect_failure(short_of, 2, "constraint: needs at least ");
   const auto guided = json_of(masker({"--cfg-scale", "2"}), "volley.text.1.json", 0);
   EXPECT_NE(guided["answers"][0]["tokens"], answer["tokens"]);

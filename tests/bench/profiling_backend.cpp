@@ -79,6 +79,9 @@ class ProfilingQueue : public Queue {
   void gather_rows(const GatherRowsArgs& args) override {
     timed("gather rows", {}, [&] { inner_->gather_rows(args); });
   }
+  void gather_weight_rows(const GatherWeightRowsArgs& args) override {
+    timed("gather weight rows", {}, [&] { inner_->gather_weight_rows(args); });
+  }
   void copy(const CopyArgs& args) override {
     timed("copy", {}, [&] { inner_->copy(args); });
   }
@@ -98,7 +101,7 @@ class ProfilingQueue : public Queue {
           {.rows = rows,
            .weight_bytes = weight.data.bytes() + weight.scales.bytes(),
            .operations = 2.0 * static_cast<double>(rows * weight.out_features * weight.in_features),
-           .is_quantized = weight.type == WeightType::kQ8_0},
+           .is_quantized = volley::is_quantized(weight.type)},
           [&] { inner_->linear(args); });
   }
   void linears(const LinearsArgs& args) override {
@@ -107,7 +110,7 @@ class ProfilingQueue : public Queue {
     for (const LinearTarget& target : args.targets) {
       const LinearWeight& weight = *target.weight;
       sizes.push_back(weight.out_features);
-      cost.is_quantized = weight.type == WeightType::kQ8_0;
+      cost.is_quantized = volley::is_quantized(weight.type);
       cost.weight_bytes += weight.data.bytes() + weight.scales.bytes();
       cost.operations += 2.0 * static_cast<double>(cost.rows * weight.out_features * weight.in_features);
     }

@@ -30,8 +30,8 @@ class WeightSource {
   virtual const std::string& path() const = 0;
   // Keeps the bytes of all views alive; null where they live only as long as the source.
   virtual std::shared_ptr<const void> owner() const { return nullptr; }
-  // The bytes of a view are not needed for now: memory that only repeats a file may be given back. They stay
-  // readable.
+  // Says that a view was read: memory that only repeats the file's bytes may be given back. The view stays
+  // valid.
   virtual void release(const HostView& view) const { static_cast<void>(view); }
   // What the file says of itself, by key.
   virtual const std::map<std::string, std::string>& metadata() const;

@@ -1,32 +1,23 @@
 #include "core/backend/cpu/cpu_backend.h"
 
-#include <fstream>
 #include <string>
 
 #include "core/backend/cpu/convolution.h"
 #include "core/backend/cpu/cpu_queue.h"
 #include "core/backend/cpu/grouped_convolution.h"
 #include "core/backend/cpu/packed_weight.h"
+#include "core/base/machine.h"
 
 namespace volley {
 namespace {
-
-std::string processor_name() {
-  std::ifstream info("/proc/cpuinfo");
-  for (std::string line; std::getline(info, line);) {
-    const auto colon = line.find(": ");
-    if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
-  }
-  return "unknown processor";
-}
 
 class CpuBackend : public Backend {
  public:
   CpuBackend(int64_t threads, ProductKernels kernels)
       : device_(std::make_shared<const CpuDevice>(threads, kernels)),
         info_{.name = "cpu",
-              .description =
-                  processor_name() + ", " + std::to_string(threads) + (threads == 1 ? " thread" : " threads"),
+              .description = describe_machine().processor + ", " + std::to_string(threads) +
+                             (threads == 1 ? " thread" : " threads"),
               .has_bf16 = device_->products.has_native_bf16(),
               .has_blocks = true} {}
 

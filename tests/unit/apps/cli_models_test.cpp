@@ -151,7 +151,7 @@ TEST_F(CliModels, SelftestPassesAndFails) {
 
 // A converted model gives the tokens and pixels of the model it was made from, in that storage.
 TEST_F(CliModels, AConvertedModelDrawsTheSame) {
-  for (const char* dtype : {"bf16", "q8_0"}) {
+  for (const char* dtype : {"bf16", "q8_0", "q4_1"}) {
     const std::string folder = std::string("packed-") + dtype;
     const auto converted =
         json_of({"models", "convert", "-m", "toy", "-o", folder, "--dtype", dtype}, "volley.convert.1.json");

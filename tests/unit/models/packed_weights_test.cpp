@@ -108,11 +108,11 @@ TEST_P(PackedWeights, ArePackedAgainToTheSameBytes) {
 TEST_P(PackedWeights, OfAnotherKindAreRefused) {
   const std::string path = folder_.file("packed.safetensors"), broken = folder_.file("broken.safetensors");
   pack(path);
-  const bool is_bf16 = GetParam() == WeightType::kBF16;
-  EXPECT_THAT([&] { load(path, is_bf16 ? WeightType::kQ8_0 : WeightType::kBF16); },
-              ThrowsMessage<Error>(AllOf(
-                  HasSubstr("packed.safetensors: tensor "),
-                  HasSubstr(is_bf16 ? "packed as bf16, asked for q8_0" : "packed as q8_0, asked for bf16"))));
+  const WeightType other = GetParam() == WeightType::kBF16 ? WeightType::kQ8_0 : WeightType::kBF16;
+  const std::string fault = "packed as " + std::string(weight_type_name(GetParam())) + ", asked for " +
+                            std::string(weight_type_name(other));
+  EXPECT_THAT([&] { load(path, other); },
+              ThrowsMessage<Error>(AllOf(HasSubstr("packed.safetensors: tensor "), HasSubstr(fault))));
   rewrite(path, broken, [](auto&, auto& metadata) { metadata[std::string(kPackedLayoutKey)] = "cpu/0"; });
   EXPECT_THAT([&] { load(broken, GetParam()); }, ThrowsMessage<Error>(HasSubstr("cpu/0")));
   rewrite(path, broken, [](auto&, auto& metadata) { metadata.clear(); });
@@ -123,7 +123,7 @@ TEST_P(PackedWeights, ThatAreDamagedAreRefusedByName) {
   const std::string path = folder_.file("packed.safetensors"), broken = folder_.file("broken.safetensors");
   pack(path);
   const std::string name = "layers.1.feed_forward.w2.weight";
-  const std::string panels = name + (GetParam() == WeightType::kBF16 ? ".bf16_panels" : ".q8_0_panels");
+  const std::string panels = name + "." + std::string(weight_type_name(GetParam())) + "_panels";
   const auto find = [](std::vector<NamedTensor>& tensors, const std::string& wanted) {
     return std::ranges::find(tensors, wanted, &NamedTensor::name);
   };
@@ -143,8 +143,9 @@ TEST_P(PackedWeights, ThatAreDamagedAreRefusedByName) {
   EXPECT_THAT([&] { load(broken, GetParam()); }, ThrowsMessage<Error>(HasSubstr("impossible extents")));
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, PackedWeights, testing::Values(WeightType::kBF16, WeightType::kQ8_0),
-                         [](const auto& type) { return type.param == WeightType::kBF16 ? "bf16" : "q8_0"; });
+INSTANTIATE_TEST_SUITE_P(Types, PackedWeights,
+                         testing::Values(WeightType::kBF16, WeightType::kQ8_0, WeightType::kQ4_1),
+                         [](const auto& type) { return std::string(weight_type_name(type.param)); });
 
 TEST(PackedConvolutions, GiveTheBitsOfPackingAtLoad) {
   const VqConfig config{.ch = 32,

@@ -28,6 +28,24 @@ class OneTensor : public WeightSource {
   std::string path_ = "one";
 };
 
+// A weight of random blocks, and the floats it stands for.
+struct BlockWeight {
+  explicit BlockWeight(DType type)
+      : width(dtype_block(type).values == 256 ? 768 : 544),
+        bytes(random_blocks(type, kRows * width)),
+        view{as_bytes(bytes).data() + 1, type, {kRows, width}},
+        values(to_f32(view)),
+        blocks(view),
+        floats({std::as_bytes(std::span(values)).data(), DType::kF32, view.shape}) {}
+
+  static constexpr int64_t kRows = 19;
+  int64_t width;
+  std::string bytes;
+  HostView view;
+  std::vector<float> values;
+  OneTensor blocks, floats;
+};
+
 std::string bytes_of(const Buffer& buffer) {
   return std::string(as_text({buffer.data(), static_cast<size_t>(buffer.bytes())}));
 }
@@ -48,13 +66,11 @@ std::vector<std::shared_ptr<const Backend>> backends() {
 TEST(WeightLoader, BlocksArePackedAsTheirFloats) {
   for (const DType type : kBlockTypes) {
     SCOPED_TRACE(dtype_name(type));
-    const int64_t rows = 19, width = dtype_block(type).values == 256 ? 768 : 544;
-    const std::string bytes = random_blocks(type, rows * width);
-    const HostView view{as_bytes(bytes).data() + 1, type, {rows, width}};
-    const std::vector<float> values = to_f32(view);
+    const BlockWeight weight(type);
+    const int64_t rows = BlockWeight::kRows, width = weight.width;
+    const HostView& view = weight.view;
+    const OneTensor &blocks = weight.blocks, &plain = weight.floats;
     ASSERT_EQ(first_non_finite(view), -1);
-    const HostView floats{std::as_bytes(std::span(values)).data(), DType::kF32, view.shape};
-    const OneTensor blocks(view), plain(floats);
     for (const auto& backend : backends()) {
       for (const WeightType storage : {WeightType::kF32, WeightType::kBF16, WeightType::kQ8_0}) {
         if (storage == WeightType::kF32 && backend->info().name == "cpu") continue;  // a library's own layout
@@ -66,7 +82,7 @@ TEST(WeightLoader, BlocksArePackedAsTheirFloats) {
         expect_same(WeightLoader(blocks, *backend, storage).linear_rows("w", middle, width),
                     WeightLoader(plain, *backend, storage).linear_rows("w", middle, width));
       }
-      EXPECT_EQ(WeightLoader(blocks, *backend, WeightType::kF32).values("w", view.shape), values);
+      EXPECT_EQ(WeightLoader(blocks, *backend, WeightType::kF32).values("w", view.shape), weight.values);
     }
   }
 }
@@ -92,11 +108,9 @@ TEST(WeightLoader, IntegerBlocksBecomeQ8AsTheyAre) {
 TEST(WeightLoader, BlocksStayAsSmallAsTheyAre) {
   for (const DType type : kBlockTypes) {
     SCOPED_TRACE(dtype_name(type));
-    const int64_t rows = 19, width = dtype_block(type).values == 256 ? 768 : 544;
-    const std::string bytes = random_blocks(type, rows * width);
-    const HostView view{as_bytes(bytes).data() + 1, type, {rows, width}};
-    const std::vector<float> values = to_f32(view);
-    const OneTensor blocks(view), floats({std::as_bytes(std::span(values)).data(), DType::kF32, view.shape});
+    const BlockWeight weight(type);
+    const int64_t rows = BlockWeight::kRows, width = weight.width;
+    const OneTensor &blocks = weight.blocks, &floats = weight.floats;
     const bool is_small = type == DType::kQ4_0 || type == DType::kQ4_1 || type == DType::kQ4_K;
     const WeightType expected = is_small ? WeightType::kQ4_1 : WeightType::kQ8_0;
     for (const auto& backend : backends()) {

@@ -147,8 +147,8 @@ GgufImage gguf_of(const TextCase& from, const Encode& encode_matrix) {
 }
 
 std::vector<float> all_logits(const text::LlamaConfig& config, const WeightSource& weights,
-                              const std::shared_ptr<const Backend>& backend, WeightType type) {
-  const text::Llama model(config, WeightLoader(weights, *backend, type));
+                              const std::shared_ptr<const Backend>& backend, WeightStorage storage) {
+  const text::Llama model(config, WeightLoader(weights, *backend, storage));
   constexpr int64_t kPrompt = 20, kBehind = 3;
   Session session(model, backend, {.entries = kPrompt + kBehind});
   const SequenceId sequence = session.cache().create();

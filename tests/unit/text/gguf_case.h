@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/io/weight_source.h"
+#include "core/nn/weights.h"
 #include "tests/unit/io/gguf_builder.h"
 #include "text/llama.h"
 
@@ -53,6 +54,6 @@ GgufImage gguf_of(const TextCase& from, const Encode& encode_matrix = encode_f32
 
 // Logits of every row of a prompt of 20 tokens and of three tokens behind it, one after the other.
 std::vector<float> all_logits(const text::LlamaConfig& config, const WeightSource& weights,
-                              const std::shared_ptr<const Backend>& backend, WeightType type);
+                              const std::shared_ptr<const Backend>& backend, WeightStorage storage);
 
 }  // namespace volley::test

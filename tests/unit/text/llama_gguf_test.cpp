@@ -136,6 +136,23 @@ TEST_P(LlamaGguf, Q4WeightsLoadIntoEveryType) {
   }
 }
 
+// With its blocks kept a model is that of its blocks' type, to the bit: the table of embeddings, packed then,
+// too.
+TEST_P(LlamaGguf, KeptBlocksGiveTheLogitsOfTheirType) {
+  const TextCase from(GetParam());
+  for (const auto& [encode, type] :
+       {std::pair<Encode, WeightType>{encode_q8_0, WeightType::kQ8_0}, {encode_q4_1, WeightType::kQ4_1}}) {
+    text::LlamaCheckpoint checkpoint = open(gguf_of(from, encode));
+    for (const auto& backend : backends()) {
+      SCOPED_TRACE(backend->info().name + " " + std::string(weight_type_name(type)));
+      const auto logits = [&](WeightStorage storage) {
+        return all_logits(checkpoint.config, *checkpoint.weights, backend, storage);
+      };
+      EXPECT_EQ(logits(WeightStorage::keeping_blocks(WeightType::kF32)), logits(type));
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Families, LlamaGguf,
                          testing::Values("text_llama", "text_llama3", "text_qwen2", "text_qwen3", "llada"),
                          [](const auto& name) { return std::string(name.param); });

@@ -31,8 +31,7 @@ bool has(const WeightSource& weights, const std::string& name) {
 }
 
 // Parameters that a tensor stands for: the scales of quants and the shapes of packed weights stand for none,
-// panels for those of the weight without
-// its padding, but for the padded channels of convolutions.
+// panels for those of the weight without its padding, but for the padded channels of convolutions.
 int64_t parameters_of(const WeightSource& weights, const NamedTensor& tensor) {
   const std::string& name = tensor.name;
   const size_t dot = name.rfind('.');
@@ -40,8 +39,7 @@ int64_t parameters_of(const WeightSource& weights, const NamedTensor& tensor) {
   const std::string weight = name.substr(0, dot), plane = name.substr(dot);
   if (plane == ".scales" && weights.find(weight + ".quants") != nullptr) return 0;
   if (weights.find(weight + ".packed_shape") == nullptr) return tensor.view.shape.size();
-  const bool is_panels = plane == ".bf16_panels" || plane == ".q8_0_panels";
-  return is_panels ? find_packed(weights, weight)->shape.size() : 0;
+  return plane.ends_with("_panels") ? find_packed(weights, weight)->shape.size() : 0;
 }
 
 }  // namespace

@@ -82,10 +82,12 @@ TEST_F(CliBench, MeasuresEachRepetition) {
                              "--decoder", "tree", "-f", "p.txt"},
                             "volley.text.1.json");
   const auto counted = json({"--decoder", "tree", "-f", "p.txt"});
-  for (const auto& sample : row(counted, "tree greedy: tokens a forward")["samples"])
-    EXPECT_EQ(sample, text["statistics"]["tokens_per_forward"]);
-  for (const auto& sample : row(counted, "tree greedy: rows a forward")["samples"])
-    EXPECT_EQ(sample, text["statistics"]["rows_per_forward"]);
+  const auto tokens = row(counted, "tree greedy: tokens a forward");
+  ASSERT_EQ(tokens["samples"].size(), 2u);
+  for (const auto& sample : tokens["samples"]) EXPECT_EQ(sample, text["statistics"]["tokens_per_forward"]);
+  const auto rows = row(counted, "tree greedy: rows a forward");
+  ASSERT_EQ(rows["samples"].size(), 2u);
+  for (const auto& sample : rows["samples"]) EXPECT_EQ(sample, text["statistics"]["rows_per_forward"]);
 }
 
 TEST_F(CliBench, SaysWhatItMeasuredWith) {

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 
+#include "apps/line_editor.h"
 #include "apps/model_path.h"
 #include "apps/text_chat.h"
 #include "apps/text_plan.h"
@@ -48,11 +49,13 @@ void summarize(const TextResult& result, Console& console) {
     return fixed(static_cast<double>(part) / static_cast<double>(std::max<int64_t>(whole, 1)), 2);
   };
   const double prompt_seconds = result.statistics.prompt_seconds;
+  const int64_t kept = result.statistics.prompt_rows_kept;
   const std::string prompt =
       result.statistics.prompt_forwards == 0  // masked models: it is part of every forward
           ? ""
-          : "; prompt " + plural(result.prompt_tokens(), "token") + " in " + fixed(prompt_seconds, 2) +
-                " s, " + per_second(result.prompt_tokens(), prompt_seconds);
+          : "; prompt " + plural(result.prompt_tokens(), "token") +
+                (kept > 0 ? ", " + std::to_string(kept) + " of them kept," : "") + " in " +
+                fixed(prompt_seconds, 2) + " s, " + per_second(result.statistics.prompt_rows, prompt_seconds);
   console.note(console.faint(plural(result.tokens(), "token") + " in " + fixed(result.answer_seconds(), 2) +
                              " s, " + per_second(result.forward_tokens(), result.answer_seconds()) + ": " +
                              plural(result.forwards(), "forward") + ", " +
@@ -79,7 +82,7 @@ void summarize(const TextResult& result, Console& console) {
 struct Workshop {
   const TextFlags& flags;
   Program& program;
-  const text::TextModels& models;
+  text::TextRunner& runner;
   TextOutput& output;
   EventFile* events = nullptr;
   const std::vector<std::string>& sources;  // of the prompts
@@ -92,8 +95,7 @@ TextResult answer(const Workshop& workshop, const TextRequest& request, double l
                          .output = workshop.output,
                          .events = workshop.events,
                          .sources = workshop.sources});
-  TextResult result =
-      run_text(workshop.models, request, {.observer = &renderer, .stop = workshop.program.stop});
+  TextResult result = workshop.runner.run(request, {.observer = &renderer, .stop = workshop.program.stop});
   result.threads = threads_for(workshop.flags.shared);
   result.load_seconds = load_seconds;
   renderer.finish(result);
@@ -113,6 +115,10 @@ bool is_command(const std::string& words) {
 std::vector<TextResult> converse(const Workshop& workshop, TextRequest request) {
   Console& console = workshop.program.console;
   const bool is_typed = ::isatty(STDIN_FILENO) == 1;
+  // Keys and echo are the editor's where someone types and sees it.
+  std::optional<LineEditor> editor;
+  if (is_typed && ::isatty(STDERR_FILENO) == 1)
+    editor.emplace(workshop.program.stop, "> ", chat_history_path());
   LineReader lines(workshop.program.stop);
   TextPrompt& talk = request.prompts.front();
   std::optional<std::string> said = talk.messages.back().content;  // the command line's words
@@ -123,8 +129,8 @@ std::vector<TextResult> converse(const Workshop& workshop, TextRequest request) 
   std::vector<TextResult> turns;
   while (!workshop.program.stop.stop_requested()) {
     if (!said) {
-      if (is_typed) console.ask("> ");
-      said = lines.next();
+      if (is_typed) console.ask(editor ? "" : "> ");
+      said = editor ? editor->next() : lines.next();
       if (!said && is_typed) console.ask("\n");  // what comes next does not stand behind the prompt
     }
     if (!said || *said == "/quit") break;
@@ -237,7 +243,7 @@ int run(const TextFlags& flags, Program& program) {
   const text::TextModel model = load(std::move(checkpoint));
   std::optional<text::TextModel> draft;
   if (plan.draft) draft.emplace(load(std::move(*plan.draft)));
-  const text::TextModels models{.model = model, .draft = draft ? &*draft : nullptr};
+  text::TextRunner runner({.model = model, .draft = draft ? &*draft : nullptr});
   watch.reset();
   std::optional<EventFile> events;
   if (!shared.events.empty()) {
@@ -249,7 +255,7 @@ int run(const TextFlags& flags, Program& program) {
                              plural(threads_for(shared), "thread") + "): " + method_line(plan.request)));
   const Workshop workshop{.flags = flags,
                           .program = program,
-                          .models = models,
+                          .runner = runner,
                           .output = output,
                           .events = events ? &*events : nullptr,
                           .sources = plan.sources,

@@ -47,16 +47,14 @@ Generation make_generation(const TextModel& model, const TextRequest& request, c
   return generation;
 }
 
-std::unique_ptr<Session> make_session(const TextModel& model, const Decoder& decoder,
-                                      std::span<const Generation> generations) {
-  int64_t entries = 0;
-  int64_t sequences = 0;
+// Room in the cache for all of them.
+Session::Options room_for(const Decoder& decoder, std::span<const Generation> generations) {
+  Session::Options room{.sequences = 0};
   for (const Generation& generation : generations) {
-    entries = std::max(entries, decoder.entries(generation));
-    sequences += generation.unconditional ? 2 : 1;
+    room.entries = std::max(room.entries, decoder.entries(generation));
+    room.sequences += generation.unconditional ? 2 : 1;
   }
-  return std::make_unique<Session>(model.step_model(), model.backend(),
-                                   Session::Options{.sequences = sequences, .entries = entries});
+  return room;
 }
 
 // Tells of a batch's answers as they grow.
@@ -169,8 +167,8 @@ void check_batch(const TextModel& model, const TextRequest& request, std::span<c
     }));
   }
   const auto sequential = make_decoder({.name = "sequential"});
-  const auto session = make_session(model, *sequential, generations);
-  const auto expected = sequential->decode(*session, generations, {.stop = control.stop});
+  Session session(model.step_model(), model.backend(), room_for(*sequential, generations));
+  const auto expected = sequential->decode(session, generations, {.stop = control.stop});
   for (size_t i = 0; i < outputs.size(); ++i) {
     if (!expected[i].finished || !outputs[i].finished) continue;
     result.checks.push_back(compare_outputs(items[i].answer.index, outputs[i], expected[i]));
@@ -184,6 +182,7 @@ void add(const Statistics& batch, Statistics& sum) {
   sum.prompt_forwards += batch.prompt_forwards;
   sum.rows += batch.rows;
   sum.prompt_rows += batch.prompt_rows;
+  sum.prompt_rows_kept += batch.prompt_rows_kept;
   sum.tokens += batch.tokens;
   for (const auto& [length, times] : batch.accepted) sum.accepted[length] += times;
   sum.prompt_seconds += batch.prompt_seconds;
@@ -220,8 +219,26 @@ std::string_view finish_name(Finish finish) {
   return "?";
 }
 
-TextResult run_text(const TextModels& models, const TextRequest& request, const TextControl& control,
-                    int64_t batch) {
+Session& TextRunner::session_for(const Decoder& decoder, std::span<const Generation> generations) {
+  Session::Options room = room_for(decoder, generations);
+  if (session_ != nullptr && room.sequences <= room_.sequences && room.entries <= room_.entries) {
+    session_->statistics() = {};
+    return *session_;
+  }
+  if (session_ != nullptr) {
+    // A conversation grows with every turn; it gets a cache of twice the size now and then, not each time.
+    room.sequences = std::max(room.sequences, room_.sequences);
+    room.entries = std::max(room.entries, std::min(2 * room_.entries, models_.model.checkpoint().context()));
+  }
+  room.kept_prompts = kKeptPrompts;
+  room_ = room;
+  session_.reset();  // before the new one needs memory
+  session_ = std::make_unique<Session>(models_.model.step_model(), models_.model.backend(), room_);
+  return *session_;
+}
+
+TextResult TextRunner::run(const TextRequest& request, const TextControl& control, int64_t batch) {
+  const TextModels& models = models_;
   const TextModel& model = models.model;
   TextResult result{.volley = std::string(version()),
                     .request = request,
@@ -239,17 +256,17 @@ TextResult run_text(const TextModels& models, const TextRequest& request, const 
       const auto some =
           std::span(items).subspan(begin, std::min(static_cast<size_t>(batch), items.size() - begin));
       const std::vector<Generation> generations = make_generations(model, request, some);
-      const auto session = make_session(model, *decoder, generations);
+      Session& session = session_for(*decoder, generations);
       Narrator narrator(some, control);
       const auto outputs =
-          decoder->decode(*session, generations, {.observer = &narrator, .stop = control.stop});
+          decoder->decode(session, generations, {.observer = &narrator, .stop = control.stop});
       for (size_t i = 0; i < some.size(); ++i) {
         if (outputs[i].tokens.empty()) continue;  // stopped before it began
         narrator.finish(some[i], model, outputs[i]);
         result.answers.push_back(some[i].answer);
         result.interrupted = result.interrupted || !outputs[i].finished;
       }
-      add(session->statistics(), result.statistics);
+      add(session.statistics(), result.statistics);
       if (request.check == Check::kYes && !control.stop.stop_requested())
         check_batch(model, request, some, outputs, control, result);
     }
@@ -262,6 +279,11 @@ TextResult run_text(const TextModels& models, const TextRequest& request, const 
   result.interrupted = result.interrupted || result.answers.size() < request.prompts.size() ||
                        (request.check == Check::kYes && result.checks.size() < request.prompts.size());
   return result;
+}
+
+TextResult run_text(const TextModels& models, const TextRequest& request, const TextControl& control,
+                    int64_t batch) {
+  return TextRunner(models).run(request, control, batch);
 }
 
 }  // namespace volley::text

@@ -2,7 +2,9 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <stop_token>
 #include <string>
 #include <vector>
@@ -112,9 +114,30 @@ struct TextModels {
 // Prompts that are answered together at most; results do not depend on it.
 inline constexpr int64_t kTextBatch = 8;
 
-// Answers the prompts of a request whose decoder was chosen (choose_decoder), in true batches of at most
-// `batch`. Text is handed over as it comes. Throws Error, before anything is made, for a prompt that
-// encode_prompt refuses.
+// Answers requests one after the other. The cache stays, and with it the beginnings of prompts (in chunks of
+// 256 tokens): what a prompt has in common with an earlier one, as a conversation with its last turn, does
+// not run again. Results do not depend on it. Of a draft model's cache nothing stays.
+class TextRunner {
+ public:
+  // The models must outlive the runner.
+  explicit TextRunner(const TextModels& models) : models_(models) {}
+
+  // Answers the prompts of a request whose decoder was chosen (choose_decoder), in true batches of at most
+  // `batch`. Text is handed over as it comes. Throws Error, before anything is made, for a prompt that
+  // encode_prompt refuses.
+  TextResult run(const TextRequest& request, const TextControl& control, int64_t batch = kTextBatch);
+
+ private:
+  static constexpr int64_t kKeptPrompts = 4;
+
+  Session& session_for(const Decoder& decoder, std::span<const Generation> generations);
+
+  TextModels models_;
+  Session::Options room_;
+  std::unique_ptr<Session> session_;
+};
+
+// The same for one request.
 TextResult run_text(const TextModels& models, const TextRequest& request, const TextControl& control,
                     int64_t batch = kTextBatch);
 

@@ -21,6 +21,7 @@ nlohmann::json statistics_json(const TextResult& result) {
                       {"prompt_forwards", statistics.prompt_forwards},
                       {"rows", statistics.rows},
                       {"prompt_rows", statistics.prompt_rows},
+                      {"prompt_rows_kept", statistics.prompt_rows_kept},
                       {"tokens", statistics.tokens},
                       // Of an answer: what the batch does to the counts above is left out.
                       {"tokens_per_forward", ratio(result.forward_tokens(), result.forwards())},
@@ -57,7 +58,9 @@ void read_statistics(const JsonFields& fields, TextResult& result) {
   statistics.prompt_rows = fields.integer("prompt_rows", count);
   statistics.tokens = fields.integer("tokens", count);
   statistics.peak_bytes = fields.integer("peak_bytes", count);
-  if (fields.has("drafts")) {  // older records have none
+  // Older records lack these.
+  if (fields.has("prompt_rows_kept")) statistics.prompt_rows_kept = fields.integer("prompt_rows_kept", count);
+  if (fields.has("drafts")) {
     const JsonFields drafts = fields.object("drafts");
     statistics.steps = drafts.integer("steps", count);
     statistics.steps_off = drafts.integer("steps_off", count);

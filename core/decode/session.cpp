@@ -13,8 +13,6 @@
 
 namespace volley {
 
-inline constexpr int64_t kPromptChunk = 256;
-
 // Outputs of one pass that the caller may still read.
 struct Session::Pass {
   int64_t columns = 0;         // of attention taps on the own keys
@@ -28,13 +26,14 @@ namespace {
 
 KvCache::Config cache_config(const ModelTraits& traits, const Backend& backend,
                              const Session::Options& options) {
-  return {.planes = traits.cached_layers,
-          .kv_heads = traits.kv_heads,
-          .head_width = traits.head_width,
-          .sequences = options.sequences,
-          .entries = options.entries,
-          .pages = options.pages,
-          .type = backend.cache_type(traits.weight_type)};
+  return {
+      .planes = traits.cached_layers,
+      .kv_heads = traits.kv_heads,
+      .head_width = traits.head_width,
+      .sequences = options.sequences + options.kept_prompts,
+      .entries = options.entries,
+      .pages = options.pages > 0 ? options.pages : options.sequences * KvCache::pages_for(options.entries),
+      .type = backend.cache_type(traits.weight_type)};
 }
 
 template <typename T>
@@ -57,6 +56,7 @@ Session::Session(const StepModel& model, std::shared_ptr<const Backend> backend,
       queue_(backend_->make_queue()),
       options_(options),
       cache_(*backend_, *queue_, cache_config(model.traits(), *backend_, options)),
+      kept_prompts_(cache_, options.kept_prompts),
       arena_(*backend_) {
   const ModelTraits& traits = model.traits();
   if (traits.memory_layers > 0) {
@@ -136,8 +136,7 @@ void Session::step(std::span<const SequenceStep> steps) {
     } else {
       group->push_back(static_cast<int32_t>(i));
     }
-    cache_.reserve(steps[i].sequence, steps[i].write == CacheWrite::kReplace ? 0 : content_rows(steps[i]),
-                   steps[i].replaced);
+    reserve(steps[i]);
   }
   if (memory_ != nullptr) memory_->publish();
   // Logits rows of a pass follow each other: the model fills them as one tensor.
@@ -272,13 +271,15 @@ std::vector<int64_t> Session::recording_key(const StepInputs& in, const StepOutp
   return key;
 }
 
+void Session::reserve(const SequenceStep& step) {
+  const int64_t rows = step.write == CacheWrite::kReplace ? 0 : content_rows(step);
+  while (cache_.pages_to_reserve(step.sequence, rows, step.replaced) > cache_.free_pages() &&
+         kept_prompts_.forget_oldest()) {
+  }
+  cache_.reserve(step.sequence, rows, step.replaced);
+}
+
 void Session::prefill(std::span<const Prompt> prompts, WantLogits want) {
-  // Every prompt's chunks start at multiples of 256 of its own entries; shorter prompts begin later so that
-  // all end in the last step, whose logits the caller reads.
-  const auto chunks = [](const Prompt& prompt) {
-    return (static_cast<int64_t>(prompt.rows.size()) + kPromptChunk - 1) / kPromptChunk;
-  };
-  int64_t most = 0;
   for (const Prompt& prompt : prompts) {
     VOLLEY_ASSERT(!prompt.rows.empty());
     if (cache_.length(prompt.sequence) % kPromptChunk != 0) {
@@ -286,17 +287,57 @@ void Session::prefill(std::span<const Prompt> prompts, WantLogits want) {
                   " entries can be continued by a prompt only at a multiple of " +
                   std::to_string(kPromptChunk));
     }
-    most = std::max(most, chunks(prompt));
   }
+  std::vector<const Prompt*> whole;  // that begin their sequences
+  for (const Prompt& prompt : prompts) {
+    if (cache_.length(prompt.sequence) == 0) whole.push_back(&prompt);
+  }
+  run_chunks(prompts, take_kept(prompts), want);
+  for (const Prompt* prompt : whole) kept_prompts_.keep(*prompt);
+  const StopWatch watch(statistics_.prompt_seconds);
+  queue_->finish();  // what a device still does is the prompt's
+}
+
+std::vector<int64_t> Session::take_kept(std::span<const Prompt> prompts) {
+  std::vector<int64_t> done(prompts.size(), 0);
+  if (options_.kept_prompts == 0) return done;
+  // What all of several prompts begin with runs once, by the sequence of the first.
+  const auto is_begun = [&](const Prompt& prompt) { return cache_.length(prompt.sequence) > 0; };
+  if (const int64_t common = common_chunks(prompts);
+      prompts.size() > 1 && !is_begun(prompts[0]) && kept_prompts_.longest(prompts[0]) < common) {
+    Prompt beginning{.sequence = prompts[0].sequence,
+                     .rows = {prompts[0].rows.begin(), prompts[0].rows.begin() + common}};
+    done[0] = kept_prompts_.take(beginning);
+    statistics_.prompt_rows_kept += done[0];
+    run_chunks({&beginning, 1}, {&done[0], 1}, WantLogits::kNo);
+    done[0] = common;
+    kept_prompts_.keep(beginning);
+  }
+  for (size_t p = 0; p < prompts.size(); ++p) {
+    if (is_begun(prompts[p])) continue;
+    done[p] = kept_prompts_.take(prompts[p]);
+    statistics_.prompt_rows_kept += done[p];
+  }
+  return done;
+}
+
+void Session::run_chunks(std::span<const Prompt> prompts, std::span<const int64_t> done, WantLogits want) {
+  // Every prompt's chunks start at multiples of 256 of its own entries; shorter prompts begin later so that
+  // all end in the last step, whose logits the caller reads.
+  const auto chunks = [&](size_t p) {
+    return (std::ssize(prompts[p].rows) - done[p] + kPromptChunk - 1) / kPromptChunk;
+  };
+  int64_t most = 0;
+  for (size_t p = 0; p < prompts.size(); ++p) most = std::max(most, chunks(p));
   std::vector<size_t> next_embedding(prompts.size(), 0);
   for (int64_t turn = 0; turn < most; ++turn) {
     std::vector<SequenceStep> steps;
     for (size_t p = 0; p < prompts.size(); ++p) {
       const Prompt& prompt = prompts[p];
-      const int64_t chunk = turn - (most - chunks(prompt));
+      const int64_t chunk = turn - (most - chunks(p));
       if (chunk < 0) continue;
-      const int64_t begin = chunk * kPromptChunk;
-      const int64_t end = std::min(begin + kPromptChunk, static_cast<int64_t>(prompt.rows.size()));
+      const int64_t begin = done[p] + chunk * kPromptChunk;
+      const int64_t end = std::min(begin + kPromptChunk, std::ssize(prompt.rows));
       SequenceStep step{.sequence = prompt.sequence,
                         .phase = Phase::kPrompt,
                         .rows = {prompt.rows.begin() + begin, prompt.rows.begin() + end},
@@ -316,8 +357,6 @@ void Session::prefill(std::span<const Prompt> prompts, WantLogits want) {
     this->step(steps);
     for (const SequenceStep& step : steps) cache_.commit_prefix(step.sequence, content_rows(step));
   }
-  const StopWatch watch(statistics_.prompt_seconds);
-  queue_->finish();  // what a device still does is the prompt's
 }
 
 void Session::crop_prompt(const Prompt& prompt, int64_t length) {

@@ -5,21 +5,13 @@
 #include <span>
 #include <vector>
 
+#include "core/decode/kept_prompts.h"
 #include "core/decode/statistics.h"
 #include "core/nn/step.h"
 
 namespace volley {
 
 struct HostTables;
-
-// Rows of a prompt: token ids, or vectors, one after the other. `positions` may be empty: the model's
-// positions of the rows' indices.
-struct Prompt {
-  SequenceId sequence = SequenceId::kNone;
-  std::vector<StepRow> rows;
-  std::vector<float> embeddings;
-  SequenceId memory = SequenceId::kNone;
-};
 
 // Tokens chosen from logits, on the host.
 struct Samples {
@@ -48,6 +40,9 @@ class Session {
     int64_t memory_sequences = 0;  // encoder outputs at once
     int64_t memory_entries = 0;    // rows of one
     int64_t row_bucket = 1;        // steps are padded with inert rows to a multiple of this
+    // Prompts whose beginnings stay in the cache for later ones that begin alike. They take room that nobody
+    // else needs, and give it back.
+    int64_t kept_prompts = 0;
   };
 
   // `model` must outlive the session. Throws Error when memory is short.
@@ -61,7 +56,9 @@ class Session {
   // cannot run.
   void step(std::span<const SequenceStep> steps);
   // Runs whole prompts on the prompt path in chunks cut at multiples of 256 entries and commits them.
-  // Afterwards the logits of the i-th prompt's last row are row i of logits(), if wanted.
+  // Afterwards the logits of the i-th prompt's last row are row i of logits(), if wanted. Chunks that earlier
+  // prompts had, or all of these have, in the same places run once (Options::kept_prompts): a chunk's bits
+  // depend on nothing but its rows and those before it.
   void prefill(std::span<const Prompt> prompts, WantLogits want = WantLogits::kYes);
 
   // Cuts a sequence back to the first `length` rows of its prompt: drops everything from a chunk border on
@@ -110,6 +107,12 @@ class Session {
 
  private:
   struct Pass;
+  // Reserves what the step writes; kept prompts make room.
+  void reserve(const SequenceStep& step);
+  // Gives the prompts what is in the cache of them, and says how many entries of each.
+  std::vector<int64_t> take_kept(std::span<const Prompt> prompts);
+  // Runs each prompt from its entry `done` on.
+  void run_chunks(std::span<const Prompt> prompts, std::span<const int64_t> done, WantLogits want);
   void run_pass(std::span<const SequenceStep> steps, std::span<const int32_t> indices, Pass& pass);
   // Tables of a pass in the backend's memory, by one copy.
   struct DeviceTables {
@@ -130,6 +133,7 @@ class Session {
   std::unique_ptr<Queue> queue_;
   Options options_;
   KvCache cache_;
+  KeptPrompts kept_prompts_;
   std::unique_ptr<KvCache> memory_;
   Arena arena_;
   Statistics statistics_;

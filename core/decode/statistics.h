@@ -14,6 +14,7 @@ struct Statistics {
   int64_t prompt_forwards = 0;  // passes on the prompt path
   int64_t rows = 0;             // rows of the decode passes, padding excluded
   int64_t prompt_rows = 0;
+  int64_t prompt_rows_kept = 0;         // of prompts, in the cache from earlier ones: they ran no more
   int64_t tokens = 0;                   // that were emitted
   std::map<int64_t, int64_t> accepted;  // how often a verification emitted so many tokens
   // Of methods that draft and verify, summed over generations.

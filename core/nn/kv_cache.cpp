@@ -1,6 +1,8 @@
 #include "core/nn/kv_cache.h"
 
 #include <algorithm>
+#include <iterator>
+#include <set>
 #include <string>
 
 #include "core/base/error.h"
@@ -9,7 +11,7 @@ namespace volley {
 
 KvCache::KvCache(const Backend& backend, Queue& queue, const Config& config)
     : queue_(queue), config_(config) {
-  pages_per_sequence_ = (config.entries + kPageSize - 1) / kPageSize;
+  pages_per_sequence_ = pages_for(config.entries);
   if (config_.pages == 0) config_.pages = config.sequences * pages_per_sequence_;
   const Shape plane_shape{config_.pages, config.kv_heads, kPageSize, config.head_width};
   const int64_t plane_bytes = plane_shape.size() * cache_element_bytes(config.type);
@@ -69,6 +71,17 @@ SequenceId KvCache::fork(SequenceId source) {
   return id;
 }
 
+void KvCache::share(SequenceId source, int64_t length, SequenceId empty) {
+  const Sequence& from = state(source);
+  Sequence& to = state(empty);
+  VOLLEY_ASSERT(to.length == 0 && length <= from.length && length % kPageSize == 0);
+  drop_pages_from(to, 0);
+  to.pages.assign(from.pages.begin(), from.pages.begin() + length / kPageSize);
+  for (int32_t page : to.pages) ++page_users_[static_cast<size_t>(page)];
+  upload_pages(empty);
+  move(empty, {}, length);
+}
+
 void KvCache::release(SequenceId sequence) {
   Sequence& s = state(sequence);
   drop_pages_from(s, 0);
@@ -98,15 +111,28 @@ void KvCache::drop_pages_from(Sequence& sequence, int64_t first) {
   }
 }
 
+int64_t KvCache::pages_to_own(const Sequence& sequence, int64_t first, int64_t last) const {
+  const auto owned = std::ssize(sequence.pages);
+  int64_t count = std::max<int64_t>(0, last + 1 - owned);
+  for (int64_t i = first; i <= std::min(last, owned - 1); ++i)
+    count += page_users_[static_cast<size_t>(sequence.pages[static_cast<size_t>(i)])] > 1;
+  return count;
+}
+
+int64_t KvCache::pages_to_reserve(SequenceId sequence, int64_t rows,
+                                  std::span<const int32_t> replaced) const {
+  const Sequence& s = state(sequence);
+  int64_t count = rows > 0 ? pages_to_own(s, s.length / kPageSize, (s.length + rows - 1) / kPageSize) : 0;
+  std::set<int64_t> pages;
+  for (int32_t entry : replaced) pages.insert(entry / kPageSize);
+  for (int64_t page : pages) count += pages_to_own(s, page, page);
+  return count;
+}
+
 void KvCache::own_pages(SequenceId id, int64_t first, int64_t last) {
   Sequence& s = state(id);
   // Nothing changes unless all pages can be had: a failed reservation leaves the sequence as it was.
-  const auto owned = static_cast<int64_t>(s.pages.size());
-  int64_t needed = std::max<int64_t>(0, last + 1 - owned);
-  for (int64_t i = first; i <= std::min(last, owned - 1); ++i) {
-    needed += page_users_[static_cast<size_t>(s.pages[static_cast<size_t>(i)])] > 1;
-  }
-  require_pages(needed);
+  require_pages(pages_to_own(s, first, last));
   bool changed = false;
   while (static_cast<int64_t>(s.pages.size()) <= last) {
     s.pages.push_back(take_page());

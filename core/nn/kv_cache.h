@@ -30,6 +30,9 @@ class KvCache {
     CacheType type = CacheType::kF32;
   };
 
+  // Pages that hold so many entries.
+  static int64_t pages_for(int64_t entries) { return (entries + kPageSize - 1) / kPageSize; }
+
   // `queue` and `backend` must outlive the cache. Throws Error when the pages do not fit in memory.
   KvCache(const Backend& backend, Queue& queue, const Config& config);
 
@@ -37,12 +40,17 @@ class KvCache {
   SequenceId create();
   // A sequence with the same entries. Costs no page until one of the two is written.
   SequenceId fork(SequenceId source);
+  // Gives an empty sequence the first `length` entries of another, a whole number of pages, at no cost
+  // either.
+  void share(SequenceId source, int64_t length, SequenceId empty);
   void release(SequenceId sequence);
 
   // Makes room for `rows` scratch rows and makes every page that they, or the `replaced` committed entries,
   // will be written to this sequence's own. A step allocates and copies no page itself. Throws Error, and
   // changes nothing, when the sequence would outgrow `entries` or too few pages are free.
   void reserve(SequenceId sequence, int64_t rows, std::span<const int32_t> replaced = {});
+  // Pages that such a reservation would take.
+  int64_t pages_to_reserve(SequenceId sequence, int64_t rows, std::span<const int32_t> replaced = {}) const;
   // Keeps the given scratch rows of the last reservation (strictly increasing), in this order, as the next
   // entries; drops the others.
   void commit(SequenceId sequence, std::span<const int32_t> rows);
@@ -84,6 +92,8 @@ class KvCache {
   void require_pages(int64_t count) const;
   int32_t take_page();
   void drop_pages_from(Sequence& sequence, int64_t first);
+  // How many of pages [first, last] are missing or not this sequence's alone.
+  int64_t pages_to_own(const Sequence& sequence, int64_t first, int64_t last) const;
   // Makes pages [first, last] exist and belong to this sequence alone.
   void own_pages(SequenceId id, int64_t first, int64_t last);
   void upload_pages(SequenceId id);

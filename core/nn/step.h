@@ -26,6 +26,8 @@ struct StepRow {
   RowKind kind = RowKind::kToken;
   int32_t token = -1;
   std::array<int32_t, 3> position{};
+
+  bool operator==(const StepRow&) const = default;
 };
 
 // Who sees whom among the new rows of a sequence. Query rows are seen by nobody, whatever the mask.

@@ -492,6 +492,62 @@ TEST_F(CliText, TypedConversationsHaveAPromptAndCommands) {
       << "a path is said, and nothing is remembered";
 }
 
+// At a terminal that shows what is typed, keys edit the line and earlier lines come back, in this
+// conversation and the next.
+TEST_F(CliText, TypedLinesAreEditedAndRemembered) {
+  const auto talk = [&](const std::string& keys) {
+    Command run = command(words({"--chat", "--temperature", "0"}));
+    run.input_kind = StandardInput::kTerminal;
+    run.error = StandardError::kTerminal;
+    run.environment = {{"TERM", "xterm"}, {"XDG_STATE_HOME", path("state")}, {"LC_ALL", "C"}};
+    run.input = keys + "/quit\n";
+    const CommandResult result = run_command(run);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return result;
+  };
+  const auto said = [&](const std::string& lines) {
+    return text_of_input({"--chat", "--temperature", "0"}, lines).out;
+  };
+  constexpr const char *kUp = "\x1b[A", *kHome = "\x01", *kForward = "\x06", *kCut = "\x0b";
+  EXPECT_EQ(talk("Hello\n").out, said("Hello\n"));
+  const auto history = std::filesystem::status(path("state/volley/chat_history"));
+  EXPECT_EQ(history.permissions(), std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
+  // The last line but one of the program before: /quit was the last.
+  EXPECT_EQ(talk(std::string(kUp) + kUp + "\n").out, said("Hello\n"));
+  EXPECT_EQ(talk(std::string("is the") + kHome + "What \n").out, said("What is the\n"));
+  EXPECT_EQ(talk(std::string("1 2 3") + kHome + kForward + kForward + kForward + kCut + "\n").out,
+            said("1 2\n"));
+  // Characters of any length, typed in a locale that knows none; a moved cursor goes over whole ones.
+  EXPECT_EQ(talk(std::string("世界 🙂!") + kHome + kForward + "ü\n").out, said("世ü界 🙂!\n"));
+  EXPECT_NE(talk("Hello\n").err.find("> "), std::string::npos);
+}
+
+// A turn takes what the cache has of the last one, and answers as if it had not.
+TEST_F(CliText, TurnsKeepWhatTheyHaveInCommon) {
+  write_toy_text_folder(box_.file("long"), {.context = 2048});
+  std::string much;
+  for (int i = 0; i < 90; ++i) much += std::to_string(i * 7919 % 1000) + " is ";
+  Command run =
+      command({"text", "-m", "long", "--max-tokens", "12", "-t", "1", "--chat", "--json", "--check"});
+  run.input = much + "\nAnd then?\nAnd?\n";
+  const CommandResult result = run_command(run);
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  const auto turns = parse_json(result.out).value()["turns"];
+  ASSERT_EQ(turns.size(), 3u);
+  int64_t last = 0;
+  for (const auto& turn : turns) {
+    const auto& statistics = turn["statistics"];
+    const int64_t kept = statistics["prompt_rows_kept"], ran = statistics["prompt_rows"];
+    EXPECT_EQ(kept % 256, 0);
+    EXPECT_EQ(kept + ran, turn["answers"][0]["prompt_tokens"]);
+    EXPECT_EQ(turn["checks"][0]["equal"], true);
+    EXPECT_GE(kept, last);
+    last = kept;
+  }
+  EXPECT_GE(last, 256);
+  EXPECT_NE(result.err.find(" of them kept, in "), std::string::npos) << result.err;
+}
+
 TEST_F(CliText, WhatCannotBeMeantIsRefused) {
   const auto refuses = [&](std::vector<std::string> arguments, const std::string& part, int exit_code = 2) {
     expect_failure(text(std::move(arguments)), exit_code, part);

@@ -119,7 +119,7 @@ TEST(ConvolutionTest, AgreesWithTheReference) {
   const auto reference = make_reference_backend();
   const auto tested = tested_backend();
   for (const Convolution& c : kConvolutions) {
-    const int64_t pictures = 3;
+    const int64_t pictures = kSanitized ? 2 : 3;
     const auto x = normal_numbers(pictures * c.channels * c.height * c.width, 1);
     const auto before = normal_numbers(pictures * c.out_channels * c.out_h() * c.out_w(), 2);
     const auto w = normal_numbers(c.out_channels * c.channels * c.kernel_h * c.kernel_w, 11);
@@ -150,11 +150,12 @@ TEST(ConvolutionTest, AgreesWithTheReference) {
 
 TEST(ConvolutionTest, APictureKeepsItsBitsInEveryBatch) {
   for (const Convolution& c : kConvolutions) {
-    const int64_t pictures = 7, size = c.channels * c.height * c.width,
+    const int64_t pictures = kSanitized ? 3 : 7, size = c.channels * c.height * c.width,
                   out_size = c.out_channels * c.out_h() * c.out_w();
     const auto x = normal_numbers(pictures * size, 1);
     const auto before = normal_numbers(pictures * out_size, 2);
     for (const int64_t threads : {1, 2, 3, 8}) {
+      if (kSanitized && threads > 2) continue;
       const auto backend = tested_backend(threads), lone = tested_backend(9 - threads);
       for (const WeightType type : kStorages) {
         const auto batch = convolve(*backend, {c, type, pictures, x, before, Accumulate::kAdd});

@@ -189,6 +189,40 @@ TEST(KvCache, ForksShareFullPages) {
   EXPECT_EQ(cache.free_pages(), free - 1);
 }
 
+TEST(KvCache, SharedEntriesAreTheOthersUntilOneIsWritten) {
+  CacheFixture fixture(
+      {.planes = kPlanes, .kv_heads = kHeads, .head_width = kWidth, .sequences = 3, .entries = 300});
+  KvCache& cache = fixture.cache();
+  std::vector<int32_t> rows(130);
+  std::vector<float> values(130);
+  for (int32_t i = 0; i < 130; ++i) {
+    rows[static_cast<size_t>(i)] = -1 - i;
+    values[static_cast<size_t>(i)] = static_cast<float>(1 + i);
+  }
+  const SequenceId source = cache.create(), other = cache.create();
+  cache.reserve(source, 130);
+  fixture.write(source, rows, values);
+  cache.commit_prefix(source, 130);
+  cache.reserve(other, 70);  // pages that an empty sequence has already go back
+  const int64_t free = cache.free_pages();
+  cache.share(source, 128, other);
+  EXPECT_EQ(cache.free_pages(), free + 2);
+  const std::vector<float> first(values.begin(), values.begin() + 128);
+  EXPECT_EQ(fixture.read(other), first);
+  // The other goes on, and changes what it shares: the source keeps what it had.
+  EXPECT_EQ(cache.pages_to_reserve(other, 3), 1);
+  const std::vector<int32_t> replaced{5, 9, 70};
+  EXPECT_EQ(cache.pages_to_reserve(other, 0, replaced), 2);
+  cache.reserve(other, 3, replaced);
+  EXPECT_EQ(cache.free_pages(), free + 2 - 3);
+  EXPECT_EQ(cache.pages_to_reserve(other, 3, replaced), 0);
+  fixture.write(other, replaced, {1001.0f, 1002.0f, 1003.0f});
+  EXPECT_EQ(fixture.read(source), values);
+  EXPECT_NE(fixture.read(other), first);
+  cache.release(source);
+  EXPECT_EQ(fixture.read(other)[6], 7.0f);
+}
+
 TEST(KvCache, TakesHalfTheBytesInBf16) {
   const auto backend = make_backend("cpu-reference", 1);
   const auto queue = backend->make_queue();

@@ -303,6 +303,89 @@ TEST_P(Step, PromptsInOneBatchEqualPromptsAlone) {
             "prompt: a sequence of 5 entries can be continued by a prompt only at a multiple of 256");
 }
 
+// What prompts have in common with earlier ones, or all of a batch with each other, runs once and changes no
+// bit.
+TEST_P(Step, KeptPromptsChangeNoBit) {
+  const std::vector<int32_t> text = random_tokens(40, 900);
+  const auto beginning = [&](int64_t length, uint64_t seed = 0, int64_t others = 0) {
+    std::vector<int32_t> tokens(text.begin(), text.begin() + length);
+    const std::vector<int32_t> rest = random_tokens(seed, others);
+    tokens.insert(tokens.end(), rest.begin(), rest.end());
+    return token_prompt(*model_, tokens).rows;
+  };
+  Session fresh(*model_, backend_, {.sequences = 4, .entries = 1000});
+  Session session(*model_, backend_, {.sequences = 4, .entries = 1000, .kept_prompts = 2});
+  // Runs prompts in both sessions, goes on with a few tokens, and says how many rows did not run.
+  const auto run = [&](const std::vector<std::vector<StepRow>>& rows) {
+    const Statistics before = session.statistics();
+    std::vector<Prompt> prompts, plain;
+    int64_t all = 0;
+    for (const auto& r : rows) {
+      prompts.push_back({.sequence = session.cache().create(), .rows = r});
+      plain.push_back({.sequence = fresh.cache().create(), .rows = r});
+      all += std::ssize(r);
+    }
+    session.prefill(prompts);
+    fresh.prefill(plain);
+    for (size_t p = 0; p < rows.size(); ++p) {
+      EXPECT_EQ(session.logits_on_host(static_cast<int64_t>(p)),
+                fresh.logits_on_host(static_cast<int64_t>(p)));
+    }
+    const std::vector<int32_t> after = random_tokens(41, 3);
+    for (size_t p = 0; p < rows.size(); ++p) {
+      EXPECT_EQ(session.cache().length(prompts[p].sequence), std::ssize(rows[p]));
+      EXPECT_EQ(feed(session, prompts[p].sequence, after), feed(fresh, plain[p].sequence, after));
+      session.cache().release(prompts[p].sequence);
+      fresh.cache().release(plain[p].sequence);
+    }
+    const int64_t kept = session.statistics().prompt_rows_kept - before.prompt_rows_kept;
+    EXPECT_EQ(session.statistics().prompt_rows - before.prompt_rows + kept, all);
+    return kept;
+  };
+  EXPECT_EQ(run({beginning(300)}), 0);
+  EXPECT_EQ(run({beginning(300)}), 256);
+  EXPECT_EQ(run({beginning(256)}), 0) << "the last row must run, and with it its chunk";
+  EXPECT_EQ(run({beginning(257)}), 256);
+  EXPECT_EQ(run({beginning(700, 1, 50)}), 256);  // a longer one takes the place of its beginning
+  EXPECT_EQ(run({beginning(900)}), 512) << "only whole chunks are alike";
+  EXPECT_EQ(run({beginning(255, 2, 100)}), 0);
+  // Another place of the same tokens is another prompt.
+  std::vector<StepRow> moved = beginning(600);
+  for (StepRow& row : moved) row.position[0] += 1;
+  EXPECT_EQ(run({moved}), 0);
+  EXPECT_EQ(run({moved}), 512);
+  // There is room for two: the first text was used least lately.
+  EXPECT_EQ(run({beginning(0, 3, 600)}), 0);
+  EXPECT_EQ(run({beginning(600)}), 0);
+  // A batch whose prompts begin alike runs that once.
+  EXPECT_EQ(run({beginning(512, 5, 40), beginning(512, 6, 300), beginning(512, 7, 1)}), 3 * 512);
+  Session batch(*model_, backend_, {.sequences = 4, .entries = 1000, .kept_prompts = 2});
+  std::vector<Prompt> prompts;
+  for (const uint64_t seed : {5, 6, 7})
+    prompts.push_back({.sequence = batch.cache().create(), .rows = beginning(600, seed, 10)});
+  batch.prefill(prompts);
+  EXPECT_EQ(batch.statistics().prompt_rows, 512 + 3 * 98);
+  EXPECT_EQ(batch.statistics().prompt_rows_kept, 2 * 512);
+}
+
+// Kept prompts take no room that a step needs.
+TEST_P(Step, KeptPromptsMakeRoom) {
+  Session session(*model_, backend_, {.sequences = 1, .entries = 640, .kept_prompts = 3});
+  Session fresh(*model_, backend_, {.sequences = 1, .entries = 640});
+  for (uint64_t seed = 0; seed < 6; ++seed) {
+    const std::vector<StepRow> rows = token_prompt(*model_, random_tokens(50 + seed % 3, 600)).rows;
+    const Prompt prompt{.sequence = session.cache().create(), .rows = rows};
+    const Prompt plain{.sequence = fresh.cache().create(), .rows = rows};
+    session.prefill({&prompt, 1});
+    fresh.prefill({&plain, 1});
+    const std::vector<int32_t> after = random_tokens(seed, 40);
+    EXPECT_EQ(feed(session, prompt.sequence, after), feed(fresh, plain.sequence, after));
+    EXPECT_EQ(session.cache().free_pages(), 0) << "none is idle while a sequence is full";
+    session.cache().release(prompt.sequence);
+    fresh.cache().release(plain.sequence);
+  }
+}
+
 // A crop below the prompt's end restarts at a chunk border.
 TEST_P(Step, CroppedPromptEqualsShorterPrompt) {
   const std::vector<int32_t> text = random_tokens(30, 600);

@@ -214,6 +214,34 @@ TEST_F(TextJob, ABatchIsItsSingles) {
   EXPECT_NE(all.answers[0].text, all.answers[1].text);
 }
 
+// A conversation's turns, and prompts that begin alike, run what they have in common once; answers stay.
+TEST_F(TextJob, RunnersKeepPromptsAndAnswersStayTheSame) {
+  write_toy_text_folder(folder_.file("long"), {.context = 2048});
+  const TextModel model = load(folder_.file("long"));
+  std::string much;
+  for (int i = 0; much.size() < 900; ++i) much += "What is " + std::to_string(i * 7919 % 1000) + "? ";
+  TextRequest request = request_of({much}, "lookup");
+  text::TextRunner runner({model});
+  int64_t kept = 0;
+  for (int turn = 0; turn < 4; ++turn) {
+    const TextResult result = runner.run(request, {}), alone = run_text({model}, request, {});
+    EXPECT_EQ(result.answers, alone.answers) << "turn " << turn;
+    EXPECT_EQ(result.statistics.prompt_rows + result.statistics.prompt_rows_kept, result.prompt_tokens());
+    EXPECT_EQ(alone.statistics.prompt_rows_kept, 0);
+    EXPECT_EQ(alone.statistics.tokens, result.statistics.tokens) << "counts are a run's own";
+    kept += result.statistics.prompt_rows_kept;
+    std::vector<text::ChatMessage>& messages = request.prompts[0].messages;
+    messages.push_back({.role = "assistant", .content = result.answers[0].text});
+    messages.push_back({.role = "user", .content = "And then?"});
+  }
+  EXPECT_GT(kept, 0);
+  EXPECT_EQ(kept % 256, 0);
+  // Two that begin alike.
+  const TextRequest two = request_of({much + "A", much + "B"}, "lookup");
+  EXPECT_EQ(run_text({model}, two, {}).statistics.prompt_rows_kept % 256, 0);
+  EXPECT_GT(run_text({model}, two, {}).statistics.prompt_rows_kept, 0);
+}
+
 TEST_F(TextJob, StopTextsCutAcrossTokens) {
   const TextModel model = load();
   TextRequest request = request_of({kPrompts[0]});

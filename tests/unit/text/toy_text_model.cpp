@@ -89,7 +89,7 @@ void write_toy_text_folder(const std::string& folder, const ToyTextOptions& opti
                               {"num_attention_heads", kHeads},
                               {"num_key_value_heads", kHeads},
                               {"head_dim", kWidth},
-                              {"max_position_embeddings", kToyContext},
+                              {"max_position_embeddings", options.context},
                               {"rms_norm_eps", 1e-5},
                               {"rope_theta", 10000.0}};
   write_text(folder + "/config.json", config.dump());
@@ -107,7 +107,7 @@ void write_toy_llada_folder(const std::string& folder, const ToyTextOptions& opt
   const nlohmann::json config{
       {"model_type", "llada"}, {"vocab_size", rows},         {"embedding_size", rows},
       {"d_model", kDim},       {"mlp_hidden_size", kHidden}, {"n_layers", kLayers},
-      {"n_heads", kHeads},     {"n_kv_heads", kHeads},       {"max_sequence_length", kToyContext},
+      {"n_heads", kHeads},     {"n_kv_heads", kHeads},       {"max_sequence_length", options.context},
       {"rms_norm_eps", 1e-5},  {"rope_theta", 10000.0},      {"rope", true},
       {"block_type", "llama"}, {"activation_type", "silu"},  {"layer_norm_type", "rms"},
       {"weight_tying", false}, {"mask_token_id", rows - 1}};
@@ -155,7 +155,7 @@ void write_toy_text_gguf(const std::string& path, const ToyTextOptions& options)
   const auto u32 = [](int64_t value) { return gguf::u32(static_cast<uint32_t>(value)); };
   GgufImage image{.metadata = {{"general.architecture", gguf::text("qwen3")},
                                {"qwen3.block_count", u32(kLayers)},
-                               {"qwen3.context_length", u32(kToyContext)},
+                               {"qwen3.context_length", u32(options.context)},
                                {"qwen3.embedding_length", u32(kDim)},
                                {"qwen3.feed_forward_length", u32(kHidden)},
                                {"qwen3.attention.head_count", u32(kHeads)},

@@ -7,12 +7,13 @@ namespace volley::test {
 inline constexpr int64_t kToyContext = 256;
 
 // Writes a model folder of the form that volley text runs, with random weights: config.json (Qwen 3, two
-// layers, a context of 256), model.safetensors, the small byte-level vocabulary of
+// layers, `context` positions), model.safetensors, the small byte-level vocabulary of
 // tests/unit/text/tokenizers/smollm2.json, and `chat_template`. The weights have rows for some ids more
 // than the vocabulary has.
 struct ToyTextOptions {
   uint64_t seed = 1;
   int64_t spare_ids = 4;  // rows of the weights beyond the vocabulary's
+  int64_t context = kToyContext;
   std::string chat_template =
       "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + "
       "'<|im_end|>' + '\\n'}}{% endfor %}";

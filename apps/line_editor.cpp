@@ -1,0 +1,185 @@
+#include "apps/line_editor.h"
+
+#include <histedit.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <clocale>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+#include "core/base/error.h"
+
+namespace volley::apps {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int kBetweenLooks = 100;  // milliseconds
+constexpr int kKeptLines = 1000;
+constexpr wchar_t kReplacement = 0xFFFD;
+
+void append_utf8(wchar_t character, std::string& text) {
+  const auto code = static_cast<uint32_t>(character);
+  const auto byte = [&](uint32_t value) { text += static_cast<char>(value); };
+  if (code < 0x80) {
+    byte(code);
+  } else if (code < 0x800) {
+    byte(0xC0 | code >> 6);
+    byte(0x80 | (code & 0x3F));
+  } else if (code < 0x10000) {
+    byte(0xE0 | code >> 12);
+    byte(0x80 | (code >> 6 & 0x3F));
+    byte(0x80 | (code & 0x3F));
+  } else {
+    byte(0xF0 | code >> 18);
+    byte(0x80 | (code >> 12 & 0x3F));
+    byte(0x80 | (code >> 6 & 0x3F));
+    byte(0x80 | (code & 0x3F));
+  }
+}
+
+// Bytes that follow such a first byte of a character; none behind one that cannot be first.
+int following_bytes(unsigned char first) {
+  return first >= 0xF0 && first < 0xF5 ? 3 : first >= 0xE0 ? 2 : first >= 0xC2 ? 1 : 0;
+}
+
+}  // namespace
+
+class LineEditor::Terminal {
+ public:
+  Terminal(std::stop_token stop, std::string_view prompt, std::string history)
+      : stop_(std::move(stop)), prompt_(prompt.begin(), prompt.end()), history_path_(std::move(history)) {
+    // What is shown goes through the locale; "C" knows no character beyond ASCII.
+    if (std::setlocale(LC_CTYPE, "C.UTF-8") == nullptr) std::setlocale(LC_CTYPE, "");
+    history_ = ::history_winit();
+    editor_ = ::el_init("volley", stdin, stderr, stderr);
+    if (history_ == nullptr || editor_ == nullptr) {
+      close();
+      throw Error("the terminal cannot be used for typing");
+    }
+    HistEventW event;
+    ::history_w(history_, &event, H_SETSIZE, kKeptLines);
+    ::history_w(history_, &event, H_SETUNIQUE, 1);
+    if (!history_path_.empty()) ::history_w(history_, &event, H_LOAD, history_path_.c_str());
+    ::el_wset(editor_, EL_CLIENTDATA, this);
+    ::el_wset(editor_, EL_PROMPT, &Terminal::prompt);
+    ::el_wset(editor_, EL_EDITOR, L"emacs");
+    ::el_wset(editor_, EL_HIST, history_w, history_);
+    ::el_wset(editor_, EL_BIND, L"^R", L"em-inc-search-prev", nullptr);
+    ::el_wset(editor_, EL_GETCFN, &Terminal::read);
+    ::el_source(editor_, nullptr);
+  }
+  ~Terminal() {
+    save_history();
+    close();
+  }
+  Terminal(const Terminal&) = delete;
+  Terminal& operator=(const Terminal&) = delete;
+
+  std::optional<std::string> next() {
+    int count = 0;
+    const wchar_t* typed = ::el_wgets(editor_, &count);
+    if (typed == nullptr || count <= 0 || stop_.stop_requested()) return std::nullopt;
+    std::string line;
+    for (int i = 0; i < count && typed[i] != L'\n' && typed[i] != L'\r'; ++i) append_utf8(typed[i], line);
+    if (line.empty()) return line;
+    HistEventW event;
+    ::history_w(history_, &event, H_ENTER, typed);
+    is_changed_ = true;
+    return line;
+  }
+
+ private:
+  static Terminal& of(EditLine* editor) {
+    void* terminal = nullptr;
+    ::el_wget(editor, EL_CLIENTDATA, &terminal);
+    return *static_cast<Terminal*>(terminal);
+  }
+  static wchar_t* prompt(EditLine* editor) { return of(editor).prompt_.data(); }
+  static int read(EditLine* editor, wchar_t* character) { return of(editor).read_character(*character); }
+
+  // As editline's read functions: 1 for a character, 0 at the end, -1 for an error.
+  int read_character(wchar_t& character) {
+    unsigned char first = 0;
+    const int status = read_byte(first);
+    if (status <= 0) return status;
+    character = static_cast<wchar_t>(first);
+    if (first < 0x80) return 1;
+    const int following = following_bytes(first);
+    auto code = static_cast<uint32_t>(first & (0x3F >> following));
+    for (int i = 0; i < following; ++i) {
+      unsigned char byte = 0;
+      if (read_byte(byte) <= 0 || (byte & 0xC0) != 0x80) {
+        character = kReplacement;
+        return 1;
+      }
+      code = code << 6 | (byte & 0x3F);
+    }
+    character = following == 0 ? kReplacement : static_cast<wchar_t>(code);
+    return 1;
+  }
+
+  int read_byte(unsigned char& byte) {
+    while (!stop_.stop_requested()) {
+      // A read would go on after a signal; this looks up now and then.
+      pollfd input{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
+      if (::poll(&input, 1, kBetweenLooks) == 0) continue;
+      const ssize_t count = ::read(STDIN_FILENO, &byte, 1);
+      if (count < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+      return static_cast<int>(count);
+    }
+    return 0;
+  }
+
+  // A whole file or none: another conversation may write its own at the same time.
+  void save_history() {
+    if (history_path_.empty() || !is_changed_) return;
+    std::error_code code;
+    fs::create_directories(fs::path(history_path_).parent_path(), code);
+    const std::string part = history_path_ + "." + std::to_string(::getpid());
+    HistEventW event;
+    if (::history_w(history_, &event, H_SAVE, part.c_str()) >= 0) fs::rename(part, history_path_, code);
+    fs::remove(part, code);
+  }
+
+  void close() {
+    if (editor_ != nullptr) ::el_end(editor_);
+    if (history_ != nullptr) ::history_wend(history_);
+  }
+
+  std::stop_token stop_;
+  std::wstring prompt_;
+  std::string history_path_;
+  HistoryW* history_ = nullptr;
+  EditLine* editor_ = nullptr;
+  bool is_changed_ = false;
+};
+
+LineEditor::LineEditor(std::stop_token stop, std::string prompt, std::string history)
+    : terminal_(std::make_unique<Terminal>(std::move(stop), prompt, std::move(history))) {}
+
+LineEditor::~LineEditor() = default;
+
+std::optional<std::string> LineEditor::next() {
+  return terminal_->next();
+}
+
+std::string chat_history_path() {
+  const char* stated = std::getenv("XDG_STATE_HOME");
+  fs::path folder = stated == nullptr ? "" : stated;
+  if (!folder.is_absolute()) {
+    const char* home = std::getenv("HOME");
+    if (home == nullptr || *home == '\0') return "";
+    folder = fs::path(home) / ".local" / "state";
+  }
+  return folder / "volley" / "chat_history";
+}
+
+}  // namespace volley::apps

@@ -1,12 +1,22 @@
 #include "core/decode/constraint.h"
 
 #include <algorithm>
+#include <bit>
 #include <limits>
 
 namespace volley {
 
-bool TokenSet::empty() const {
-  return std::ranges::all_of(words_, [](uint64_t word) { return word == 0; });
+int64_t TokenSet::count() const {
+  int64_t count = 0;
+  for (uint64_t word : words_) count += std::popcount(word);
+  return count;
+}
+
+int32_t Constraint::foreseen(State state) const {
+  const auto tokens = allowed(state);
+  int32_t only = -1;
+  if (tokens->count() == 1) tokens->for_each([&](int32_t token) { only = token; });
+  return only;
 }
 
 ConstraintCursor::ConstraintCursor(const Constraint* constraint, std::span<const int32_t> stop_tokens)
@@ -34,6 +44,11 @@ ConstraintCursor ConstraintCursor::after(int32_t token) const {
 
 bool ConstraintCursor::accepts() const {
   return constraint_ == nullptr || (!is_broken() && constraint_->accepts(state_));
+}
+
+int32_t ConstraintCursor::foreseen() const {
+  if (constraint_ == nullptr || is_broken() || constraint_->accepts(state_)) return -1;
+  return constraint_->foreseen(state_);
 }
 
 bool ConstraintCursor::is_complete() const {

@@ -18,7 +18,8 @@ class TokenSet {
     const auto word = static_cast<size_t>(token) / 64;
     return token >= 0 && word < words_.size() && (words_[word] >> token % 64 & 1) != 0;
   }
-  bool empty() const;
+  bool empty() const { return count() == 0; }
+  int64_t count() const;
   // Of all words together.
   int64_t bytes() const { return static_cast<int64_t>(words_.size() * sizeof(uint64_t)); }
   // Calls `visit(token)` in increasing order.
@@ -50,6 +51,9 @@ class Constraint {
   virtual bool accepts(State state) const = 0;
   // The tokens that `next` does not call broken.
   virtual std::shared_ptr<const TokenSet> allowed(State state) const = 0;
+  // A token to be guessed because hardly another may come: the only one, unless the vocabulary knows of
+  // others that say less of the same. -1 where there is a choice.
+  virtual int32_t foreseen(State state) const;
 };
 
 // Where one output is in its constraint, if it has any.
@@ -67,6 +71,8 @@ class ConstraintCursor {
   // Whether what came so far is whole. True without a constraint.
   bool accepts() const;
   bool is_broken() const { return constraint_ != nullptr && state_ == Constraint::kBroken; }
+  // Constraint::foreseen; -1 where a stop token may come, too, and without a constraint.
+  int32_t foreseen() const;
   // Whole, and nothing may follow but a stop token. False without a constraint.
   bool is_complete() const;
   Constraint::State state() const { return state_; }

@@ -37,6 +37,7 @@ int64_t NGramSource::grade(std::span<const int32_t> path) {
 
 int64_t ChainProposer::grade(const ProposalContext& context) {
   if (context.cursor) {
+    if (context.cursor.foreseen() >= 0) return kDraftGrades - 1;
     const std::vector<int32_t> next = candidates_.candidates(context.path, 1);
     if (next.empty() || !context.cursor.allows(next[0])) return 0;
   }
@@ -48,11 +49,15 @@ DraftTree ChainProposer::propose(const ProposalContext& context) {
   ConstraintCursor cursor = context.cursor;
   DraftTree draft;
   while (draft.size() < std::min(length_, context.max_depth)) {
-    const std::vector<int32_t> next = candidates_.candidates(path, 1);
-    if (next.empty() || !cursor.allows(next[0])) break;
-    cursor = cursor.after(next[0]);
-    draft.add(static_cast<int32_t>(draft.size()) - 1, next[0]);
-    path.push_back(next[0]);
+    int32_t token = cursor.foreseen();
+    if (token < 0) {
+      const std::vector<int32_t> next = candidates_.candidates(path, 1);
+      if (next.empty() || !cursor.allows(next[0])) break;
+      token = next[0];
+    }
+    cursor = cursor.after(token);
+    draft.add(static_cast<int32_t>(draft.size()) - 1, token);
+    path.push_back(token);
   }
   return draft;
 }
@@ -72,8 +77,12 @@ DraftTree TreeProposer::propose(const ProposalContext& context) {
       path.insert(path.end(), tail.rbegin(), tail.rend());
       ConstraintCursor cursor = context.cursor;
       for (auto token = tail.rbegin(); token != tail.rend(); ++token) cursor = cursor.after(*token);
-      for (int32_t token : candidates_.candidates(path, widths_[static_cast<size_t>(d)])) {
-        if (cursor.allows(token)) next_level.push_back(draft.add(node, token));
+      const int32_t foreseen = cursor.foreseen();
+      if (foreseen >= 0) next_level.push_back(draft.add(node, foreseen));
+      const int64_t width = widths_[static_cast<size_t>(d)] - (foreseen >= 0 ? 1 : 0);
+      if (width == 0) continue;
+      for (int32_t token : candidates_.candidates(path, width)) {
+        if (token != foreseen && cursor.allows(token)) next_level.push_back(draft.add(node, token));
       }
     }
     level = std::move(next_level);

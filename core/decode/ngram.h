@@ -28,7 +28,8 @@ class NGramSource : public CandidateSource {
   Options options_;
 };
 
-// Fills a chain from the first candidates of a source.
+// Fills a chain from the first candidates of a source, and where a constraint leaves no choice with what it
+// foresees.
 class ChainProposer : public Proposer {
  public:
   ChainProposer(CandidateSource& candidates, int64_t length) : candidates_(candidates), length_(length) {}
@@ -41,7 +42,8 @@ class ChainProposer : public Proposer {
   int64_t length_;
 };
 
-// Fills a tree of fixed shape: `widths[d]` candidates below every node of depth d.
+// Fills a tree of fixed shape: `widths[d]` candidates below every node of depth d, of which one is what a
+// constraint foresees.
 class TreeProposer : public Proposer {
  public:
   TreeProposer(CandidateSource& candidates, std::vector<int64_t> widths)

@@ -79,6 +79,29 @@ void expect_match(const TextRequest& request, const TextAnswer& answer) {
   EXPECT_TRUE(is_valid(value, schema, schema)) << answer.text;
 }
 
+// What a constraint leaves no choice of is drafted, and costs few forwards.
+TEST_F(ConstrainedText, WhatCannotBeOtherwiseTakesFewForwards) {
+  const TextModel model = load();
+  const std::string words = "qzjx 7391 KVWY #@~% 2846 gpfb QZXJ 5";  // nothing comes twice
+  for (const float temperature : {0.0f, 1.0f}) {
+    TextRequest request = request_of(ConstraintKind::kRegex, words, 2);
+    request.temperature = temperature;
+    const TextResult sequential = run_text({model}, request, {});
+    for (const auto& [decoder, most] :
+         {std::pair("lookup:length=fixed,draft=16", 4), {"tree:widths=1x1x1x1", 2}}) {
+      request.decoder = {};
+      choose_decoder(decoder, request);
+      const TextResult result = run_text({model}, request, {});
+      for (size_t i = 0; i < 2; ++i) {
+        const TextAnswer &answer = result.answers[i], &plain = sequential.answers[i];
+        EXPECT_EQ(answer.text, words);
+        EXPECT_EQ(answer.tokens, plain.tokens) << decoder;
+        EXPECT_LE(most * answer.forwards, plain.forwards) << decoder;
+      }
+    }
+  }
+}
+
 TEST_F(ConstrainedText, AnswersMatchByEveryDecoderAndAreSequentials) {
   const TextModel model = load(), other = load("other");
   const int64_t answers = kSanitized ? 2 : 4;

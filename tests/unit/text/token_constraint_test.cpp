@@ -109,6 +109,35 @@ TEST(TokenConstraint, PartsOfCharactersMayCome) {
   EXPECT_EQ(after, std::vector<int32_t>{tokenizer->find(spell_bytes("\x96"))});
 }
 
+// Where the next bytes can be no others, the longest token of them is foreseen; where there is a choice,
+// none.
+TEST(TokenConstraint, ForeseesWhatCannotBeOtherwise) {
+  const TokenizerPtr tokenizer = byte_level();
+  const auto foreseen = [&](const std::string& pattern, const std::string& before = "") {
+    const TokenConstraint constraint(automaton_of(pattern), tokenizer);
+    State state = constraint.start();
+    for (const char byte : before) state = constraint.next(state, tokenizer->find(spell_bytes({&byte, 1})));
+    const int32_t token = constraint.foreseen(state);
+    return token < 0 ? "-" : std::string(tokenizer->token_bytes(token));
+  };
+  EXPECT_EQ(foreseen("abcab"), "abca");
+  EXPECT_EQ(foreseen("abcab", "a"), "b");
+  EXPECT_EQ(foreseen("abcab", "abca"), "b");
+  EXPECT_EQ(foreseen("ab(ca|x)"), "ab") << "what comes behind the choice is open";
+  EXPECT_EQ(foreseen("ab(ca|x)", "ab"), "-");
+  EXPECT_EQ(foreseen("世界"), "世界");
+  EXPECT_EQ(foreseen("世界", "\xE4"), "\xB8");
+  EXPECT_EQ(foreseen("a*b"), "-");
+  EXPECT_EQ(foreseen("[ab]1"), "-");
+  EXPECT_EQ(foreseen("ab", "ab"), "-") << "nothing may come";
+  // The end may come, too.
+  const TokenConstraint open(automaton_of("a(bc)?"), tokenizer);
+  const ConstraintCursor behind = ConstraintCursor(&open, {}).after(tokenizer->find("a"));
+  EXPECT_EQ(open.foreseen(behind.state()), tokenizer->find("b"));
+  EXPECT_EQ(behind.foreseen(), -1);
+  EXPECT_EQ(ConstraintCursor().foreseen(), -1);
+}
+
 TEST(TokenConstraint, ThreadsShareOne) {
   const TokenConstraint constraint(automaton_of("(ab|c|1|2)*"), byte_level());
   std::vector<std::thread> threads;

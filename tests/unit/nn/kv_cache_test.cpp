@@ -196,7 +196,7 @@ TEST(KvCache, SharedEntriesAreTheOthersUntilOneIsWritten) {
   std::vector<int32_t> rows(130);
   std::vector<float> values(130);
   for (int32_t i = 0; i < 130; ++i) {
-    rows[static_cast<size_t>(i)] = -1 - i;
+    rows[static_cast<size_t>(i)] = i;
     values[static_cast<size_t>(i)] = static_cast<float>(1 + i);
   }
   const SequenceId source = cache.create(), other = cache.create();
@@ -216,11 +216,16 @@ TEST(KvCache, SharedEntriesAreTheOthersUntilOneIsWritten) {
   cache.reserve(other, 3, replaced);
   EXPECT_EQ(cache.free_pages(), free + 2 - 3);
   EXPECT_EQ(cache.pages_to_reserve(other, 3, replaced), 0);
-  fixture.write(other, replaced, {1001.0f, 1002.0f, 1003.0f});
+  fixture.write(other, {replaced_entry(5), replaced_entry(9), replaced_entry(70)},
+                {1001.0f, 1002.0f, 1003.0f});
   EXPECT_EQ(fixture.read(source), values);
-  EXPECT_NE(fixture.read(other), first);
+  std::vector<float> changed = first;
+  changed[5] = 1001.0f;
+  changed[9] = 1002.0f;
+  changed[70] = 1003.0f;
+  EXPECT_EQ(fixture.read(other), changed);
   cache.release(source);
-  EXPECT_EQ(fixture.read(other)[6], 7.0f);
+  EXPECT_EQ(fixture.read(other), changed);
 }
 
 TEST(KvCache, TakesHalfTheBytesInBf16) {

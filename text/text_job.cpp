@@ -227,10 +227,10 @@ TextResult run_text(const TextModels& models, const TextRequest& request, const 
                     .request = request,
                     .device = model.backend()->info().name,
                     .dtype = std::string(model.storage().name())};
-  DraftModel draft;
+  Drafters drafters;
   if (models.draft != nullptr)
-    draft = {.model = &models.draft->step_model(), .backend = models.draft->backend()};
-  const auto decoder = make_decoder(request.decoder, draft);
+    drafters = {.model = &models.draft->step_model(), .backend = models.draft->backend()};
+  const auto decoder = make_decoder(request.decoder, drafters);
   {
     const StopWatch watch(result.total_seconds);
     std::vector<Item> items = make_items(model, request);

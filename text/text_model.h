@@ -64,6 +64,8 @@ class TextModel {
   const std::shared_ptr<const Backend>& backend() const { return backend_; }
   const WeightStorage& storage() const { return storage_; }
   const StepModel& step_model() const { return *llama_; }
+  // Of the model's tokens; lives as long as the model.
+  const Embedding& embeddings() const { return llama_->embeddings(); }
   // SHA-256 of the files used; nothing unless asked for. Waits for it.
   std::optional<std::string> weights_hash() const;
 

@@ -61,8 +61,10 @@ class Session {
   // cannot run.
   void step(std::span<const SequenceStep> steps);
   // Runs whole prompts on the prompt path in chunks cut at multiples of 256 entries and commits them.
-  // Afterwards the logits of the i-th prompt's last row are row i of logits(), if wanted.
-  void prefill(std::span<const Prompt> prompts, WantLogits want = WantLogits::kYes);
+  // Afterwards the logits of the i-th prompt's last row are row i of logits(), if wanted, and hidden(i, layer)
+  // are the rows of its last chunk, for each of `hidden_layers`.
+  void prefill(std::span<const Prompt> prompts, WantLogits want = WantLogits::kYes,
+               std::span<const int32_t> hidden_layers = {});
 
   // Cuts a sequence back to the first `length` rows of its prompt: drops everything from a chunk border on
   // and runs the prompt again from there, so that every row has the bits of a prompt of that length. Leaves
@@ -77,7 +79,8 @@ class Session {
   }
   // Copies of the last step's outputs.
   std::vector<float> logits_on_host(int64_t row) const;
-  // Hidden states behind `layer` of the sequence's rows, [rows, dim]; they must have been wanted.
+  // Hidden states behind `layer`, or kLastNorm, of the sequence's rows, [rows, dim]; they must have been
+  // wanted.
   std::vector<float> hidden(int64_t sequence, int32_t layer) const;
   // Attention weights of the sequence's rows, [rows, columns]; they must have been wanted.
   struct AttentionRows {

@@ -39,8 +39,8 @@ std::vector<int32_t> read_target_ids(const WeightSource& source, int64_t vocab_s
     const int64_t low = ids.empty() ? 0 : ids.back() + 1;
     // Said of the offset, which may be any number, before it is added.
     if (offset < low - i || offset >= vocab_size - i) {
-      fail("offset " + std::to_string(i) + " is " + std::to_string(offset) + ": tokens must increase and be below " +
-           std::to_string(vocab_size));
+      fail("offset " + std::to_string(i) + " is " + std::to_string(offset) +
+           ": tokens must increase and be below " + std::to_string(vocab_size));
     }
     ids.push_back(static_cast<int32_t>(i + offset));
   }

@@ -227,9 +227,9 @@ TextResult run_text(const TextModels& models, const TextRequest& request, const 
                     .request = request,
                     .device = model.backend()->info().name,
                     .dtype = std::string(model.storage().name())};
-  Drafters drafters;
-  if (models.draft != nullptr)
-    drafters = {.model = &models.draft->step_model(), .backend = models.draft->backend()};
+  Drafters drafters{.backend = model.backend()};
+  if (models.draft != nullptr) drafters.model = &models.draft->step_model();
+  if (models.heads != nullptr) drafters.heads = &models.heads->heads();
   const auto decoder = make_decoder(request.decoder, drafters);
   {
     const StopWatch watch(result.total_seconds);
@@ -257,6 +257,9 @@ TextResult run_text(const TextModels& models, const TextRequest& request, const 
   if (const auto hash = model.weights_hash()) result.weights["model"] = *hash;
   if (models.draft != nullptr) {
     if (const auto hash = models.draft->weights_hash()) result.weights["draft"] = *hash;
+  }
+  if (models.heads != nullptr) {
+    if (const auto hash = models.heads->weights_hash()) result.weights["heads"] = *hash;
   }
   result.statistics.peak_bytes = model.backend()->peak_bytes();
   result.interrupted = result.interrupted || result.answers.size() < request.prompts.size() ||

@@ -35,6 +35,9 @@ struct TextCheckpoint {
   ModelKind kind() const { return llama.config.is_masked() ? ModelKind::kMasked : ModelKind::kCausal; }
 };
 
+// What messages call a model: the folder's name, or the file's without its ending.
+std::string name_of_model(const std::string& path);
+
 // Opens a GGUF file, whose metadata holds the tokenizer, or a folder with config.json, safetensors and
 // tokenizer.json or tokenizer.model (a safetensors file stands for its folder). The end tokens are the
 // vocabulary's eos, those that generation_config.json or the metadata names, and the special tokens that end

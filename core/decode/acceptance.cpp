@@ -128,8 +128,8 @@ Decision accept_typical(const DraftTree& draft, const TargetView& target, const 
     path.log_probability += std::log(static_cast<double>(p));
     paths.push_back(path);
     const Path& longest = paths[best];
-    const bool is_better = path.length > longest.length || (path.length == longest.length &&
-                                                            path.log_probability > longest.log_probability);
+    const bool is_better = path.length > longest.length ||
+                           (path.length == longest.length && path.log_probability > longest.log_probability);
     if (path.is_typical && is_better) best = paths.size() - 1;
   }
   Decision decision{.next_token = target.sampled[best]};

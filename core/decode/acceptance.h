@@ -63,8 +63,8 @@ struct Decision {
 Decision accept_coupled(const DraftTree& draft, const TargetView& target);
 Decision accept_rejection(const DraftTree& draft, const TargetView& target, const OutputPlace& place,
                           UniformSource& uniforms);
-// Takes the longest path of typical tokens; of several the one with the largest product of probabilities, then
-// the first. What follows it is the target's own choice.
+// Takes the longest path of typical tokens; of several the one with the largest product of probabilities,
+// then the first. What follows it is the target's own choice.
 Decision accept_typical(const DraftTree& draft, const TargetView& target, const TypicalRule& rule);
 
 }  // namespace volley

@@ -59,8 +59,8 @@ std::string decoder_text(const DecoderSpec& spec);
 // States every option of the method. Throws Error kUsage.
 void state_options(DecoderSpec& spec);
 // Lets no draft be longer than `tokens` by the method's own option: `draft`, jacobi's `window`, the levels of
-// tree's `widths`, `heads`, lookahead's `N`, which counts one more. Throws Error kUsage naming --draft-max for a
-// method without drafts, for an option that is given already, and beyond the option's range.
+// tree's `widths`, `heads`, lookahead's `N`, which counts one more. Throws Error kUsage naming --draft-max
+// for a method without drafts, for an option that is given already, and beyond the option's range.
 void limit_drafts(DecoderSpec& spec, int64_t tokens);
 
 // What proposes, for methods that need it, and the backend that it was built on; it must outlive the decoder.

@@ -23,8 +23,8 @@ class HeadPasses {
 
   // Takes the hidden rows, [G, dim], that the paths of the next passes begin from.
   void begin(std::span<const float> hidden);
-  // Logits of head `level` for each path, [paths, V], by one pass. Chained heads read the tokens: level + 1 of
-  // each path.
+  // Logits of head `level` for each path, [paths, V], by one pass. Chained heads read the tokens: level + 1
+  // of each path.
   std::vector<float> logits(int64_t level, std::span<const HeadPath> paths);
 
   // Its passes and their rows, as forwards of a model.

@@ -133,7 +133,8 @@ class HeadsProposer : public Proposer {
   }
 
   void observe(const Verification& verification) override {
-    const auto row = verification.accepted.empty() ? 0 : static_cast<size_t>(verification.accepted.back()) + 1;
+    const auto row =
+        verification.accepted.empty() ? 0 : static_cast<size_t>(verification.accepted.back()) + 1;
     const auto dim = static_cast<size_t>(heads_.dim);
     const std::span<const float> last = verification.hidden.subspan(row * dim, dim);
     followed_[static_cast<size_t>(verification.generation)].hidden.assign(last.begin(), last.end());
@@ -158,8 +159,8 @@ class HeadsProposer : public Proposer {
             std::vector<GrowingDraft>& drafts) {
     std::vector<HeadPath> paths;
     for (Place& place : places) {
-      const bool is_new = heads_.is_chained || paths.empty() ||
-                          paths.back().source != static_cast<int32_t>(place.context);
+      const bool is_new =
+          heads_.is_chained || paths.empty() || paths.back().source != static_cast<int32_t>(place.context);
       if (is_new) {
         paths.push_back({.source = static_cast<int32_t>(place.context)});
         if (heads_.is_chained) {
@@ -248,9 +249,10 @@ class Heads : public Decoder {
       options_.noise = GuessNoise::kNone;
     }
     if (is_adaptive_ && options_.width > 1) {
-      throw Error("--decoder heads: length=adaptive: goes with width=1 only, as it counts guesses one behind "
-                  "the other",
-                  ErrorKind::kUsage);
+      throw Error(
+          "--decoder heads: length=adaptive: goes with width=1 only, as it counts guesses one behind "
+          "the other",
+          ErrorKind::kUsage);
     }
   }
 

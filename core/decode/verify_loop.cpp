@@ -273,8 +273,7 @@ std::vector<GenerationOutput> VerifyLoop::run(Session& session, std::span<const 
                         .draft = all[i].draft,
                         .next_token = samples.tokens[i],
                         .sampled = std::span(samples.tokens).subspan(i, 1),
-                        .hidden = std::span(hidden).last(
-                            static_cast<size_t>(session.model().traits().dim))});
+                        .hidden = std::span(hidden).last(static_cast<size_t>(session.model().traits().dim))});
     }
     const int64_t emitted = all[i].emit({&samples.tokens[i], 1});
     report(control, session, all[i], static_cast<int64_t>(i), emitted, 0, 0, "prompt");

@@ -24,8 +24,7 @@ struct DraftHeadsTraits {
     return target_ids.empty() ? vocab_size : static_cast<int64_t>(target_ids.size());
   }
   int32_t token(int64_t candidate) const {
-    return target_ids.empty() ? static_cast<int32_t>(candidate)
-                              : target_ids[static_cast<size_t>(candidate)];
+    return target_ids.empty() ? static_cast<int32_t>(candidate) : target_ids[static_cast<size_t>(candidate)];
   }
 };
 

@@ -115,7 +115,7 @@ struct ModelTraits {
 
 struct HiddenTap {
   int32_t layer = 0;  // or kLastNorm
-  Tensor out;  // [R, dim]
+  Tensor out;         // [R, dim]
 };
 
 struct AttentionTapOutput {

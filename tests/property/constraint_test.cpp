@@ -147,9 +147,8 @@ TEST_P(Constraints, AdaptiveDraftsChangeNothingWhateverTheClockSays) {
     for (uint64_t seed = 0; seed < kSeeds; ++seed) {
       const Generation one = generation(seed, seed % 3 == 0 ? 0.0f : 1.0f);
       Session session(*model_, backend_, options(1));
-      const Outputs made =
-          make_decoder(parse_decoder_spec(decoder), drafters())
-              ->decode(session, {&one, 1}, {.observer = &counter, .clock = OddClock(seed)});
+      const Outputs made = make_decoder(parse_decoder_spec(decoder), drafters())
+                               ->decode(session, {&one, 1}, {.observer = &counter, .clock = OddClock(seed)});
       ASSERT_EQ(tokens_of(made), tokens_of(run("sequential", {&one, 1}))) << decoder << ", seed " << seed;
     }
     EXPECT_GT(counter.accepted, 0) << decoder;

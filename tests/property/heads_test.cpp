@@ -150,6 +150,31 @@ TEST_P(HeadsTest, HeadsOfAnyQualityChangeNothing) {
   }
 }
 
+// Lengths by a clock that says anything. (Of random heads too few guesses are right to be tried often.)
+TEST_P(HeadsTest, AdaptiveLengthsChangeNothingWhateverTheClockSays) {
+  for (const float temperature : {0.0f, 1.0f}) {
+    DraftCounter counter;
+    for (uint64_t seed = 0; seed < kSeeds; ++seed) {
+      std::vector<Generation> generations;
+      for (uint64_t i = 0; i <= seed % 3; ++i) {
+        generations.push_back(generation(3 * seed + i, temperature));
+        generations.back().max_tokens = kTokens + 40 * static_cast<int64_t>(i);
+      }
+      OracleHeads oracle(model_->traits(), {.heads = 5, .right = 0.8, .seed = seed});
+      const auto truth = tokens_of(learn(generations, oracle));
+      Session session(*model_, backend_, options(generations.size()));
+      const auto outputs =
+          make_decoder(parse_decoder_spec("heads:length=adaptive"), {.heads = &oracle, .backend = backend_})
+              ->decode(session, generations, {.observer = &counter, .clock = OddClock(seed)});
+      ASSERT_EQ(tokens_of(outputs), truth) << "seed " << seed;
+    }
+    EXPECT_GE(counter.steps.size(), 4u);
+    EXPECT_GT(counter.steps[0], 0);
+    EXPECT_GT(counter.accepted, static_cast<int64_t>(kSeeds));
+    EXPECT_GT(counter.proposed, counter.accepted);
+  }
+}
+
 // What is drafted, and so each count, is the same in company.
 TEST_P(HeadsTest, ABatchIsItsSinglesAndALevelIsOnePass) {
   for (const auto family : {text::HeadsFamily::kMedusa, text::HeadsFamily::kHydra}) {

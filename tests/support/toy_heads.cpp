@@ -65,7 +65,7 @@ DraftTree HiddenRecorder::propose(const ProposalContext&) {
 
 void HiddenRecorder::observe(const Verification& verification) {
   rows_[static_cast<size_t>(verification.generation)].emplace_back(verification.hidden.begin(),
-                                                                    verification.hidden.end());
+                                                                   verification.hidden.end());
 }
 
 OracleHeads::OracleHeads(const ModelTraits& target, const Options& options)

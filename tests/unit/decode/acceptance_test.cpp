@@ -103,7 +103,8 @@ TEST(Acceptance, TypicalTokensAreLikelyEnoughForTheEntropy) {
       << "what cannot come is never typical";
 }
 
-// Three branches: 0-0 of probability 0.4 * 0.3, 1-1 of 0.3 * 0.5 and 2-1-0, whose second token is not typical.
+// Three branches: 0-0 of probability 0.4 * 0.3, 1-1 of 0.3 * 0.5 and 2-1-0, whose second token is not
+// typical.
 TEST(Acceptance, OfTypicalPathsTheLongestThenTheLikeliestIsTaken) {
   DraftTree draft;
   const int32_t a = draft.add(-1, 0), b = draft.add(-1, 1), c = draft.add(-1, 2);

@@ -83,8 +83,9 @@ TEST(DecoderSpec, NamesWhatIsWrong) {
   EXPECT_EQ(make("heads:confidence=1.5"), "--decoder heads: confidence=1.5: expected a number from 0 to 1");
   EXPECT_EQ(make("heads:alpha=off"), "--decoder heads: alpha=off: expected a number from 0 to 1");
   EXPECT_EQ(make("heads:accept=rejection"), "--decoder heads: accept=rejection: expected coupled or typical");
-  EXPECT_EQ(make("heads:width=2,length=adaptive"),
-            "--decoder heads: length=adaptive: goes with width=1 only, as it counts guesses one behind the other");
+  EXPECT_EQ(
+      make("heads:width=2,length=adaptive"),
+      "--decoder heads: length=adaptive: goes with width=1 only, as it counts guesses one behind the other");
   EXPECT_EQ(make("tree:widths=16x16x16"), "--decoder tree: widths: 4368 nodes, at most 256");
 }
 

@@ -59,7 +59,8 @@ TEST(HeadGuesses, SampledGuessesFollowLogitsAndTheTargetsNoise) {
     }
     const auto plain =
         best_guesses(heads, logits, {.chain = chain, .output = kPlace, .noise = GuessNoise::kNone}, 3);
-    EXPECT_EQ(tokens_of(plain), is_reduced ? (std::vector<int32_t>{11, 2, 3}) : (std::vector<int32_t>{2, 0, 1}));
+    EXPECT_EQ(tokens_of(plain),
+              is_reduced ? (std::vector<int32_t>{11, 2, 3}) : (std::vector<int32_t>{2, 0, 1}));
   }
 }
 
@@ -88,11 +89,12 @@ TEST(HeadGuesses, WhatTheConstraintForbidsIsNotGuessed) {
     for (int32_t token = 0; token < 16; ++token) {
       if (cursor.allows(token)) allowed.push_back(token);
     }
-    EXPECT_EQ(tokens_of(best_guesses(heads, logits, {.chain = chain, .output = kPlace, .cursor = cursor}, 16)),
-              allowed);
-    EXPECT_TRUE(best_guesses(heads, logits,
-                             {.chain = chain, .output = kPlace, .cursor = cursor.after(-1)}, 16)
-                    .empty())
+    EXPECT_EQ(
+        tokens_of(best_guesses(heads, logits, {.chain = chain, .output = kPlace, .cursor = cursor}, 16)),
+        allowed);
+    EXPECT_TRUE(
+        best_guesses(heads, logits, {.chain = chain, .output = kPlace, .cursor = cursor.after(-1)}, 16)
+            .empty())
         << "behind what is broken";
   }
 }

@@ -41,6 +41,7 @@ struct BenchMethod {
 struct BenchPlan {
   std::string model_path;
   std::string draft_path;     // empty: no method drafts by a model
+  std::string heads_path;     // empty: no method drafts by heads
   text::TextRequest prefill;  // one prompt and one token; no prompt: the model has no prefill of its own
   std::vector<BenchMethod> methods;
   BenchResult result;  // all that is known before anything runs

@@ -62,7 +62,7 @@ std::vector<std::string> differences_of(const BenchResult& before, const BenchRe
   found.text("device", before.settings.device, after.settings.device);
   found.text("device", before.device_description, after.device_description);
   found.count("threads", before.settings.threads, after.settings.threads);
-  for (const std::string role : {"model", "draft"}) {
+  for (const std::string role : {"model", "draft", "heads"}) {
     const BenchWeights *old_weights = of_role(before, role), *new_weights = of_role(after, role);
     if ((old_weights == nullptr ? "" : old_weights->hash) !=
         (new_weights == nullptr ? "" : new_weights->hash))

@@ -64,9 +64,9 @@ std::string text_of_tokens(const text::Tokenizer& tokenizer, int64_t tokens) {
   return filler.substr(0, low);
 }
 
-BenchWeights describe_weights(const std::string& role, const TextCheckpoint& checkpoint) {
-  const std::vector<std::string> files = weight_files(checkpoint.path);
-  BenchWeights weights{.role = role, .name = printable(checkpoint.name, 200), .hash = FileHash(files).hex()};
+BenchWeights describe_weights(const std::string& role, const std::string& name, const std::string& path) {
+  const std::vector<std::string> files = weight_files(path);
+  BenchWeights weights{.role = role, .name = printable(name, 200), .hash = FileHash(files).hex()};
   for (const std::string& file : files) {
     std::error_code code;
     weights.bytes += static_cast<int64_t>(std::filesystem::file_size(file, code));
@@ -113,7 +113,12 @@ void add_method(const BenchFlags& flags, const TextCheckpoint& checkpoint, Bench
   if (!made.failures.empty()) throw Error(made.failures.front().message);
   if (made.draft && plan.draft_path.empty()) {
     plan.draft_path = made.draft->path;
-    plan.result.weights.push_back(describe_weights("draft", *made.draft));
+    plan.result.weights.push_back(describe_weights("draft", made.draft->name, made.draft->path));
+  }
+  if (made.heads && plan.heads_path.empty()) {
+    plan.heads_path = made.heads->path;
+    plan.result.weights.push_back(
+        describe_weights("heads", made.heads->name, text::heads_file(made.heads->path)));
   }
   method.request = std::move(made.request);
   plan.methods.push_back(std::move(method));
@@ -198,7 +203,7 @@ BenchPlan plan_bench(const BenchFlags& given) {
   BenchPlan plan{.model_path = find_model(flags.shared.model)};
   const auto backend = backend_for(flags.shared);
   const TextCheckpoint checkpoint = text::open_text_checkpoint(plan.model_path);
-  plan.result.weights.push_back(describe_weights("model", checkpoint));
+  plan.result.weights.push_back(describe_weights("model", checkpoint.name, checkpoint.path));
   const bool is_causal = checkpoint.kind() == text::ModelKind::kCausal;
   if (is_causal) plan_prefill(flags, checkpoint, plan);
   std::vector<std::string> decoders = split_decoders(flags.decoders);

@@ -32,7 +32,7 @@ struct BenchRow {
 };
 
 struct BenchWeights {
-  std::string role;  // "model", "draft"
+  std::string role;  // "model", "draft", "heads"
   std::string name;
   int64_t bytes = 0;  // of the files
   std::string hash;   // SHA-256 of the files, as run records have it

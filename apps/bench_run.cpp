@@ -47,7 +47,8 @@ class Repetition {
     memory.take_peak();
     const auto backend = backend_for(flags_.shared);
     load(backend);
-    const text::TextModels models{.model = *model_, .draft = draft_ ? &*draft_ : nullptr};
+    const text::TextModels models{
+        .model = *model_, .draft = draft_ ? &*draft_ : nullptr, .heads = heads_ ? &*heads_ : nullptr};
     if (!is_stopped() && !plan_.prefill.prompts.empty()) prefill(models);
     for (size_t i = 0; i < plan_.methods.size() && !is_stopped(); ++i) answer(models, i);
     if (is_stopped()) return false;
@@ -80,6 +81,10 @@ class Repetition {
     add({.name = "load", .unit = "s"}, open(plan_.model_path, model_));
     if (!plan_.draft_path.empty())
       add({.name = "load of the draft model", .unit = "s"}, open(plan_.draft_path, draft_));
+    if (plan_.heads_path.empty()) return;
+    const Clock::time_point start = Clock::now();
+    heads_.emplace(text::open_heads(plan_.heads_path, model_->checkpoint()), *model_);
+    add({.name = "load of the heads", .unit = "s"}, seconds_since(start));
   }
 
   void prefill(const text::TextModels& models) {
@@ -139,6 +144,7 @@ class Repetition {
   std::string label_;
   std::optional<text::TextModel> model_;
   std::optional<text::TextModel> draft_;
+  std::optional<text::TextHeads> heads_;
   std::vector<double> rates_;        // of the methods
   std::vector<std::string> hashes_;  // of their answers' tokens
   std::vector<BenchRow> rows_;

@@ -65,8 +65,10 @@ std::vector<std::string> bench_caption(const BenchResult& result) {
   const BenchSettings& settings = result.settings;
   std::string models;
   for (const BenchWeights& weights : result.weights) {
-    models +=
-        (models.empty() ? "" : " with draft model ") + weights.name + " (" + byte_count(weights.bytes) + ")";
+    models += (models.empty()            ? ""
+               : weights.role == "heads" ? " with heads "
+                                         : " with draft model ") +
+              weights.name + " (" + byte_count(weights.bytes) + ")";
   }
   std::string instructions;
   for (const std::string& name : result.machine.instructions)

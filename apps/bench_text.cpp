@@ -100,8 +100,8 @@ Verb add_bench_text(CLI::App& bench) {
            flags->save);
   add_text(verb, {.names = "--svg", .type = "FILE.svg", .meaning = "write a chart of it"}, flags->svg);
   add_shared_flags(verb, flags->shared,
-                   {"model", "overwrite", "device", "dtype", "threads", "draft-model", "draft-max", "seed",
-                    "temperature", "top-k", "top-p", "json", "no-progress"});
+                   {"model", "overwrite", "device", "dtype", "threads", "draft-model", "heads", "draft-max",
+                    "seed", "temperature", "top-k", "top-p", "json", "no-progress"});
   return {.parser = &verb,
           .schema = std::string(kBenchSchema),
           .flags = &flags->shared,

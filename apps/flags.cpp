@@ -158,6 +158,14 @@ const std::map<std::string_view, Adder>& adders() {
                    .meaning = "small model of the same vocabulary, for decoders draft and draft-rejection"},
                   flags.draft_model);
        }},
+      {"heads",
+       [](CLI::App& verb, SharedFlags& flags) {
+         add_text(verb,
+                  {.names = "--heads",
+                   .type = "NAME|PATH",
+                   .meaning = "draft heads of the model (Medusa, Hydra), for decoder heads"},
+                  flags.heads);
+       }},
       {"draft-max",
        [](CLI::App& verb, SharedFlags& flags) {
          add_integer(verb,

@@ -33,6 +33,7 @@ struct SharedFlags {
   int64_t threads = 0;  // 0: physical cores
   image::MethodChoices method;
   std::string draft_model;
+  std::string heads;
   std::optional<int64_t> draft_max;
   // What --help says of the defaults of sampling.
   std::string temperature_default = "the model's card";

@@ -71,6 +71,10 @@ void summarize(const TextResult& result, Console& console) {
   for (const auto& [length, times] : statistics.accepted)
     histogram += " " + std::to_string(length) + ":" + std::to_string(times);
   console.detail("tokens a step, and how often:" + histogram);
+  if (!result.request.heads.empty()) {
+    console.detail("heads: " + plural(statistics.draft_forwards, "forward") + ", " +
+                   plural(statistics.draft_rows, "row") + "; " + fixed(statistics.draft_seconds, 2) + " s");
+  }
   if (result.request.draft_model.empty()) return;
   console.detail("draft model: " + plural(statistics.draft_forwards, "forward") + ", " +
                  plural(statistics.draft_rows, "row") + "; prompt " +
@@ -243,7 +247,13 @@ int run(const TextFlags& flags, Program& program) {
   const text::TextModel model = load(std::move(checkpoint));
   std::optional<text::TextModel> draft;
   if (plan.draft) draft.emplace(load(std::move(*plan.draft)));
-  text::TextRunner runner({.model = model, .draft = draft ? &*draft : nullptr});
+  std::optional<text::TextHeads> heads;
+  if (plan.heads) {
+    heads.emplace(std::move(*plan.heads), model,
+                  shared.json ? text::HashWeights::kYes : text::HashWeights::kNo);
+  }
+  text::TextRunner runner(
+      {.model = model, .draft = draft ? &*draft : nullptr, .heads = heads ? &*heads : nullptr});
   watch.reset();
   std::optional<EventFile> events;
   if (!shared.events.empty()) {
@@ -289,9 +299,10 @@ Verb add_text(CLI::App& program) {
       "Exit codes: 0 done, 1 failed, 2 usage, 3 some lines of the prompt file failed or answers ended before "
       "they matched --regex or --json-schema, 4 model missing, 130 interrupted with what was made kept.");
   add_text_flags(verb, *flags);
-  add_shared_flags(verb, flags->shared,
-                   {"model", "overwrite", "device", "dtype", "threads", "decoder", "draft-model", "draft-max",
-                    "seed", "temperature", "top-k", "top-p", "json", "events", "check", "dry-run"});
+  add_shared_flags(
+      verb, flags->shared,
+      {"model", "overwrite", "device", "dtype", "threads", "decoder", "draft-model", "heads", "draft-max",
+       "seed", "temperature", "top-k", "top-p", "json", "events", "check", "dry-run"});
   return {.parser = &verb,
           .schema = std::string(text::kTextSchema),
           .flags = &flags->shared,

@@ -85,6 +85,7 @@ TextRequest common_request(const TextFlags& flags, const text::TextCheckpoint& c
   }
   request.cfg_scale = flags.cfg_scale;
   request.draft_model = flags.shared.draft_model;
+  request.heads = flags.shared.heads;
   choose_decoder(method.decoder, request, flags.shared.draft_max,
                  {.kind = checkpoint.kind(), .options = flags.method_options});
   return request;
@@ -102,6 +103,19 @@ void open_draft(const TextFlags& flags, const text::TextCheckpoint& checkpoint, 
   plan.draft = text::open_text_checkpoint(find_model(name));
   text::check_draft_vocabulary(checkpoint, *plan.draft);
   plan.request.draft_model = plan.draft->name;
+}
+
+// Opens the draft heads, if the decoder has them.
+void open_heads(const TextFlags& flags, const text::TextCheckpoint& checkpoint, TextPlan& plan) {
+  const std::string& name = flags.shared.heads;
+  if (name.empty()) return;
+  if (plan.request.heads.empty()) {
+    plan.notes.push_back("--heads " + name + ": decoder " + plan.request.decoder.name +
+                         " does not use them; heads does");
+    return;
+  }
+  plan.heads = text::open_heads(find_model(name), checkpoint);
+  plan.request.heads = plan.heads->name;
 }
 
 }  // namespace
@@ -133,6 +147,7 @@ void refuse_contradictions(const TextFlags& flags) {
 TextPlan make_plan(const TextFlags& flags, const text::TextCheckpoint& checkpoint) {
   TextPlan plan{.request = common_request(flags, checkpoint)};
   open_draft(flags, checkpoint, plan);
+  open_heads(flags, checkpoint, plan);
   TextRequest& request = plan.request;
   const auto decoder = make_decoder(request.decoder);
   const auto check = [&](const TextPrompt& prompt) {
@@ -191,7 +206,8 @@ std::string method_line(const TextRequest& request) {
                                          shortest(request.top_p) + ", " + seed;
   return decoder_text(request.decoder) + " (" +
          std::string(decoder_class_name(decoder_class(request.decoder))) + ")" +
-         (request.draft_model.empty() ? "" : " by " + request.draft_model) + ", " + sampling + ", " +
+         (request.draft_model.empty() ? "" : " by " + request.draft_model) +
+         (request.heads.empty() ? "" : " by " + request.heads) + ", " + sampling + ", " +
          (request.chat_format ? "chat format " + std::string(name_of(*request.chat_format))
                               : std::string("plain completion")) +
          (request.cfg_scale > 0.0 ? ", guidance " + shortest(request.cfg_scale) : "") +

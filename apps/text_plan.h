@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "apps/text_flags.h"
+#include "text/heads_checkpoint.h"
 #include "text/text_request.h"
 
 namespace volley::apps {
@@ -19,8 +20,9 @@ struct LineFailure {
 // What is to be done, apart from what someone says in a conversation.
 struct TextPlan {
   text::TextRequest request;
-  std::optional<text::TextCheckpoint> draft;  // the small model, of decoders that draft by one
-  std::vector<std::string> sources;           // of the prompts: "FILE:LINE"
+  std::optional<text::TextCheckpoint> draft;   // the small model, of decoders that draft by one
+  std::optional<text::HeadsCheckpoint> heads;  // of decoders that draft by heads
+  std::vector<std::string> sources;            // of the prompts: "FILE:LINE"
   std::vector<LineFailure> failures;
   std::vector<std::string> notes;  // what of the flags has no effect
 };

@@ -43,15 +43,17 @@ bool makes_pictures(DecoderModel model) {
 
 Transformer transformer_for(const DecoderSpec& decoder) {
   const DecoderModel model = decoder_model(decoder);  // throws for unknown names
-  if (needs_draft_model(decoder) || !makes_pictures(model)) {
+  if (needs_draft_model(decoder) || needs_heads(decoder) || !makes_pictures(model)) {
     std::string known;
     for (const DecoderInfo& info : decoder_registry()) {
-      if (!info.needs_draft_model && makes_pictures(info.model))
+      if (!info.needs_draft_model && !info.needs_heads && makes_pictures(info.model))
         known += (known.empty() ? "" : ", ") + info.name;
     }
     throw Error("--decoder " + decoder.name + ": needs a " +
-                    (needs_draft_model(decoder) ? "draft model" : "masked model") + "; pictures come from " +
-                    known,
+                    (needs_draft_model(decoder) ? "draft model"
+                     : needs_heads(decoder)     ? "model with draft heads"
+                                                : "masked model") +
+                    "; pictures come from " + known,
                 ErrorKind::kUsage);
   }
   return model == DecoderModel::kRandomOrder ? Transformer::kArpg : Transformer::kLlamaGen;

@@ -64,6 +64,8 @@ class Llama : public StepModel {
   Llama(LlamaConfig config, WeightLoader loader);
 
   const ModelTraits& traits() const override { return traits_; }
+  // [vocab, hidden], for networks that read the model's tokens. Lives as long as the model.
+  const Embedding& embeddings() const { return embed_tokens_; }
   void step(const StepInputs& in, const StepOutputs& out) const override;
 
  private:

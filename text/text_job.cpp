@@ -244,10 +244,10 @@ TextResult TextRunner::run(const TextRequest& request, const TextControl& contro
                     .request = request,
                     .device = model.backend()->info().name,
                     .dtype = std::string(model.storage().name())};
-  DraftModel draft;
-  if (models.draft != nullptr)
-    draft = {.model = &models.draft->step_model(), .backend = models.draft->backend()};
-  const auto decoder = make_decoder(request.decoder, draft);
+  Drafters drafters{.backend = model.backend()};
+  if (models.draft != nullptr) drafters.model = &models.draft->step_model();
+  if (models.heads != nullptr) drafters.heads = &models.heads->heads();
+  const auto decoder = make_decoder(request.decoder, drafters);
   {
     const StopWatch watch(result.total_seconds);
     std::vector<Item> items = make_items(model, request);
@@ -274,6 +274,9 @@ TextResult TextRunner::run(const TextRequest& request, const TextControl& contro
   if (const auto hash = model.weights_hash()) result.weights["model"] = *hash;
   if (models.draft != nullptr) {
     if (const auto hash = models.draft->weights_hash()) result.weights["draft"] = *hash;
+  }
+  if (models.heads != nullptr) {
+    if (const auto hash = models.heads->weights_hash()) result.weights["heads"] = *hash;
   }
   result.statistics.peak_bytes = model.backend()->peak_bytes();
   result.interrupted = result.interrupted || result.answers.size() < request.prompts.size() ||

@@ -12,6 +12,7 @@
 #include "core/decode/check.h"
 #include "core/decode/observer.h"
 #include "core/decode/statistics.h"
+#include "text/heads_checkpoint.h"
 #include "text/text_request.h"
 
 namespace volley::text {
@@ -101,14 +102,15 @@ struct TextResult {
   int64_t forwards() const;
   int64_t rows() const;
   int64_t prompt_tokens() const;
-  // Seconds behind the prompts' forwards; all of a draft model's are among them.
+  // Seconds behind the prompts' forwards; all of a draft model's and of heads are among them.
   double answer_seconds() const { return total_seconds - check_seconds - statistics.prompt_seconds; }
 };
 
-// What a request runs on. Both are made on one backend.
+// What a request runs on. All are made on one backend.
 struct TextModels {
   const TextModel& model;
   const TextModel* draft = nullptr;  // the small one of a decoder that needs one; of the model's vocabulary
+  const TextHeads* heads = nullptr;  // of the model, for a decoder that needs them
 };
 
 // Prompts that are answered together at most; results do not depend on it.

@@ -98,14 +98,13 @@ void find_chat_format(TextCheckpoint& checkpoint) {
   }
 }
 
-// What messages call a model: the folder's name, or the file's without its ending.
+}  // namespace
+
 std::string name_of_model(const std::string& path) {
   fs::path name = fs::path(path).lexically_normal();
   if (!name.has_filename()) name = name.parent_path();
   return (fs::is_directory(path) ? name.filename() : name.stem()).string();
 }
-
-}  // namespace
 
 bool TextCheckpoint::has_blocks() const {
   return std::ranges::any_of(llama.weights->tensors(),

@@ -35,6 +35,9 @@ struct TextCheckpoint {
   ModelKind kind() const { return llama.config.is_masked() ? ModelKind::kMasked : ModelKind::kCausal; }
 };
 
+// What messages call a model: the folder's name, or the file's without its ending.
+std::string name_of_model(const std::string& path);
+
 // Opens a GGUF file, whose metadata holds the tokenizer, or a folder with config.json, safetensors and
 // tokenizer.json or tokenizer.model (a safetensors file stands for its folder). The end tokens are the
 // vocabulary's eos, those that generation_config.json or the metadata names, and the special tokens that end
@@ -64,6 +67,8 @@ class TextModel {
   const std::shared_ptr<const Backend>& backend() const { return backend_; }
   const WeightStorage& storage() const { return storage_; }
   const StepModel& step_model() const { return *llama_; }
+  // Of the model's tokens; lives as long as the model.
+  const Embedding& embeddings() const { return llama_->embeddings(); }
   // SHA-256 of the files used; nothing unless asked for. Waits for it.
   std::optional<std::string> weights_hash() const;
 

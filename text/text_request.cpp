@@ -36,6 +36,7 @@ constexpr int64_t kLongestDraft = 16;
 
 DecoderSpec automatic_decoder(ModelKind kind, const TextRequest& request) {
   if (kind == ModelKind::kMasked) return {.name = "diffusion"};
+  if (!request.heads.empty()) return {.name = "heads"};
   return {.name = request.draft_model.empty() ? "lookup" : "draft", .options = {{"length", "adaptive"}}};
 }
 
@@ -78,9 +79,15 @@ void choose_decoder(const std::string& decoder, TextRequest& request, std::optio
     throw Error("--decoder " + request.decoder.name + ": needs a draft model; --draft-model names one",
                 ErrorKind::kUsage);
   }
+  if (!needs_heads(request.decoder)) request.heads.clear();
+  if (needs_heads(request.decoder) && request.heads.empty()) {
+    throw Error("--decoder " + request.decoder.name + ": needs draft heads; --heads names them",
+                ErrorKind::kUsage);
+  }
+  const bool is_adaptive = request.decoder.options.contains("length");
   if (draft_max) {
     limit_drafts(request.decoder, *draft_max);
-  } else if (decoder == "auto" && needs.kind == ModelKind::kCausal) {
+  } else if (decoder == "auto" && is_adaptive) {
     limit_drafts(request.decoder, kLongestDraft);
   }
   state_options(request.decoder);
@@ -162,6 +169,7 @@ nlohmann::json to_json(const TextRequest& request) {
     json["prompts"].push_back(std::move(entry));
   }
   if (!request.draft_model.empty()) json["draft_model"] = request.draft_model;
+  if (!request.heads.empty()) json["heads"] = request.heads;
   if (request.chat_format) json["chat_format"] = name_of(*request.chat_format);
   if (!request.stops.empty()) json["stops"] = request.stops;
   if (request.constraint)
@@ -221,6 +229,7 @@ std::optional<TextConstraint> read_constraint(const JsonFields& fields, const st
 TextRequest read_text_request(const JsonFields& fields, const std::string& subject) {
   TextRequest request{.model = fields.text("model"),
                       .draft_model = fields.text_or("draft_model", ""),
+                      .heads = fields.text_or("heads", ""),
                       .max_tokens = fields.integer("max_tokens", {1, kMaxTokens}),
                       .temperature = fields.number("temperature", {0.0, 1000.0}),
                       .top_k = fields.integer("top_k", {0, 1 << 24}),
@@ -237,6 +246,9 @@ TextRequest read_text_request(const JsonFields& fields, const std::string& subje
     if (needs_draft_model(spec) == request.draft_model.empty()) {
       throw Error("--decoder " + spec.name +
                   (request.draft_model.empty() ? ": has no draft model" : ": uses no draft model"));
+    }
+    if (needs_heads(spec) == request.heads.empty()) {
+      throw Error("--decoder " + spec.name + (request.heads.empty() ? ": has no heads" : ": uses no heads"));
     }
     return spec;
   });

@@ -32,6 +32,7 @@ struct TextPrompt {
 struct TextRequest {
   std::string model;        // its name
   std::string draft_model;  // the name of the small one that drafts; empty: the decoder has none
+  std::string heads;        // the name of the draft heads; empty: the decoder has none
   std::optional<ChatFormat> chat_format;  // none: plain completion
   std::vector<TextPrompt> prompts;
   int64_t max_tokens = 256;        // of an answer; the model's context may end it earlier
@@ -55,12 +56,13 @@ struct MethodNeeds {
   std::map<std::string, std::string> options;
 };
 
-// Fills `request.decoder` from what --decoder takes; "auto" is diffusion for a masked model, draft where the
-// request names a draft model, else lookup, both with drafts of adaptive length. No draft will be longer than
-// `draft_max`. A draft model that the method does not use is left out of the request. Throws Error kUsage for
-// methods that cannot run a model of this kind, for an option that the method lacks or that is given twice,
-// for a constraint that the method does not keep, for a method that lacks its draft model, and for a check of
-// one that does not promise sequential decoding's tokens.
+// Fills `request.decoder` from what --decoder takes; "auto" is diffusion for a masked model, heads where the
+// request names draft heads, draft where it names a draft model, else lookup, the last two with drafts of
+// adaptive length. No draft will be longer than `draft_max`. A draft model and heads that the method does not
+// use are left out of the request. Throws Error kUsage for methods that cannot run a model of this kind, for
+// an option that the method lacks or that is given twice, for a constraint that the method does not keep, for
+// a method that lacks its draft model or heads, and for a check of one that does not promise sequential
+// decoding's tokens.
 void choose_decoder(const std::string& decoder, TextRequest& request,
                     std::optional<int64_t> draft_max = std::nullopt, const MethodNeeds& needs = {});
 

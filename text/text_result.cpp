@@ -13,6 +13,11 @@ double ratio(int64_t part, int64_t whole) {
   return whole > 0 ? static_cast<double>(part) / static_cast<double>(whole) : 0.0;
 }
 
+// What is counted under "draft" has run.
+bool has_drafter(const TextRequest& request) {
+  return !request.draft_model.empty() || !request.heads.empty();
+}
+
 nlohmann::json statistics_json(const TextResult& result) {
   const Statistics& statistics = result.statistics;
   nlohmann::json accepted = nlohmann::json::object();
@@ -40,7 +45,7 @@ nlohmann::json statistics_json(const TextResult& result) {
                         {"check", result.check_seconds},
                         {"total", result.total_seconds}}},
                       {"peak_bytes", statistics.peak_bytes}};
-  if (result.request.draft_model.empty()) return json;
+  if (!has_drafter(result.request)) return json;
   json["draft"] = {{"forwards", statistics.draft_forwards},
                    {"prompt_forwards", statistics.draft_prompt_forwards},
                    {"rows", statistics.draft_rows},
@@ -67,7 +72,7 @@ void read_statistics(const JsonFields& fields, TextResult& result) {
     statistics.drafted_tokens = drafts.integer("tokens", count);
     statistics.right_tokens = drafts.integer("right", count);
   }
-  if (!result.request.draft_model.empty()) {
+  if (has_drafter(result.request)) {
     const JsonFields draft = fields.object("draft");
     statistics.draft_forwards = draft.integer("forwards", count);
     statistics.draft_prompt_forwards = draft.integer("prompt_forwards", count);

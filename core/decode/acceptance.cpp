@@ -109,4 +109,34 @@ Decision accept_rejection(const DraftTree& draft, const TargetView& target, cons
   }
 }
 
+Decision accept_typical(const DraftTree& draft, const TargetView& target, const TypicalRule& rule) {
+  struct Path {
+    bool is_typical = true;
+    int64_t length = 0;
+    double log_probability = 0.0;
+  };
+  std::vector<Path> paths{{}};  // [1 + nodes] that end at the root and at each node
+  size_t best = 0;
+  for (int32_t node = 0; node < draft.size(); ++node) {
+    const auto parent = static_cast<size_t>(draft.parents[static_cast<size_t>(node)] + 1);
+    const auto token = static_cast<size_t>(draft.tokens[static_cast<size_t>(node)]);
+    const float p = target.distribution[parent * static_cast<size_t>(target.vocab_size) + token];
+    const float least = std::min(rule.epsilon, rule.alpha * std::exp(-target.entropy[parent]));
+    Path path = paths[parent];
+    path.is_typical = path.is_typical && p > least;
+    ++path.length;
+    path.log_probability += std::log(static_cast<double>(p));
+    paths.push_back(path);
+    const Path& longest = paths[best];
+    const bool is_better = path.length > longest.length ||
+                           (path.length == longest.length && path.log_probability > longest.log_probability);
+    if (path.is_typical && is_better) best = paths.size() - 1;
+  }
+  Decision decision{.next_token = target.sampled[best]};
+  for (auto node = static_cast<int32_t>(best) - 1; node >= 0; node = draft.parents[static_cast<size_t>(node)])
+    decision.accepted.push_back(node);
+  std::ranges::reverse(decision.accepted);
+  return decision;
+}
+
 }  // namespace volley

@@ -9,10 +9,10 @@
 namespace volley {
 namespace {
 
-using Factory = std::unique_ptr<Decoder> (*)(const OptionReader&, const DraftModel&);
+using Factory = std::unique_ptr<Decoder> (*)(const OptionReader&, const Drafters&);
 
 template <std::unique_ptr<Decoder> (*make)(const OptionReader&)>
-std::unique_ptr<Decoder> without_draft(const OptionReader& options, const DraftModel&) {
+std::unique_ptr<Decoder> without_drafters(const OptionReader& options, const Drafters&) {
   return make(options);
 }
 
@@ -39,7 +39,7 @@ const std::vector<Entry>& entries() {
         .needs = "causal model",
         .summary = "one token a forward",
         .paper = ""},
-       without_draft<make_sequential>},
+       without_drafters<make_sequential>},
       {{.name = "lookup",
         .kind = DecoderClass::kSameTokens,
         .kind_note = "same-distribution with accept=rejection",
@@ -48,7 +48,7 @@ const std::vector<Entry>& entries() {
         .summary = "drafts what followed the last tokens when they occurred before",
         .paper = "Saxena 2023, Prompt lookup decoding",
         .options = {kDraftLength, kLookupPace, kNgram, kAccept}},
-       without_draft<make_lookup>},
+       without_drafters<make_lookup>},
       {{.name = "tree",
         .kind = DecoderClass::kSameTokens,
         .kind_note = "same-distribution with accept=rejection",
@@ -57,7 +57,7 @@ const std::vector<Entry>& entries() {
         .summary = "verifies a tree of ranked guesses in one forward",
         .paper = "Miao et al. 2023, SpecInfer; Cai et al. 2024, Medusa",
         .options = {kWidths, kNgram, kAccept}},
-       without_draft<make_tree>},
+       without_drafters<make_tree>},
       {{.name = "jacobi",
         .kind = DecoderClass::kSameTokens,
         .needs = "causal model",
@@ -66,7 +66,7 @@ const std::vector<Entry>& entries() {
         .paper = "Santilli et al. 2023; Teng et al. 2024, Speculative Jacobi decoding (coupled here)",
         .options = {{"window", "16", "guesses a forward"},
                     {"init", "repeat", "first guesses: repeat or random"}}},
-       without_draft<make_jacobi>},
+       without_drafters<make_jacobi>},
       {{.name = "lookahead",
         .kind = DecoderClass::kSameTokens,
         .needs = "causal model",
@@ -77,7 +77,7 @@ const std::vector<Entry>& entries() {
         .options = {{"W", "7", "columns of the window"},
                     {"N", "5", "tokens of an n-gram"},
                     {"G", "7", "n-grams tried in a forward"}}},
-       without_draft<make_lookahead>},
+       without_drafters<make_lookahead>},
       {{.name = "draft",
         .kind = DecoderClass::kSameTokens,
         .needs = "causal model, and a small one of its vocabulary",
@@ -96,6 +96,24 @@ const std::vector<Entry>& entries() {
         .paper = "Leviathan et al. 2023; Chen et al. 2023, Speculative sampling",
         .options = {kDraftLength, kDraftPace}},
        make_draft_rejection},
+      {{.name = "heads",
+        .kind = DecoderClass::kSameTokens,
+        .kind_note = "lossy with accept=typical",
+        .needs = "causal model, and heads trained on it (Medusa, Hydra)",
+        .needs_heads = true,
+        .length_option = "heads",
+        .summary = "verifies a tree of what heads on the model's last hidden row choose under the same noise",
+        .paper = "Cai et al. 2024, Medusa; Ankner et al. 2024, Hydra (coupled here)",
+        .options = {{"heads", "0", "levels that are drafted at most; 0: one for each head"},
+                    {"width", "1", "guesses below a node, and nodes of a level that get any; 1: chains"},
+                    {"nodes", "16", "guesses a forward at most"},
+                    {"confidence", "0.3",
+                     "least probability of a guess, those before it included, by the heads"},
+                    kLookupPace,
+                    {"accept", "coupled", "coupled: sequential's tokens; typical: what is likely enough"},
+                    {"epsilon", "0.3", "accept=typical: a probability above it is always enough"},
+                    {"alpha", "0.09", "accept=typical: so is one above alpha exp(-entropy)"}}},
+       make_heads},
       {{.name = "parallel",
         .kind = DecoderClass::kOwnModel,
         .model = DecoderModel::kRandomOrder,
@@ -105,7 +123,7 @@ const std::vector<Entry>& entries() {
         .options = {{"steps", "64", "forwards"},
                     {"schedule", "arccos", "sizes of the steps: arccos or cosine"},
                     {"order", "random", "positions in turn: random, raster or center (outwards)"}}},
-       without_draft<make_parallel>},
+       without_drafters<make_parallel>},
       {{.name = "masked",
         .kind = DecoderClass::kOwnModel,
         .model = DecoderModel::kMasked,
@@ -114,7 +132,7 @@ const std::vector<Entry>& entries() {
         .paper = "Whisfusion 2025, parallel diffusion decoding",
         .options = {{"candidates", "15", "sequences made side by side"},
                     {"ratios", "1x0.9x0.85x0.8", "share of places hidden in each step"}}},
-       without_draft<make_masked>},
+       without_drafters<make_masked>},
       {{.name = "diffusion",
         .kind = DecoderClass::kOwnModel,
         .model = DecoderModel::kMaskedDiffusion,
@@ -133,7 +151,7 @@ const std::vector<Entry>& entries() {
               "off; prefix: keep what stands before the block; dual: and what stands behind it"},
              {"second_forward", "needed",
               "of a block with a cache: needed; always: even if nothing is hidden, as Fast-dLLM v1"}}},
-       without_draft<make_diffusion>},
+       without_drafters<make_diffusion>},
   };
   return table;
 }
@@ -163,6 +181,8 @@ std::string_view decoder_class_name(DecoderClass kind) {
       return "same-tokens";
     case DecoderClass::kSameDistribution:
       return "same-distribution";
+    case DecoderClass::kLossy:
+      return "lossy";
     case DecoderClass::kOwnModel:
       return "own model";
   }
@@ -178,13 +198,14 @@ const std::vector<DecoderInfo>& decoder_registry() {
   return table;
 }
 
-std::unique_ptr<Decoder> make_decoder(const DecoderSpec& spec, const DraftModel& draft) {
-  return find_entry(spec.name).make(OptionReader(spec), draft);
+std::unique_ptr<Decoder> make_decoder(const DecoderSpec& spec, const Drafters& drafters) {
+  return find_entry(spec.name).make(OptionReader(spec), drafters);
 }
 
 DecoderClass decoder_class(const DecoderSpec& spec) {
   const auto accept = spec.options.find("accept");
   if (accept != spec.options.end() && accept->second == "rejection") return DecoderClass::kSameDistribution;
+  if (accept != spec.options.end() && accept->second == "typical") return DecoderClass::kLossy;
   return find_entry(spec.name).info.kind;
 }
 
@@ -194,6 +215,10 @@ DecoderModel decoder_model(const DecoderSpec& spec) {
 
 bool needs_draft_model(const DecoderSpec& spec) {
   return find_entry(spec.name).info.needs_draft_model;
+}
+
+bool needs_heads(const DecoderSpec& spec) {
+  return find_entry(spec.name).info.needs_heads;
 }
 
 std::string decoder_text(const DecoderSpec& spec) {

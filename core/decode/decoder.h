@@ -11,6 +11,7 @@
 #include "core/decode/generation.h"
 #include "core/decode/observer.h"
 #include "core/decode/session.h"
+#include "core/nn/draft_heads.h"
 
 namespace volley {
 
@@ -18,6 +19,7 @@ namespace volley {
 enum class DecoderClass : uint8_t {
   kSameTokens,        // sequential decoding's tokens for the same seed
   kSameDistribution,  // sequential decoding's distribution
+  kLossy,             // neither; an option says how far it may go
   kOwnModel,          // the number of steps is part of what the model means; no sameness is claimed
 };
 std::string_view decoder_class_name(DecoderClass kind);
@@ -57,14 +59,15 @@ std::string decoder_text(const DecoderSpec& spec);
 // States every option of the method. Throws Error kUsage.
 void state_options(DecoderSpec& spec);
 // Lets no draft be longer than `tokens` by the method's own option: `draft`, jacobi's `window`, the levels of
-// tree's `widths`, lookahead's `N`, which counts one more. Throws Error kUsage naming --draft-max for a
-// method without drafts, for an option that is given already, and beyond the option's range.
+// tree's `widths`, `heads`, lookahead's `N`, which counts one more. Throws Error kUsage naming --draft-max
+// for a method without drafts, for an option that is given already, and beyond the option's range.
 void limit_drafts(DecoderSpec& spec, int64_t tokens);
 
-// A second model that proposes what the first verifies, and the backend that it was built on; it must outlive
-// the decoder. A decoder makes a session on it for each run, as it keeps nothing between runs.
-struct DraftModel {
-  const StepModel* model = nullptr;  // null: there is none
+// What proposes, for methods that need it, and the backend that it was built on; it must outlive the decoder.
+// A decoder makes its session or queue for each run, as it keeps nothing between runs.
+struct Drafters {
+  const StepModel* model = nullptr;   // a second model; null: there is none
+  const DraftHeads* heads = nullptr;  // of the model that verifies; null: there are none
   std::shared_ptr<const Backend> backend;
 };
 
@@ -81,6 +84,7 @@ struct DecoderInfo {
   DecoderModel model = DecoderModel::kCausal;
   std::string needs;  // the model in words
   bool needs_draft_model = false;
+  bool needs_heads = false;
   std::string length_option;  // the one that says how long a draft may be; empty: nothing is drafted
   std::string summary;
   std::string paper;
@@ -89,14 +93,16 @@ struct DecoderInfo {
 const std::vector<DecoderInfo>& decoder_registry();
 
 // Throws Error kUsage for unknown names (suggesting the nearest), options and values. A method that needs a
-// draft model can be made without one, to check its options; its `decode` throws Error kUsage then, and when
-// the two models' vocabularies differ. Other methods take no notice of `draft`.
-std::unique_ptr<Decoder> make_decoder(const DecoderSpec& spec, const DraftModel& draft = {});
+// draft model or heads can be made without them, to check its options; its `decode` throws Error kUsage then,
+// and when they do not fit the model. Other methods take no notice of `drafters`.
+std::unique_ptr<Decoder> make_decoder(const DecoderSpec& spec, const Drafters& drafters = {});
 // The class of a method with these options.
 DecoderClass decoder_class(const DecoderSpec& spec);
 // What the method's model predicts. Throws Error kUsage for unknown names.
 DecoderModel decoder_model(const DecoderSpec& spec);
 // Whether the method proposes by a second model. Throws Error kUsage for unknown names.
 bool needs_draft_model(const DecoderSpec& spec);
+// Whether it proposes by heads on the model's hidden rows. Throws Error kUsage for unknown names.
+bool needs_heads(const DecoderSpec& spec);
 
 }  // namespace volley

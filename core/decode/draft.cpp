@@ -219,12 +219,12 @@ class SmallModelProposer : public Proposer {
 
 class Draft : public Decoder {
  public:
-  Draft(std::string name, AcceptanceKind acceptance, const OptionReader& options, DraftModel draft)
+  Draft(std::string name, AcceptanceKind acceptance, const OptionReader& options, Drafters drafters)
       : name_(std::move(name)),
         options_{.longest = options.integer("draft", 1, 255),
                  .length = length_rule(options.choice("length", {"schedule", "fixed", "adaptive"})),
                  .acceptance = acceptance},
-        draft_(std::move(draft)) {}
+        drafters_(std::move(drafters)) {}
 
   std::vector<GenerationOutput> decode(Session& session, std::span<const Generation> generations,
                                        const DecodeControl& control) const override {
@@ -235,7 +235,7 @@ class Draft : public Decoder {
       room.sequences += generation.unconditional ? 2 : 1;
       room.entries = std::max(room.entries, prompt_entries(generation) + generation.max_tokens);
     }
-    Session draft_session(*draft_.model, draft_.backend, room);
+    Session draft_session(*drafters_.model, drafters_.backend, room);
     SmallModelProposer proposer(draft_session, options_);
     DraftLength length;
     auto outputs = VerifyLoop{.proposer = proposer,
@@ -254,8 +254,8 @@ class Draft : public Decoder {
     const auto require = [&](bool condition, const std::string& fault) {
       if (!condition) throw Error("--decoder " + name_ + ": " + fault, ErrorKind::kUsage);
     };
-    require(draft_.model != nullptr, "needs a draft model, and there is none");
-    const ModelTraits& small = draft_.model->traits();
+    require(drafters_.model != nullptr, "needs a draft model, and there is none");
+    const ModelTraits& small = drafters_.model->traits();
     require(small.vocab_size == target.vocab_size,
             "the draft model's vocabulary has " + std::to_string(small.vocab_size) + " tokens, the model's " +
                 std::to_string(target.vocab_size) + "; they must be one");
@@ -279,17 +279,17 @@ class Draft : public Decoder {
 
   std::string name_;
   SmallModelProposer::Options options_;
-  DraftModel draft_;
+  Drafters drafters_;
 };
 
 }  // namespace
 
-std::unique_ptr<Decoder> make_draft(const OptionReader& options, const DraftModel& draft) {
-  return std::make_unique<Draft>("draft", AcceptanceKind::kCoupled, options, draft);
+std::unique_ptr<Decoder> make_draft(const OptionReader& options, const Drafters& drafters) {
+  return std::make_unique<Draft>("draft", AcceptanceKind::kCoupled, options, drafters);
 }
 
-std::unique_ptr<Decoder> make_draft_rejection(const OptionReader& options, const DraftModel& draft) {
-  return std::make_unique<Draft>("draft-rejection", AcceptanceKind::kRejection, options, draft);
+std::unique_ptr<Decoder> make_draft_rejection(const OptionReader& options, const Drafters& drafters) {
+  return std::make_unique<Draft>("draft-rejection", AcceptanceKind::kRejection, options, drafters);
 }
 
 }  // namespace volley

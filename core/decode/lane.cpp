@@ -100,6 +100,10 @@ LogitsRows Lane::logits_rows(int64_t wanted) const {
   return rows;
 }
 
+std::vector<float> Lane::hidden(int32_t layer) const {
+  return session_->hidden(step_index_, layer);
+}
+
 void Lane::commit(std::span<const int32_t> rows) {
   session_->cache().commit(conditional_.id(), rows);
   if (unconditional_) session_->cache().commit(unconditional_->id(), rows);

@@ -27,6 +27,9 @@ class Lane {
   void add_prompts(std::vector<Prompt>& prompts);
   // Logits rows of the `wanted`-th wanted row of the step this lane was last added to.
   LogitsRows logits_rows(int64_t wanted) const;
+  // Hidden states of its rows in that step, [rows, dim]; they must have been wanted. Of the conditional
+  // sequence.
+  std::vector<float> hidden(int32_t layer) const;
   // Keeps the given rows of the last step in every sequence of the lane.
   void commit(std::span<const int32_t> rows);
   // Drops everything that was kept.

@@ -33,6 +33,11 @@ int64_t edit_distance(std::string_view a, std::string_view b) {
   return row[b.size()];
 }
 
+std::string shortest(double number) {
+  std::array<char, 32> digits{};
+  return {digits.data(), std::to_chars(digits.data(), digits.data() + digits.size(), number).ptr};
+}
+
 }  // namespace
 
 std::vector<std::string> nearest_names(std::string_view text, const std::vector<std::string>& candidates,
@@ -91,19 +96,24 @@ std::string OptionReader::choice(const std::string& option, const std::vector<st
   return value;
 }
 
-std::optional<double> OptionReader::number_or_off(const std::string& option, double low, double high) const {
+std::optional<double> OptionReader::parsed_number(const std::string& option, double low, double high) const {
   const std::string value = text(option);
-  if (value == "off") return std::nullopt;
   double parsed = 0.0;
   const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), parsed);
-  if (error != std::errc() || end != value.data() + value.size() || !(parsed >= low && parsed <= high)) {
-    const auto bound = [](double number) {
-      std::array<char, 32> digits{};
-      return std::string(digits.data(),
-                         std::to_chars(digits.data(), digits.data() + digits.size(), number).ptr);
-    };
-    fail(option, "off or a number from " + bound(low) + " to " + bound(high));
-  }
+  const bool is_whole = error == std::errc() && end == value.data() + value.size();
+  return is_whole && parsed >= low && parsed <= high ? std::optional(parsed) : std::nullopt;
+}
+
+double OptionReader::number(const std::string& option, double low, double high) const {
+  const std::optional<double> parsed = parsed_number(option, low, high);
+  if (!parsed) fail(option, "a number from " + shortest(low) + " to " + shortest(high));
+  return *parsed;
+}
+
+std::optional<double> OptionReader::number_or_off(const std::string& option, double low, double high) const {
+  if (text(option) == "off") return std::nullopt;
+  const std::optional<double> parsed = parsed_number(option, low, high);
+  if (!parsed) fail(option, "off or a number from " + shortest(low) + " to " + shortest(high));
   return parsed;
 }
 

@@ -19,6 +19,7 @@ class OptionReader {
   int64_t integer(const std::string& option, int64_t low, int64_t high) const;
   // One of `choices`.
   std::string choice(const std::string& option, const std::vector<std::string>& choices) const;
+  double number(const std::string& option, double low, double high) const;
   // "off", or a number.
   std::optional<double> number_or_off(const std::string& option, double low, double high) const;
   // Whole numbers joined by 'x'.
@@ -28,6 +29,7 @@ class OptionReader {
 
  private:
   std::string text(const std::string& option) const;
+  std::optional<double> parsed_number(const std::string& option, double low, double high) const;
   [[noreturn]] void fail(const std::string& option, const std::string& expected) const;
 
   const DecoderSpec& spec_;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -27,6 +28,7 @@ struct Verification {
   std::span<const int32_t> accepted;  // nodes, from the root down
   int32_t next_token = 0;             // behind the last accepted node
   std::span<const int32_t> sampled;   // [1 + nodes] the target's token behind the root and behind each node
+  std::span<const float> hidden;      // [1 + nodes, dim] of the same rows, if the proposer wants them
 };
 
 // Guesses what comes next; never reads weights of the target. Drafts must not depend on the noise that
@@ -56,6 +58,9 @@ class Proposer {
     return drafts;
   }
   virtual void observe(const Verification& verification) { (void)verification; }
+  // A layer of the target, or kLastNorm, whose rows `observe` shall get. Who wants them is told of each
+  // prompt, too, as of an empty draft behind it, whose root is the prompt's last row.
+  virtual std::optional<int32_t> wanted_hidden_layer() const { return std::nullopt; }
 };
 
 // Ranked guesses for the single next token: what a tree of fixed shape is filled from.

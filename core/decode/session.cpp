@@ -279,7 +279,8 @@ void Session::reserve(const SequenceStep& step) {
   cache_.reserve(step.sequence, rows, step.replaced);
 }
 
-void Session::prefill(std::span<const Prompt> prompts, WantLogits want) {
+void Session::prefill(std::span<const Prompt> prompts, WantLogits want,
+                      std::span<const int32_t> hidden_layers) {
   for (const Prompt& prompt : prompts) {
     VOLLEY_ASSERT(!prompt.rows.empty());
     if (cache_.length(prompt.sequence) % kPromptChunk != 0) {
@@ -292,7 +293,7 @@ void Session::prefill(std::span<const Prompt> prompts, WantLogits want) {
   for (const Prompt& prompt : prompts) {
     if (cache_.length(prompt.sequence) == 0) whole.push_back(&prompt);
   }
-  run_chunks(prompts, take_kept(prompts), want);
+  run_chunks(prompts, take_kept(prompts), want, hidden_layers);
   for (const Prompt* prompt : whole) kept_prompts_.keep(*prompt);
   const StopWatch watch(statistics_.prompt_seconds);
   queue_->finish();  // what a device still does is the prompt's
@@ -321,7 +322,8 @@ std::vector<int64_t> Session::take_kept(std::span<const Prompt> prompts) {
   return done;
 }
 
-void Session::run_chunks(std::span<const Prompt> prompts, std::span<const int64_t> done, WantLogits want) {
+void Session::run_chunks(std::span<const Prompt> prompts, std::span<const int64_t> done, WantLogits want,
+                         std::span<const int32_t> hidden_layers) {
   // Every prompt's chunks start at multiples of 256 of its own entries; shorter prompts begin later so that
   // all end in the last step, whose logits the caller reads.
   const auto chunks = [&](size_t p) {
@@ -352,6 +354,7 @@ void Session::run_chunks(std::span<const Prompt> prompts, std::span<const int64_
       next_embedding[p] += given;
       if (turn == most - 1 && want == WantLogits::kYes)
         step.wanted.logits = {static_cast<int32_t>(end - begin - 1)};
+      if (turn == most - 1) step.wanted.hidden_layers.assign(hidden_layers.begin(), hidden_layers.end());
       steps.push_back(std::move(step));
     }
     this->step(steps);
@@ -389,10 +392,15 @@ std::vector<float> Session::hidden(int64_t sequence, int32_t layer) const {
   const auto tap = std::ranges::find_if(taps, [&](const HiddenTap& t) { return t.layer == layer; });
   VOLLEY_ASSERT(tap != taps.end());
   const int64_t width = tap->out.shape[1];
-  std::vector<float> values(outputs.packed_row.size() * static_cast<size_t>(width));
-  for (size_t r = 0; r < outputs.packed_row.size(); ++r) {
-    queue_->download(tap->out.data + outputs.packed_row[r] * width,
-                     values.data() + static_cast<int64_t>(r) * width, width * 4);
+  const std::vector<int32_t>& rows = outputs.packed_row;
+  std::vector<float> values(rows.size() * static_cast<size_t>(width));
+  // Rows that follow each other come in one copy.
+  for (size_t begin = 0; begin < rows.size();) {
+    size_t end = begin + 1;
+    while (end < rows.size() && rows[end] == rows[end - 1] + 1) ++end;
+    queue_->download(tap->out.data + rows[begin] * width, values.data() + static_cast<int64_t>(begin) * width,
+                     static_cast<int64_t>(end - begin) * width * 4);
+    begin = end;
   }
   return values;
 }

@@ -56,10 +56,12 @@ class Session {
   // cannot run.
   void step(std::span<const SequenceStep> steps);
   // Runs whole prompts on the prompt path in chunks cut at multiples of 256 entries and commits them.
-  // Afterwards the logits of the i-th prompt's last row are row i of logits(), if wanted. Chunks that earlier
-  // prompts had, or all of these have, in the same places run once (Options::kept_prompts): a chunk's bits
-  // depend on nothing but its rows and those before it.
-  void prefill(std::span<const Prompt> prompts, WantLogits want = WantLogits::kYes);
+  // Afterwards the logits of the i-th prompt's last row are row i of logits(), if wanted, and hidden(i,
+  // layer) are the rows of its last chunk, for each of `hidden_layers`. Chunks that earlier prompts had, or all
+  // of these have, in the same places run once (Options::kept_prompts): a chunk's bits depend on nothing but
+  // its rows and those before it.
+  void prefill(std::span<const Prompt> prompts, WantLogits want = WantLogits::kYes,
+               std::span<const int32_t> hidden_layers = {});
 
   // Cuts a sequence back to the first `length` rows of its prompt: drops everything from a chunk border on
   // and runs the prompt again from there, so that every row has the bits of a prompt of that length. Leaves
@@ -74,7 +76,8 @@ class Session {
   }
   // Copies of the last step's outputs.
   std::vector<float> logits_on_host(int64_t row) const;
-  // Hidden states behind `layer` of the sequence's rows, [rows, dim]; they must have been wanted.
+  // Hidden states behind `layer`, or kLastNorm, of the sequence's rows, [rows, dim]; they must have been
+  // wanted.
   std::vector<float> hidden(int64_t sequence, int32_t layer) const;
   // Attention weights of the sequence's rows, [rows, columns]; they must have been wanted.
   struct AttentionRows {
@@ -112,7 +115,8 @@ class Session {
   // Gives the prompts what is in the cache of them, and says how many entries of each.
   std::vector<int64_t> take_kept(std::span<const Prompt> prompts);
   // Runs each prompt from its entry `done` on.
-  void run_chunks(std::span<const Prompt> prompts, std::span<const int64_t> done, WantLogits want);
+  void run_chunks(std::span<const Prompt> prompts, std::span<const int64_t> done, WantLogits want,
+                  std::span<const int32_t> hidden_layers = {});
   void run_pass(std::span<const SequenceStep> steps, std::span<const int32_t> indices, Pass& pass);
   // Tables of a pass in the backend's memory, by one copy.
   struct DeviceTables {

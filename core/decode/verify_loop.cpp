@@ -202,6 +202,19 @@ void add_sample_rows(const Progress& progress, int64_t vocab, SampleRequest& req
   add_bias(progress, vocab, request);
 }
 
+// What the target says of a generation's draft: its part of a step's samples.
+TargetView view_of(const Samples& samples, const Progress& progress, int64_t vocab) {
+  const auto first = static_cast<size_t>(progress.first_sample);
+  const auto count = static_cast<size_t>(progress.draft.size()) + 1;
+  TargetView view{.sampled = std::span(samples.tokens).subspan(first, count),
+                  .entropy = std::span(samples.entropy).subspan(first, count),
+                  .vocab_size = vocab};
+  if (samples.distribution.empty()) return view;
+  const auto width = static_cast<size_t>(vocab);
+  view.distribution = std::span(samples.distribution).subspan(first * width, count * width);
+  return view;
+}
+
 double machine_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
@@ -219,6 +232,14 @@ std::vector<GenerationOutput> VerifyLoop::run(Session& session, std::span<const 
   NoiseUniforms own_uniforms;
   UniformSource& numbers = uniforms != nullptr ? *uniforms : own_uniforms;
   const int64_t vocab = session.model().traits().vocab_size;
+  const auto decide = [&](const Progress& progress, const TargetView& target) {
+    // With one right token, or without guesses, all rules are one.
+    const bool is_coupled = target.distribution.empty() || progress.generation().chain.temperature <= 0.0f;
+    if (is_coupled) return accept_coupled(progress.draft, target);
+    if (acceptance == AcceptanceKind::kTypical) return accept_typical(progress.draft, target, typical);
+    const OutputPlace place = progress.lane.place(progress.emitted(), progress.emitted());
+    return accept_rejection(progress.draft, target, place, numbers);
+  };
   const auto now = [&] {
     if (length == nullptr) return 0.0;
     return control.clock ? control.clock() : machine_seconds();
@@ -238,11 +259,22 @@ std::vector<GenerationOutput> VerifyLoop::run(Session& session, std::span<const 
   // The prompt's logits choose the first token.
   std::vector<Prompt> prompts;
   for (Progress& progress : all) progress.lane.add_prompts(prompts);
-  session.prefill(prompts);
+  const std::optional<int32_t> hidden_layer = proposer.wanted_hidden_layer();
+  std::vector<int32_t> hidden_layers;
+  if (hidden_layer) hidden_layers.push_back(*hidden_layer);
+  session.prefill(prompts, WantLogits::kYes, hidden_layers);
   SampleRequest request;
   for (Progress& progress : all) add_sample_rows(progress, vocab, request);
   Samples samples = sample(session, request);
   for (size_t i = 0; i < all.size(); ++i) {
+    if (hidden_layer) {
+      const std::vector<float> hidden = all[i].lane.hidden(*hidden_layer);
+      proposer.observe({.generation = static_cast<int64_t>(i),
+                        .draft = all[i].draft,
+                        .next_token = samples.tokens[i],
+                        .sampled = std::span(samples.tokens).subspan(i, 1),
+                        .hidden = std::span(hidden).last(static_cast<size_t>(session.model().traits().dim))});
+    }
     const int64_t emitted = all[i].emit({&samples.tokens[i], 1});
     report(control, session, all[i], static_cast<int64_t>(i), emitted, 0, 0, "prompt");
   }
@@ -266,7 +298,9 @@ std::vector<GenerationOutput> VerifyLoop::run(Session& session, std::span<const 
     std::vector<SequenceStep> steps;
     for (size_t i : active) {
       Progress& progress = all[i];
-      progress.lane.add_to(steps, make_step(session.model(), progress));
+      SequenceStep step = make_step(session.model(), progress);
+      step.wanted.hidden_layers = hidden_layers;
+      progress.lane.add_to(steps, std::move(step));
       ++progress.output.forwards;
       progress.output.rows += 1 + progress.draft.size();
       round.rows += 1 + progress.draft.size();
@@ -278,7 +312,7 @@ std::vector<GenerationOutput> VerifyLoop::run(Session& session, std::span<const 
     for (size_t i : active) {
       all[i].first_sample = static_cast<int64_t>(request.rows.size());
       add_sample_rows(all[i], vocab, request);
-      wants_distribution |= acceptance == AcceptanceKind::kRejection && !all[i].draft.empty();
+      wants_distribution |= acceptance != AcceptanceKind::kCoupled && !all[i].draft.empty();
     }
     samples = sample(session, request, {.distribution = wants_distribution});
     round.draft_seconds = before_forward - before_drafts;
@@ -287,25 +321,16 @@ std::vector<GenerationOutput> VerifyLoop::run(Session& session, std::span<const 
     std::vector<DraftRound::Lane> lanes;
     for (size_t i : active) {
       Progress& progress = all[i];
-      const auto count = static_cast<size_t>(progress.draft.size()) + 1;
-      TargetView target{
-          .sampled = std::span(samples.tokens).subspan(static_cast<size_t>(progress.first_sample), count),
-          .vocab_size = vocab};
-      if (wants_distribution) {
-        target.distribution = std::span(samples.distribution)
-                                  .subspan(static_cast<size_t>(progress.first_sample * vocab),
-                                           count * static_cast<size_t>(vocab));
-      }
-      const bool rejects = acceptance == AcceptanceKind::kRejection && wants_distribution &&
-                           progress.generation().chain.temperature > 0.0f;
-      const OutputPlace place = progress.lane.place(progress.emitted(), progress.emitted());
-      const Decision decision = rejects ? accept_rejection(progress.draft, target, place, numbers)
-                                        : accept_coupled(progress.draft, target);
+      const TargetView target = view_of(samples, progress, vocab);
+      const Decision decision = decide(progress, target);
+      std::vector<float> hidden;
+      if (hidden_layer) hidden = progress.lane.hidden(*hidden_layer);
       proposer.observe({.generation = static_cast<int64_t>(i),
                         .draft = progress.draft,
                         .accepted = decision.accepted,
                         .next_token = decision.next_token,
-                        .sampled = target.sampled});
+                        .sampled = target.sampled,
+                        .hidden = hidden});
 
       std::vector<int32_t> kept{0};  // the root's row, then those of the accepted nodes
       std::vector<int32_t> tokens;

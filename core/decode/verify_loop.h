@@ -17,6 +17,7 @@ namespace volley {
 struct VerifyLoop {
   Proposer& proposer;
   AcceptanceKind acceptance = AcceptanceKind::kCoupled;
+  TypicalRule typical;  // of kTypical
   // Chooses how long drafts may be, by what steps take; null: as long as the proposer makes them. It counts a
   // draft's tokens as rows one behind the other, so the proposer's drafts are to be chains.
   DraftLength* length = nullptr;

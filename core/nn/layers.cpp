@@ -225,11 +225,16 @@ Tensor embed_rows(const StepInputs& in, ConstTensor table, int64_t rows) {
   return x;
 }
 
+void gather_rows(Queue& queue, const Embedding& table, Indices ids, Tensor out) {
+  if (table.is_packed()) return queue.gather_weight_rows({.weight = table.packed, .ids = ids, .out = out});
+  queue.gather_rows({.table = table.table.view(), .ids = ids, .out = out});
+}
+
 Tensor embed_rows(const StepInputs& in, const Embedding& embedding, int64_t rows) {
   if (!embedding.is_packed()) return embed_rows(in, embedding.table.view(), rows);
   const Tensor x = in.arena.tensor({rows, embedding.width()});
   if (in.embeddings.data != nullptr) in.queue.copy({.x = in.embeddings.rows(0, rows), .out = x});
-  in.queue.gather_weight_rows({.weight = embedding.packed, .ids = in.tokens.rows(0, rows), .out = x});
+  gather_rows(in.queue, embedding, in.tokens.rows(0, rows), x);
   return x;
 }
 

@@ -158,6 +158,9 @@ struct GeluFeedForward {
   void apply(Queue& queue, Arena& arena, Phase phase, ConstTensor x, Tensor residual) const;
 };
 
+// out[r] = the table's row ids[r]; rows whose id is negative are left as they are.
+void gather_rows(Queue& queue, const Embedding& table, Indices ids, Tensor out);
+
 // Embeds a step's rows: token ids by the table, given vectors as they are. Returns x [rows, dim] for the
 // first `rows` rows of the step.
 Tensor embed_rows(const StepInputs& in, ConstTensor table, int64_t rows);
@@ -166,10 +169,14 @@ Tensor embed_rows(const StepInputs& in, const Embedding& embedding, int64_t rows
 // Copies the hidden states behind `layer` to whoever wants them.
 void tap_hidden(const StepInputs& in, const StepOutputs& out, int32_t layer, ConstTensor x);
 
-// Fills out.logits from x [R, dim]: picks the wanted rows, applies `norm` and `head`.
+// Fills out.logits from x [R, dim]: picks the wanted rows, applies `norm` and `head`. Hands the rows behind
+// `norm` to whoever wants them.
 template <typename Norm>
 void write_logits(const StepInputs& in, const StepOutputs& out, const Norm& norm, const Linear& head,
                   ConstTensor x) {
+  for (const HiddenTap& tap : out.hidden) {
+    if (tap.layer == kLastNorm) norm.apply(in.queue, x, tap.out.rows(0, x.shape[0]));
+  }
   const int64_t count = out.logits_rows.size();
   if (count == 0) return;
   const Tensor picked = in.arena.tensor({count, x.shape[-1]});  // [n, dim]

@@ -61,10 +61,13 @@ struct AttentionTap {
   bool operator==(const AttentionTap&) const = default;
 };
 
+// In place of a layer: the rows behind the model's last norm, which its output head reads.
+inline constexpr int32_t kLastNorm = -1;
+
 // What a step shall hand out for a sequence.
 struct WantedOutputs {
   std::vector<int32_t> logits;                // rows
-  std::vector<int32_t> hidden_layers;         // hidden states behind these layers, all rows
+  std::vector<int32_t> hidden_layers;         // hidden states behind these layers or kLastNorm, all rows
   std::vector<AttentionTap> attention;        // attention weights on the sequence's own keys
   std::vector<AttentionTap> cross_attention;  // attention weights on the memory
 };
@@ -113,8 +116,8 @@ struct ModelTraits {
 // ---- What a model gets
 
 struct HiddenTap {
-  int32_t layer = 0;
-  Tensor out;  // [R, dim]
+  int32_t layer = 0;  // or kLastNorm
+  Tensor out;         // [R, dim]
 };
 
 struct AttentionTapOutput {

@@ -135,7 +135,9 @@ class StepCheck {
                        " row has none";
               });
     }
-    for (int32_t layer : step.wanted.hidden_layers) layer_index(layer, "wanted");
+    for (int32_t layer : step.wanted.hidden_layers) {
+      if (layer != kLastNorm) layer_index(layer, "wanted");
+    }
     for (const auto* taps : {&step.wanted.attention, &step.wanted.cross_attention}) {
       for (const AttentionTap& tap : *taps) {
         layer_index(tap.layer, "wanted");

@@ -14,6 +14,7 @@
 #include "tests/support/devices.h"
 #include "tests/support/sanitized.h"
 #include "tests/support/table_constraint.h"
+#include "tests/support/toy_heads.h"
 #include "tests/support/toy_models.h"
 
 namespace volley::test {
@@ -53,6 +54,7 @@ class Constraints : public testing::TestWithParam<std::string> {
     backend_ = make_backend(GetParam(), 2);
     model_ = make_toy_llama(*backend_, 1);
     draft_model_ = make_toy_llama(*backend_, 1, {.noise = 0.03f});
+    heads_ = make_toy_heads(*backend_, 3, *model_);
   }
 
   Generation generation(uint64_t seed, float temperature) const {
@@ -89,8 +91,7 @@ class Constraints : public testing::TestWithParam<std::string> {
   Outputs run(const std::string& decoder, std::span<const Generation> generations,
               Observer* observer = nullptr) const {
     Session session(*model_, backend_, options(generations.size()));
-    const DraftModel draft{.model = draft_model_.get(), .backend = backend_};
-    return make_decoder(parse_decoder_spec(decoder), draft)
+    return make_decoder(parse_decoder_spec(decoder), drafters())
         ->decode(session, generations, {.observer = observer});
   }
   static Session::Options options(size_t generations) {
@@ -99,14 +100,19 @@ class Constraints : public testing::TestWithParam<std::string> {
 
   std::shared_ptr<const Backend> backend_;
   std::unique_ptr<StepModel> model_;
+  Drafters drafters() const {
+    return {.model = draft_model_.get(), .heads = heads_.get(), .backend = backend_};
+  }
+
   std::unique_ptr<StepModel> draft_model_;
+  std::unique_ptr<DraftHeads> heads_;
 };
 
 TEST_P(Constraints, EveryMethodGivesConstrainedSequentialTokens) {
   std::vector<std::string> decoders = same_tokens_methods();
   for (const char* other :
        {"lookup:draft=3,ngram=1", "tree:widths=4x3,ngram=1", "jacobi:window=5,init=random",
-        "lookahead:W=5,N=3,G=2", "draft:draft=3,length=fixed"}) {
+        "lookahead:W=5,N=3,G=2", "draft:draft=3,length=fixed", "heads:width=3,confidence=0.05"}) {
     decoders.emplace_back(other);
   }
   int64_t stopped = 0, cut = 0;
@@ -141,9 +147,8 @@ TEST_P(Constraints, AdaptiveDraftsChangeNothingWhateverTheClockSays) {
     for (uint64_t seed = 0; seed < kSeeds; ++seed) {
       const Generation one = generation(seed, seed % 3 == 0 ? 0.0f : 1.0f);
       Session session(*model_, backend_, options(1));
-      const Outputs made =
-          make_decoder(parse_decoder_spec(decoder), {.model = draft_model_.get(), .backend = backend_})
-              ->decode(session, {&one, 1}, {.observer = &counter, .clock = OddClock(seed)});
+      const Outputs made = make_decoder(parse_decoder_spec(decoder), drafters())
+                               ->decode(session, {&one, 1}, {.observer = &counter, .clock = OddClock(seed)});
       ASSERT_EQ(tokens_of(made), tokens_of(run("sequential", {&one, 1}))) << decoder << ", seed " << seed;
     }
     EXPECT_GT(counter.accepted, 0) << decoder;

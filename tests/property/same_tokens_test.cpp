@@ -9,6 +9,7 @@
 #include "tests/property/methods.h"
 #include "tests/support/devices.h"
 #include "tests/support/sanitized.h"
+#include "tests/support/toy_heads.h"
 #include "tests/support/toy_models.h"
 
 namespace volley::test {
@@ -29,6 +30,7 @@ class SameTokens : public testing::TestWithParam<std::string> {
     backend_ = make_backend(GetParam(), 2);
     model_ = make_toy_llama(*backend_, 1);
     draft_model_ = make_toy_llama(*backend_, 1, {.noise = 0.03f});
+    heads_ = make_toy_heads(*backend_, 3, *model_);
   }
 
   Generation generation(uint64_t seed, float temperature) const {
@@ -68,9 +70,10 @@ class SameTokens : public testing::TestWithParam<std::string> {
     return tokens_of(decoder_of(decoder)->decode(session, generations, {}));
   }
 
-  // Methods that need a draft model get one that is nearly the target.
+  // Methods that need a draft model get one that is nearly the target; those that need heads, random ones.
   std::unique_ptr<Decoder> decoder_of(const std::string& decoder) const {
-    return make_decoder(parse_decoder_spec(decoder), {.model = draft_model_.get(), .backend = backend_});
+    return make_decoder(parse_decoder_spec(decoder),
+                        {.model = draft_model_.get(), .heads = heads_.get(), .backend = backend_});
   }
 
   std::vector<std::vector<int32_t>> run(
@@ -88,6 +91,7 @@ class SameTokens : public testing::TestWithParam<std::string> {
   std::shared_ptr<const Backend> backend_;
   std::unique_ptr<StepModel> model_;
   std::unique_ptr<StepModel> draft_model_;
+  std::unique_ptr<DraftHeads> heads_;
 };
 
 TEST_P(SameTokens, DraftsOfAnyQualityChangeNothing) {
@@ -121,7 +125,7 @@ TEST_P(SameTokens, RegisteredMethodsEqualSequential) {
   for (const char* other :
        {"lookup:draft=3,ngram=1", "tree:widths=4x3,ngram=1", "jacobi:window=5,init=random",
         "jacobi:window=40", "lookahead:W=1,N=2,G=1", "lookahead:W=5,N=3,G=2", "lookahead:W=12,N=6,G=12",
-        "draft:draft=3,length=fixed", "draft:draft=1"}) {
+        "draft:draft=3,length=fixed", "draft:draft=1", "heads:width=3,confidence=0.05"}) {
     decoders.emplace_back(other);
   }
   for (const float temperature : {0.0f, 1.0f}) {
@@ -239,7 +243,7 @@ TEST_P(SameTokens, PenaltySeesEachRowsOwnPath) {
     one.chain.repetition_penalty = 1.7f;
     const auto truth = run("sequential", {&one, 1});
     for (const char* decoder :
-         {"lookup:ngram=1", "tree:widths=4x3,ngram=1", "jacobi", "lookahead", "draft"}) {
+         {"lookup:ngram=1", "tree:widths=4x3,ngram=1", "jacobi", "lookahead", "draft", "heads"}) {
       ASSERT_EQ(run(decoder, {&one, 1}), truth) << decoder << ", seed " << seed;
     }
     one.chain.repetition_penalty = 1.0f;
@@ -257,7 +261,7 @@ TEST_P(SameTokens, StopTokensEndTheOutput) {
     const auto first = static_cast<size_t>(std::ranges::find(full, full[5]) - full.begin());
     const std::vector<int32_t> expected(full.begin(), full.begin() + static_cast<int64_t>(first) + 1);
     for (const char* decoder :
-         {"sequential", "lookup:ngram=1", "tree:ngram=1", "jacobi", "lookahead", "draft"}) {
+         {"sequential", "lookup:ngram=1", "tree:ngram=1", "jacobi", "lookahead", "draft", "heads"}) {
       EXPECT_EQ(run(decoder, {&one, 1})[0], expected) << decoder;
     }
   }

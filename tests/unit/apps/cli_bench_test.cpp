@@ -153,6 +153,14 @@ TEST_F(CliBench, DraftModelsAndDiffusionModelsAreMeasured) {
   EXPECT_EQ(drafted["weights"][1]["role"], "draft");
   EXPECT_EQ(drafted["weights"][1]["name"], "small");
   EXPECT_NE(row(drafted, "draft greedy")["method"].get<std::string>().find("draft=3"), std::string::npos);
+  write_toy_heads(path("crown.safetensors"), text::HeadsFamily::kHydra);
+  const auto headed = json({"--heads", "./crown.safetensors", "--decoder", "heads:confidence=0,lookup"});
+  const auto with_heads = names(headed);
+  for (const char* name : {"load of the heads", "heads:confidence=0 greedy: over sequential"})
+    EXPECT_NE(std::ranges::find(with_heads, name), with_heads.end()) << name;
+  ASSERT_EQ(headed["weights"].size(), 2u);
+  EXPECT_EQ(headed["weights"][1]["role"], "heads");
+  EXPECT_EQ(headed["weights"][1]["name"], "crown");
   write_toy_llada_folder(box_.file("masker"));
   const auto masked = json({"-m", "masker", "--decoder", "auto,diffusion:steps=6"});
   EXPECT_EQ(names(masked),

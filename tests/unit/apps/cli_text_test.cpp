@@ -156,6 +156,76 @@ TEST_F(CliText, DraftModelsThatDoNotFitAreOneLine) {
   refuses({"--draft-max", "99", "--decoder", "lookahead"}, "--draft-max 99: --decoder lookahead: N=100");
 }
 
+// Heads with random weights, of either kind, are a file or a folder.
+TEST_F(CliText, DraftHeadsAnswerAsSequentialDecoding) {
+  std::filesystem::create_directories(box_.file("crown"));
+  write_toy_heads(path("medusa.safetensors"), text::HeadsFamily::kMedusa);
+  write_toy_heads(box_.file("crown") + "/hydra_lm_head.safetensors", text::HeadsFamily::kHydra);
+  for (const char* temperature : {"0", "0.8"}) {
+    const std::string first = text({"Hello", "--temperature", temperature, "--decoder", "sequential"}).out;
+    for (const char* heads : {"./medusa.safetensors", "crown"}) {
+      for (const char* decoder : {"auto", "heads:confidence=0,width=2"}) {
+        const CommandResult result = text({"Hello", "--temperature", temperature, "--decoder", decoder,
+                                           "--heads", heads, "--check", "--color", "never"});
+        EXPECT_EQ(result.exit_code, 0) << result.err;
+        EXPECT_EQ(result.out, first) << decoder << " with " << heads;
+        EXPECT_NE(result.err.find("24 of 24 tokens equal"), std::string::npos) << result.err;
+      }
+    }
+  }
+  const auto made =
+      json({"Hello", "--heads", "crown", "--decoder", "heads:confidence=0", "--draft-max", "2"});
+  EXPECT_EQ(made["request"]["heads"], "crown");
+  EXPECT_EQ(made["request"]["decoder_class"], "same-tokens");
+  EXPECT_EQ(made["weights"]["heads"].get<std::string>().size(), 64u);
+  EXPECT_EQ(made["statistics"]["draft"]["forwards"].get<int64_t>() > 0, true);
+  EXPECT_LE(made["statistics"]["draft"]["forwards"].get<int64_t>(),
+            2 * made["statistics"]["forwards"].get<int64_t>());
+  EXPECT_EQ(
+      json({"Hello", "--heads", "crown"})["request"]["decoder"],
+      "heads:accept=coupled,alpha=0.09,confidence=0.3,epsilon=0.3,heads=0,length=fixed,nodes=16,width=1");
+  const auto typical = json({"Hello", "--heads", "crown", "--decoder", "heads:accept=typical"});
+  EXPECT_EQ(typical["request"]["decoder_class"], "lossy");
+  const CommandResult detail = text({"Hello", "--heads", "crown", "-v"});
+  EXPECT_NE(detail.err.find("(same-tokens) by crown, "), std::string::npos) << detail.err;
+  EXPECT_NE(detail.err.find("heads: "), std::string::npos) << detail.err;
+  // Within a constraint, in a conversation, and beside a decoder that does not use them.
+  EXPECT_EQ(text({"Hello", "--heads", "crown", "--regex", "[a-z ]{5,9}"}).out,
+            text({"Hello", "--decoder", "sequential", "--regex", "[a-z ]{5,9}"}).out);
+  Command talk = command(words({"--chat", "--heads", "crown", "--temperature", "0"}));
+  talk.input = "Hello\nSea\n";
+  Command alone = command(words({"--chat", "--temperature", "0"}));
+  alone.input = talk.input;
+  EXPECT_EQ(run_command(talk).out, run_command(alone).out);
+  EXPECT_NE(text({"Hello", "--heads", "crown", "--decoder", "lookup"})
+                .err.find("--heads crown: decoder lookup does not use them; heads does"),
+            std::string::npos);
+}
+
+TEST_F(CliText, DraftHeadsThatDoNotFitAreOneLine) {
+  const auto refuses = [&](std::vector<std::string> arguments, const std::string& part, int exit_code = 2) {
+    arguments.insert(arguments.begin(), "Hello");
+    expect_failure(text(std::move(arguments)), exit_code, part);
+  };
+  write_toy_heads(path("good.safetensors"), text::HeadsFamily::kMedusa);
+  write_toy_heads(path("wide.safetensors"), text::HeadsFamily::kMedusa, {.dim = 64});
+  refuses({"--decoder", "heads"}, "--decoder heads: needs draft heads; --heads names them");
+  refuses({"--heads", ""}, "--heads: is empty");
+  refuses({"--heads", "nowhere/x"}, "nowhere/x", 4);
+  refuses({"--heads", "talker"}, "holds no draft heads", 1);
+  refuses({"--heads", "./wide.safetensors"}, "wide.safetensors: tensor 0.1.weight: reads rows of width 64");
+  refuses({"--heads", "./wide.safetensors", "--dry-run"}, "those of model talker have 32");
+  refuses({"--heads", "./good.safetensors", "--check", "--decoder", "heads:accept=typical"},
+          "--check: decoder heads is of class 'lossy' and promises no sequential tokens");
+  refuses({"--heads", "./good.safetensors", "--decoder", "heads:width=2,length=adaptive"}, "width=1 only");
+  expect_failure(volley({"image", "--decoder", "heads", "red apple"}), 2,
+                 "--decoder heads: needs a model with draft heads; pictures come from ");
+  // What a file of heads is, as far as volley models info goes.
+  const CommandResult info = volley({"models", "info", "./good.safetensors"});
+  EXPECT_EQ(info.exit_code, 0) << info.err;
+  EXPECT_NE(info.out.find("0.0.linear.weight"), std::string::npos) << info.out;
+}
+
 TEST_F(CliText, RawContinuesAndChatFormatsDiffer) {
   const auto raw = json({"--raw", "Once upon a time"});
   EXPECT_EQ(raw["request"]["prompts"][0]["text"], "Once upon a time");

@@ -79,6 +79,68 @@ TEST(Acceptance, SiblingsAreTriedAgainstTheReducedTarget) {
   EXPECT_EQ(decision.next_token, 2);
 }
 
+// By hand: p = (0.8, 0.2) has entropy 0.5004, exp(-0.5004) = 0.6063.
+TEST(Acceptance, TypicalTokensAreLikelyEnoughForTheEntropy) {
+  const DraftTree draft = DraftTree::chain(std::vector<int32_t>{1});
+  const std::vector<float> p{0.8f, 0.2f, /**/ 0.5f, 0.5f};
+  const std::vector<float> entropy{0.5004f, 0.6931f};
+  const std::vector<int32_t> sampled{0, 1};
+  const TargetView target{.sampled = sampled, .distribution = p, .entropy = entropy, .vocab_size = 2};
+  const auto accepts = [&](float epsilon, float alpha) {
+    const Decision decision = accept_typical(draft, target, {.epsilon = epsilon, .alpha = alpha});
+    EXPECT_EQ(decision.next_token, decision.accepted.empty() ? 0 : 1);
+    return !decision.accepted.empty();
+  };
+  EXPECT_TRUE(accepts(0.3f, 0.09f));    // 0.2 > 0.0546
+  EXPECT_TRUE(accepts(0.3f, 0.329f));   // 0.2 > 0.1995
+  EXPECT_FALSE(accepts(0.3f, 0.331f));  // 0.2 < 0.2007
+  EXPECT_TRUE(accepts(0.19f, 1.0f));    // the smaller of the two counts
+  EXPECT_FALSE(accepts(0.21f, 1.0f));
+  EXPECT_FALSE(accepts(0.2f, 1.0f)) << "more than, not as much as";
+  const std::vector<float> none{1.0f, 0.0f, /**/ 0.5f, 0.5f};
+  const TargetView sure{.sampled = sampled, .distribution = none, .entropy = entropy, .vocab_size = 2};
+  EXPECT_TRUE(accept_typical(draft, sure, {.epsilon = 0.0f, .alpha = 0.0f}).accepted.empty())
+      << "what cannot come is never typical";
+}
+
+// Three branches: 0-0 of probability 0.4 * 0.3, 1-1 of 0.3 * 0.5 and 2-1-0, whose second token is not
+// typical.
+TEST(Acceptance, OfTypicalPathsTheLongestThenTheLikeliestIsTaken) {
+  DraftTree draft;
+  const int32_t a = draft.add(-1, 0), b = draft.add(-1, 1), c = draft.add(-1, 2);
+  draft.add(a, 0);
+  const int32_t bb = draft.add(b, 1);
+  const int32_t cc = draft.add(c, 1);
+  draft.add(cc, 0);
+  const std::vector<float> p{
+      0.4f,  0.3f,  0.3f,   // root
+      0.3f,  0.3f,  0.4f,   // a
+      0.25f, 0.5f,  0.25f,  // b
+      0.9f,  0.05f, 0.05f,  // c
+      1.0f,  0.0f,  0.0f,   // aa
+      1.0f,  0.0f,  0.0f,   // bb
+      1.0f,  0.0f,  0.0f,   // cc
+      1.0f,  0.0f,  0.0f,   // ccc
+  };
+  const std::vector<float> entropy(8, 0.0f);
+  const std::vector<int32_t> sampled{10, 11, 12, 13, 14, 15, 16, 17};
+  const TargetView target{.sampled = sampled, .distribution = p, .entropy = entropy, .vocab_size = 3};
+  Decision decision = accept_typical(draft, target, {.epsilon = 0.1f, .alpha = 1.0f});
+  EXPECT_EQ(decision.accepted, (std::vector<int32_t>{b, bb}));
+  EXPECT_EQ(decision.next_token, 15);
+  // With a lower threshold the longest path wins, unlikely as it is.
+  decision = accept_typical(draft, target, {.epsilon = 0.01f, .alpha = 1.0f});
+  EXPECT_EQ(decision.accepted, (std::vector<int32_t>{c, cc, 6}));
+  EXPECT_EQ(decision.next_token, 17);
+  // With a higher one only the likeliest first token is left; then nothing.
+  decision = accept_typical(draft, target, {.epsilon = 0.35f, .alpha = 1.0f});
+  EXPECT_EQ(decision.accepted, (std::vector<int32_t>{a}));
+  EXPECT_EQ(decision.next_token, 11);
+  decision = accept_typical(draft, target, {.epsilon = 0.45f, .alpha = 1.0f});
+  EXPECT_TRUE(decision.accepted.empty());
+  EXPECT_EQ(decision.next_token, 10);
+}
+
 TEST(Acceptance, NoiseUniformsBelongToSeedPositionAndAttempt) {
   NoiseUniforms uniforms;
   const OutputPlace place{.seed = 3, .stream = 1};

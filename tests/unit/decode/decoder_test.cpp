@@ -7,6 +7,7 @@
 #include "core/decode/draft_tree.h"
 #include "core/decode/ngram.h"
 #include "core/decode/options.h"
+#include "tests/support/toy_heads.h"
 #include "tests/support/toy_image_models.h"
 #include "tests/support/toy_models.h"
 
@@ -28,6 +29,9 @@ TEST(DecoderSpec, ReadsNameAndOptions) {
   EXPECT_EQ(spec.options, (std::map<std::string, std::string>{{"draft", "4"}, {"accept", "rejection"}}));
   EXPECT_EQ(decoder_class(spec), DecoderClass::kSameDistribution);
   EXPECT_EQ(decoder_class({.name = "lookup"}), DecoderClass::kSameTokens);
+  EXPECT_EQ(decoder_class(parse_decoder_spec("heads:width=2")), DecoderClass::kSameTokens);
+  EXPECT_EQ(decoder_class(parse_decoder_spec("heads:accept=typical")), DecoderClass::kLossy);
+  EXPECT_EQ(decoder_class_name(DecoderClass::kLossy), "lossy");
 }
 
 TEST(DecoderSpec, LongestDraftsAreTheMethodsOwnOptions) {
@@ -42,6 +46,7 @@ TEST(DecoderSpec, LongestDraftsAreTheMethodsOwnOptions) {
   EXPECT_EQ(limited("draft", 255), "draft:draft=255");
   EXPECT_EQ(limited("draft-rejection", 2), "draft-rejection:draft=2");
   EXPECT_EQ(limited("lookahead", 1), "lookahead:N=2");
+  EXPECT_EQ(limited("heads:width=2", 3), "heads:heads=3,width=2");
   EXPECT_EQ(limited("tree", 1), "tree:widths=3");
   EXPECT_EQ(limited("tree", 2), "tree:widths=3x2");
   EXPECT_EQ(limited("tree", 4), "tree:widths=3x2x1x1");
@@ -75,6 +80,12 @@ TEST(DecoderSpec, NamesWhatIsWrong) {
   EXPECT_EQ(make("lookahead:W=200,N=9"), "--decoder lookahead: (W + G)(N - 1) = 1656 rows, at most 1024");
   EXPECT_EQ(make("draft:length=long"),
             "--decoder draft: length=long: expected schedule or fixed or adaptive");
+  EXPECT_EQ(make("heads:confidence=1.5"), "--decoder heads: confidence=1.5: expected a number from 0 to 1");
+  EXPECT_EQ(make("heads:alpha=off"), "--decoder heads: alpha=off: expected a number from 0 to 1");
+  EXPECT_EQ(make("heads:accept=rejection"), "--decoder heads: accept=rejection: expected coupled or typical");
+  EXPECT_EQ(
+      make("heads:width=2,length=adaptive"),
+      "--decoder heads: length=adaptive: goes with width=1 only, as it counts guesses one behind the other");
   EXPECT_EQ(make("tree:widths=16x16x16"), "--decoder tree: widths: 4368 nodes, at most 256");
 }
 
@@ -132,6 +143,25 @@ TEST(Decoder, DraftModelsThatDoNotFitAreRefused) {
   EXPECT_EQ(decoder_class({.name = "draft-rejection"}), DecoderClass::kSameDistribution);
 }
 
+TEST(Decoder, HeadsThatDoNotFitAreRefused) {
+  const auto backend = make_backend("cpu-reference", 1);
+  const auto model = make_toy_llama(*backend, 1);
+  Session session(*model, backend, {.sequences = 2, .entries = 64});
+  const Generation one{.prompt = token_prompt(*model, std::vector<int32_t>{1}), .max_tokens = 4};
+  const auto refused = [&](const DraftHeads* heads) {
+    return error_of([&] {
+      make_decoder({.name = "heads"}, {.heads = heads, .backend = backend})->decode(session, {&one, 1}, {});
+    });
+  };
+  EXPECT_EQ(refused(nullptr), "--decoder heads: needs draft heads, and there are none");
+  EXPECT_EQ(refused(make_toy_heads(*backend, 1, *model, {.vocab = 24}).get()),
+            "--decoder heads: the heads' vocabulary has 24 tokens, the model's 16");
+  EXPECT_EQ(refused(make_toy_heads(*backend, 1, *model, {.dim = 32}).get()),
+            "--decoder heads: the heads read rows of width 32, the model's have 16");
+  EXPECT_TRUE(needs_heads({.name = "heads"}));
+  EXPECT_FALSE(needs_heads({.name = "draft"}));
+}
+
 // Records events and may ask for a stop.
 class Recorder : public Observer {
  public:
@@ -155,9 +185,10 @@ TEST(Decoder, ObserverSeesEveryTokenAndAStopKeepsWhatIsThere) {
   const Generation one{
       .prompt = token_prompt(*model, std::vector<int32_t>{1, 2, 1, 2}), .seed = 5, .max_tokens = 30};
   const auto small = make_toy_llama(*backend, 2);
-  const DraftModel draft{.model = small.get(), .backend = backend};
+  const auto heads = make_toy_heads(*backend, 3, *model);
+  const Drafters draft{.model = small.get(), .heads = heads.get(), .backend = backend};
   for (const char* decoder :
-       {"sequential", "lookup:ngram=1", "tree:ngram=1", "jacobi", "lookahead", "draft"}) {
+       {"sequential", "lookup:ngram=1", "tree:ngram=1", "jacobi", "lookahead", "draft", "heads"}) {
     Session session(*model, backend, {.sequences = 1, .entries = 128});
     Recorder recorder;
     const auto whole =

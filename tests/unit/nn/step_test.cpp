@@ -247,6 +247,60 @@ TEST_P(Step, LayerSubsetsAndPhasesRunAsSeparatePasses) {
   }
 }
 
+// The rows behind the last norm are those behind the last layer, normed: x / rms(x) times a weight that is
+// the same for all rows. Asking for them changes nothing else.
+TEST_P(Step, RowsBehindTheLastNormAreHandedOut) {
+  Session session(*model_, backend_, {.sequences = 3, .entries = 700});
+  const auto last = static_cast<int32_t>(model_->traits().layers) - 1;
+  const auto dim = static_cast<size_t>(model_->traits().dim);
+  std::vector<float> expected;  // [dim] the norm's weight, by the first row
+  const auto expect_normed = [&](const std::vector<float>& rows, const std::vector<float>& normed) {
+    ASSERT_EQ(rows.size(), normed.size());
+    for (size_t begin = 0; begin < rows.size(); begin += dim) {
+      double squares = 0.0;
+      for (size_t i = 0; i < dim; ++i) squares += static_cast<double>(rows[begin + i]) * rows[begin + i];
+      const double rms = std::sqrt(squares / static_cast<double>(dim));
+      std::vector<float> weight;
+      for (size_t i = 0; i < dim; ++i)
+        weight.push_back(static_cast<float>(normed[begin + i] * rms / rows[begin + i]));
+      if (expected.empty()) expected = weight;
+      for (size_t i = 0; i < dim; ++i) EXPECT_NEAR(weight[i], expected[i], 1e-3) << begin / dim;
+    }
+  };
+  const std::vector<int32_t> text = random_tokens(31, 300);
+  const Prompt prompt{.sequence = session.cache().create(), .rows = token_prompt(*model_, text).rows};
+  session.prefill({&prompt, 1}, WantLogits::kYes, std::vector<int32_t>{last, kLastNorm});
+  const std::vector<float> logits = session.logits_on_host(0);
+  const std::vector<float> normed = session.hidden(0, kLastNorm);
+  EXPECT_EQ(normed.size(), (300 - 256) * dim) << "of the last chunk";
+  expect_normed(session.hidden(0, last), normed);
+
+  const Prompt same{.sequence = session.cache().create(), .rows = prompt.rows};
+  session.prefill({&same, 1});
+  EXPECT_EQ(session.logits_on_host(0), logits);
+
+  // A tree's rows, some of which have no logits; each has the bits that it has alone.
+  SequenceStep step{.sequence = prompt.sequence, .visibility = {.kind = MaskKind::kTree}};
+  for (int32_t i = 0; i < 5; ++i)
+    step.rows.push_back({.token = 1 + i, .position = model_->position(300 + std::min(i, 1))});
+  step.visibility.parents = {-1, 0, 0, 0, 0};
+  step.wanted = {.logits = {1}, .hidden_layers = {kLastNorm, last}};
+  session.step({&step, 1});
+  const std::vector<float> rows = session.hidden(0, kLastNorm);
+  expect_normed(session.hidden(0, last), rows);
+  for (size_t i = 1; i < 5; ++i) {
+    session.cache().discard(prompt.sequence);
+    SequenceStep pair = step;
+    pair.rows = {step.rows[0], step.rows[i]};
+    pair.visibility.parents = {-1, 0};
+    session.step({&pair, 1});
+    const std::vector<float> alone = session.hidden(0, kLastNorm);
+    EXPECT_TRUE(std::equal(alone.begin() + static_cast<int64_t>(dim), alone.end(),
+                           rows.begin() + static_cast<int64_t>(i * dim)))
+        << i;
+  }
+}
+
 TEST_P(Step, AttentionTapsAreDistributionsOverVisibleKeys) {
   Session session(*model_, backend_, {.sequences = 1, .entries = 400});
   const SequenceId id = session.cache().create();
@@ -517,6 +571,8 @@ TEST_P(Step, RefusedStepsNameTheField) {
             head + "wanted: logits of row 2 of 2" + tail);
   EXPECT_EQ(refused([](SequenceStep& s) { s.wanted.hidden_layers = {2}; }),
             head + "wanted: layer 2 of 2" + tail);
+  EXPECT_EQ(refused([](SequenceStep& s) { s.wanted.hidden_layers = {-2}; }),
+            head + "wanted: layer -2 of 2" + tail);
   EXPECT_EQ(refused([](SequenceStep& s) { s.wanted.attention = {{.layer = 0, .head = 4}}; }),
             head + "wanted: attention head 4 of 4" + tail);
   EXPECT_EQ(refused([](SequenceStep& s) { s.layers = {1, 0}; }), head + "layers: not increasing" + tail);

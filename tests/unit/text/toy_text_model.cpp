@@ -6,7 +6,7 @@
 #include "core/io/byte_reader.h"
 #include "core/io/json.h"
 #include "core/io/safetensors.h"
-#include "tests/support/toy_models.h"
+#include "tests/support/toy_heads.h"
 #include "tests/unit/io/gguf_builder.h"
 #include "tests/unit/io/temp_folder.h"
 
@@ -182,6 +182,15 @@ void write_toy_text_gguf(const std::string& path, const ToyTextOptions& options)
                                                   static_cast<size_t>(tensor.view.bytes()))});
   }
   write_text(path, image.bytes());
+}
+
+void write_toy_heads(const std::string& path, text::HeadsFamily family, const ToyTextHeadsOptions& options) {
+  const MemoryWeights weights = toy_heads_weights(
+      options.seed, {.family = family,
+                     .dim = options.dim > 0 ? options.dim : kDim,
+                     .vocab = std::ssize(tokens_of(vocabulary())) + ToyTextOptions{}.spare_ids,
+                     .spread = 0.2f});
+  write_safetensors(path, weights.tensors());
 }
 
 }  // namespace volley::test

@@ -2,6 +2,8 @@
 
 #include <string>
 
+#include "text/draft_heads.h"
+
 namespace volley::test {
 
 inline constexpr int64_t kToyContext = 256;
@@ -26,5 +28,13 @@ void write_toy_llada_folder(const std::string& folder, const ToyTextOptions& opt
 
 // The same model and vocabulary as a GGUF file.
 void write_toy_text_gguf(const std::string& path, const ToyTextOptions& options = {});
+
+// A safetensors file of random draft heads for that model.
+struct ToyTextHeadsOptions {
+  uint64_t seed = 1;
+  int64_t dim = 0;  // 0: the model's
+};
+void write_toy_heads(const std::string& path, text::HeadsFamily family,
+                     const ToyTextHeadsOptions& options = {});
 
 }  // namespace volley::test

@@ -1,0 +1,264 @@
+// Draft heads: heads of any quality change nothing, good ones are believed, a level is one pass for all.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "core/decode/verify_loop.h"
+#include "tests/property/methods.h"
+#include "tests/support/devices.h"
+#include "tests/support/sanitized.h"
+#include "tests/support/table_constraint.h"
+#include "tests/support/toy_heads.h"
+
+namespace volley::test {
+namespace {
+
+constexpr int64_t kTokens = 24, kVocab = 16;
+constexpr uint64_t kSeeds = kSanitized ? 15 : 100;
+
+using Outputs = std::vector<GenerationOutput>;
+
+std::vector<std::vector<int32_t>> tokens_of(const Outputs& outputs) {
+  std::vector<std::vector<int32_t>> tokens;
+  for (const GenerationOutput& output : outputs) tokens.push_back(output.tokens);
+  return tokens;
+}
+
+class HeadsTest : public testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    backend_ = make_backend(GetParam(), 2);
+    model_ = make_toy_llama(*backend_, 1);
+  }
+
+  Generation generation(uint64_t seed, float temperature) const {
+    TestRandom random(seed + 1000);
+    std::vector<int32_t> prompt(static_cast<size_t>(2 + random.below(9)));
+    for (int32_t& token : prompt) token = static_cast<int32_t>(random.below(kVocab));
+    Generation made{.prompt = token_prompt(*model_, prompt),
+                    .chain = {.temperature = temperature},
+                    .seed = seed,
+                    .max_tokens = kTokens};
+    if (seed % 4 == 1) made.chain.top_k = 5;
+    if (seed % 4 == 2) made.chain.top_p = 0.8f;
+    if (seed % 4 == 3) {
+      made.unconditional =
+          token_prompt(*model_, std::vector<int32_t>{static_cast<int32_t>(random.below(kVocab))});
+      made.unconditional->rows[0].position = made.prompt.rows.back().position;
+      made.chain.guidance.scale = 2.5f;
+    }
+    if (seed % 5 == 4) made.chain.repetition_penalty = 1.5f;
+    return made;
+  }
+
+  static Session::Options options(size_t generations) {
+    return {.sequences = 2 * static_cast<int64_t>(generations), .entries = 320};
+  }
+
+  Outputs run(const std::string& decoder, const DraftHeads* heads, std::span<const Generation> generations,
+              Observer* observer = nullptr, Statistics* statistics = nullptr) const {
+    Session session(*model_, backend_, options(generations.size()));
+    auto outputs = make_decoder(parse_decoder_spec(decoder), {.heads = heads, .backend = backend_})
+                       ->decode(session, generations, {.observer = observer});
+    if (statistics != nullptr) *statistics = session.statistics();
+    return outputs;
+  }
+
+  // Sequential decoding, which teaches `oracle` what will come.
+  Outputs learn(std::span<const Generation> generations, OracleHeads& oracle) const {
+    HiddenRecorder recorder;
+    Session session(*model_, backend_, options(generations.size()));
+    Outputs outputs = VerifyLoop{.proposer = recorder}.run(session, generations, {});
+    for (size_t i = 0; i < generations.size(); ++i)
+      oracle.learn(recorder.rows(static_cast<int64_t>(i)), outputs[i].tokens);
+    return outputs;
+  }
+
+  std::shared_ptr<const Backend> backend_;
+  std::unique_ptr<StepModel> model_;
+};
+
+TEST_P(HeadsTest, RandomHeadsChangeNothing) {
+  const std::vector<int32_t> some{0, 1, 3, 4, 7, 9, 10, 12, 15};
+  std::vector<std::unique_ptr<DraftHeads>> all;
+  for (const auto family : {text::HeadsFamily::kMedusa, text::HeadsFamily::kHydra}) {
+    all.push_back(make_toy_heads(*backend_, 11, *model_, {.family = family, .layers = 2}));
+    all.push_back(make_toy_heads(*backend_, 12, *model_, {.family = family, .target_ids = some}));
+  }
+  const std::vector<std::string> decoders{"heads", "heads:width=4,nodes=9,confidence=0.02",
+                                          "heads:heads=1,width=3,confidence=0", "heads:confidence=0"};
+  for (const float temperature : {0.0f, 1.0f}) {
+    std::vector<DraftCounter> counters(all.size() * decoders.size());
+    for (uint64_t seed = 0; seed < kSeeds; ++seed) {
+      const Generation one = generation(seed, temperature);
+      const auto truth = tokens_of(run("sequential", nullptr, {&one, 1}));
+      for (size_t i = 0; i < counters.size(); ++i) {
+        const std::string& decoder = decoders[i % decoders.size()];
+        ASSERT_EQ(tokens_of(run(decoder, all[i / decoders.size()].get(), {&one, 1}, &counters[i])), truth)
+            << decoder << ", heads " << i / decoders.size() << ", seed " << seed;
+      }
+    }
+    for (size_t i = 0; i < counters.size(); ++i) {
+      EXPECT_GT(counters[i].accepted, 0) << i;
+      EXPECT_GT(counters[i].proposed, counters[i].accepted) << i;
+    }
+  }
+}
+
+// The oracle knows rows to the bit: each draft began from the row that chose its root, of the conditional
+// sequence, whatever the step's tree and company were.
+TEST_P(HeadsTest, GoodHeadsAreAcceptedAlways) {
+  for (const bool is_chained : {false, true}) {
+    for (const float temperature : {0.0f, 1.0f}) {
+      for (uint64_t seed = 0; seed < kSeeds; seed += 4) {
+        std::vector<Generation> generations;
+        for (uint64_t i = 0; i < 4; ++i) {
+          generations.push_back(generation(seed + i, temperature));
+          generations.back().chain.repetition_penalty = 1.0f;
+          generations.back().max_tokens = kTokens + static_cast<int64_t>(i);
+        }
+        OracleHeads oracle(model_->traits(), {.heads = 4, .is_chained = is_chained});
+        const auto truth = tokens_of(learn(generations, oracle));
+        ASSERT_EQ(tokens_of(run("sequential", nullptr, generations)), truth);
+        const Outputs outputs = run("heads", &oracle, generations);
+        ASSERT_EQ(tokens_of(outputs), truth) << "seed " << seed;
+        EXPECT_EQ(oracle.misses(), 0) << "seed " << seed;
+        // The prompt's token, then 1 + 4 a step.
+        for (const GenerationOutput& output : outputs)
+          EXPECT_EQ(output.forwards, (std::ssize(output.tokens) - 1 + 4) / 5) << "seed " << seed;
+      }
+    }
+  }
+}
+
+TEST_P(HeadsTest, HeadsOfAnyQualityChangeNothing) {
+  for (const bool is_chained : {false, true}) {
+    for (const std::string decoder : {"heads", "heads:width=3,confidence=0.01", "heads:length=adaptive"}) {
+      int64_t misses = 0;
+      DraftCounter counter;
+      for (uint64_t seed = 0; seed < kSeeds; ++seed) {
+        Generation one = generation(seed, seed % 8 < 4 ? 0.0f : 1.0f);
+        OracleHeads oracle(model_->traits(), {.is_chained = is_chained, .right = 0.7, .seed = seed});
+        const auto truth = tokens_of(learn({&one, 1}, oracle));
+        ASSERT_EQ(tokens_of(run(decoder, &oracle, {&one, 1}, &counter)), truth) << decoder << ", " << seed;
+        misses += oracle.misses();
+      }
+      EXPECT_EQ(misses, 0) << decoder;
+      EXPECT_GT(counter.accepted, 0) << decoder;
+      EXPECT_GT(counter.proposed, counter.accepted) << decoder;
+    }
+  }
+}
+
+// Lengths by a clock that says anything. (Of random heads too few guesses are right to be tried often.)
+TEST_P(HeadsTest, AdaptiveLengthsChangeNothingWhateverTheClockSays) {
+  for (const float temperature : {0.0f, 1.0f}) {
+    DraftCounter counter;
+    for (uint64_t seed = 0; seed < kSeeds; ++seed) {
+      std::vector<Generation> generations;
+      for (uint64_t i = 0; i <= seed % 3; ++i) {
+        generations.push_back(generation(3 * seed + i, temperature));
+        generations.back().max_tokens = kTokens + 40 * static_cast<int64_t>(i);
+      }
+      OracleHeads oracle(model_->traits(), {.heads = 5, .right = 0.8, .seed = seed});
+      const auto truth = tokens_of(learn(generations, oracle));
+      Session session(*model_, backend_, options(generations.size()));
+      const auto outputs =
+          make_decoder(parse_decoder_spec("heads:length=adaptive"), {.heads = &oracle, .backend = backend_})
+              ->decode(session, generations, {.observer = &counter, .clock = OddClock(seed)});
+      ASSERT_EQ(tokens_of(outputs), truth) << "seed " << seed;
+    }
+    EXPECT_GE(counter.steps.size(), 4u);
+    EXPECT_GT(counter.steps[0], 0);
+    EXPECT_GT(counter.accepted, static_cast<int64_t>(kSeeds));
+    EXPECT_GT(counter.proposed, counter.accepted);
+  }
+}
+
+// What is drafted, and so each count, is the same in company.
+TEST_P(HeadsTest, ABatchIsItsSinglesAndALevelIsOnePass) {
+  for (const auto family : {text::HeadsFamily::kMedusa, text::HeadsFamily::kHydra}) {
+    const auto heads = make_toy_heads(*backend_, 5, *model_, {.family = family});
+    for (const std::string decoder : {"heads:confidence=0", "heads:width=3,nodes=12,confidence=0.01"}) {
+      std::vector<Generation> generations;
+      for (uint64_t seed = 0; seed < 7; ++seed) {
+        generations.push_back(generation(seed, 1.0f));
+        generations.back().max_tokens = 9 + 3 * static_cast<int64_t>(seed);
+      }
+      Statistics together;
+      const Outputs outputs = run(decoder, heads.get(), generations, nullptr, &together);
+      int64_t single_passes = 0, single_rows = 0;
+      for (size_t i = 0; i < generations.size(); ++i) {
+        Statistics alone;
+        const Outputs one = run(decoder, heads.get(), {&generations[i], 1}, nullptr, &alone);
+        EXPECT_EQ(one[0].tokens, outputs[i].tokens);
+        EXPECT_EQ(one[0].rows, outputs[i].rows);
+        EXPECT_EQ(one[0].forwards, outputs[i].forwards);
+        single_passes += alone.draft_forwards;
+        single_rows += alone.draft_rows;
+      }
+      EXPECT_EQ(together.draft_rows, single_rows) << decoder;
+      EXPECT_LT(together.draft_forwards, single_passes / 2) << decoder;
+      // Three heads: at most three passes a step, however many drafts they are for.
+      EXPECT_LE(together.draft_forwards, 3 * together.forwards) << decoder;
+    }
+  }
+}
+
+TEST_P(HeadsTest, OptionsBoundTheDrafts) {
+  const auto heads = make_toy_heads(*backend_, 6, *model_, {.family = text::HeadsFamily::kHydra, .heads = 4});
+  const Generation one = generation(0, 1.0f);
+  const auto most = [&](const std::string& decoder) {
+    DraftCounter counter;
+    run(decoder, heads.get(), {&one, 1}, &counter);
+    return counter.steps.rbegin()->first;
+  };
+  EXPECT_EQ(most("heads:confidence=0"), 4);
+  EXPECT_EQ(most("heads:confidence=0,heads=2"), 2);
+  EXPECT_EQ(most("heads:confidence=0,heads=200"), 4);
+  EXPECT_EQ(most("heads:confidence=0,nodes=3"), 3);
+  EXPECT_EQ(most("heads:confidence=0,width=3,nodes=100"), 3 + 3 * 9);
+  EXPECT_EQ(most("heads:confidence=0,width=3,nodes=7"), 7);
+  EXPECT_EQ(most("heads:confidence=1,width=3"), 0);
+}
+
+// Typical acceptance takes more than coupling does, and other tokens; greedy it is the same.
+TEST_P(HeadsTest, TypicalAcceptanceIsLossyWhenSampling) {
+  const auto heads = make_toy_heads(*backend_, 7, *model_, {.family = text::HeadsFamily::kHydra});
+  const std::string rule = "heads:accept=typical,confidence=0.05,width=2";
+  int64_t differs = 0;
+  DraftCounter typical, coupled;
+  for (uint64_t seed = 0; seed < kSeeds; ++seed) {
+    Generation one = generation(seed, 1.0f);
+    const Outputs made = run(rule, heads.get(), {&one, 1}, &typical);
+    run("heads:confidence=0.05,width=2", heads.get(), {&one, 1}, &coupled);
+    EXPECT_EQ(std::ssize(made[0].tokens), kTokens);
+    // The same seed, the same tokens.
+    ASSERT_EQ(tokens_of(run(rule, heads.get(), {&one, 1})), tokens_of(made));
+    differs += tokens_of(run("sequential", nullptr, {&one, 1})) != tokens_of(made);
+    one.chain.temperature = 0.0f;
+    ASSERT_EQ(tokens_of(run(rule, heads.get(), {&one, 1})), tokens_of(run("sequential", nullptr, {&one, 1})));
+  }
+  EXPECT_GT(differs, 0);
+  EXPECT_GT(static_cast<double>(typical.accepted) / static_cast<double>(typical.proposed),
+            static_cast<double>(coupled.accepted) / static_cast<double>(coupled.proposed));
+}
+
+// With a constraint, too: typical tokens are allowed ones.
+TEST_P(HeadsTest, TypicalAcceptanceKeepsConstraints) {
+  const auto heads = make_toy_heads(*backend_, 8, *model_);
+  for (uint64_t seed = 0; seed < kSeeds; ++seed) {
+    Generation one = generation(seed, 1.0f);
+    one.constraint = TableConstraint::random(seed);
+    const Outputs made = run("heads:accept=typical,confidence=0.05,width=3", heads.get(), {&one, 1});
+    Constraint::State state = one.constraint->start();
+    for (const int32_t token : made[0].tokens) state = one.constraint->next(state, token);
+    ASSERT_NE(state, Constraint::kBroken) << "seed " << seed;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, HeadsTest, testing::ValuesIn(devices()),
+                         [](const auto& test) { return test::device_name(test.param); });
+
+}  // namespace
+}  // namespace volley::test

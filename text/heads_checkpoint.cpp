@@ -72,11 +72,14 @@ TextHeads::TextHeads(HeadsCheckpoint checkpoint, const TextModel& model, HashWei
     : name_(std::move(checkpoint.name)) {
   if (hash == HashWeights::kYes) hash_.emplace(weight_files(heads_file(checkpoint.path)));
   const ModelTraits& traits = model.step_model().traits();
+  // Rounded guesses cost a guess now and then, no token; heads of floats would weigh as much as a model of
+  // blocks.
+  const WeightStorage storage = model.storage().keeps_blocks ? WeightType::kQ8_0 : model.storage();
   heads_ = std::make_unique<const ResidualHeads>(
       std::move(checkpoint.config),
       ResidualHeads::Target{
           .vocab_size = traits.vocab_size, .dim = traits.dim, .embedding = &model.embeddings()},
-      WeightLoader(*checkpoint.weights, *model.backend(), model.storage()));
+      WeightLoader(*checkpoint.weights, *model.backend(), storage));
 }
 
 std::optional<std::string> TextHeads::weights_hash() const {

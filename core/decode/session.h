@@ -57,9 +57,9 @@ class Session {
   void step(std::span<const SequenceStep> steps);
   // Runs whole prompts on the prompt path in chunks cut at multiples of 256 entries and commits them.
   // Afterwards the logits of the i-th prompt's last row are row i of logits(), if wanted, and hidden(i,
-  // layer) are the rows of its last chunk, for each of `hidden_layers`. Chunks that earlier prompts had, or all
-  // of these have, in the same places run once (Options::kept_prompts): a chunk's bits depend on nothing but
-  // its rows and those before it.
+  // layer) are the rows of its last chunk, for each of `hidden_layers`. Chunks that earlier prompts had, or
+  // all of these have, in the same places run once (Options::kept_prompts): a chunk's bits depend on nothing
+  // but its rows and those before it.
   void prefill(std::span<const Prompt> prompts, WantLogits want = WantLogits::kYes,
                std::span<const int32_t> hidden_layers = {});
 

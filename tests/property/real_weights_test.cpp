@@ -1,6 +1,6 @@
 // Same-tokens methods on published weights, which are not in the tree: the model that VOLLEY_TEST_TEXT_MODEL
-// names (a GGUF file or a folder). Without it these tests are skipped. VOLLEY_TEST_SEEDS: how many, 200
-// unless it says so.
+// names (a GGUF file or a folder). Without it these tests are skipped. VOLLEY_TEST_TEXT_HEADS: draft heads of
+// it, without which method heads is left out. VOLLEY_TEST_SEEDS: how many, 200 unless it says so.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -42,6 +42,8 @@ class RealWeights : public testing::Test {
     const WeightStorage storage = checkpoint.has_blocks() ? blocks : WeightStorage(WeightType::kF32);
     model_ =
         std::make_unique<text::TextModel>(std::move(checkpoint), text::TextModel::Options{backend_, storage});
+    if (const char* heads = std::getenv("VOLLEY_TEST_TEXT_HEADS"))
+      heads_ = std::make_unique<text::TextHeads>(text::open_heads(heads, model_->checkpoint()), *model_);
     // The same weights, rounded otherwise: a drafter that is mostly right.
     draft_ = std::make_unique<text::TextModel>(text::open_text_checkpoint(path),
                                                text::TextModel::Options{backend_, WeightType::kQ8_0});
@@ -76,11 +78,14 @@ class RealWeights : public testing::Test {
     return Session(model_->step_model(), backend_, {.sequences = kBatch, .entries = 512});
   }
   std::unique_ptr<Decoder> decoder_of(const std::string& spec) const {
-    return make_decoder(parse_decoder_spec(spec), {.model = &draft_->step_model(), .backend = backend_});
+    return make_decoder(
+        parse_decoder_spec(spec),
+        {.model = &draft_->step_model(), .heads = heads_ ? &heads_->heads() : nullptr, .backend = backend_});
   }
 
   std::shared_ptr<const Backend> backend_;
   std::unique_ptr<text::TextModel> model_, draft_;
+  std::unique_ptr<text::TextHeads> heads_;
 };
 
 TEST_F(RealWeights, DraftsOfAnyQualityChangeNothing) {
@@ -114,6 +119,7 @@ TEST_F(RealWeights, DraftsOfAnyQualityChangeNothing) {
 
 TEST_F(RealWeights, RegisteredMethodsEqualSequential) {
   std::vector<std::string> decoders = same_tokens_methods();
+  if (!heads_) std::erase(decoders, "heads");
   decoders.emplace_back("lookup:length=adaptive");
   decoders.emplace_back("draft:length=adaptive");
   for (const float temperature : {0.0f, 0.8f}) {

@@ -36,8 +36,8 @@ constexpr int64_t kLongestDraft = 16;
 
 DecoderSpec automatic_decoder(ModelKind kind, const TextRequest& request) {
   if (kind == ModelKind::kMasked) return {.name = "diffusion"};
-  if (!request.heads.empty()) return {.name = "heads"};
-  return {.name = request.draft_model.empty() ? "lookup" : "draft", .options = {{"length", "adaptive"}}};
+  const char* name = !request.heads.empty() ? "heads" : !request.draft_model.empty() ? "draft" : "lookup";
+  return {.name = name, .options = {{"length", "adaptive"}}};
 }
 
 // Takes options over that have flags of their own.

@@ -57,7 +57,7 @@ struct MethodNeeds {
 };
 
 // Fills `request.decoder` from what --decoder takes; "auto" is diffusion for a masked model, heads where the
-// request names draft heads, draft where it names a draft model, else lookup, the last two with drafts of
+// request names draft heads, draft where it names a draft model, else lookup, all three with drafts of
 // adaptive length. No draft will be longer than `draft_max`. A draft model and heads that the method does not
 // use are left out of the request. Throws Error kUsage for methods that cannot run a model of this kind, for
 // an option that the method lacks or that is given twice, for a constraint that the method does not keep, for

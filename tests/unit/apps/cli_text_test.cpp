@@ -183,7 +183,7 @@ TEST_F(CliText, DraftHeadsAnswerAsSequentialDecoding) {
             2 * made["statistics"]["forwards"].get<int64_t>());
   EXPECT_EQ(
       json({"Hello", "--heads", "crown"})["request"]["decoder"],
-      "heads:accept=coupled,alpha=0.09,confidence=0.3,epsilon=0.3,heads=0,length=fixed,nodes=16,width=1");
+      "heads:accept=coupled,alpha=0.09,confidence=0.3,epsilon=0.3,heads=16,length=adaptive,nodes=16,width=1");
   const auto typical = json({"Hello", "--heads", "crown", "--decoder", "heads:accept=typical"});
   EXPECT_EQ(typical["request"]["decoder_class"], "lossy");
   const CommandResult detail = text({"Hello", "--heads", "crown", "-v"});

@@ -327,7 +327,7 @@ TEST_F(HeadsFiles, TheDecoderAndItsHeadsGoTogether) {
   choose_decoder("auto", request);
   EXPECT_EQ(
       decoder_text(request.decoder),
-      "heads:accept=coupled,alpha=0.09,confidence=0.3,epsilon=0.3,heads=0,length=fixed,nodes=16,width=1");
+      "heads:accept=coupled,alpha=0.09,confidence=0.3,epsilon=0.3,heads=16,length=adaptive,nodes=16,width=1");
   choose_decoder("auto", request, 2);
   EXPECT_EQ(request.decoder.options.at("heads"), "2");
   request.check = text::Check::kYes;

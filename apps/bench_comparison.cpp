@@ -84,6 +84,10 @@ std::vector<std::string> differences_of(const BenchResult& before, const BenchRe
     };
     found.text("prompts", prompts(a), prompts(b));
   }
+  for (const BenchRow& row : before.rows) {
+    const auto other = std::ranges::find(after.rows, row.name, &BenchRow::name);
+    if (other != after.rows.end()) found.text("method of row " + quote(row.name), row.method, other->method);
+  }
   return found.all;
 }
 

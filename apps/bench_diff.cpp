@@ -39,8 +39,10 @@ int run(const DiffFlags& flags, Program& program) {
     if (!flags.is_forced) throw Error(what + "; --force compares them nevertheless");
     console.note(what);
   }
-  if (!flags.svg.empty())
-    write_file(flags.svg, comparison_svg(comparison, flags.before, flags.after), Existing::kReplace);
+  if (!flags.svg.empty()) {
+    write_file(flags.svg, comparison_svg(comparison, flags.before, flags.after),
+               flags.shared.overwrite ? Existing::kReplace : Existing::kKeep);
+  }
   if (flags.shared.json) {
     console.print_line(to_json(comparison, flags.before, flags.after).dump());
   } else {

@@ -79,6 +79,7 @@ std::string hash_prompts(const TextRequest& request) {
   const auto add = [&](const std::string& text) { all += text + '\0'; };
   for (const text::TextPrompt& prompt : request.prompts) {
     add(prompt.text);
+    add(std::to_string(prompt.seed));
     for (const text::ChatMessage& message : prompt.messages) {
       add(message.role);
       add(message.content);

@@ -29,13 +29,15 @@ int run(const BenchFlags& flags, Program& program) {
   const BenchResult result = run_bench(flags, plan, program);
   if (result.rows.empty()) throw Interrupted("bench text: interrupted before anything was measured");
   const nlohmann::json json = to_json(result);
-  if (!flags.save.empty()) write_file(flags.save, json.dump(1) + "\n", Existing::kReplace);
-  if (!flags.svg.empty()) write_file(flags.svg, bench_svg(result), Existing::kReplace);
   if (flags.shared.json) {
     console.print_line(json.dump());
   } else {
     console.print(bench_table(result));
   }
+  // What was measured is shown first: a file that came meanwhile stays, and ours is not written.
+  const Existing existing = flags.shared.overwrite ? Existing::kReplace : Existing::kKeep;
+  if (!flags.save.empty()) write_file(flags.save, json.dump(1) + "\n", existing);
+  if (!flags.svg.empty()) write_file(flags.svg, bench_svg(result), existing);
   if (!result.interrupted) return kExitDone;
   console.error("interrupted: what was measured is kept");
   return kExitInterrupted;

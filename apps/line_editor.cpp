@@ -1,11 +1,10 @@
 #include "apps/line_editor.h"
 
 #include <histedit.h>
-#include <poll.h>
+#include <sys/ioctl.h>
+#include <termios.h>
 #include <unistd.h>
 
-#include <array>
-#include <cerrno>
 #include <clocale>
 #include <cstdio>
 #include <cstdlib>
@@ -14,6 +13,7 @@
 #include <system_error>
 #include <utility>
 
+#include "apps/typed_input.h"
 #include "core/base/error.h"
 
 namespace volley::apps {
@@ -21,7 +21,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int kBetweenLooks = 100;  // milliseconds
 constexpr int kKeptLines = 1000;
 constexpr wchar_t kReplacement = 0xFFFD;
 
@@ -47,7 +46,8 @@ void append_utf8(wchar_t character, std::string& text) {
 
 // Bytes that follow such a first byte of a character; none behind one that cannot be first.
 int following_bytes(unsigned char first) {
-  return first >= 0xF0 && first < 0xF5 ? 3 : first >= 0xE0 ? 2 : first >= 0xC2 ? 1 : 0;
+  if (first < 0xC2 || first > 0xF4) return 0;
+  return first >= 0xF0 ? 3 : first >= 0xE0 ? 2 : 1;
 }
 
 }  // namespace
@@ -67,7 +67,11 @@ class LineEditor::Terminal {
     HistEventW event;
     ::history_w(history_, &event, H_SETSIZE, kKeptLines);
     ::history_w(history_, &event, H_SETUNIQUE, 1);
-    if (!history_path_.empty()) ::history_w(history_, &event, H_LOAD, history_path_.c_str());
+    if (!history_path_.empty()) {
+      const bool is_read = ::history_w(history_, &event, H_LOAD, history_path_.c_str()) >= 0;
+      std::error_code code;
+      if (!is_read && fs::exists(history_path_, code)) history_path_.clear();  // somebody else's
+    }
     ::el_wset(editor_, EL_CLIENTDATA, this);
     ::el_wset(editor_, EL_PROMPT, &Terminal::prompt);
     ::el_wset(editor_, EL_EDITOR, L"emacs");
@@ -116,26 +120,45 @@ class LineEditor::Terminal {
     auto code = static_cast<uint32_t>(first & (0x3F >> following));
     for (int i = 0; i < following; ++i) {
       unsigned char byte = 0;
-      if (read_byte(byte) <= 0 || (byte & 0xC0) != 0x80) {
-        character = kReplacement;
-        return 1;
+      const int status_of_next = read_byte(byte);
+      if (status_of_next > 0 && (byte & 0xC0) == 0x80) {
+        code = code << 6 | (byte & 0x3F);
+        continue;
       }
-      code = code << 6 | (byte & 0x3F);
+      if (status_of_next > 0) held_ = byte;  // the character was broken; this begins another
+      character = kReplacement;
+      return 1;
     }
     character = following == 0 ? kReplacement : static_cast<wchar_t>(code);
     return 1;
   }
 
   int read_byte(unsigned char& byte) {
-    while (!stop_.stop_requested()) {
-      // A read would go on after a signal; this looks up now and then.
-      pollfd input{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
-      if (::poll(&input, 1, kBetweenLooks) == 0) continue;
-      const ssize_t count = ::read(STDIN_FILENO, &byte, 1);
-      if (count < 0 && (errno == EINTR || errno == EAGAIN)) continue;
-      return static_cast<int>(count);
+    if (held_) {
+      byte = *std::exchange(held_, std::nullopt);
+      return 1;
     }
-    return 0;
+    char read = 0;
+    const auto count = static_cast<int>(read_typed(stop_, {&read, 1}, [this] { look_at_terminal(); }));
+    byte = static_cast<unsigned char>(read);
+    return count;
+  }
+
+  // A window of another size, and what a shell did to the terminal while this was stopped (Ctrl-Z).
+  void look_at_terminal() {
+    winsize size{};
+    if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 &&
+        (size.ws_col != columns_ || size.ws_row != lines_)) {
+      if (columns_ > 0) ::el_resize(editor_);
+      columns_ = size.ws_col;
+      lines_ = size.ws_row;
+    }
+    termios mode{};
+    if (::tcgetattr(STDIN_FILENO, &mode) == 0 && (mode.c_lflag & ICANON) != 0) {
+      ::el_wset(editor_, EL_PREP_TERM, 0);
+      ::el_wset(editor_, EL_PREP_TERM, 1);
+      ::el_wset(editor_, EL_REFRESH, nullptr);
+    }
   }
 
   // A whole file or none: another conversation may write its own at the same time.
@@ -160,6 +183,8 @@ class LineEditor::Terminal {
   HistoryW* history_ = nullptr;
   EditLine* editor_ = nullptr;
   bool is_changed_ = false;
+  std::optional<unsigned char> held_;  // read too far
+  int columns_ = 0, lines_ = 0;        // of the window; 0: not looked at yet
 };
 
 LineEditor::LineEditor(std::stop_token stop, std::string prompt, std::string history)

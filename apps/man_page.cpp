@@ -75,7 +75,8 @@ std::string man_page(const VerbInfo& verb) {
           bold("VOLLEY_MODEL_PATH") + "\nmore folders of models, with colons between them\n";
   text += ".SH FILES\n.TP\n" + italic("$XDG_CONFIG_HOME/volley/config.toml") +
           "\nvalues of flags that neither the command line nor the environment gives\n.TP\n" +
-          italic("$XDG_DATA_HOME/volley/models") + "\npulled models\n.TP\n" + italic("$XDG_STATE_HOME/volley/chat_history") +
+          italic("$XDG_DATA_HOME/volley/models") + "\npulled models\n.TP\n" +
+          italic("$XDG_STATE_HOME/volley/chat_history") +
           "\nwhat was typed in conversations (volley text --chat)\n";
   return text;
 }

@@ -1,20 +1,17 @@
 #include "apps/text_chat.h"
 
-#include <poll.h>
-#include <unistd.h>
-
 #include <array>
 #include <cerrno>
 #include <system_error>
 #include <utility>
 
+#include "apps/typed_input.h"
 #include "core/base/error.h"
 
 namespace volley::apps {
 namespace {
 
 constexpr size_t kMaxLine = size_t{1} << 20;
-constexpr int kBetweenLooks = 100;  // milliseconds
 
 }  // namespace
 
@@ -29,14 +26,10 @@ std::optional<std::string> LineReader::next() {
     }
     if (is_at_end_ || stop_.stop_requested()) return std::nullopt;
     if (held_.size() > kMaxLine) throw Error("standard input: a line of more than 1 MiB");
-    // A read would go on after a signal; this looks up now and then.
-    pollfd input{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
-    if (::poll(&input, 1, kBetweenLooks) == 0) continue;
     std::array<char, 4096> block{};
-    const ssize_t count = ::read(STDIN_FILENO, block.data(), block.size());
-    if (count < 0 && errno == EINTR) continue;
+    const ssize_t count = read_typed(stop_, block);
     if (count < 0) throw Error("standard input: cannot read: " + std::generic_category().message(errno));
-    if (count == 0) is_at_end_ = true;
+    if (count == 0 && !stop_.stop_requested()) is_at_end_ = true;
     held_.append(block.data(), static_cast<size_t>(count));
   }
 }

@@ -37,7 +37,7 @@ struct TextRequest {
   std::vector<TextPrompt> prompts;
   int64_t max_tokens = 256;        // of an answer; the model's context may end it earlier
   std::vector<std::string> stops;  // texts that end an answer, and are no part of it
-  // What an answer has to be; none: anything. Does not go with `stops`, nor with methods of masked models.
+  // What an answer has to be; none: anything. Does not go with `stops`.
   std::optional<TextConstraint> constraint;
   DecoderSpec decoder;       // every option stated
   double temperature = 0.8;  // 0: greedy
@@ -60,9 +60,8 @@ struct MethodNeeds {
 // request names draft heads, draft where it names a draft model, else lookup, all three with drafts of
 // adaptive length. No draft will be longer than `draft_max`. A draft model and heads that the method does not
 // use are left out of the request. Throws Error kUsage for methods that cannot run a model of this kind, for
-// an option that the method lacks or that is given twice, for a constraint that the method does not keep, for
-// a method that lacks its draft model or heads, and for a check of one that does not promise sequential
-// decoding's tokens.
+// an option that the method lacks or that is given twice, for a method that lacks its draft model or heads,
+// and for a check of one that does not promise sequential decoding's tokens.
 void choose_decoder(const std::string& decoder, TextRequest& request,
                     std::optional<int64_t> draft_max = std::nullopt, const MethodNeeds& needs = {});
 

@@ -224,7 +224,9 @@ class Draft : public Decoder {
         options_{.longest = options.integer("draft", 1, 255),
                  .length = length_rule(options.choice("length", {"schedule", "fixed", "adaptive"})),
                  .acceptance = acceptance},
-        drafters_(std::move(drafters)) {}
+        drafters_(std::move(drafters)) {
+    require_coupled(name_, options_.length == LengthRule::kAdaptive, acceptance);
+  }
 
   std::vector<GenerationOutput> decode(Session& session, std::span<const Generation> generations,
                                        const DecodeControl& control) const override {

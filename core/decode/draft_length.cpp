@@ -148,13 +148,16 @@ int64_t DraftLength::probe_length(const DraftOutlook& lane, int64_t count,
 
 void DraftLength::observe(const DraftRound& round) {
   const auto count = std::ssize(round.lanes);
-  int64_t longest = 0;
+  int64_t longest = 0, asked = 0;
   double tokens = 0.0;  // by their value
   for (const DraftRound::Lane& lane : round.lanes) {
     longest = std::max(longest, lane.drafted);
+    asked = std::max(asked, lane.asked);
     tokens += 1.0 + value(lane.outlook) * static_cast<double>(lane.emitted - 1);
-    if (lane.drafted == 0) continue;
-    rates_.add(lane.outlook.generation, lane.outlook.grade, lane.drafted, lane.accepted);
+    if (lane.asked == 0) continue;
+    // A draft of nothing gave no token, as one that was wrong.
+    rates_.add(lane.outlook.generation, lane.outlook.grade, std::max<int64_t>(lane.drafted, 1),
+               lane.accepted);
     Patience& patience = patience_[static_cast<size_t>(lane.outlook.grade)];
     const bool has_failed = lane.outlook.generation == probed_ && lane.accepted == 0;
     patience = {.wait = has_failed ? std::min(2 * patience.wait, kLongestWait) : 1};
@@ -170,22 +173,22 @@ void DraftLength::observe(const DraftRound& round) {
 
   double expected = forwards_.empty() ? 0.0 : step_seconds(round.rows, longest);
   forwards_.add(round.rows, round.forward_seconds);
-  if (longest > 0) drafts_.add(1, round.draft_seconds / static_cast<double>(longest));
+  if (asked > 0) drafts_.add(1, round.draft_seconds / static_cast<double>(std::max<int64_t>(longest, 1)));
   if (forwards_.empty()) return;  // the clock stands still
 
   const double plain = forwards_.seconds(count);  // of a step that gives each lane a token
   // What these tokens would have taken.
   const double worth = plain * tokens / static_cast<double>(count);
   purse_ += kLossShare * worth;
-  if (longest == 0) {
+  if (asked == 0) {
     const bool was_due = since_plain_ > 0 && since_plain_ >= plain_wait_;
     plain_wait_ = was_due ? std::min(2 * plain_wait_, kLongestPlainWait) : kFirstPlainWait;
     since_plain_ = 0;
     if (++plain_steps_ <= kFirstPlainSteps) purse_ = plain;
   } else {
-    has_drafted_ = true;
+    has_drafted_ = has_drafted_ || longest > 0;
     ++since_plain_;
-    expected = std::max(expected, step_seconds(round.rows, longest));
+    expected = std::max(expected, step_seconds(round.rows, std::max<int64_t>(longest, 1)));
     const double took = round.draft_seconds + round.forward_seconds;
     purse_ += worth - (took >= 0.0 ? std::min(took, kHeldUp * expected) : expected);
   }

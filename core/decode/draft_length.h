@@ -21,7 +21,9 @@ struct DraftOutlook {
 struct DraftRound {
   struct Lane {
     DraftOutlook outlook;  // as it was when the length was chosen
-    int64_t drafted = 0;   // tokens one behind the other
+    int64_t asked = 0;     // tokens that were chosen to be drafted
+    int64_t drafted =
+        0;  // tokens one behind the other, at most so many: a proposer may know of fewer, or none
     int64_t accepted = 0;  // of them right
     int64_t emitted = 0;   // tokens that the output grew by
   };

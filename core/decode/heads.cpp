@@ -248,6 +248,7 @@ class Heads : public Decoder {
       acceptance_ = AcceptanceKind::kTypical;
       options_.noise = GuessNoise::kNone;
     }
+    require_coupled("heads", is_adaptive_, acceptance_);
     if (is_adaptive_ && options_.width > 1) {
       throw Error(
           "--decoder heads: length=adaptive: goes with width=1 only, as it counts guesses one behind "

@@ -12,8 +12,7 @@ namespace volley {
 // Rows that run together on the prompt path; chunks begin at multiples of it.
 inline constexpr int64_t kPromptChunk = 256;
 
-// Rows of a prompt: token ids, or vectors, one after the other. `positions` may be empty: the model's
-// positions of the rows' indices.
+// Rows of a prompt: token ids, or vectors (`embeddings`, in their order).
 struct Prompt {
   SequenceId sequence = SequenceId::kNone;
   std::vector<StepRow> rows;

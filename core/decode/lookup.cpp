@@ -15,7 +15,9 @@ class Lookup : public Decoder {
         is_adaptive_(options.choice("length", {"fixed", "adaptive"}) == "adaptive"),
         acceptance_(options.choice("accept", {"coupled", "rejection"}) == "coupled"
                         ? AcceptanceKind::kCoupled
-                        : AcceptanceKind::kRejection) {}
+                        : AcceptanceKind::kRejection) {
+    require_coupled("lookup", is_adaptive_, acceptance_);
+  }
 
   std::vector<GenerationOutput> decode(Session& session, std::span<const Generation> generations,
                                        const DecodeControl& control) const override {

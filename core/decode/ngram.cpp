@@ -5,6 +5,15 @@
 #include "core/decode/acceptance_rates.h"
 
 namespace volley {
+namespace {
+
+// What the constraint foresees, if it is a token of the model's.
+int32_t foreseen_by(const ConstraintCursor& cursor, const ProposalContext& context) {
+  const int32_t token = cursor.foreseen();
+  return token < context.vocab_size ? token : -1;
+}
+
+}  // namespace
 
 std::vector<int32_t> NGramSource::candidates(std::span<const int32_t> path, int64_t count) {
   std::vector<int32_t> found;
@@ -37,7 +46,7 @@ int64_t NGramSource::grade(std::span<const int32_t> path) {
 
 int64_t ChainProposer::grade(const ProposalContext& context) {
   if (context.cursor) {
-    if (context.cursor.foreseen() >= 0) return kDraftGrades - 1;
+    if (foreseen_by(context.cursor, context) >= 0) return kDraftGrades - 1;
     const std::vector<int32_t> next = candidates_.candidates(context.path, 1);
     if (next.empty() || !context.cursor.allows(next[0])) return 0;
   }
@@ -49,7 +58,7 @@ DraftTree ChainProposer::propose(const ProposalContext& context) {
   ConstraintCursor cursor = context.cursor;
   DraftTree draft;
   while (draft.size() < std::min(length_, context.max_depth)) {
-    int32_t token = cursor.foreseen();
+    int32_t token = foreseen_by(cursor, context);
     if (token < 0) {
       const std::vector<int32_t> next = candidates_.candidates(path, 1);
       if (next.empty() || !cursor.allows(next[0])) break;
@@ -77,7 +86,7 @@ DraftTree TreeProposer::propose(const ProposalContext& context) {
       path.insert(path.end(), tail.rbegin(), tail.rend());
       ConstraintCursor cursor = context.cursor;
       for (auto token = tail.rbegin(); token != tail.rend(); ++token) cursor = cursor.after(*token);
-      const int32_t foreseen = cursor.foreseen();
+      const int32_t foreseen = foreseen_by(cursor, context);
       if (foreseen >= 0) next_level.push_back(draft.add(node, foreseen));
       const int64_t width = widths_[static_cast<size_t>(d)] - (foreseen >= 0 ? 1 : 0);
       if (width == 0) continue;

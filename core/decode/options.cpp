@@ -48,6 +48,14 @@ std::vector<std::string> nearest_names(std::string_view text, const std::vector<
   return sorted;
 }
 
+void require_coupled(const std::string& decoder, bool is_adaptive, AcceptanceKind acceptance) {
+  if (!is_adaptive || acceptance == AcceptanceKind::kCoupled) return;
+  throw Error(
+      "--decoder " + decoder +
+          ": length=adaptive goes with accept=coupled only: tokens of other rules would depend on the clock",
+      ErrorKind::kUsage);
+}
+
 OptionReader::OptionReader(const DecoderSpec& spec) : spec_(spec) {
   for (const auto& [key, value] : spec.options) {
     std::vector<std::string> names;

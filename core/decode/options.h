@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/decode/acceptance.h"
 #include "core/decode/decoder.h"
 
 namespace volley {
@@ -34,6 +35,10 @@ class OptionReader {
 
   const DecoderSpec& spec_;
 };
+
+// Throws Error kUsage for lengths that a clock chooses under another rule than the coupled one: what such a
+// rule draws depends on where drafts end, so that two runs of one seed would give other tokens.
+void require_coupled(const std::string& decoder, bool is_adaptive, AcceptanceKind acceptance);
 
 // The candidates nearest to `text` by edit distance, nearest first.
 std::vector<std::string> nearest_names(std::string_view text, const std::vector<std::string>& candidates,

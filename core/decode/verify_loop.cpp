@@ -24,6 +24,7 @@ struct Progress {
   int64_t first_index = 0;
   DraftTree draft;           // of the step in flight
   DraftOutlook outlook;      // before that draft was made; only where lengths are chosen
+  int64_t asked = 0;         // tokens of it that were chosen
   int64_t first_sample = 0;  // its rows in the step's samples
   int64_t steps = 0;
 
@@ -122,6 +123,7 @@ void choose_lengths(DraftLength& length, Proposer& proposer, std::vector<Progres
   for (size_t c = 0; c < contexts.size(); ++c) {
     VOLLEY_ASSERT(lengths[c] >= 0 && lengths[c] <= contexts[c].max_depth);
     contexts[c].max_depth = lengths[c];
+    all[static_cast<size_t>(contexts[c].generation)].asked = lengths[c];
     if (outlooks[c].grade > 0 && lengths[c] == 0) ++statistics.steps_off;
   }
 }
@@ -346,6 +348,7 @@ std::vector<GenerationOutput> VerifyLoop::run(Session& session, std::span<const 
       ++session.statistics().accepted[emitted];
       session.statistics().add_draft_tokens(progress.draft.size(), std::ssize(decision.accepted));
       lanes.push_back({.outlook = progress.outlook,
+                       .asked = progress.asked,
                        .drafted = progress.draft.size(),
                        .accepted = std::ssize(decision.accepted),
                        .emitted = emitted});

@@ -122,6 +122,7 @@ TEST_F(RealWeights, RegisteredMethodsEqualSequential) {
   if (!heads_) std::erase(decoders, "heads");
   decoders.emplace_back("lookup:length=adaptive");
   decoders.emplace_back("draft:length=adaptive");
+  if (heads_) decoders.emplace_back("heads:length=adaptive");
   for (const float temperature : {0.0f, 0.8f}) {
     std::map<std::string, DraftCounter> counters;
     for (int64_t seed = 0; seed < seeds(); seed += kBatch) {
@@ -135,6 +136,10 @@ TEST_F(RealWeights, RegisteredMethodsEqualSequential) {
       }
     }
     for (const auto& [decoder, counter] : counters) {
+      if (decoder != "sequential") {
+        EXPECT_GT(counter.accepted, 0) << decoder;
+        EXPECT_GT(counter.proposed, counter.accepted) << decoder;
+      }
       std::printf("temperature %.1f, %s: %lld of %lld drafted tokens right\n",
                   static_cast<double>(temperature), decoder.c_str(), static_cast<long long>(counter.accepted),
                   static_cast<long long>(counter.proposed));

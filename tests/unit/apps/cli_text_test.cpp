@@ -589,7 +589,13 @@ TEST_F(CliText, TypedLinesAreEditedAndRemembered) {
             said("1 2\n"));
   // Characters of any length, typed in a locale that knows none; a moved cursor goes over whole ones.
   EXPECT_EQ(talk(std::string("世界 🙂!") + kHome + kForward + "ü\n").out, said("世ü界 🙂!\n"));
+  EXPECT_EQ(talk("\xff!\xc3!\n").out, said("\xEF\xBF\xBD!\xEF\xBF\xBD!\n"))
+      << "what is no character takes no other along";
   EXPECT_NE(talk("Hello\n").err.find("> "), std::string::npos);
+  // What is no history of ours stays as it is.
+  write_text(path("state/volley/chat_history"), "mine\n");
+  talk("Hello\n");
+  EXPECT_EQ(read_text(path("state/volley/chat_history")), "mine\n");
 }
 
 // A turn takes what the cache has of the last one, and answers as if it had not.
@@ -684,10 +690,25 @@ TEST_F(CliText, InterruptionKeepsWhatWasPrinted) {
     EXPECT_FALSE(result.out.empty());
     EXPECT_TRUE(result.out.ends_with('\n'));
   }
-  // While it waits for words.
-  Command run = command(words({"--chat", "Hello"}));
-  run.input = "";
-  EXPECT_EQ(run_command(run).exit_code, 0);
+}
+
+// While it waits for words, with an editor and without.
+TEST_F(CliText, ConversationsEndAtOnceWhenInterrupted) {
+  for (const StandardError shown : {StandardError::kTerminal, StandardError::kPipe}) {
+    for (const int number : {SIGINT, SIGTERM}) {
+      Command run = command(words({"--chat", "Hello", "--color", "never"}));
+      run.input_kind = StandardInput::kTerminal;
+      run.error = shown;
+      run.environment = {{"TERM", "xterm"}, {"XDG_STATE_HOME", path("state")}};
+      run.input = "";
+      run.awaited = "> ";
+      run.on_output = [number](pid_t process) { ::kill(process, number); };
+      const CommandResult result = run_command(run);
+      EXPECT_EQ(result.signal, 0) << result.err;
+      EXPECT_EQ(result.exit_code, 130) << result.err;
+      EXPECT_NE(result.err.find("interrupted: what was made is kept"), std::string::npos) << result.err;
+    }
+  }
 }
 
 TEST_F(CliText, LostOutputIsAFailureAndNoSignal) {

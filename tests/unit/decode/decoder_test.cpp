@@ -162,6 +162,19 @@ TEST(Decoder, HeadsThatDoNotFitAreRefused) {
   EXPECT_FALSE(needs_heads({.name = "draft"}));
 }
 
+TEST(Decoder, LengthsByTheClockGoWithCoupledAcceptanceOnly) {
+  for (const char* spec : {"lookup:length=adaptive,accept=rejection", "draft-rejection:length=adaptive",
+                           "heads:length=adaptive,accept=typical"}) {
+    const std::string name(spec, std::string(spec).find(':'));
+    EXPECT_EQ(error_of([&] { make_decoder(parse_decoder_spec(spec)); }),
+              "--decoder " + name +
+                  ": length=adaptive goes with accept=coupled only: tokens of other rules would depend on "
+                  "the clock");
+  }
+  EXPECT_NO_THROW(make_decoder(parse_decoder_spec("draft:length=adaptive")));
+  EXPECT_NO_THROW(make_decoder(parse_decoder_spec("lookup:length=fixed,accept=rejection")));
+}
+
 // Records events and may ask for a stop.
 class Recorder : public Observer {
  public:

@@ -81,6 +81,8 @@ struct Task {
   int64_t tokens = 256;  // of each
   // What a proposer says of the draft at a position.
   std::function<int64_t(int64_t position)> grade = [](int64_t) { return 1; };
+  // Whether the proposer finds anything to draft there, though its grade says so.
+  std::function<bool(int64_t position)> finds = [](int64_t) { return true; };
   // Between what a step takes and what the clock says.
   std::function<double(double seconds)> clock = [](double seconds) { return seconds; };
 };
@@ -116,14 +118,16 @@ Course decode(const Task& task, const Machine& machine, const Fate& fate, const 
       const DraftOutlook& outlook = outlooks[i];
       EXPECT_GE(lengths[i], 0);
       EXPECT_LE(lengths[i], outlook.longest);
-      DraftRound::Lane lane{.outlook = outlook, .drafted = outlook.grade > 0 ? lengths[i] : 0};
       int64_t& position = done[static_cast<size_t>(outlook.generation)];
+      DraftRound::Lane lane{.outlook = outlook, .asked = outlook.grade > 0 ? lengths[i] : 0};
+      if (task.finds(position)) lane.drafted = lane.asked;
       while (lane.accepted < lane.drafted && fate.is_right(outlook.generation, position + lane.accepted))
         ++lane.accepted;
       lane.emitted = lane.accepted + 1;
       position += lane.emitted;
       rows += 1 + lane.drafted;
-      longest = std::max(longest, lane.drafted);
+      longest =
+          std::max({longest, lane.drafted, std::min<int64_t>(lane.asked, 1)});  // to find nothing costs, too
       lanes.push_back(lane);
     }
     const double draft = machine.draft_token * static_cast<double>(longest), forward = machine.forward(rows);
@@ -208,6 +212,26 @@ TEST(DraftLengthTest, IsNeverSlowerThanOneTokenAForward) {
           EXPECT_LE(seconds, 1.03 * sequential)
               << machine.name << ", " << text.name << ", " << lanes << " x " << tokens;
         }
+      }
+    }
+  }
+}
+
+// A proposer that is asked and finds nothing, always or mostly, takes its time, too.
+TEST(DraftLengthTest, DraftsOfNothingAreCharged) {
+  for (const int64_t every : {0, 3, 10}) {  // how often something is found
+    for (const double price : {0.1, 0.3, 1.0}) {
+      for (const int64_t tokens : {128, 1000}) {
+        const Task task{.tokens = tokens,
+                        .finds = [&](int64_t position) { return every > 0 && position % every == 0; }};
+        const Fate fate([](int64_t) { return 0.5; }, 1);
+        const Machine machine{"with dear guesses", flat, price};
+        const Course course = adaptive(task, machine, fate);
+        EXPECT_LE(course.seconds, 1.03 * fixed(task, machine, fate, 0).seconds)
+            << "one in " << every << ", price " << price << ", " << tokens << " tokens";
+        int64_t asked = 0;
+        for (const auto& lengths : course.lengths) asked += lengths[0] > 0;
+        EXPECT_GT(asked, 0);
       }
     }
   }

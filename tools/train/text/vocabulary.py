@@ -1,16 +1,16 @@
 """Byte-level BPE of a converted model, for training text: encode, decode, and the chat template around a user turn.
 
-The words that merges stay inside of are those of SmolLM: digits alone, then GPT-2's expression. Python's `re` has no \\p
-classes; [^\\W\\d_] and \\d stand in for them, which differs for a few scripts' numerals and marks.
+The words that merges stay inside of are those of SmolLM: numerals alone, then GPT-2's expression.
 """
 
 import functools
 import json
 import pathlib
 import re
+import unicodedata
 
-WORDS = re.compile(r"'(?:s|t|re|ve|m|ll|d)| ?[^\W\d_]+| ?(?:[^\w\s]|_)+|\d|\s+(?!\S)|\s+")
-DIGITS = re.compile(r"(\d)")
+NUMERAL = re.compile("([" + "".join(c for c in map(chr, range(0x110000)) if unicodedata.category(c)[0] == "N") + "])")
+WORDS = re.compile(r"'(?:s|t|re|ve|m|ll|d)| ?[^\W\d_]+| ?(?:[^\w\s]|_)+|\s+(?!\S)|\s+")
 
 
 def byte_alphabet():
@@ -50,8 +50,8 @@ class Vocabulary:
             if piece in self.special:
                 ids.append(self.ids[piece])
                 continue
-            for stretch in DIGITS.split(piece):  # digits first, as SmolLM has it: a space before one stands alone
-                for word in WORDS.findall(stretch):
+            for stretch in NUMERAL.split(piece):
+                for word in [stretch] if NUMERAL.match(stretch) else WORDS.findall(stretch):
                     ids.extend(self.word(word))
         return ids
 

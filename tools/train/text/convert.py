@@ -144,7 +144,8 @@ def main():
         np.savez(args.out / f"weights-{i}.npz", **part)
     kinds = metadata["tokenizer.ggml.token_type"]
     vocabulary = {"tokens": metadata["tokenizer.ggml.tokens"], "merges": metadata["tokenizer.ggml.merges"],
-                  "special": [i for i, kind in enumerate(kinds) if kind in (3, 4)]}
+                  "special": [i for i, kind in enumerate(kinds) if kind in (3, 4)],
+                  "chat_template": metadata.get("tokenizer.chat_template", "")}
     (args.out / "vocabulary.json").write_text(json.dumps(vocabulary, ensure_ascii=False))
     (args.out / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     print(f"{len(tensors)} tensors in {len(parts)} parts")

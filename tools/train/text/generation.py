@@ -5,7 +5,8 @@ import torch
 import network
 from vocabulary import Vocabulary
 
-BATCH = 128
+BATCH = 512  # prompts at a time
+TURN_LIMIT = 128  # tokens of a user turn
 
 
 class Generator:
@@ -54,9 +55,6 @@ class Generator:
             at = (lengths + step)[:, None]
             hidden = model.hidden(token[:, None], at, slot <= at[:, None, :, None], caches)[:, 0]
         return [[t for t in row if t >= 0] for row in torch.stack(rows, 1).tolist()]
-
-
-TURN_LIMIT = 128
 
 
 def choose(logits, temperature, generator):

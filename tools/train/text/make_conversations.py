@@ -18,8 +18,8 @@ import subprocess
 import tempfile
 import time
 
-ROUND = 128  # prompts made and answered at a time
-TURN_LIMIT = 128  # tokens of a user turn
+from generation import TURN_LIMIT, Generator
+
 TEMPERATURES = (0.0, 0.8)
 
 
@@ -80,8 +80,6 @@ def make_engine(args):
         if not args.gguf:
             raise SystemExit("--volley needs --gguf FILE")
         return Volley(args.volley, args.gguf, args.threads)
-    from generation import Generator
-
     return Generator(args.model, args.device)
 
 
@@ -94,6 +92,7 @@ def main():
     parser.add_argument("--prompts", type=pathlib.Path)
     parser.add_argument("--share", type=float, default=0.25, help="of user turns from --prompts")
     parser.add_argument("--exclude", type=pathlib.Path, nargs="*", default=[])
+    parser.add_argument("--round", type=int, default=2048, help="conversations at a time")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--volley", help="program to make the text with")
@@ -114,23 +113,23 @@ def main():
     seen = set(excluded)
     with args.out.open("w") as out:
         while time.monotonic() - begin < args.seconds:
-            given = [from_file.pop() for _ in range(min(len(from_file), round(ROUND * args.share)))]
+            given = [from_file.pop() for _ in range(min(len(from_file), round(args.round * args.share)))]
             prompts = [(text, "file") for text in given]
-            for _, text, ended in engine.turns(ROUND - len(given), seed, head):
+            for _, text, ended in engine.turns(args.round - len(given), seed, head):
                 if ended and usable(text) and canonical(text) not in seen:
                     seen.add(canonical(text))
                     prompts.append((text.strip(), "self"))
             random.Random(seed).shuffle(prompts)
             for i, temperature in enumerate(TEMPERATURES):
                 part = prompts[i :: len(TEMPERATURES)]
-                made = engine.answers([text for text, _ in part], seed + ROUND, temperature, args.max_tokens)
+                made = engine.answers([text for text, _ in part], seed + args.round, temperature, args.max_tokens)
                 for (prompt, source), (ids, _, _) in zip(part, made):
                     if ids:
                         line = {"prompt": prompt, "answer": ids, "temperature": temperature, "source": source}
                         out.write(json.dumps(line) + "\n")
                         tokens, conversations = tokens + len(ids), conversations + 1
                 out.flush()
-            seed += 2 * ROUND
+            seed += 2 * args.round
             elapsed = time.monotonic() - begin
             print(f"{elapsed:6.1f} s  {conversations} conversations, {tokens} answer tokens", flush=True)
 

@@ -68,6 +68,9 @@ class Attention(nn.Module):
         if cache is not None:
             k, v = cache.put(at, k, v)
         group = self.heads // self.kv_heads
+        if cache is not None and x.shape[1] == 1:  # queries of one key side by side: nothing of the cache is copied
+            y = F.scaled_dot_product_attention(q.reshape(len(q), self.kv_heads, group, -1), k, v, attn_mask=mask)
+            return self.o_proj(y.reshape(len(x), 1, -1))
         k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
         causal = isinstance(mask, str)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=None if causal else mask, is_causal=causal)

@@ -26,6 +26,7 @@ class Vocabulary:
         saved = json.loads((folder / "vocabulary.json").read_text())
         config = json.loads((folder / "config.json").read_text())
         self.tokens, self.end, self.chat = saved["tokens"], config["eos_token_id"], config["chat"]
+        self.base_model, self.chat_template = config["base_model"], saved["chat_template"]
         self.ids = {token: i for i, token in enumerate(self.tokens)}
         self.ranks = {tuple(pair.split(" ")): rank for rank, pair in enumerate(saved["merges"])}
         self.special = {self.tokens[i] for i in saved["special"]}

@@ -1,7 +1,7 @@
 """Makes a masked-diffusion model of a causal one: `python3 adapt_diffusion.py --model DIR --data conversations.jsonl --out
-folder --seconds 400`. All places see each other, an unused token stands for a hidden place, and answers are learned by LLaDA's
-loss. Over the first --anneal of the run later places come into sight little by little. The folder is in LLaDA's layout, which
-`volley text -m folder` reads.
+folder --seconds 400`. All places see each other, an unused token stands for a hidden place, and answers are learned by
+LLaDA's loss. Over the first --anneal of the run later places come into sight little by little. The folder is in LLaDA's
+layout, which `volley text -m folder` reads.
 
 Reported on held-out answers, in nats a token: the diffusion model's bound, the causal model's loss, and an interpolated
 Kneser-Ney n-gram model of the training conversations. With --shift a place is predicted by the row before it, as the causal
@@ -43,6 +43,15 @@ def batches(items, tokens, generator):
                 yield parts[i]
 
 
+def some(texts, tokens):
+    """The first texts, up to so many tokens."""
+    end = 0
+    while end < len(texts) and tokens > 0:
+        tokens -= len(texts[end])
+        end += 1
+    return texts[:end]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=pathlib.Path, required=True, help="folder of convert.py")
@@ -53,8 +62,9 @@ def main():
     parser.add_argument("--anneal", type=float, default=0.2, help="share of the run until all places are seen")
     parser.add_argument("--layers", type=int, default=0, help="keep the first layers alone, for a try; 0: all")
     parser.add_argument("--ngram", type=int, default=5, help="order of the floor")
+    parser.add_argument("--ngram-tokens", type=int, default=4_000_000, help="of training text that the floor is fitted on")
     parser.add_argument("--seconds", type=float, default=400)
-    parser.add_argument("--batch", type=int, default=65536, help="places")
+    parser.add_argument("--batch", type=int, default=16384, help="places")
     parser.add_argument("--lr", type=float, default=3e-4)
     parser.add_argument("--warmup", type=int, default=100, help="steps")
     parser.add_argument("--held-out", type=float, default=0.04, help="share of conversations")
@@ -80,11 +90,13 @@ def main():
 
     model = network.load(args.model, device)
     per_batch = max(1, args.batch // 2 // max(len(c.ids) for c in held_out))
+    floor_text = some([c.ids[c.turn :] for c in train], args.ngram_tokens)
     figures = {
         "sequential": diffusion.sequential_loss(model, held_out, end, device, per_batch),
-        f"{args.ngram}-gram": NGram([c.ids[c.turn :] for c in train], args.ngram, model.config.vocab_size).loss(held_out),
+        f"{args.ngram}-gram": NGram(floor_text, args.ngram, model.config.vocab_size).loss(held_out),
     }
-    say(f"{len(train)} conversations, {len(held_out)} held out with {sum(len(c.ids) - c.answer for c in held_out)} answer tokens")
+    answers = sum(len(c.ids) - c.answer for c in held_out)
+    say(f"{len(train)} conversations, {len(held_out)} held out with {answers} answer tokens")
     say("  ".join(f"{name} {value:.4f}" for name, value in figures.items()))
 
     if args.layers:
@@ -94,7 +106,8 @@ def main():
     with torch.no_grad():
         table = model.model.embed_tokens.weight
         table[mask_id] = table.mean(0)
-    bound = lambda network, samples: diffusion.held_out_bound(network, held_out, end, mask_id, args.shift, device, samples, per_batch)
+    bound = lambda network, samples: diffusion.held_out_bound(
+        network, held_out, end, mask_id, args.shift, device, samples, per_batch)
     trainer = Trainer(model, args.lr, weight_decay=0.01, seconds=args.seconds, warmup_steps=args.warmup, ema=0.995)
     say(f"{count_parameters(model)} parameters; before: bound {bound(model, args.samples):.4f}")
     source = batches(train, args.batch, torch.Generator().manual_seed(args.seed))
@@ -111,8 +124,8 @@ def main():
     figures["diffusion, bound"] = bound(trainer.averaged, args.samples)
     say("  ".join(f"{name} {value:.4f}" for name, value in figures.items()))
     card = {"arguments": {k: str(v) if isinstance(v, pathlib.Path) else v for k, v in vars(args).items()},
-            "device": torch.cuda.get_device_name() if device != "cpu" else f"CPU, {torch.get_num_threads()} threads",
-            "torch": torch.__version__, "seconds": round(time.monotonic() - begin, 1), "steps": trainer.steps,
+            "device": conversations.device_words(device), "torch": torch.__version__,
+            "seconds": round(time.monotonic() - begin, 1), "steps": trainer.steps,
             "conversations": {side: len(made) for side, made in sides.items()}, "held_out_nats_per_token": figures}
     llada_export.export(args.out, trainer.averaged, vocabulary, mask_id, args.shift, card)
 

@@ -3,12 +3,19 @@
 import dataclasses
 import json
 import pathlib
+import platform
 import random
 import time
 
 import torch
 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 65536}
+
+
+def device_words(device):
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} processor, {torch.get_num_threads()} threads"
 
 
 @dataclasses.dataclass

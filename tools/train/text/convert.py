@@ -2,8 +2,8 @@
 readers, besides torch.
 
 config.json: sizes, the chat template's text, token ids. vocabulary.json: tokens, merges. weights-N.npz: the file's own
-blocks as bytes [rows, bytes a row], in parts of at most --part bytes, under Hugging Face's names and in its row order: rows of
-q and k are taken back from the interleaved order that GGUF files of Llama have.
+blocks as bytes [rows, bytes a row], in parts of at most --part bytes, under Hugging Face's names and in its row order: rows
+of q and k are taken back from the interleaved order that GGUF files of Llama have.
 Ref: ggml-org/ggml, docs/gguf.md; llama.cpp, convert_hf_to_gguf.py (permute)
 """
 
@@ -17,9 +17,9 @@ import numpy as np
 # Type number of a tensor: name, values a block, bytes a block.
 TYPES = {0: ("f32", 1, 4), 1: ("f16", 1, 2), 2: ("q4_0", 32, 18), 3: ("q4_1", 32, 20), 8: ("q8_0", 32, 34)}
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-LAYER = {"attn_norm": "input_layernorm", "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
-         "attn_output": "self_attn.o_proj", "ffn_norm": "post_attention_layernorm", "ffn_gate": "mlp.gate_proj",
-         "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj"}
+LAYER = {"attn_norm": "input_layernorm", "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj",
+         "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj", "ffn_norm": "post_attention_layernorm",
+         "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj"}
 OUTER = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 
@@ -76,7 +76,8 @@ def read_gguf(path):
     tensors = {}
     for name, shape, kind, offset in entries:
         if kind not in TYPES:
-            raise SystemExit(f"{path}: {name}: blocks of type {kind} are not read, only {', '.join(t[0] for t in TYPES.values())}")
+            known = ", ".join(t[0] for t in TYPES.values())
+            raise SystemExit(f"{path}: {name}: blocks of type {kind} are not read, only {known}")
         word, values, size = TYPES[kind]
         rows = shape[0] if len(shape) == 2 else 1
         row = shape[-1] // values * size

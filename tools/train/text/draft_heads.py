@@ -8,11 +8,12 @@ Shapes: B rows, C hidden size, V candidates, K blocks a head.
 """
 
 import json
-import struct
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from safetensors_file import read_safetensors, write_safetensors
 
 
 class Block(nn.Module):
@@ -103,37 +104,13 @@ def save(folder, heads, target_ids, config, card):
     (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n")
 
 
-DTYPES = {torch.bfloat16: "BF16", torch.float16: "F16", torch.float32: "F32", torch.int64: "I64"}
-
-
-def write_safetensors(path, state):
-    """The format is small enough to do without its package. Ref: huggingface/safetensors, README, Format"""
-    header, at = {}, 0
-    for name, value in state.items():
-        size = value.numel() * value.element_size()
-        header[name] = {"dtype": DTYPES[value.dtype], "shape": list(value.shape), "data_offsets": [at, at + size]}
-        at += size
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for value in state.values():
-            file.write(value.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-
-
-SAVED_DTYPES = {word: dtype for dtype, word in DTYPES.items()}
-
-
-def read_safetensors(path):
-    data = path.read_bytes()
-    try:
-        (size,) = struct.unpack_from("<Q", data)
-        state = {}
-        for name, entry in json.loads(data[8 : 8 + size]).items():
-            if name != "__metadata__":
-                begin, end = entry["data_offsets"]
-                values = torch.frombuffer(bytearray(data[8 + size + begin : 8 + size + end]), dtype=SAVED_DTYPES[entry["dtype"]])
-                state[name] = values.view(entry["shape"])
-        return state
-    except (struct.error, ValueError, KeyError, RuntimeError):
-        raise SystemExit(f"{path}: not a safetensors file of floats") from None
+def load(folder):
+    """Weights in f32, and as `d2t` the ids of the candidates."""
+    path = folder / "model.safetensors"
+    if not path.is_file():
+        raise SystemExit(f"{path}: no such file")
+    state = {name: value if name == "d2t" else value.float() for name, value in read_safetensors(path).items()}
+    if "d2t" not in state:
+        raise SystemExit(f"{path}: no d2t")
+    state["d2t"] = state["d2t"] + torch.arange(len(state["d2t"]))
+    return state

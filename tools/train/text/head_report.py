@@ -9,13 +9,14 @@ import torch
 import draft_heads
 
 CUTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)  # a chain ends before its product of probabilities falls below
-TREES = ((2,), (3,), (2, 1), (3, 2), (2, 1, 1), (3, 2, 1), (4, 2, 1, 1), (4, 3, 2, 1))  # guesses of each guess, level by level
+# Guesses of each guess, level by level.
+TREES = ((2,), (3,), (2, 1), (3, 2), (2, 1, 1), (3, 2, 1), (4, 2, 1, 1), (4, 3, 2, 1))
 BATCH = 1024
 
 
 @torch.no_grad()
 def ranks(heads, count, rows, embed, candidate_of):
-    """rank [N, heads] of the true token (a large number where there is none) and probability [N, heads] of the first guess."""
+    """rank [N, heads] of the true token, large where there is none, and probability [N, heads] of the first guess."""
     rank = torch.full((len(rows), count), 1 << 30, device=rows.tokens.device)
     sure = torch.zeros(len(rows), count, device=rows.tokens.device)
     for begin in range(0, len(rows), BATCH):
@@ -59,19 +60,23 @@ def report(heads, count, rows, embed, candidate_of):
         drafted = (sure.cumprod(1) >= cut).int().cumprod(1)
         tokens, visited = walk(rows, (right * drafted).sum(1))
         sent = float(drafted.sum(1)[visited].float().mean())
-        figures["chains"].append({"cut": cut, "tokens_per_forward": round(tokens, 3), "rows_per_forward": round(1 + sent, 2)})
+        figures["chains"].append(
+            {"cut": cut, "tokens_per_forward": round(tokens, 3), "rows_per_forward": round(1 + sent, 2)})
     for widths in TREES:
         if len(widths) > count:
             continue
         inside = torch.stack([rank[:, i] < w for i, w in enumerate(widths)], 1).int().cumprod(1).sum(1)
         nodes = 1 + sum(torch.tensor(widths[: i + 1]).prod().item() for i in range(len(widths)))
-        figures["trees"].append({"widths": widths, "tokens_per_forward": round(walk(rows, inside)[0], 3), "rows_per_forward": nodes})
+        figures["trees"].append(
+            {"widths": widths, "tokens_per_forward": round(walk(rows, inside)[0], 3), "rows_per_forward": nodes})
     return figures
 
 
 def lines(figures):
-    """The figures as text."""
-    yield "  ".join(f"head {i}: top-1 {h['top1']:.1%} top-5 {h['top5']:.1%} of {h['places']}" for i, h in enumerate(figures["heads"]))
-    yield "chain " + "  ".join(f"{c['cut']}: {c['tokens_per_forward']:.2f}/{c['rows_per_forward']:.1f}" for c in figures["chains"])
+    """The figures as text; of chains and trees, tokens and rows a forward."""
+    head = "head {}: top-1 {top1:.1%} top-5 {top5:.1%} of {places}"
+    yield "  ".join(head.format(i, **h) for i, h in enumerate(figures["heads"]))
+    chain = "{cut}: {tokens_per_forward:.2f}/{rows_per_forward:.1f}"
+    yield "chain " + "  ".join(chain.format(**c) for c in figures["chains"])
     yield "tree  " + "  ".join(
         f"{'x'.join(map(str, t['widths']))}: {t['tokens_per_forward']:.2f}/{t['rows_per_forward']}" for t in figures["trees"])

@@ -7,11 +7,11 @@ import json
 
 import torch
 
-from draft_heads import write_safetensors
+from safetensors_file import write_safetensors
 
-LAYER = {"input_layernorm": "attn_norm", "self_attn.q_proj": "q_proj", "self_attn.k_proj": "k_proj", "self_attn.v_proj": "v_proj",
-         "self_attn.o_proj": "attn_out", "post_attention_layernorm": "ff_norm", "mlp.gate_proj": "ff_proj", "mlp.up_proj": "up_proj",
-         "mlp.down_proj": "ff_out"}
+LAYER = {"input_layernorm": "attn_norm", "self_attn.q_proj": "q_proj", "self_attn.k_proj": "k_proj",
+         "self_attn.v_proj": "v_proj", "self_attn.o_proj": "attn_out", "post_attention_layernorm": "ff_norm",
+         "mlp.gate_proj": "ff_proj", "mlp.up_proj": "up_proj", "mlp.down_proj": "ff_out"}
 
 
 def llada_name(name):
@@ -34,11 +34,12 @@ def llada_config(c, mask_id, end, shift):
 
 
 def tokenizer_json(vocabulary):
-    added = [{"id": vocabulary.ids[t], "content": t, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
-              "special": True} for t in sorted(vocabulary.special, key=vocabulary.ids.get)]
+    added = [{"id": vocabulary.ids[t], "content": t, "single_word": False, "lstrip": False, "rstrip": False,
+              "normalized": False, "special": True} for t in sorted(vocabulary.special, key=vocabulary.ids.get)]
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     return {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None,
-            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, byte_level]},
+            "pre_tokenizer": {"type": "Sequence",
+                              "pretokenizers": [{"type": "Digits", "individual_digits": True}, byte_level]},
             "post_processor": None, "decoder": byte_level,
             "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
                       "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "vocab": vocabulary.ids,
@@ -51,6 +52,7 @@ def export(folder, model, vocabulary, mask_id, shift, card):
     write_safetensors(folder / "model.safetensors", state)
     config = llada_config(model.config, mask_id, vocabulary.end, shift)
     about_tokenizer = {"chat_template": vocabulary.chat_template, "eos_token": vocabulary.tokens[vocabulary.end]}
-    for name, content in (("config", config), ("tokenizer", tokenizer_json(vocabulary)), ("tokenizer_config", about_tokenizer),
-                          ("card", card)):
-        (folder / f"{name}.json").write_text(json.dumps(content, indent=None if name == "tokenizer" else 1, ensure_ascii=False) + "\n")
+    files = {"config": config, "tokenizer": tokenizer_json(vocabulary), "tokenizer_config": about_tokenizer, "card": card}
+    for name, content in files.items():
+        text = json.dumps(content, indent=None if name == "tokenizer" else 1, ensure_ascii=False)
+        (folder / f"{name}.json").write_text(text + "\n")

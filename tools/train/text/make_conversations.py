@@ -27,14 +27,15 @@ class Volley:
     """Text from the program: each method returns (token ids, text, ended) a prompt."""
 
     def __init__(self, program, gguf, threads):
-        self.command = [program, "text", "-m", gguf, "-t", str(threads), "-d", "cpu", "--decoder", "sequential", "--json", "-q"]
+        self.command = [program, "text", "-m", gguf, "-t", str(threads), "-d", "cpu", "--decoder", "sequential", "--json", "-q",
+                        "--top-k", "0", "--top-p", "1"]
 
     def run(self, prompts, seed, temperature, limit, *flags):
         with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
             for i, prompt in enumerate(prompts):
                 file.write(json.dumps({"prompt": prompt, "seed": seed + i}) + "\n")
             file.flush()
-            options = ["-f", file.name, "--temperature", str(temperature), "--top-k", "0", "--top-p", "1", "--max-tokens", str(limit)]
+            options = ["-f", file.name, "--temperature", str(temperature), "--max-tokens", str(limit)]
             done = subprocess.run([*self.command, *options, *flags], capture_output=True, text=True)
         if done.returncode not in (0, 3):
             raise SystemExit(f"{self.command[0]}: {done.stdout.strip() or done.stderr.strip()}")

@@ -1,15 +1,14 @@
 """Trains draft heads on text that the model made: `python3 train_heads.py --model DIR --data conversations.jsonl --kind hydra
 --out heads --seconds 240`. The model is frozen and runs once over the text; --rows FILE keeps what it gave for the next run.
 
-Training reads the user's turns, too; held out are answers. A head learns the model's own distribution (--loss kl) or the text's tokens (--loss ce) at its distance; its share of the loss
-is 0.8^i. It guesses among the --vocab most frequent tokens of the training text. With --sampled N each step looks at N or so
+A head learns the model's own distribution (--loss kl) or the text's tokens (--loss ce) at its distance, of user turns, too;
+its share of the loss is 0.8^i. It guesses among the --vocab most frequent tokens of the training text. With --sampled N each step looks at N or so
 candidates: those of the batch, the most frequent ones, and some at random; that is for a CPU. The held-out conversations are
 reported on; weights are averages over the run.
 """
 
 import argparse
 import pathlib
-import platform
 import sys
 import time
 
@@ -28,12 +27,15 @@ from vocabulary import Vocabulary
 DECAY = 0.8  # weight of a head's loss beside the one before it
 
 
-def candidates(conversation_ids, size, vocab):
+def candidates(text, size, vocab, ids=None):
     """Ids of the most frequent tokens, increasing, and those tokens' candidate numbers from the most frequent on.
 
     A short text has fewer different tokens; the vocabulary's first ones follow, which merges made the common ones.
+    ids: chosen before, by the heads that a run goes on from.
     """
-    count = torch.bincount(torch.tensor(conversation_ids), minlength=vocab)
+    count = torch.bincount(torch.tensor(text), minlength=vocab)
+    if ids is not None:
+        return ids, count[ids].argsort(descending=True, stable=True)
     chosen = count.argsort(descending=True, stable=True)[:size]
     ids = chosen.sort().values
     return ids, torch.searchsorted(ids, chosen)
@@ -86,6 +88,7 @@ def main():
     parser.add_argument("--data", type=pathlib.Path, required=True, help="conversations.jsonl")
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--rows", type=pathlib.Path, help="file for the model's hidden rows")
+    parser.add_argument("--resume", type=pathlib.Path, help="folder of heads to go on from, under a fresh schedule")
     parser.add_argument("--kind", choices=draft_heads.KINDS, default="hydra")
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--layers", type=int, default=1, help="blocks of a head")
@@ -117,25 +120,33 @@ def main():
     sides = conversations.read(args.data, vocabulary, args.held_out)
     model = network.load(args.model, device)
     dim = model.config.hidden_size
-    rows = conversations.cached_rows(args.rows, sides, lambda made, whole: conversations.compute_rows(model, made, whole, device, say))
+    compute = lambda made, whole: conversations.compute_rows(model, made, whole, device, say)
+    rows = conversations.cached_rows(args.rows, sides, compute)
     rows = {side: r.map(lambda t: t.to(device)) for side, r in rows.items()}
     model_seconds = time.monotonic() - begin
 
     embed = model.model.embed_tokens
     text = [t for c in sides["train"] for t in c.ids[c.turn :]]
-    target_ids, by_frequency = (t.to(device) for t in candidates(text, args.vocab, embed.num_embeddings))
+    resumed = draft_heads.load(args.resume) if args.resume else None
+    chosen = resumed.pop("d2t") if resumed else None
+    target_ids, by_frequency = (t.to(device) for t in candidates(text, args.vocab, embed.num_embeddings, chosen))
     heads = draft_heads.KINDS[args.kind](args.heads, args.layers, dim, embed.weight[target_ids].float()).to(device)
+    if resumed:
+        try:
+            heads.load_state_dict(resumed)
+        except RuntimeError:
+            raise SystemExit(f"{args.resume}: other heads than --kind, --heads and --layers say") from None
     if args.freeze_output:
         for i in range(args.heads):
             heads.output(i)[0].requires_grad_(False)
     trainer = Trainer(heads, args.lr, weight_decay=0.01, seconds=args.seconds, warmup_steps=args.warmup, ema=0.995)
     loss = Loss(heads, args.heads, rows["train"], embed, target_ids, by_frequency, args)
     covered = float((loss.candidate_of[rows["held_out"].tokens] >= 0).float().mean())
-    say(f"{len(rows['train'])} rows to train on, {len(rows['held_out'])} held out, {covered:.2%} of their tokens are candidates; "
-        f"{count_parameters(heads)} parameters")
+    say(f"{len(rows['train'])} rows to train on, {len(rows['held_out'])} held out; {covered:.2%} of held-out tokens are "
+        f"candidates; {count_parameters(heads)} parameters")
 
     usable = (rows["train"].left > 0).nonzero().flatten()
-    order, at, share = usable[:0], 0, 0.1
+    order, at, share = usable[:0], 0, 0.2
     while trainer.running():
         if at + args.batch > len(order):
             order, at = usable[torch.randperm(len(usable), device=device)], 0
@@ -144,7 +155,7 @@ def main():
         trainer.step(value)
         at += args.batch
         if trainer.share >= share:
-            share = trainer.share + 0.1
+            share = trainer.share + 0.2
             figures = head_report.report(trainer.averaged, args.heads, rows["held_out"], embed, loss.candidate_of)
             say(trainer.line() + "\n  " + "\n  ".join(head_report.lines(figures)))
 
@@ -157,11 +168,12 @@ def main():
     config = {"kind": args.kind, "heads": args.heads, "layers": args.layers, "dim": dim, "vocab": args.vocab,
               "target_vocab": embed.num_embeddings, "base_model": vocabulary.base_model}
     config |= draft_heads.published_config(args.kind, args.heads, args.layers, vocabulary.base_model)
-    name = torch.cuda.get_device_name() if device != "cpu" else f"{platform.machine()} processor, {torch.get_num_threads()} threads"
-    card = {"arguments": {k: str(v) if isinstance(v, pathlib.Path) else v for k, v in vars(args).items()}, "device": name,
-            "torch": torch.__version__, "seconds": {"model": round(model_seconds, 1), "all": round(time.monotonic() - begin, 1)},
+    card = {"arguments": {k: str(v) if isinstance(v, pathlib.Path) else v for k, v in vars(args).items()},
+            "device": conversations.device_words(device), "torch": torch.__version__,
+            "seconds": {"model": round(model_seconds, 1), "all": round(time.monotonic() - begin, 1)},
             "steps": trainer.steps, "conversations": {side: len(made) for side, made in sides.items()},
-            "rows": {side: len(r) for side, r in rows.items()}, "held_out_tokens_covered": round(covered, 4), "held_out": figures}
+            "rows": {side: len(r) for side, r in rows.items()}, "held_out_tokens_covered": round(covered, 4),
+            "held_out": figures}
     draft_heads.save(args.out, trainer.averaged, target_ids, config, card)
 
 

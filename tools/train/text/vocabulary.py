@@ -23,6 +23,8 @@ def byte_alphabet():
 class Vocabulary:
     def __init__(self, folder):
         folder = pathlib.Path(folder)
+        if not (folder / "vocabulary.json").is_file():
+            raise SystemExit(f"{folder}: no vocabulary.json; convert.py makes such a folder")
         saved = json.loads((folder / "vocabulary.json").read_text())
         config = json.loads((folder / "config.json").read_text())
         self.tokens, self.end, self.chat = saved["tokens"], config["eos_token_id"], config["chat"]

@@ -27,8 +27,8 @@ class Volley:
     """Text from the program: each method returns (token ids, text, ended) a prompt."""
 
     def __init__(self, program, gguf, threads):
-        self.command = [program, "text", "-m", gguf, "-t", str(threads), "-d", "cpu", "--decoder", "sequential", "--json", "-q",
-                        "--top-k", "0", "--top-p", "1"]
+        self.command = [program, "text", "-m", gguf, "-t", str(threads), "-d", "cpu", "--decoder", "sequential",
+                        "--top-k", "0", "--top-p", "1", "--json", "-q"]
 
     def run(self, prompts, seed, temperature, limit, *flags):
         with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:

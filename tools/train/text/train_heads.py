@@ -2,9 +2,9 @@
 --out heads --seconds 240`. The model is frozen and runs once over the text; --rows FILE keeps what it gave for the next run.
 
 A head learns the model's own distribution (--loss kl) or the text's tokens (--loss ce) at its distance, of user turns, too;
-its share of the loss is 0.8^i. It guesses among the --vocab most frequent tokens of the training text. With --sampled N each step looks at N or so
-candidates: those of the batch, the most frequent ones, and some at random; that is for a CPU. The held-out conversations are
-reported on; weights are averages over the run.
+its share of the loss is 0.8^i. It guesses among the --vocab most frequent tokens of the training text. With --sampled N each
+step looks at N or so candidates: those of the batch, the most frequent ones, and some at random; that is for a CPU. Held out
+are answers to prompts that training does not see. The weights are averages over the run.
 """
 
 import argparse

@@ -72,8 +72,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", default="cuda")
     args = parser.parse_args()
-    if args.device.startswith("cuda") and not torch.cuda.is_available():
-        raise SystemExit("no CUDA device; --device cpu trains on the processor")
+    network.check_device(args.device)
 
     begin = time.monotonic()
     say = lambda text: print(text, flush=True)

@@ -13,6 +13,7 @@ class Generator:
     """Each method returns (token ids, text, ended) a prompt."""
 
     def __init__(self, folder, device):
+        network.check_device(device)
         dtype = torch.bfloat16 if torch.device(device).type == "cuda" else torch.float32
         self.model, self.vocabulary, self.device = network.load(folder, device, dtype), Vocabulary(folder), device
 

@@ -104,12 +104,14 @@ def main():
     for path in [args.model / "config.json", *args.exclude, *([args.prompts] if args.prompts else [])]:
         if not path.is_file():
             raise SystemExit(f"{path}: no such file")
+    if not 0 <= args.share <= 1 or args.round < 2:
+        raise SystemExit("--share must be in 0 .. 1 and --round at least 2")
     head = json.loads((args.model / "config.json").read_text())["chat"]["user"]
     excluded = {canonical(text) for path in args.exclude for text in read_prompts(path)}
-    engine = make_engine(args)
     from_file = [t for t in read_prompts(args.prompts) if canonical(t) not in excluded] if args.prompts else []
     random.Random(args.seed).shuffle(from_file)
 
+    engine = make_engine(args)
     begin, seed, tokens, conversations = time.monotonic(), args.seed * 1_000_000, 0, 0
     seen = set(excluded)
     with args.out.open("w") as out:

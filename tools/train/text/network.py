@@ -159,6 +159,11 @@ def dequantize(rows, kind, shape):
     return values.reshape(shape)
 
 
+def check_device(device):
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise SystemExit("no CUDA device; --device cpu uses the processor")
+
+
 def load(folder, device="cpu", dtype=torch.float32):
     """The model of a folder that convert.py wrote, frozen."""
     folder = pathlib.Path(folder)

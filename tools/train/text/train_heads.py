@@ -106,8 +106,7 @@ def main():
     args = parser.parse_args()
     if args.heads < 1 or args.layers < 1 or args.batch < 1:
         raise SystemExit("--heads, --layers and --batch must be at least 1")
-    if args.device.startswith("cuda") and not torch.cuda.is_available():
-        raise SystemExit("no CUDA device; --device cpu trains on the processor")
+    network.check_device(args.device)
 
     begin = time.monotonic()
     say = lambda text: print(text, flush=True)

@@ -104,7 +104,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("gguf", type=pathlib.Path)
     parser.add_argument("out", type=pathlib.Path)
-    parser.add_argument("--part", type=int, default=48 * 2**20, help="largest bytes of a part")
+    parser.add_argument("--part", type=int, default=32 * 2**20, help="largest bytes of a part")
     parser.add_argument("--system", default=SYSTEM, help="what conversations begin with")
     args = parser.parse_args()
 

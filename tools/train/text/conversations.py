@@ -45,7 +45,7 @@ def read(path, vocabulary, held_out):
         except (ValueError, KeyError, TypeError):
             raise SystemExit(f"{path}:{number}: not a line of make_conversations.py") from None
         sides[random.Random(entry["prompt"]).random() < held_out].append(item)
-    if not sides[0] or not sides[1]:
+    if held_out < 1 and not (sides[0] and sides[1]):
         raise SystemExit(f"{path}: {len(sides[0])} conversations to train on and {len(sides[1])} held out; more are needed")
     return {"train": sides[0], "held_out": sides[1]}
 

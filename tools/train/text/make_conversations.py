@@ -7,6 +7,8 @@ Ref: Xu et al. 2024, "Magpie" (user turns from nothing); Cai et al. 2024, "Medus
 names files of the same form whose texts are kept out: the prompts that the heads are judged by.
 With --volley PROGRAM --gguf FILE the program makes the text instead of this script's network; it is the faster one on a CPU.
 
+With --share 1 nothing is sampled and the run ends with the file.
+
 A line of the output: prompt, answer (token ids, with the end token if it came), temperature, source (self, file).
 """
 
@@ -19,8 +21,6 @@ import tempfile
 import time
 
 from generation import TURN_LIMIT, Generator
-
-TEMPERATURES = (0.0, 0.8)
 
 
 class Volley:
@@ -93,6 +93,7 @@ def main():
     parser.add_argument("--prompts", type=pathlib.Path)
     parser.add_argument("--share", type=float, default=0.25, help="of user turns from --prompts")
     parser.add_argument("--exclude", type=pathlib.Path, nargs="*", default=[])
+    parser.add_argument("--temperatures", type=float, nargs="+", default=[0.0, 0.8], help="of answers, in equal shares")
     parser.add_argument("--round", type=int, default=2048, help="conversations at a time")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", default="cuda")
@@ -115,16 +116,17 @@ def main():
     begin, seed, tokens, conversations = time.monotonic(), args.seed * 1_000_000, 0, 0
     seen = set(excluded)
     with args.out.open("w") as out:
-        while time.monotonic() - begin < args.seconds:
+        while time.monotonic() - begin < args.seconds and (args.share < 1 or from_file):
             given = [from_file.pop() for _ in range(min(len(from_file), round(args.round * args.share)))]
             prompts = [(text, "file") for text in given]
-            for _, text, ended in engine.turns(args.round - len(given), seed, head):
+            turns = engine.turns(args.round - len(given), seed, head) if args.share < 1 else []
+            for _, text, ended in turns:
                 if ended and usable(text) and canonical(text) not in seen:
                     seen.add(canonical(text))
                     prompts.append((text.strip(), "self"))
             random.Random(seed).shuffle(prompts)
-            for i, temperature in enumerate(TEMPERATURES):
-                part = prompts[i :: len(TEMPERATURES)]
+            for i, temperature in enumerate(args.temperatures):
+                part = prompts[i :: len(args.temperatures)]
                 made = engine.answers([text for text, _ in part], seed + args.round, temperature, args.max_tokens)
                 for (prompt, source), (ids, _, _) in zip(part, made):
                     if ids:

@@ -78,10 +78,10 @@ class Attention(nn.Module):
 
 
 def rotate(x, turn):
-    """Rotary embedding of halves. x: [B, H, T, D]; turn: cosines and sines [B, 1, T, D / 2]."""
+    """Rotary embedding of halves. x: [B, H, T, D]; turn: cosines and sines [B, 1, T, D / 2], f32."""
     a, b = x.chunk(2, -1)
     cos, sin = turn
-    return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], -1).type_as(x)
 
 
 class MLP(nn.Module):
@@ -133,7 +133,7 @@ class Llama(nn.Module):
         frequency = c.rope_theta ** -(torch.arange(half, device=tokens.device) / half)
         angle = at[:, None, :, None].float() * frequency  # [B, 1, T, D / 2]
         x = self.model.embed_tokens(tokens)
-        turn = angle.cos().type_as(x), angle.sin().type_as(x)
+        turn = angle.cos(), angle.sin()
         for i, layer in enumerate(self.model.layers):
             x = layer(x, turn, mask, at, caches[i] if caches else None)
         return self.model.norm(x)

@@ -75,7 +75,7 @@ std::string find_boxed_model(const std::string& name, const std::string& subject
       ErrorKind::kModelMissing);
 }
 
-std::string find_model(const std::string& name_or_path) {
+std::string find_model(const std::string& name_or_path, const std::string& flag) {
   if (name_or_path.find('/') != std::string::npos || name_or_path == "." || name_or_path == "..")
     return name_or_path;
   for (const BoxedModel& model : boxed_models()) {
@@ -84,7 +84,7 @@ std::string find_model(const std::string& name_or_path) {
   if (const auto stored = find_stored_model(name_or_path)) return stored->path;
   std::error_code code;
   if (fs::exists(name_or_path, code)) return name_or_path;
-  return find_boxed_model(name_or_path, "--model " + quote(name_or_path) + " (a path holds a slash)");
+  return find_boxed_model(name_or_path, flag + " " + quote(name_or_path) + " (a path holds a slash)");
 }
 
 }  // namespace volley::apps

@@ -24,6 +24,6 @@ std::string find_boxed_model(const std::string& name, const std::string& subject
 // The path of a model: a path as it is (anything with a slash, and "."), else the model of that name in the
 // box or among the pulled ones, else the file of that name. Throws Error kModelMissing as find_boxed_model
 // does.
-std::string find_model(const std::string& name_or_path);
+std::string find_model(const std::string& name_or_path, const std::string& flag = "--model");
 
 }  // namespace volley::apps

@@ -100,7 +100,7 @@ void open_draft(const TextFlags& flags, const text::TextCheckpoint& checkpoint, 
                          " does not use it; draft and draft-rejection do");
     return;
   }
-  plan.draft = text::open_text_checkpoint(find_model(name));
+  plan.draft = text::open_text_checkpoint(find_model(name, "--draft-model"));
   text::check_draft_vocabulary(checkpoint, *plan.draft);
   plan.request.draft_model = plan.draft->name;
 }
@@ -114,7 +114,7 @@ void open_heads(const TextFlags& flags, const text::TextCheckpoint& checkpoint, 
                          " does not use them; heads does");
     return;
   }
-  plan.heads = text::open_heads(find_model(name), checkpoint);
+  plan.heads = text::open_heads(find_model(name, "--heads"), checkpoint);
   plan.request.heads = plan.heads->name;
 }
 

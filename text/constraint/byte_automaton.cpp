@@ -19,6 +19,22 @@ bool ByteAutomaton::matches(std::string_view bytes) const {
   return state != kBroken && accepts(state);
 }
 
+std::string ByteAutomaton::forced(State state, size_t most) const {
+  std::string bytes;
+  while (bytes.size() < most && !accepts(state)) {
+    int only = -1, choices = 0;
+    for (int byte = 0; byte < 256 && choices < 2; ++byte) {
+      if (next(state, static_cast<unsigned char>(byte)) == kBroken) continue;
+      only = byte;
+      ++choices;
+    }
+    if (choices != 1) break;
+    bytes += static_cast<char>(only);
+    state = next(state, static_cast<unsigned char>(only));
+  }
+  return bytes;
+}
+
 ByteGraph::Node ByteGraph::add_node() {
   if (nodes_ == kMaxNodes) throw Fault{"is too large: more than " + std::to_string(kMaxNodes) + " parts"};
   return nodes_++;

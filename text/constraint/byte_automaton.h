@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -24,6 +25,9 @@ class ByteAutomaton {
   State next(State state, std::string_view bytes) const;
   bool accepts(State state) const { return accepts_[static_cast<size_t>(state)]; }
   bool matches(std::string_view bytes) const;
+  // What must come behind `state`, as far as there is no choice, at most `most` bytes: none where it accepts
+  // or where several bytes may come.
+  std::string forced(State state, size_t most) const;
   int64_t states() const { return static_cast<int64_t>(accepts_.size()); }
 
  private:

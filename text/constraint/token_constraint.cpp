@@ -101,19 +101,18 @@ std::shared_ptr<const TokenSet> TokenConstraint::allowed(State state) const {
 }
 
 int32_t TokenConstraint::foreseen(State state) const {
-  // Of one place's bytes there are no more tokens than the longest has bytes, but for doubles.
-  constexpr int64_t kMost = 64;
-  const auto tokens = allowed(state);
-  if (const int64_t count = tokens->count(); count == 0 || count > kMost) return -1;
+  if (state == kBroken) return -1;
+  const std::string forced = automaton_->forced(automaton_state(state), static_cast<size_t>(deepest_));
+  if (forced.empty()) return -1;
   int32_t longest = -1;
-  tokens->for_each([&](int32_t token) {
-    if (longest < 0 || bytes_of(state, token).size() > bytes_of(state, longest).size()) longest = token;
+  size_t length = 0;
+  allowed(state)->for_each([&](int32_t token) {
+    const std::string_view bytes = bytes_of(state, token);
+    if (bytes.size() <= length || !forced.starts_with(bytes)) return;
+    longest = token;
+    length = bytes.size();
   });
-  const std::string_view bytes = bytes_of(state, longest);
-  bool is_forced = true;
-  tokens->for_each(
-      [&](int32_t token) { is_forced = is_forced && bytes.starts_with(bytes_of(state, token)); });
-  return is_forced ? longest : -1;
+  return longest;
 }
 
 }  // namespace volley::text

@@ -24,8 +24,8 @@ class TokenConstraint : public Constraint {
   State next(State state, int32_t token) const override;
   bool accepts(State state) const override { return automaton_->accepts(automaton_state(state)); }
   std::shared_ptr<const TokenSet> allowed(State state) const override;
-  // The longest of the allowed tokens where all others spell the beginning of it: where the next bytes can be
-  // no others, a model mostly says as many of them at once as a token has.
+  // The longest token of what must come, as far as there is no choice of bytes: a model mostly says as many
+  // of them at once as a token has.
   int32_t foreseen(State state) const override;
 
  private:

@@ -158,12 +158,13 @@ TEST_F(CliText, DraftModelsThatDoNotFitAreOneLine) {
 
 // Heads with random weights, of either kind, are a file or a folder.
 TEST_F(CliText, DraftHeadsAnswerAsSequentialDecoding) {
-  std::filesystem::create_directories(box_.file("crown"));
+  const std::string crown = box_.file("crown");
+  std::filesystem::create_directories(crown);
   write_toy_heads(path("medusa.safetensors"), text::HeadsFamily::kMedusa);
-  write_toy_heads(box_.file("crown") + "/hydra_lm_head.safetensors", text::HeadsFamily::kHydra);
+  write_toy_heads(crown + "/hydra_lm_head.safetensors", text::HeadsFamily::kHydra);
   for (const char* temperature : {"0", "0.8"}) {
     const std::string first = text({"Hello", "--temperature", temperature, "--decoder", "sequential"}).out;
-    for (const char* heads : {"./medusa.safetensors", "crown"}) {
+    for (const std::string& heads : {std::string("./medusa.safetensors"), crown}) {
       for (const char* decoder : {"auto", "heads:confidence=0,width=2"}) {
         const CommandResult result = text({"Hello", "--temperature", temperature, "--decoder", decoder,
                                            "--heads", heads, "--check", "--color", "never"});
@@ -173,8 +174,7 @@ TEST_F(CliText, DraftHeadsAnswerAsSequentialDecoding) {
       }
     }
   }
-  const auto made =
-      json({"Hello", "--heads", "crown", "--decoder", "heads:confidence=0", "--draft-max", "2"});
+  const auto made = json({"Hello", "--heads", crown, "--decoder", "heads:confidence=0", "--draft-max", "2"});
   EXPECT_EQ(made["request"]["heads"], "crown");
   EXPECT_EQ(made["request"]["decoder_class"], "same-tokens");
   EXPECT_EQ(made["weights"]["heads"].get<std::string>().size(), 64u);
@@ -182,22 +182,22 @@ TEST_F(CliText, DraftHeadsAnswerAsSequentialDecoding) {
   EXPECT_LE(made["statistics"]["draft"]["forwards"].get<int64_t>(),
             2 * made["statistics"]["forwards"].get<int64_t>());
   EXPECT_EQ(
-      json({"Hello", "--heads", "crown"})["request"]["decoder"],
+      json({"Hello", "--heads", crown})["request"]["decoder"],
       "heads:accept=coupled,alpha=0.09,confidence=0.3,epsilon=0.3,heads=16,length=adaptive,nodes=16,width=1");
-  const auto typical = json({"Hello", "--heads", "crown", "--decoder", "heads:accept=typical"});
+  const auto typical = json({"Hello", "--heads", crown, "--decoder", "heads:accept=typical"});
   EXPECT_EQ(typical["request"]["decoder_class"], "lossy");
-  const CommandResult detail = text({"Hello", "--heads", "crown", "-v"});
+  const CommandResult detail = text({"Hello", "--heads", crown, "-v"});
   EXPECT_NE(detail.err.find("(same-tokens) by crown, "), std::string::npos) << detail.err;
   EXPECT_NE(detail.err.find("heads: "), std::string::npos) << detail.err;
   // Within a constraint, in a conversation, and beside a decoder that does not use them.
-  EXPECT_EQ(text({"Hello", "--heads", "crown", "--regex", "[a-z ]{5,9}"}).out,
+  EXPECT_EQ(text({"Hello", "--heads", crown, "--regex", "[a-z ]{5,9}"}).out,
             text({"Hello", "--decoder", "sequential", "--regex", "[a-z ]{5,9}"}).out);
-  Command talk = command(words({"--chat", "--heads", "crown", "--temperature", "0"}));
+  Command talk = command(words({"--chat", "--heads", crown, "--temperature", "0"}));
   talk.input = "Hello\nSea\n";
   Command alone = command(words({"--chat", "--temperature", "0"}));
   alone.input = talk.input;
   EXPECT_EQ(run_command(talk).out, run_command(alone).out);
-  EXPECT_NE(text({"Hello", "--heads", "crown", "--decoder", "lookup"})
+  EXPECT_NE(text({"Hello", "--heads", crown, "--decoder", "lookup"})
                 .err.find("--heads crown: decoder lookup does not use them; heads does"),
             std::string::npos);
 }
@@ -212,6 +212,7 @@ TEST_F(CliText, DraftHeadsThatDoNotFitAreOneLine) {
   refuses({"--decoder", "heads"}, "--decoder heads: needs draft heads; --heads names them");
   refuses({"--heads", ""}, "--heads: is empty");
   refuses({"--heads", "nowhere/x"}, "nowhere/x", 4);
+  refuses({"--heads", "nobody"}, "--heads 'nobody' (a path holds a slash): no such model", 4);
   refuses({"--heads", "talker"}, "holds no draft heads", 1);
   refuses({"--heads", "./wide.safetensors"}, "wide.safetensors: tensor 0.1.weight: reads rows of width 64");
   refuses({"--heads", "./wide.safetensors", "--dry-run"}, "those of model talker have 32");
@@ -223,7 +224,7 @@ TEST_F(CliText, DraftHeadsThatDoNotFitAreOneLine) {
   // What a file of heads is, as far as volley models info goes.
   const CommandResult info = volley({"models", "info", "./good.safetensors"});
   EXPECT_EQ(info.exit_code, 0) << info.err;
-  EXPECT_NE(info.out.find("0.0.linear.weight"), std::string::npos) << info.out;
+  EXPECT_NE(info.out.find("tensors      9"), std::string::npos) << info.out;
 }
 
 TEST_F(CliText, RawContinuesAndChatFormatsDiffer) {
@@ -569,7 +570,7 @@ TEST_F(CliText, TypedLinesAreEditedAndRemembered) {
     Command run = command(words({"--chat", "--temperature", "0"}));
     run.input_kind = StandardInput::kTerminal;
     run.error = StandardError::kTerminal;
-    run.environment = {{"TERM", "xterm"}, {"XDG_STATE_HOME", path("state")}, {"LC_ALL", "C"}};
+    run.environment.insert({{"TERM", "xterm"}, {"XDG_STATE_HOME", path("state")}, {"LC_ALL", "C"}});
     run.input = keys + "/quit\n";
     const CommandResult result = run_command(run);
     EXPECT_EQ(result.exit_code, 0) << result.err;
@@ -699,7 +700,7 @@ TEST_F(CliText, ConversationsEndAtOnceWhenInterrupted) {
       Command run = command(words({"--chat", "Hello", "--color", "never"}));
       run.input_kind = StandardInput::kTerminal;
       run.error = shown;
-      run.environment = {{"TERM", "xterm"}, {"XDG_STATE_HOME", path("state")}};
+      run.environment.insert({{"TERM", "xterm"}, {"XDG_STATE_HOME", path("state")}});
       run.input = "";
       run.awaited = "> ";
       run.on_output = [number](pid_t process) { ::kill(process, number); };

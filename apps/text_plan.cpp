@@ -1,15 +1,19 @@
 // What volley text is asked to do: its flags and prompts as a request.
 #include "apps/text_plan.h"
 
+#include <memory>
 #include <random>
+#include <set>
 
 #include "apps/model_path.h"
 #include "apps/prompt_file.h"
 #include "apps/text_prompts.h"
 #include "core/base/error.h"
+#include "core/decode/constrained_guess.h"
 #include "core/io/byte_reader.h"
 #include "core/io/mapped_file.h"
 #include "core/io/untrusted_text.h"
+#include "text/constraint/token_constraint.h"
 
 namespace volley::apps {
 namespace {
@@ -91,6 +95,39 @@ TextRequest common_request(const TextFlags& flags, const text::TextCheckpoint& c
   return request;
 }
 
+// Whether answers of so many tokens can have the request's form at all, where a method decides all of their
+// places at once: the others find the way as they go.
+class FormCheck {
+ public:
+  FormCheck(const text::TextCheckpoint& checkpoint, const TextRequest& request)
+      : stop_tokens_(checkpoint.end_tokens), config_(checkpoint.llama.config) {
+    if (request.constraint && decoder_model(request.decoder) == DecoderModel::kMaskedDiffusion) {
+      constraint_ =
+          std::make_shared<const text::TokenConstraint>(request.constraint->automaton, checkpoint.tokenizer);
+    }
+  }
+  // Throws Error.
+  void operator()(int64_t tokens) {
+    if (!constraint_ || !possible_.insert(tokens).second) return;
+    const Generation answer{.max_tokens = tokens,
+                            .stop_tokens = stop_tokens_,
+                            .constraint = constraint_,
+                            .mask_token = config_.mask_token};
+    try {
+      constrained_blocks({&answer, 1}, config_.vocab_size);
+    } catch (const Error&) {
+      possible_.erase(tokens);
+      throw;
+    }
+  }
+
+ private:
+  const std::vector<int32_t>& stop_tokens_;
+  const text::LlamaConfig& config_;
+  std::shared_ptr<const Constraint> constraint_;
+  std::set<int64_t> possible_;
+};
+
 // Opens the draft model, if the decoder has one.
 void open_draft(const TextFlags& flags, const text::TextCheckpoint& checkpoint, TextPlan& plan) {
   const std::string& name = flags.shared.draft_model;
@@ -152,7 +189,9 @@ TextPlan make_plan(const TextFlags& flags, const text::TextCheckpoint& checkpoin
   const auto decoder = make_decoder(request.decoder);
   const auto check = [&](const TextPrompt& prompt) {
     const auto tokens = std::ssize(encode_prompt(checkpoint, request, prompt));
-    decoder->check_length(answer_limit(checkpoint, request, tokens));
+    const int64_t limit = answer_limit(checkpoint, request, tokens);
+    decoder->check_length(limit);
+    return limit;
   };
   const uint64_t seed = first_seed(flags.shared);
   if (flags.prompt_file.empty()) {
@@ -167,6 +206,7 @@ TextPlan make_plan(const TextFlags& flags, const text::TextCheckpoint& checkpoin
     return plan;
   }
   const std::string input = read_prompt_text(flags.prompt_file);
+  FormCheck check_form(checkpoint, request);  // a line that cannot be answered is not to end the others
   uint64_t index = 0;
   for (const TextLine& line : parse_text_lines(input)) {
     const std::string source = flags.prompt_file + ":" + std::to_string(line.line);
@@ -175,7 +215,7 @@ TextPlan make_plan(const TextFlags& flags, const text::TextCheckpoint& checkpoin
       if (!line.fault.empty()) throw Error(line.fault);
       TextPrompt prompt = make_prompt(request, line.prompt, line.system.empty() ? flags.system : line.system);
       prompt.seed = line.seed.value_or(usual_seed);
-      check(prompt);
+      check_form(check(prompt));
       if (std::ssize(request.prompts) == text::kMaxPrompts)
         throw Error("more than " + std::to_string(text::kMaxPrompts) + " prompts");
       request.prompts.push_back(std::move(prompt));

@@ -491,6 +491,23 @@ TEST_F(CliText, DiffusionThatCannotBeIsRefusedByThePlan) {
   expect_failure(plan({"Hello", "--threshold", "1.5"}), 2,
                  "threshold=1.5: expected off or a number from 0 to 1");
   expect_failure(plan({"Hello", "--threshold", "0.9", "--factor", "2"}), 2, "threshold and factor: ");
+  // A line whose context ends before the form can is that line's failure.
+  const auto line_of = [](int words) {
+    std::string line = "Hello";
+    for (int i = 0; i < words; ++i) line += " no";
+    return line;
+  };
+  int fits = 1, beyond = 300;  // words
+  while (beyond - fits > 1) {
+    const int words = (fits + beyond) / 2;
+    (plan({line_of(words)}).exit_code == 0 ? fits : beyond) = words;
+  }
+  const std::string long_line = line_of(fits);
+  write_text(path("p.txt"), "Hello\n" + long_line + "\nSea\n");
+  const CommandResult lines = volley(
+      {"text", "-m", "masker", "--max-tokens", "12", "-t", "1", "-f", "p.txt", "--regex", "[a-z]{12}"});
+  expect_failure(lines, 3, "p.txt:2: --decoder diffusion: constraint: needs at least ");
+  EXPECT_EQ(std::ranges::count(lines.out, '\n'), 2) << lines.out;
   // --max-tokens asks for 7 blocks, the context has room for one.
   const CommandResult few = volley({"text", "-m", "masker", "Hello", "--dry-run", "--steps", "1",
                                     "--max-tokens", "100000", "--block-length", "16384"});

@@ -154,7 +154,8 @@ TEST_P(HeadsTest, HeadsOfAnyQualityChangeNothing) {
 TEST_P(HeadsTest, AdaptiveLengthsChangeNothingWhateverTheClockSays) {
   for (const float temperature : {0.0f, 1.0f}) {
     DraftCounter counter;
-    for (uint64_t seed = 0; seed < kSeeds; ++seed) {
+    constexpr uint64_t kRuns = kSanitized ? 60 : kSeeds;  // fewer do not come to all lengths
+    for (uint64_t seed = 0; seed < kRuns; ++seed) {
       std::vector<Generation> generations;
       for (uint64_t i = 0; i <= seed % 3; ++i) {
         generations.push_back(generation(3 * seed + i, temperature));
@@ -170,7 +171,7 @@ TEST_P(HeadsTest, AdaptiveLengthsChangeNothingWhateverTheClockSays) {
     }
     EXPECT_GE(counter.steps.size(), 4u);
     EXPECT_GT(counter.steps[0], 0);
-    EXPECT_GT(counter.accepted, static_cast<int64_t>(kSeeds));
+    EXPECT_GT(counter.accepted, static_cast<int64_t>(kRuns));
     EXPECT_GT(counter.proposed, counter.accepted);
   }
 }

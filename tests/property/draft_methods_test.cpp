@@ -7,6 +7,7 @@
 #include "core/decode/decoder.h"
 #include "core/decode/lane.h"
 #include "tests/support/devices.h"
+#include "tests/support/sanitized.h"
 #include "tests/support/toy_models.h"
 
 namespace volley::test {
@@ -90,7 +91,7 @@ class DraftMethods : public testing::TestWithParam<std::string> {
 TEST_P(DraftMethods, ModelsOfAnyQualityChangeNothing) {
   for (const float temperature : {0.0f, 1.0f}) {
     StepCounts random, good, perfect;
-    for (uint64_t seed = 0; seed < 200; ++seed) {
+    for (uint64_t seed = 0; seed < (kSanitized ? 40 : 200); ++seed) {
       const Generation one = generation(seed, temperature);
       const std::vector<int32_t> truth = run("sequential", *model_, one);
       for (const char* decoder : {"draft", "draft:draft=5,length=fixed"}) {

@@ -15,6 +15,7 @@
 
 #include "apps/typed_input.h"
 #include "core/base/error.h"
+#include "text/tokenizer/unicode.h"
 
 namespace volley::apps {
 namespace {
@@ -23,26 +24,6 @@ namespace fs = std::filesystem;
 
 constexpr int kKeptLines = 1000;
 constexpr wchar_t kReplacement = 0xFFFD;
-
-void append_utf8(wchar_t character, std::string& text) {
-  const auto code = static_cast<uint32_t>(character);
-  const auto byte = [&](uint32_t value) { text += static_cast<char>(value); };
-  if (code < 0x80) {
-    byte(code);
-  } else if (code < 0x800) {
-    byte(0xC0 | code >> 6);
-    byte(0x80 | (code & 0x3F));
-  } else if (code < 0x10000) {
-    byte(0xE0 | code >> 12);
-    byte(0x80 | (code >> 6 & 0x3F));
-    byte(0x80 | (code & 0x3F));
-  } else {
-    byte(0xF0 | code >> 18);
-    byte(0x80 | (code >> 12 & 0x3F));
-    byte(0x80 | (code >> 6 & 0x3F));
-    byte(0x80 | (code & 0x3F));
-  }
-}
 
 // Bytes that follow such a first byte of a character; none behind one that cannot be first.
 int following_bytes(unsigned char first) {
@@ -92,7 +73,8 @@ class LineEditor::Terminal {
     const wchar_t* typed = ::el_wgets(editor_, &count);
     if (typed == nullptr || count <= 0 || stop_.stop_requested()) return std::nullopt;
     std::string line;
-    for (int i = 0; i < count && typed[i] != L'\n' && typed[i] != L'\r'; ++i) append_utf8(typed[i], line);
+    for (int i = 0; i < count && typed[i] != L'\n' && typed[i] != L'\r'; ++i)
+      text::append_utf8(line, static_cast<char32_t>(typed[i]));
     if (line.empty()) return line;
     HistEventW event;
     ::history_w(history_, &event, H_ENTER, typed);
@@ -114,22 +96,18 @@ class LineEditor::Terminal {
     unsigned char first = 0;
     const int status = read_byte(first);
     if (status <= 0) return status;
-    character = static_cast<wchar_t>(first);
-    if (first < 0x80) return 1;
-    const int following = following_bytes(first);
-    auto code = static_cast<uint32_t>(first & (0x3F >> following));
-    for (int i = 0; i < following; ++i) {
+    std::string bytes(1, static_cast<char>(first));
+    for (int following = following_bytes(first); following > 0; --following) {
       unsigned char byte = 0;
-      const int status_of_next = read_byte(byte);
-      if (status_of_next > 0 && (byte & 0xC0) == 0x80) {
-        code = code << 6 | (byte & 0x3F);
-        continue;
+      if (read_byte(byte) <= 0) break;
+      if ((byte & 0xC0) != 0x80) {
+        held_ = byte;  // the character was broken; this begins another
+        break;
       }
-      if (status_of_next > 0) held_ = byte;  // the character was broken; this begins another
-      character = kReplacement;
-      return 1;
+      bytes += static_cast<char>(byte);
     }
-    character = following == 0 ? kReplacement : static_cast<wchar_t>(code);
+    const text::Character read = text::character_at(bytes, 0);
+    character = read.code == text::kBadByte ? kReplacement : static_cast<wchar_t>(read.code);
     return 1;
   }
 

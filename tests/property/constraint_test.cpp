@@ -25,12 +25,6 @@ constexpr uint64_t kSeeds = kSanitized ? 20 : 150;
 
 using Outputs = std::vector<GenerationOutput>;
 
-std::vector<std::vector<int32_t>> tokens_of(const Outputs& outputs) {
-  std::vector<std::vector<int32_t>> tokens;
-  for (const GenerationOutput& output : outputs) tokens.push_back(output.tokens);
-  return tokens;
-}
-
 // Steps through an output; says what is wrong with it, or nothing.
 std::string fault_of(const Generation& generation, const GenerationOutput& output) {
   const Constraint& constraint = *generation.constraint;

@@ -18,12 +18,6 @@ constexpr uint64_t kSeeds = kSanitized ? 15 : 100;
 
 using Outputs = std::vector<GenerationOutput>;
 
-std::vector<std::vector<int32_t>> tokens_of(const Outputs& outputs) {
-  std::vector<std::vector<int32_t>> tokens;
-  for (const GenerationOutput& output : outputs) tokens.push_back(output.tokens);
-  return tokens;
-}
-
 class HeadsTest : public testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {

@@ -24,6 +24,12 @@ inline std::vector<std::string> same_tokens_methods() {
   return names;
 }
 
+inline std::vector<std::vector<int32_t>> tokens_of(const std::vector<GenerationOutput>& outputs) {
+  std::vector<std::vector<int32_t>> tokens;
+  for (const GenerationOutput& output : outputs) tokens.push_back(output.tokens);
+  return tokens;
+}
+
 // Decoders that choose draft lengths by the clock.
 inline std::vector<std::string> adaptive_decoders() {
   return {"lookup:length=adaptive,draft=7,ngram=2", "lookup:length=adaptive,draft=3,ngram=1",

@@ -20,12 +20,6 @@ constexpr int64_t kTokens = 24, kBatch = 8;
 
 using Tokens = std::vector<std::vector<int32_t>>;
 
-Tokens tokens_of(const std::vector<GenerationOutput>& outputs) {
-  Tokens tokens;
-  for (const GenerationOutput& output : outputs) tokens.push_back(output.tokens);
-  return tokens;
-}
-
 int64_t seeds() {
   const char* stated = std::getenv("VOLLEY_TEST_SEEDS");
   return stated == nullptr ? 200 : std::strtoll(stated, nullptr, 10);

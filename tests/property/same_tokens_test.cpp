@@ -17,12 +17,6 @@ namespace {
 
 constexpr int64_t kTokens = 24;
 
-std::vector<std::vector<int32_t>> tokens_of(const std::vector<GenerationOutput>& outputs) {
-  std::vector<std::vector<int32_t>> tokens;
-  for (const GenerationOutput& output : outputs) tokens.push_back(output.tokens);
-  return tokens;
-}
-
 // Backends under test: what a gtest parameter names.
 class SameTokens : public testing::TestWithParam<std::string> {
  protected:

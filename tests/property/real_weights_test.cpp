@@ -132,7 +132,10 @@ TEST_F(RealWeights, RegisteredMethodsEqualSequential) {
     for (const auto& [decoder, counter] : counters) {
       if (decoder != "sequential") {
         EXPECT_GT(counter.accepted, 0) << decoder;
-        EXPECT_GT(counter.proposed, counter.accepted) << decoder;
+        // Lengths that adapt leave a dear drafter alone, and may try nothing that is wrong.
+        if (decoder.find("adaptive") == std::string::npos) {
+          EXPECT_GT(counter.proposed, counter.accepted) << decoder;
+        }
       }
       std::printf("temperature %.1f, %s: %lld of %lld drafted tokens right\n",
                   static_cast<double>(temperature), decoder.c_str(), static_cast<long long>(counter.accepted),

@@ -17,7 +17,7 @@
 #include "tests/bench/child_process.h"
 #include "tests/bench/image_case.h"
 #include "tests/bench/image_table.h"
-#include "tests/bench/image_weights.h"
+#include "tests/bench/random_weights.h"
 #include "tests/bench/read_bandwidth.h"
 
 namespace volley {

@@ -84,7 +84,8 @@ class TokenWorkload : public Workload {
       condition = model->class_token(kClass);
       nothing = model->null_class_token();
       chain.guidance = {.kind = GuidanceSchedule::Kind::kLinear, .scale = 5.0f};
-      decoder_ = make_decoder(parse_decoder_spec("parallel:steps=64,schedule=arccos"));
+      decoder_ =
+          make_decoder(parse_decoder_spec("parallel:schedule=arccos,steps=" + std::to_string(wanted.steps)));
       model_ = std::move(model);
     } else {
       auto model =
@@ -137,8 +138,8 @@ class PixelWorkload : public Workload {
  public:
   PixelWorkload(const ImageCase& wanted, WeightLoader loader, const WeightSource& source)
       : model_(image::infer_vq_config(source), std::move(loader)), batch_(wanted.batch) {
-    for (int64_t i = 0; i < kCells; ++i)
-      codes_.push_back(static_cast<int32_t>(i * 7919 % model_.config().codebook_size));
+    for (int64_t i = 0; i < batch_ * kCells; ++i)
+      codes_.push_back(static_cast<int32_t>(i % kCells * 7919 % model_.config().codebook_size));
   }
 
   void prepare(const std::shared_ptr<const Backend>& backend) override {
@@ -149,18 +150,17 @@ class PixelWorkload : public Workload {
   }
 
   void run(const std::function<void()>& on_first) override {
-    for (int64_t i = 0; i < batch_; ++i) {
-      const int64_t side = kSide * model_.config().factor();
-      arena_->reset();
-      const View<int32_t> codes = arena_->indices({1, kSide, kSide});
-      const Tensor pixels = arena_->tensor({1, 3, side, side});
-      queue_->upload(codes_.data(), codes.data, kCells * 4);
-      model_.decode(*queue_, *arena_, {.codes = codes, .pixels = pixels});
-      std::vector<float> planes(static_cast<size_t>(pixels.size()));
-      queue_->download(pixels.data, planes.data(), pixels.size() * 4);
-      picture_ = image::picture_from_planes(planes, side, side);
-      if (i == 0) on_first();
-    }
+    const int64_t side = kSide * model_.config().factor();
+    arena_->reset();
+    const View<int32_t> codes = arena_->indices({batch_, kSide, kSide});
+    const Tensor pixels = arena_->tensor({batch_, 3, side, side});
+    queue_->upload(codes_.data(), codes.data, codes.size() * 4);
+    model_.decode(*queue_, *arena_, {.codes = codes, .pixels = pixels});
+    std::vector<float> planes(static_cast<size_t>(pixels.size()));
+    queue_->download(pixels.data, planes.data(), pixels.size() * 4);
+    on_first();
+    const auto each = std::span(planes).subspan(0, static_cast<size_t>(pixels.size() / batch_));
+    picture_ = image::picture_from_planes(each, side, side);
   }
 
   Statistics statistics() const override { return {}; }
@@ -200,25 +200,37 @@ json to_json(const OperationProfile& profile) {
   return kinds;
 }
 
+// A number from 1 to `most`, or 0.
+int64_t parse_count(std::string_view digits, int64_t most) {
+  int64_t count = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), count);
+  const bool is_count = error == std::errc() && end == digits.data() + digits.size();
+  return is_count && count >= 1 && count <= most ? count : 0;
+}
+
 }  // namespace
 
 ImageCase parse_image_case(std::string_view name) {
   for (const FamilyInfo& known : kFamilies) {
     if (!name.starts_with(known.name) || !name.substr(known.name.size()).starts_with("-b")) continue;
-    const std::string_view digits = name.substr(known.name.size() + 2);
-    int64_t batch = 0;
-    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), batch);
-    if (error == std::errc() && end == digits.data() + digits.size() && batch >= 1 && batch <= 64)
-      return {.family = known.family, .batch = batch};
+    ImageCase wanted{.family = known.family};
+    std::string_view digits = name.substr(known.name.size() + 2);
+    if (const size_t steps = digits.find("-s"); known.family == ImageFamily::kArpg && steps != digits.npos) {
+      wanted.steps = parse_count(digits.substr(steps + 2), kCells);
+      digits = digits.substr(0, steps);
+    }
+    wanted.batch = parse_count(digits, 64);
+    if (wanted.batch > 0 && wanted.steps > 0) return wanted;
   }
-  throw Error(
-      "--case " + std::string(name) + ": expected arpg-bN, llamagen-bN or vq-bN, N pictures, at most 64",
-      ErrorKind::kUsage);
+  throw Error("--case " + std::string(name) +
+                  ": expected arpg-bN, arpg-bN-sK, llamagen-bN or vq-bN: N pictures, at most 64, in K steps",
+              ErrorKind::kUsage);
 }
 
 std::string image_case_name(const ImageCase& wanted) {
   const auto known = std::ranges::find(kFamilies, wanted.family, &FamilyInfo::family);
-  return std::string(known->name) + "-b" + std::to_string(wanted.batch);
+  const std::string steps = wanted.steps == ImageCase().steps ? "" : "-s" + std::to_string(wanted.steps);
+  return std::string(known->name) + "-b" + std::to_string(wanted.batch) + steps;
 }
 
 ImageFamily family_of_checkpoint(const std::string& path) {

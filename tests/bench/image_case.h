@@ -11,15 +11,17 @@
 namespace volley {
 
 enum class ImageFamily : uint8_t {
-  kArpg,      // 256 cells, parallel, 64 steps, guidance
+  kArpg,      // 256 cells, parallel, guidance
   kLlamaGen,  // 256 tokens, sequential, guidance
   kVq,        // codes to 256 x 256 pixels
 };
 
-// One line of the table. Named "arpg-b1", "llamagen-b4", "vq-b1": family and pictures made together.
+// One line of the table. Named "arpg-b1", "arpg-b1-s32", "llamagen-b4", "vq-b1": family, pictures made together,
+// steps of ARPG.
 struct ImageCase {
   ImageFamily family = ImageFamily::kArpg;
   int64_t batch = 1;
+  int64_t steps = 64;
 };
 // Throws Error kUsage.
 ImageCase parse_image_case(std::string_view name);

@@ -25,8 +25,10 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools" / "train"))
 
 CASES = ["arpg-b1", "arpg-b4", "llamagen-b1", "llamagen-b4", "vq-b1"]  # by default; any batch can be named
+CASE = r"(arpg|arpg-xl|arpg-xxl|llamagen|vq)-b([1-9][0-9]*)(?:-s([1-9][0-9]*))?"
 MODES = ["eager", "compile", "freeze", "max-autotune", "graphs"]
 CELLS, CLASSES, CLASS_ID, STEPS = 256, 1000, 207, 64
+SIZES = {"arpg": (1024, 24), "arpg-xl": (1280, 36), "arpg-xxl": (1536, 48), "llamagen": (1024, 24)}  # width, layers
 
 
 class MemoryWatch(threading.Thread):
@@ -50,9 +52,11 @@ def build(torch, family, dtype):
     from arpg import ARPG, ARPGConfig
     from llamagen import LlamaGen, LlamaGenConfig
     from vq_model import VQConfig, VQModel
-    sizes = {"dim": 1024, "n_layer": 24, "n_head": 16, "ffn_dim": 2816, "vocab_size": 16384, "block_size": CELLS}
+    dim, layers = SIZES.get(family, (0, 0))
+    sizes = {"dim": dim, "n_layer": layers, "n_head": dim // 64, "ffn_dim": (8 * dim // 3 + 255) // 256 * 256,
+             "vocab_size": 16384, "block_size": CELLS}
     torch.manual_seed(0)
-    if family == "arpg":
+    if family.startswith("arpg"):
         model = ARPG(ARPGConfig(dropout=0.0, **sizes))
         torch.nn.init.normal_(model.head.weight, std=0.02)
     elif family == "llamagen":
@@ -61,7 +65,7 @@ def build(torch, family, dtype):
     else:
         model = VQModel(VQConfig(128, (1, 1, 2, 2, 4), 256, 16384, 8, 2))
     if family != "vq":  # the published models are conditioned on classes, and on nothing for the guidance partner
-        model.cls_embedding = torch.nn.Embedding(CLASSES + 1, sizes["dim"])
+        model.cls_embedding = torch.nn.Embedding(CLASSES + 1, dim)
     model = model.eval().requires_grad_(False)
     rope = getattr(model, "rope", None)
     model = model.to(dtype)
@@ -70,9 +74,9 @@ def build(torch, family, dtype):
     return model
 
 
-def caches(torch, count, rows, entries, dtype):
+def caches(torch, count, rows, entries, heads, dtype):
     """Keys and values of `count` layers, [B, entries, H, D] each."""
-    return [tuple(torch.zeros(rows, entries, 16, 64, dtype=dtype) for _ in range(2)) for _ in range(count)]
+    return [tuple(torch.zeros(rows, entries, heads, 64, dtype=dtype) for _ in range(2)) for _ in range(count)]
 
 
 def make_attend(torch):
@@ -93,7 +97,7 @@ class LlamaGenRun:
     def __init__(self, torch, model, batch, dtype, wrap):
         self.torch, self.model, self.batch = torch, model, batch
         self.static = wrap is not None
-        self.caches = caches(torch, len(model.layers), 2 * batch, CELLS, dtype)
+        self.caches = caches(torch, len(model.layers), 2 * batch, CELLS, 16, dtype)
         attend = make_attend(torch)
         from blocks import rotate
 
@@ -128,14 +132,15 @@ class LlamaGenRun:
 
 
 class ArpgRun:
-    """64 steps in a random order, with guidance. Compiled, rows are padded to a power of two from 8 on; padded content
+    """Some steps in a random order, with guidance. Compiled, rows are padded to a power of two from 8 on; padded content
     goes to the caches' last entry, which nobody sees."""
 
-    def __init__(self, torch, model, batch, dtype, wrap):
-        self.torch, self.model, self.batch = torch, model, batch
+    def __init__(self, torch, model, batch, dtype, wrap, steps=STEPS):
+        self.torch, self.model, self.batch, self.steps = torch, model, batch, steps
         self.static = wrap is not None
         layers = model.layers
-        self.caches = caches(torch, len(layers.self_dec) + 1, 2 * batch, CELLS + 2, dtype)
+        self.caches = caches(torch, len(layers.self_dec) + 1, 2 * batch, CELLS + 2, layers.n_head,
+                             dtype)
         attend = make_attend(torch)
         from blocks import rotate
 
@@ -183,7 +188,7 @@ class ArpgRun:
         order = torch.randperm(CELLS)
         x = model.cls_embedding(torch.tensor([CLASS_ID] * batch + [CLASSES] * batch))[:, None]
         content, filled, done, rows, forwards = torch.zeros(1, dtype=torch.long), 0, 0, 0, 0
-        for size in step_sizes(CELLS, STEPS, "arccos"):
+        for size in step_sizes(CELLS, self.steps, "arccos"):
             cells = order[done:done + size]
             slots = torch.arange(filled, filled + content.shape[0])
             filled += content.shape[0]
@@ -228,7 +233,7 @@ def run_one(args):
     finish = torch.cuda.synchronize if args.device == "cuda" else lambda: None
     dtype = {"f32": torch.float32, "bf16": torch.bfloat16}[args.dtype[0]]
     case, mode = args.case[0], args.mode[0]
-    family, batch = case.split("-b")
+    family, batch, steps = re.fullmatch(CASE, case).groups()
     wrap = None
     if mode != "eager":
         import torch._inductor.config as inductor
@@ -241,7 +246,9 @@ def run_one(args):
     model = build(torch, family, dtype)
     # What the constructor needed before the weights got their type is not part of the comparison.
     watch.peak = 0
-    run = {"arpg": ArpgRun, "llamagen": LlamaGenRun, "vq": VqRun}[family](torch, model, int(batch), dtype, wrap)
+    options = {"steps": int(steps)} if steps else {}
+    made = {"arpg": ArpgRun, "llamagen": LlamaGenRun, "vq": VqRun}[family.split("-")[0]]
+    run = made(torch, model, int(batch), dtype, wrap, **options)
     report = {"case": case, "dtype": args.dtype[0], "mode": mode, "torch": torch.__version__, "threads": args.threads,
               "load_average": Path("/proc/loadavg").read_text().split()[:3],
               "weight_bytes": sum(p.numel() * p.element_size() for p in model.parameters())}
@@ -296,8 +303,9 @@ def table(reports):
 def case_names(text):
     chosen = text.split(",")
     for name in chosen:
-        if not re.fullmatch(r"(arpg|llamagen|vq)-b[1-9][0-9]*", name):
-            raise argparse.ArgumentTypeError(f"{name}: expected arpg-bN, llamagen-bN or vq-bN")
+        match = re.fullmatch(CASE, name)
+        if not match or match[3] and not match[1].startswith("arpg"):
+            raise argparse.ArgumentTypeError(f"{name}: expected arpg[-xl|-xxl]-bN[-sSTEPS], llamagen-bN or vq-bN")
     return chosen
 
 

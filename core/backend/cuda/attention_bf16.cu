@@ -487,7 +487,10 @@ __global__ void __launch_bounds__(kThreads, kBlocks) attend_bf16(CacheAttention 
     stage = stage + Shape::kStageBytes == Shape::kWarpBytes ? 0 : stage + Shape::kStageBytes;
   }
 
-  // What a warp has read is no longer needed: its place takes the warp's sums.
+  // What a warp has read is no longer needed: its place takes the warp's sums. Where there were fewer groups
+  // than stages, zeros are still on their way there.
+  await_copies<0>();
+  __syncwarp();
   const auto totals_of = [&](int w) { return reinterpret_cast<float*>(staged + w * Shape::kWarpBytes); };
 #pragma unroll
   for (int h = 0; h < kHalves; ++h) {

@@ -83,7 +83,9 @@ def compute_rows(model, conversations, whole, device, say):
         batch = order[begin:end]
         longest = max(len(c.ids) for c in batch)
         padded = torch.tensor([c.ids + [0] * (longest - len(c.ids)) for c in batch], device=device)
-        for states, c in zip(model.hidden(padded).half().cpu(), batch):
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=device != "cpu"):
+            hidden = model.hidden(padded).half().cpu()
+        for states, c in zip(hidden, batch):
             first = c.turn if whole else c.answer
             count = len(c.ids) - first
             made.append((states[first - 1 : len(c.ids) - 1].clone(), torch.tensor(c.ids[first:]),

@@ -5,7 +5,7 @@ import torch
 import network
 from vocabulary import Vocabulary
 
-BATCH = 512  # prompts at a time
+BATCH = 2048  # prompts at a time: a step then costs more than launching it
 TURN_LIMIT = 128  # tokens of a user turn
 
 

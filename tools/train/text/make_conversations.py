@@ -94,7 +94,7 @@ def main():
     parser.add_argument("--share", type=float, default=0.25, help="of user turns from --prompts")
     parser.add_argument("--exclude", type=pathlib.Path, nargs="*", default=[])
     parser.add_argument("--temperatures", type=float, nargs="+", default=[0.0, 0.8], help="of answers, in equal shares")
-    parser.add_argument("--round", type=int, default=2048, help="conversations at a time")
+    parser.add_argument("--round", type=int, default=8192, help="conversations at a time")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--volley", help="program to make the text with")

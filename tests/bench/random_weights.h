@@ -17,7 +17,8 @@ struct RandomTensor {
   float deviation = 0.02f;
 };
 
-// Published sizes for which random weights can be made: "arpg-l", "llamagen-l", "vq-16".
+// Published sizes for which random weights can be made: "arpg-l", "arpg-xl", "arpg-xxl", "llamagen-l",
+// "vq-16", "whisper-small".
 const std::vector<std::string>& published_models();
 // Its tensors, named as in the published checkpoint. Throws Error kUsage for other names.
 // Ref: hp-l33/ARPG, models/arpg.py; FoundationVision/LlamaGen, gpt.py and vq_model.py.

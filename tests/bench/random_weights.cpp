@@ -1,6 +1,6 @@
 // Random checkpoints of published sizes. Values are uniform with the mean and deviation that training starts
 // from, which keeps every activation and logit of an ordinary size.
-#include "tests/bench/image_weights.h"
+#include "tests/bench/random_weights.h"
 
 #include <algorithm>
 #include <array>
@@ -30,6 +30,10 @@ class TensorList {
   void linear(const std::string& name, int64_t out, int64_t in) {
     tensors_.push_back({.name = name + ".weight", .shape = {out, in}});
   }
+  void linear_with_bias(const std::string& name, int64_t out, int64_t in) {
+    linear(name, out, in);
+    tensors_.push_back({.name = name + ".bias", .shape = {out}});
+  }
   void norm(const std::string& name, int64_t width) {
     tensors_.push_back({.name = name + ".weight", .shape = {width}, .mean = 1.0f, .deviation = 0.1f});
   }
@@ -41,6 +45,11 @@ class TensorList {
     const float deviation = 1.0f / std::sqrt(static_cast<float>(in * kernel * kernel));
     tensors_.push_back(
         {.name = name + ".weight", .shape = {out, in, kernel, kernel}, .deviation = deviation});
+    tensors_.push_back({.name = name + ".bias", .shape = {out}});
+  }
+  void conv1d(const std::string& name, int64_t out, int64_t in, int64_t kernel) {
+    const float deviation = 1.0f / std::sqrt(static_cast<float>(in * kernel));
+    tensors_.push_back({.name = name + ".weight", .shape = {out, in, kernel}, .deviation = deviation});
     tensors_.push_back({.name = name + ".bias", .shape = {out}});
   }
   std::vector<RandomTensor> take() { return std::move(tensors_); }
@@ -163,6 +172,39 @@ std::vector<RandomTensor> vq_tensors() {
   return list.take();
 }
 
+// Ref: openai/whisper, model.py; names of huggingface/transformers.
+void add_whisper_attention(TensorList& list, const std::string& prefix, int64_t dim) {
+  for (const char* name : {"q_proj", "v_proj", "out_proj"}) list.linear_with_bias(prefix + name, dim, dim);
+  list.linear(prefix + "k_proj", dim, dim);
+}
+
+std::vector<RandomTensor> whisper_tensors() {
+  constexpr int64_t kDim = 768, kLayers = 12, kMel = 80, kFrames = 1500, kTokens = 448, kVocab = 51865;
+  TensorList list;
+  const std::string encoder = "model.encoder.", decoder = "model.decoder.";
+  list.conv1d(encoder + "conv1", kDim, kMel, 3);
+  list.conv1d(encoder + "conv2", kDim, kDim, 3);
+  list.linear(encoder + "embed_positions", kFrames, kDim);
+  list.linear(decoder + "embed_positions", kTokens, kDim);
+  list.linear(decoder + "embed_tokens", kVocab, kDim);
+  for (const std::string& side : {encoder, decoder}) {
+    list.norm_with_bias(side + "layer_norm", kDim);
+    for (int64_t l = 0; l < kLayers; ++l) {
+      const std::string layer = side + "layers." + std::to_string(l) + ".";
+      list.norm_with_bias(layer + "self_attn_layer_norm", kDim);
+      add_whisper_attention(list, layer + "self_attn.", kDim);
+      if (side == decoder) {
+        list.norm_with_bias(layer + "encoder_attn_layer_norm", kDim);
+        add_whisper_attention(list, layer + "encoder_attn.", kDim);
+      }
+      list.norm_with_bias(layer + "final_layer_norm", kDim);
+      list.linear_with_bias(layer + "fc1", 4 * kDim, kDim);
+      list.linear_with_bias(layer + "fc2", kDim, 4 * kDim);
+    }
+  }
+  return list.take();
+}
+
 // FNV-1a, which names a tensor's noise.
 uint64_t hash_name(std::string_view name) {
   uint64_t hash = 0xcbf29ce484222325u;
@@ -192,15 +234,19 @@ void fill(const RandomTensor& tensor, DType dtype, int64_t begin, int64_t end, s
 }  // namespace
 
 const std::vector<std::string>& published_models() {
-  static const std::vector<std::string> kModels{"arpg-l", "llamagen-l", "vq-16"};
+  static const std::vector<std::string> kModels{"arpg-l",     "arpg-xl", "arpg-xxl",
+                                                "llamagen-l", "vq-16",   "whisper-small"};
   return kModels;
 }
 
 std::vector<RandomTensor> published_tensors(std::string_view model) {
   if (model == "arpg-l") return arpg_tensors({});
+  if (model == "arpg-xl") return arpg_tensors({.dim = 1280, .layers = 36});
+  if (model == "arpg-xxl") return arpg_tensors({.dim = 1536, .layers = 48});
   if (model == "llamagen-l") return llamagen_tensors({});
   if (model == "vq-16") return vq_tensors();
-  throw Error("model " + std::string(model) + ": expected arpg-l, llamagen-l or vq-16", ErrorKind::kUsage);
+  if (model == "whisper-small") return whisper_tensors();
+  throw Error("model " + std::string(model) + ": no such published size", ErrorKind::kUsage);
 }
 
 void write_random_weights(const std::vector<RandomTensor>& tensors, DType dtype, const std::string& path) {

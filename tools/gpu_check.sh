@@ -2,10 +2,11 @@
 # Checks and times the CUDA backend in one go: operations against the reference, golden cases, bit tests, tokens of the
 # model in the box against the CPU's, the sanitizers on a small golden case, then timings. A short table comes last.
 #
-# usage: tools/gpu_check.sh BIN OUT [PART...]     parts: operations goldens methods tokens sanitizers times; pytorch, kernels, if named
+# usage: tools/gpu_check.sh BIN OUT [PART...]     parts: operations goldens methods tokens sanitizers times; pytorch, kernels, layers, speech, if named
 #   BIN  folder with backend_test, golden_check, nn_test, property_test, volley and image_bench
 #   OUT  folder for logs, and for random weights unless VOLLEY_WEIGHTS names another
-# VOLLEY_GPU picks the device (cuda:0), VOLLEY_GOLDENS further folders of golden cases, VOLLEY_GPU_CASES the timed cases.
+# VOLLEY_GPU picks the device (cuda:0), VOLLEY_GOLDENS further folders of golden cases, VOLLEY_GPU_CASES the timed cases:
+# MODEL:STORAGE:BATCH, of ARPG also BATCH-sSTEPS.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 mkdir -p "$2"
@@ -31,10 +32,19 @@ part() {
     "$(grep -E "$pattern" "$log" | tail -n 1)" | tee -a "$summary"
 }
 
+# Case names of image_bench and torch_image.py: "arpg-l" and "1-s32" are arpg-b1-s32; PyTorch's tell sizes apart.
+bench_case() { echo "${1%%-*}-b$2"; }
+torch_case() {
+  case $1 in
+    arpg-xl | arpg-xxl) echo "$1-b$2" ;;
+    *) bench_case "$1" "$2" ;;
+  esac
+}
+
 # Times of PyTorch, eager and compiled with CUDA graphs, of the same cases.
 pytorch() {
   local model=$1 batch=$2
-  python3 tools/bench/torch_image.py --device cuda --case "${model%%-*}-b$batch" --dtype bf16 --mode "$3" --repeats 3 --timeout "${VOLLEY_TORCH_S:-200}"
+  python3 tools/bench/torch_image.py --device cuda --case "$(torch_case "$model" "$batch")" --dtype bf16 --mode "$3" --repeats 3 --timeout "${VOLLEY_TORCH_S:-200}"
 }
 
 # Ten seeds of the model in the box in f32: the tokens of the GPU are those of the CPU.
@@ -57,23 +67,29 @@ same_tokens() {
 timing() {
   local model=$1 dtype=$2 batch=$3 file=$weights/weights-$1.safetensors
   [[ -e $file ]] || "$bin/image_bench" --make-weights "$model" --dtype bf16 --out "$file" || return 1
-  "$bin/image_bench" --one --weights "$file" --case "${model%%-*}-b$batch" --dtype "$dtype" --device "$device" --repeats 5 \
+  "$bin/image_bench" --one --weights "$file" --case "$(bench_case "$model" "$batch")" --dtype "$dtype" --device "$device" --repeats 5 \
     >"$out/$model-$dtype-$batch.json" || return 1
   python3 - "$out/$model-$dtype-$batch.json" "$batch" <<'PY'
 import json, statistics, sys
 report = json.load(open(sys.argv[1]))
 seconds = statistics.median(report["seconds"])
-print(f"{seconds * 1e3:9.2f} ms  {int(sys.argv[2]) / seconds:8.1f} pictures/s  forwards {report['forwards'] // 1}"
+print(f"{seconds * 1e3:9.2f} ms  {int(sys.argv[2].split('-')[0]) / seconds:8.1f} pictures/s  forwards {report['forwards'] // 1}"
       f"  allocated {report['backend_peak_bytes'] / 2**20:7.0f} MiB  weights {report['weight_bytes'] / 2**20:6.0f} MiB"
       f"  {['%.1f' % (s * 1e3) for s in report['seconds']]}")
 PY
+}
+
+# Operations of a layer by row count, beside PyTorch's free choice of kernels, both replayed.
+layers() {
+  "$bin/layer_bench" --device "$device" --rows 2 --rows 8 --rows 32 --rows 128 --rows 512 &&
+    python3 tools/bench/torch_layer.py --rows 2 8 32 128 512
 }
 
 # Time of each kernel of a case, one by one (ncu), summed by name: the first run only, of which nothing is recorded.
 kernels() {
   local model=$1 dtype=$2 batch=$3 log=$out/kernels-$1-$2-$3.csv
   ncu --csv --metrics gpu__time_duration.sum --launch-skip "${VOLLEY_GPU_SKIP:-0}" --launch-count "${VOLLEY_GPU_COUNT:-3000}" \
-    "$bin/image_bench" --one --weights "$weights/weights-$model.safetensors" --case "${model%%-*}-b$batch" --dtype "$dtype" \
+    "$bin/image_bench" --one --weights "$weights/weights-$model.safetensors" --case "$(bench_case "$model" "$batch")" --dtype "$dtype" \
     --device "$device" --repeats 1 >"$log" || return 1
   python3 - "$log" <<'PY'
 import collections, csv, re, sys
@@ -121,6 +137,8 @@ for name in "${parts[@]}"; do
         done
       done
       ;;
+    layers) part "layers" layers.log '^\| 512' layers ;;
+    speech) part "whisper-small" speech.log 'tokens/s' "$bin/speech_bench" --device "$device" --out "$weights/whisper-small.safetensors" ;;
     kernels)
       for timed in "${cases[@]}"; do
         IFS=: read -r model dtype batch <<<"$timed"

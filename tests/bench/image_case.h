@@ -16,8 +16,8 @@ enum class ImageFamily : uint8_t {
   kVq,        // codes to 256 x 256 pixels
 };
 
-// One line of the table. Named "arpg-b1", "arpg-b1-s32", "llamagen-b4", "vq-b1": family, pictures made together,
-// steps of ARPG.
+// One line of the table. Named "arpg-b1", "arpg-b1-s32", "llamagen-b4", "vq-b1": family, pictures made
+// together, steps of ARPG.
 struct ImageCase {
   ImageFamily family = ImageFamily::kArpg;
   int64_t batch = 1;

@@ -228,7 +228,8 @@ int run(const TextFlags& flags, Program& program) {
   refuse_contradictions(flags);
   double load_seconds = 0.0;
   std::optional<StopWatch> watch(std::in_place, load_seconds);
-  text::TextCheckpoint checkpoint = text::open_text_checkpoint(find_model(shared.model));
+  text::TextCheckpoint checkpoint = text::open_text_checkpoint(
+      shared.model.empty() ? default_text_model("text") : find_model(shared.model));
   TextPlan plan = make_plan(flags, checkpoint);
   for (const LineFailure& failure : plan.failures) console.error(printable(failure.message, 1000));
   for (const std::string& note : plan.notes) console.note(printable(note, 1000));

@@ -91,7 +91,8 @@ std::string find_model(const std::string& name_or_path, const std::string& flag)
 std::string default_text_model(const std::string& verb) {
   std::vector<StoredModel> pulled;
   for (StoredModel& stored : stored_models()) {
-    if (stored.entry.text != nullptr && stored.place == StorePlace::kPulled) pulled.push_back(std::move(stored));
+    if (stored.entry.text != nullptr && stored.place == StorePlace::kPulled)
+      pulled.push_back(std::move(stored));
   }
   if (pulled.size() == 1) return pulled.front().path;
   if (pulled.empty()) {

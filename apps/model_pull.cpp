@@ -85,9 +85,9 @@ class HubPull {
     if (!shards || shards.value().size() > kMostShards) {
       std::error_code code;
       fs::remove(index, code);  // the next attempt asks for it again
-      throw Error(url_of(kShardIndex).text() + ": " +
-                  (shards ? "names more than " + std::to_string(kMostShards) + " shards"
-                          : shards.fault().message));
+      throw Error(
+          url_of(kShardIndex).text() + ": " +
+          (shards ? "names more than " + std::to_string(kMostShards) + " shards" : shards.fault().message));
     }
     count_ = std::ssize(shards.value());
     for (const std::string& shard : shards.value()) {
@@ -115,16 +115,15 @@ class HubPull {
       return;
     }
     Console& console = program_.console;
-    PullProgress progress(
-        console,
-        pulled.name + (count_ > 0 ? " (" + std::to_string(number_) + " of " + std::to_string(count_) + ")" : ""));
+    PullProgress progress(console, pulled.name + (count_ > 0 ? " (" + std::to_string(number_) + " of " +
+                                                                   std::to_string(count_) + ")"
+                                                             : ""));
     const DownloadResult result = download(
         {.url = url_of(file.name),
          .path = path,
          .token = sources_.token,
          .sha256 = file.sha256,
-         .help =
-             "agree to its terms on " + repository_ + " and give a token: HF_TOKEN or --token-file FILE"},
+         .help = "agree to its terms on " + repository_ + " and give a token: HF_TOKEN or --token-file FILE"},
         {.stop = program_.stop,
          .on_progress = [&](int64_t done, int64_t total) { progress.update(done, total); },
          .on_note =
@@ -133,9 +132,10 @@ class HubPull {
                console.note(line);
              }});
     progress.clear();
-    console.note(published_.name + ": " + (published_.is_folder() ? pulled.name + ", " : "") +
-                 byte_count(result.bytes) + ", sha256 " + result.sha256 +
-                 (result.is_verified ? ", as published" : ", which nobody vouches for: the server names none"));
+    console.note(
+        published_.name + ": " + (published_.is_folder() ? pulled.name + ", " : "") +
+        byte_count(result.bytes) + ", sha256 " + result.sha256 +
+        (result.is_verified ? ", as published" : ", which nobody vouches for: the server names none"));
     pulled.bytes = result.bytes;
     pulled.sha256 = result.sha256;
     pulled.is_verified = result.is_verified;

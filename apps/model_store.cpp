@@ -48,9 +48,8 @@ bool has_safetensors(const fs::path& folder) {
   const fs::path index = folder / kShardIndex;
   if (!is_file(index)) return false;
   const auto shards = shard_files(index.string());
-  return shards.ok() && std::ranges::all_of(shards.value(), [](const std::string& shard) {
-           return is_file(shard);
-         });
+  return shards.ok() &&
+         std::ranges::all_of(shards.value(), [](const std::string& shard) { return is_file(shard); });
 }
 
 // In the hub's cache files keep their folders, in volley's they do not.
@@ -105,8 +104,7 @@ std::optional<StoredModel> find_stored(CatalogueEntry entry) {
   const std::string folder = cached_folder(cache, files);
   if (folder.empty()) return std::nullopt;
   std::string path = path_in(files, folder, StorePlace::kHubCache);
-  return StoredModel{
-      .entry = std::move(entry), .path = std::move(path), .place = StorePlace::kHubCache};
+  return StoredModel{.entry = std::move(entry), .path = std::move(path), .place = StorePlace::kHubCache};
 }
 
 }  // namespace

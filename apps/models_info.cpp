@@ -242,7 +242,8 @@ bool is_checkpoint(const std::string& path) {
          holds(path, "model.safetensors.index.json") || fs::is_empty(path, code);
 }
 
-// A text model has a tokenizer, an image model a transformer and a tokenizer; other checkpoints are looked at as tensors.
+// A text model has a tokenizer, an image model a transformer and a tokenizer; other checkpoints are looked at
+// as tensors.
 int show(const InfoFlags& flags, Console& console) {
   const std::string path = find_model(flags.path);
   if (is_checkpoint(path)) {

@@ -19,11 +19,10 @@ struct IndexedFile {
 inline constexpr const char* kIndexAccept =
     "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1";
 
-// The files on a project's page of the simple index, in its order. By the media type the page is JSON (PEP 691,
-// version 1) or HTML (PEP 503: one `a` for each file, its text the file's name, `#sha256=` behind its address).
-// Never throws on its contents. Faults: another media type, broken syntax, a missing or mistyped field, a
-// SHA-256 that is none, more than 100,000 files.
-// Ref: packaging.python.org, "Simple repository API"
+// The files on a project's page of the simple index, in its order. By the media type the page is JSON (PEP
+// 691, version 1) or HTML (PEP 503: one `a` for each file, its text the file's name, `#sha256=` behind its
+// address). Never throws on its contents. Faults: another media type, broken syntax, a missing or mistyped
+// field, a SHA-256 that is none, more than 100,000 files. Ref: packaging.python.org, "Simple repository API"
 Result<std::vector<IndexedFile>> parse_index_page(std::string_view media_type, std::string_view body);
 Result<std::vector<IndexedFile>> parse_index_json(std::string_view body);
 Result<std::vector<IndexedFile>> parse_index_html(std::string_view body);

@@ -37,27 +37,27 @@ WebPage fetch_page(const WebPageRequest& request, const std::stop_token& stop) {
   for (int hop = 0; hop <= kMostRedirects; ++hop) {
     std::optional<std::string> location;
     const Url url = page.url;
-    const HttpEnd end = http_get({.url = url,
-                                  .headers = headers,
-                                  .stop = stop,
-                                  .on_head =
-                                      [&](const httplib::Response& response) {
-                                        if (is_redirect(response.status)) {
-                                          location = response.get_header_value("Location");
-                                          return false;
-                                        }
-                                        check_status(url, response.status);
-                                        page.media_type = media_type_of(response);
-                                        return true;
-                                      },
-                                  .on_bytes =
-                                      [&](std::string_view bytes) {
-                                        page.body += bytes;
-                                        if (std::ssize(page.body) > request.max_bytes) {
-                                          throw Error(url.text() + ": is longer than " +
-                                                      byte_count(request.max_bytes));
-                                        }
-                                      }});
+    const HttpEnd end =
+        http_get({.url = url,
+                  .headers = headers,
+                  .stop = stop,
+                  .on_head =
+                      [&](const httplib::Response& response) {
+                        if (is_redirect(response.status)) {
+                          location = response.get_header_value("Location");
+                          return false;
+                        }
+                        check_status(url, response.status);
+                        page.media_type = media_type_of(response);
+                        return true;
+                      },
+                  .on_bytes =
+                      [&](std::string_view bytes) {
+                        page.body += bytes;
+                        if (std::ssize(page.body) > request.max_bytes) {
+                          throw Error(url.text() + ": is longer than " + byte_count(request.max_bytes));
+                        }
+                      }});
     if (end.is_stopped) throw Interrupted(url.text() + ": interrupted");
     if (!end.fault.empty()) throw Error(url.text() + ": " + end.fault);
     if (!location) return page;

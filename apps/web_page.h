@@ -21,7 +21,8 @@ struct WebPageRequest {
   int64_t max_bytes = 0;  // more of them are an Error
 };
 
-// Follows redirects. Throws Error naming the address and the fault, NotThere for 404 and 410, and Interrupted.
+// Follows redirects. Throws Error naming the address and the fault, NotThere for 404 and 410, and
+// Interrupted.
 WebPage fetch_page(const WebPageRequest& request, const std::stop_token& stop);
 
 }  // namespace volley::apps

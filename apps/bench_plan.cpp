@@ -197,11 +197,11 @@ std::vector<std::string> split_decoders(const std::string& list) {
 
 BenchPlan plan_bench(const BenchFlags& given) {
   BenchFlags flags = given;
-  if (flags.shared.model.empty()) throw Error("bench text: name a model: -m PATH", ErrorKind::kUsage);
   if (flags.prompt_file == "-")
     throw Error("--prompts -: name a file, which the next run can read again", ErrorKind::kUsage);
   flags.shared.seed = static_cast<int64_t>(first_seed(flags.shared));
-  BenchPlan plan{.model_path = find_model(flags.shared.model)};
+  BenchPlan plan{.model_path = flags.shared.model.empty() ? default_text_model("bench text")
+                                                          : find_model(flags.shared.model)};
   const auto backend = backend_for(flags.shared);
   const TextCheckpoint checkpoint = text::open_text_checkpoint(plan.model_path);
   plan.result.weights.push_back(describe_weights("model", checkpoint.name, checkpoint.path));

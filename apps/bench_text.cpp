@@ -57,6 +57,7 @@ void add_count(CLI::App& verb, const char* name, const char* meaning, int64_t lo
 
 BenchFlags::BenchFlags() {
   const text::TextRequest defaults;
+  shared.model_default = kPulledTextModel;
   shared.temperature_default = "0; another adds rows of sampled answers to the greedy ones";
   shared.top_k_default = std::to_string(defaults.top_k);
   shared.top_p_default = shortest(defaults.top_p);

@@ -34,10 +34,10 @@ std::vector<std::string> list_values(const CompletionFlags& flags) {
     values = {"auto"};
     for (const std::string& device : device_names()) values.push_back(device);
   } else if (flags.list == "published") {
-    for (const image::PublishedModel& model : image::published_models()) values.emplace_back(model.name);
+    values = published_names();
   } else if (flags.list == "models") {
     for (const BoxedModel& model : boxed_models()) values.push_back(model.name);
-    for (const StoredModel& stored : stored_models()) values.emplace_back(stored.model->name);
+    for (const StoredModel& stored : stored_models()) values.push_back(stored.entry.name());
   } else {
     values = open_card(flags.shared, find_model(flags.shared.model)).classes;
   }

@@ -2,24 +2,18 @@
 // the headers X-Linked-ETag and X-Linked-Size that the hub sends with its redirects.
 #include "apps/download.h"
 
-#include <httplib.h>
-
 #include <charconv>
-#include <exception>
 #include <optional>
 
 #include "apps/console.h"
+#include "apps/http_get.h"
 #include "apps/part_file.h"
 #include "apps/verbs.h"
-#include "core/base/version.h"
 #include "core/io/file_hash.h"
 #include "core/io/untrusted_text.h"
 
 namespace volley::apps {
 namespace {
-
-constexpr int kMostRedirects = 10;
-constexpr time_t kConnectSeconds = 20, kSilenceSeconds = 60;
 
 bool is_sha256(std::string_view text) {
   return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
@@ -65,29 +59,6 @@ std::string validator_of(const httplib::Response& response) {
   return response.get_header_value("Last-Modified");
 }
 
-bool is_redirect(int status) {
-  return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
-}
-
-std::string error_text(httplib::Error error) {
-  switch (error) {
-    case httplib::Error::Connection:
-    case httplib::Error::ConnectionTimeout:
-      return "cannot connect";
-    case httplib::Error::Read:
-    case httplib::Error::Write:
-      return "the connection is lost";
-    case httplib::Error::SSLConnection:
-      return "cannot connect by TLS";
-    case httplib::Error::SSLLoadingCerts:
-      return "cannot load the certificates to check the server by";
-    case httplib::Error::SSLServerVerification:
-      return "the server's certificate is not to be trusted";
-    default:
-      return "failed (" + httplib::to_string(error) + ")";
-  }
-}
-
 class Download {
  public:
   Download(const DownloadRequest& request, const DownloadControl& control)
@@ -130,9 +101,7 @@ class Download {
   enum class Outcome { kDone, kRedirect, kOther };
 
   httplib::Headers headers_for(const Url& url) const {
-    // Bytes are counted and hashed as they are stored.
-    httplib::Headers headers{{"User-Agent", "volley/" + std::string(version())},
-                             {"Accept-Encoding", "identity"}};
+    httplib::Headers headers;
     if (!request_.token.empty() && url.origin() == request_.url.origin() && url.is_private())
       headers.emplace("Authorization", "Bearer " + request_.token);
     if (part_.size() > 0) {
@@ -143,58 +112,31 @@ class Download {
   }
 
   Outcome get(const Url& url, std::string& location) {
-    httplib::Client client(url.origin());
-    client.set_follow_location(false);
-    client.set_decompress(false);
-    client.set_keep_alive(false);
-    client.set_connection_timeout(kConnectSeconds);
-    client.set_read_timeout(kSilenceSeconds);
-    const std::stop_callback stopper(control_.stop, [&client] { client.stop(); });
     Outcome outcome = Outcome::kDone;
-    bool is_wanted = false;
-    std::exception_ptr failure;  // httplib knows no exceptions of its callers
-    const auto guarded = [&](auto call) {
-      try {
-        return !control_.stop.stop_requested() && call();
-      } catch (...) {
-        failure = std::current_exception();
-        return false;
-      }
-    };
-    const auto result = client.Get(
-        url.path, headers_for(url),
-        [&](const httplib::Response& response) {
-          return guarded([&] {
-            outcome = judge(url, response, location);
-            is_wanted = outcome == Outcome::kDone && response.status != 416;
-            return is_wanted;  // the body of anything else is of no interest
-          });
-        },
-        [&](const char* data, size_t size) {
-          return guarded([&] {
-            take({data, size});
-            return true;
-          });
-        });
-    if (control_.stop.stop_requested()) {
+    const httplib::Headers headers = headers_for(url);
+    const HttpEnd end = http_get({.url = url,
+                                  .headers = headers,
+                                  .stop = control_.stop,
+                                  .on_head =
+                                      [&](const httplib::Response& response) {
+                                        outcome = judge(url, response, location);
+                                        return outcome == Outcome::kDone && response.status != 416;
+                                      },
+                                  .on_bytes = [&](std::string_view bytes) { take(bytes); }});
+    if (end.is_stopped) {
       throw Interrupted(request_.url.text() + ": interrupted; " + byte_count(part_.size()) +
                         " are kept, run it again to go on");
     }
-    if (failure) std::rethrow_exception(failure);
-    if (outcome == Outcome::kDone && is_wanted && !result) fail(url, result.error());
-    if (!has_answer_) fail(url, result.error());
+    if (!end.fault.empty()) {
+      throw Error(
+          url.text() + ": " + end.fault +
+          (part_.size() > 0 ? "; " + byte_count(part_.size()) + " are kept, run it again to go on" : ""));
+    }
     return outcome;
-  }
-
-  [[noreturn]] void fail(const Url& url, httplib::Error error) const {
-    throw Error(
-        url.text() + ": " + error_text(error) +
-        (part_.size() > 0 ? "; " + byte_count(part_.size()) + " are kept, run it again to go on" : ""));
   }
 
   // What an answer means; prepares the part for its bytes. Throws Error for refusals.
   Outcome judge(const Url& url, const httplib::Response& response, std::string& location) {
-    has_answer_ = true;
     const int status = response.status;
     if (response.has_header("X-Linked-ETag")) {
       hub_ = etag_value(response.get_header_value("X-Linked-ETag"));
@@ -209,9 +151,8 @@ class Download {
       throw Error(url.text() + ": access is refused (" + std::to_string(status) + "); " + request_.help,
                   ErrorKind::kModelMissing);
     }
-    if (status == 404 || status == 410) {
-      throw Error(url.text() + ": not there (" + std::to_string(status) + ")", ErrorKind::kModelMissing);
-    }
+    if (status == 404 || status == 410)
+      throw NotThere(url.text() + ": not there (" + std::to_string(status) + ")");
     if (status == 416 && part_.size() > 0) {
       return content_range(response).total == part_.size() ? Outcome::kDone : Outcome::kOther;
     }
@@ -277,9 +218,8 @@ class Download {
   const DownloadControl& control_;
   PartFile part_;
   DownloadResult result_;
-  std::string hub_;          // of the attempt going on
-  int64_t total_ = 0;        // bytes of the whole file; 0: not known
-  bool has_answer_ = false;  // some server has answered
+  std::string hub_;    // of the attempt going on
+  int64_t total_ = 0;  // bytes of the whole file; 0: not known
 };
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "apps/url.h"
+#include "core/base/error.h"
 
 namespace volley::apps {
 
@@ -30,9 +31,15 @@ struct DownloadResult {
   int64_t resumed_at = 0;    // bytes that were there already
 };
 
+// The server has no such file: answers 404 and 410.
+class NotThere : public Error {
+ public:
+  explicit NotThere(std::string message) : Error(std::move(message), ErrorKind::kModelMissing) {}
+};
+
 // Gets a file over HTTP, following redirects, going on where an earlier attempt ended if the file is still
-// the same one. Throws Error naming the address and the fault: kModelMissing for what is not there or not
-// allowed; and Interrupted when stopped.
+// the same one. Throws Error naming the address and the fault: NotThere, kModelMissing for
+// what is not allowed; and Interrupted when stopped.
 DownloadResult download(const DownloadRequest& request, const DownloadControl& control);
 
 }  // namespace volley::apps

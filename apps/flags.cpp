@@ -50,11 +50,12 @@ const std::map<std::string_view, Adder>& adders() {
   static const std::map<std::string_view, Adder> table{
       {"model",
        [](CLI::App& verb, SharedFlags& flags) {
+         const std::string& usual = flags.model.empty() ? flags.model_default : flags.model;
          add_text(verb,
                   {.names = "-m,--model",
                    .type = "NAME|PATH",
                    .meaning = "model in the box, pulled model, checkpoint or folder" +
-                              (flags.model.empty() ? "" : " [" + flags.model + "]")},
+                              (usual.empty() ? "" : " [" + usual + "]")},
                   flags.model);
        }},
       {"vq",

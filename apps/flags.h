@@ -15,6 +15,8 @@
 namespace volley::apps {
 
 inline constexpr std::string_view kDefaultModel = "emoji-128";
+// What --help says of --model in verbs of text; see default_text_model.
+inline constexpr const char* kPulledTextModel = "the one text model that was pulled";
 
 // Flags that mean the same in every verb that has them.
 struct SharedFlags {
@@ -35,6 +37,7 @@ struct SharedFlags {
   std::string draft_model;
   std::string heads;
   std::optional<int64_t> draft_max;
+  std::string model_default;  // what --help says of it, where `model` is empty at first
   // What --help says of the defaults of sampling.
   std::string temperature_default = "the model's card";
   std::string top_k_default = temperature_default;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <iterator>
 #include <set>
 #include <system_error>
 
@@ -64,11 +65,11 @@ std::string find_boxed_model(const std::string& name, const std::string& subject
     names.push_back(model.name);
   }
   if (const auto stored = find_stored_model(name)) return stored->path;
-  if (image::find_published_model(name) != nullptr) {
+  if (is_published(name)) {
     throw Error(subject + ": is not on this machine; volley models pull " + name + " gets it",
                 ErrorKind::kModelMissing);
   }
-  for (const image::PublishedModel& model : image::published_models()) names.emplace_back(model.name);
+  std::ranges::move(published_names(), std::back_inserter(names));
   const std::vector<std::string> nearest = nearest_names(name, names, 1);
   throw Error(
       subject + ": no such model in the box" + (nearest.empty() ? "" : "; nearest is " + nearest.front()),
@@ -85,6 +86,23 @@ std::string find_model(const std::string& name_or_path, const std::string& flag)
   std::error_code code;
   if (fs::exists(name_or_path, code)) return name_or_path;
   return find_boxed_model(name_or_path, flag + " " + quote(name_or_path) + " (a path holds a slash)");
+}
+
+std::string default_text_model(const std::string& verb) {
+  std::vector<StoredModel> pulled;
+  for (StoredModel& stored : stored_models()) {
+    if (stored.entry.text != nullptr && stored.place == StorePlace::kPulled)
+      pulled.push_back(std::move(stored));
+  }
+  if (pulled.size() == 1) return pulled.front().path;
+  if (pulled.empty()) {
+    throw Error(verb + ": no text model was pulled; volley models pull " +
+                    std::string(text::published_models().front().name) + " gets a small one, -m names any",
+                ErrorKind::kModelMissing);
+  }
+  std::string names;
+  for (const StoredModel& stored : pulled) names += (names.empty() ? "" : ", ") + stored.entry.name();
+  throw Error(verb + ": name a model by -m; these were pulled: " + names, ErrorKind::kUsage);
 }
 
 }  // namespace volley::apps

@@ -9,6 +9,7 @@
 
 #include "apps/flags.h"
 #include "core/base/error.h"
+#include "core/io/safetensors.h"
 #include "image/published_card.h"
 
 namespace volley::apps {
@@ -42,34 +43,68 @@ bool is_file(const fs::path& path) {
   return fs::is_regular_file(path, code);
 }
 
-// models--OWNER--NAME/snapshots/REVISION/FILE, the revision being that of branch main where it is known.
-std::string cached_file(const fs::path& cache, const image::PublishedModel& model) {
-  std::string folder = "models--" + std::string(model.repository);
+bool has_safetensors(const fs::path& folder) {
+  if (is_file(folder / kWholeWeights)) return true;
+  const fs::path index = folder / kShardIndex;
+  if (!is_file(index)) return false;
+  const auto shards = shard_files(index.string());
+  return shards.ok() &&
+         std::ranges::all_of(shards.value(), [](const std::string& shard) { return is_file(shard); });
+}
+
+// In the hub's cache files keep their folders, in volley's they do not.
+bool holds_all(const PublishedFiles& files, const fs::path& folder, StorePlace place) {
+  const auto is_there = [&](const PublishedFile& file) {
+    const fs::path name = file.name;
+    return file.need == PublishedFile::Need::kIfThere ||
+           is_file(folder / (place == StorePlace::kPulled ? name.filename() : name));
+  };
+  return std::ranges::all_of(files.files, is_there) && (!files.has_safetensors || has_safetensors(folder));
+}
+
+// models--OWNER--NAME/snapshots/REVISION, the revision being that of branch main where it is known; empty if
+// the model is not there.
+std::string cached_folder(const fs::path& cache, const PublishedFiles& files) {
+  if (files.wheel) return "";
+  std::string folder = "models--" + files.repository;
   folder.replace(folder.find('/'), 1, "--");
   const fs::path snapshots = cache / folder / "snapshots";
+  const auto is_here = [&](const fs::path& path) { return holds_all(files, path, StorePlace::kHubCache); };
   std::ifstream reference(cache / folder / "refs" / "main");
   std::string revision;
   if (std::getline(reference, revision) && revision.find('/') == std::string::npos) {
-    if (const fs::path path = snapshots / revision / model.file; is_file(path)) return path.string();
+    if (is_here(snapshots / revision)) return (snapshots / revision).string();
   }
   std::vector<std::string> found;
   std::error_code code;
   for (fs::directory_iterator entry(snapshots, code), end; !code && entry != end; entry.increment(code)) {
-    if (is_file(entry->path() / model.file)) found.push_back((entry->path() / model.file).string());
+    if (is_here(entry->path())) found.push_back(entry->path().string());
   }
   return found.empty() ? "" : *std::ranges::max_element(found);
 }
 
-std::optional<StoredModel> find_stored(const image::PublishedModel& model) {
+// What -m takes, of a model in this folder.
+std::string path_in(const PublishedFiles& files, const fs::path& folder, StorePlace place) {
+  if (files.is_folder()) return folder.string();
+  const fs::path name = files.files.front().name;
+  return (folder / (place == StorePlace::kPulled ? name.filename() : name)).string();
+}
+
+std::optional<StoredModel> find_stored(CatalogueEntry entry) {
+  const PublishedFiles& files = entry.files;
   if (const fs::path home = data_home(); !home.empty()) {
-    const fs::path path = home / "volley" / "models" / model.name / model.file;
-    if (is_file(path)) return StoredModel{.model = &model, .path = path.string()};
+    const fs::path folder = home / "volley" / "models" / files.name;
+    if (is_whole(files, folder.string())) {
+      std::string path = path_in(files, folder, StorePlace::kPulled);
+      return StoredModel{.entry = std::move(entry), .path = std::move(path)};
+    }
   }
   const fs::path cache = hub_cache();
   if (cache.empty()) return std::nullopt;
-  const std::string path = cached_file(cache, model);
-  if (path.empty()) return std::nullopt;
-  return StoredModel{.model = &model, .path = path, .place = StorePlace::kHubCache};
+  const std::string folder = cached_folder(cache, files);
+  if (folder.empty()) return std::nullopt;
+  std::string path = path_in(files, folder, StorePlace::kHubCache);
+  return StoredModel{.entry = std::move(entry), .path = std::move(path), .place = StorePlace::kHubCache};
 }
 
 }  // namespace
@@ -84,21 +119,42 @@ std::string store_folder() {
 
 std::vector<StoredModel> stored_models() {
   std::vector<StoredModel> models;
-  for (const image::PublishedModel& model : image::published_models()) {
-    if (auto stored = find_stored(model)) models.push_back(std::move(*stored));
+  for (CatalogueEntry& entry : catalogue()) {
+    if (auto stored = find_stored(std::move(entry))) models.push_back(std::move(*stored));
   }
   return models;
 }
 
 std::optional<StoredModel> find_stored_model(std::string_view name) {
-  const image::PublishedModel* model = image::find_published_model(name);
-  return model == nullptr ? std::nullopt : find_stored(*model);
+  return is_published(name) ? find_stored(find_published(std::string(name))) : std::nullopt;
+}
+
+std::string pulled_path(const PublishedFiles& files) {
+  return path_in(files, fs::path(store_folder()) / files.name, StorePlace::kPulled);
+}
+
+bool is_whole(const PublishedFiles& files, const std::string& folder) {
+  return holds_all(files, folder, StorePlace::kPulled);
+}
+
+int64_t StoredModel::bytes() const {
+  std::error_code code;
+  if (!entry.files.is_folder()) return static_cast<int64_t>(fs::file_size(path, code));
+  int64_t total = 0;
+  for (fs::directory_iterator file(path, code), end; !code && file != end; file.increment(code)) {
+    std::error_code of_file;
+    const uintmax_t size = fs::file_size(file->path(), of_file);
+    if (!of_file) total += static_cast<int64_t>(size);
+  }
+  return total;
 }
 
 image::ImageCard open_card(const SharedFlags& flags, const std::string& path) {
   image::ImageFiles files{.path = path, .vq = flags.vq, .image_size = flags.image_size};
-  for (const StoredModel& stored : stored_models())
-    files.vq_folders.push_back(fs::path(stored.path).parent_path().string());
+  for (const StoredModel& stored : stored_models()) {
+    if (stored.entry.image != nullptr)
+      files.vq_folders.push_back(fs::path(stored.path).parent_path().string());
+  }
   return image::open_image_card(files);
 }
 

@@ -14,6 +14,7 @@
 #include "core/io/untrusted_text.h"
 #include "image/image_model.h"
 #include "image/run_record.h"
+#include "text/text_model.h"
 
 namespace volley::apps {
 namespace {
@@ -171,6 +172,64 @@ int show_checkpoint(const std::string& path, const SharedFlags& flags, Console& 
   return kExitDone;
 }
 
+// Bytes of the cache that a token takes, as f32.
+int64_t token_cache_bytes(const text::LlamaConfig& config) {
+  return int64_t{4} * 2 * config.num_hidden_layers * config.attention.kv_heads * config.attention.head_width;
+}
+
+int show_text_model(const text::TextCheckpoint& checkpoint, const SharedFlags& flags, Console& console) {
+  const WeightsInfo info = describe_weights(*checkpoint.llama.weights);
+  const int64_t vocabulary = checkpoint.tokenizer->vocab_size();
+  const int64_t cache = token_cache_bytes(checkpoint.llama.config);
+  nlohmann::json json{{"schema", kModelsSchema},
+                      {"path", checkpoint.path},
+                      {"name", checkpoint.name},
+                      {"context", checkpoint.context()},
+                      {"vocabulary", vocabulary},
+                      {"memory", {{"cache_per_token", cache}}},
+                      {"weights", {{"model", to_json(info)}}}};
+  std::string text = padded("model", 13) + printable(checkpoint.name, 200) + "\n" + padded("weights", 13) +
+                     printable(checkpoint.path, 1000) + "\n" + weights_text(info) + padded("context", 13) +
+                     plural(checkpoint.context(), "token") + " of a vocabulary of " +
+                     std::to_string(vocabulary) + "\n" + padded("chat format", 13);
+  if (checkpoint.chat_format) {
+    json["chat_format"] = name_of(*checkpoint.chat_format);
+    text += std::string(name_of(*checkpoint.chat_format));
+  } else {
+    text += checkpoint.chat_fault.empty() ? "none" : "not known";
+  }
+  text += "\n" + padded("memory", 13) + "cache " + byte_count(cache) + " a token\n";
+  for (const StoredModel& stored : stored_models()) {
+    if (stored.path != checkpoint.path) continue;
+    const PublishedFiles& files = stored.entry.files;
+    json["licence"] = files.licence;
+    text += padded("licence", 13) + files.licence + " (" + files.repository +
+            (files.wheel ? ", " + origin_of(files) : "") + ")\n";
+  }
+  if (flags.json) {
+    console.print_line(json.dump());
+  } else {
+    console.print(text);
+  }
+  return kExitDone;
+}
+
+bool is_text_family(const std::string& path) {
+  const std::string family = recognise_family(*open_weights(path, CrcCheck::kSkip));
+  return family == "llama" || family == "qwen2" || family == "qwen3" || family == "llada";
+}
+
+// Opens it if it is one and nothing of it is missing; says what is.
+std::optional<text::TextCheckpoint> open_text_model(const std::string& path, Console& console) {
+  if (!is_text_family(path)) return std::nullopt;
+  try {
+    return text::open_text_checkpoint(path);
+  } catch (const Error& error) {
+    console.note(error.what());  // its tensors can be looked at all the same
+    return std::nullopt;
+  }
+}
+
 bool holds(const std::string& path, const char* file) {
   std::error_code code;
   return fs::exists(fs::symlink_status(fs::path(path) / file, code));
@@ -183,10 +242,13 @@ bool is_checkpoint(const std::string& path) {
          holds(path, "model.safetensors.index.json") || fs::is_empty(path, code);
 }
 
-// An image model has a transformer and a tokenizer; other checkpoints are looked at as tensors.
+// A text model has a tokenizer, an image model a transformer and a tokenizer; other checkpoints are looked at
+// as tensors.
 int show(const InfoFlags& flags, Console& console) {
   const std::string path = find_model(flags.path);
   if (is_checkpoint(path)) {
+    if (const auto checkpoint = open_text_model(path, console))
+      return show_text_model(*checkpoint, flags.shared, console);
     const auto kind = image::recognise_checkpoint(*open_weights(path, CrcCheck::kSkip));
     if (!kind || *kind == image::CheckpointKind::kVq) return show_checkpoint(path, flags.shared, console);
     std::optional<image::ImageCard> card;
@@ -208,7 +270,7 @@ Verb add_models_info(CLI::App& models) {
   CLI::App& verb =
       *models.add_subcommand("info", "what a model or checkpoint holds, and the memory it needs");
   verb.add_option("path", flags->path,
-                  "model in the box, pulled model, model folder, safetensors or PyTorch file")
+                  "model in the box, pulled model, model folder, safetensors, GGUF or PyTorch file")
       ->type_name("NAME|PATH")
       ->required();
   add_shared_flags(verb, flags->shared, {"vq", "image-size", "json"});

@@ -1,6 +1,7 @@
 // volley models list: models in the box, pulled ones, those in the hub's cache, and what can be pulled.
-#include <map>
 #include <memory>
+#include <set>
+#include <utility>
 
 #include "apps/model_path.h"
 #include "apps/model_store.h"
@@ -23,22 +24,19 @@ struct Listing {
   }
 };
 
-std::string about(const image::PublishedModel& model) {
-  std::string text = std::string(image::checkpoint_kind_name(model.kind));
-  if (!model.size.empty()) text += " " + std::string(model.size);
-  if (model.image_size > 0) text += ", " + std::to_string(model.image_size) + " px";
-  return text + ", " + std::string(model.licence);
-}
-
-nlohmann::json to_json(const image::PublishedModel& model, const char* place) {
-  nlohmann::json json{{"name", model.name},
+nlohmann::json to_json(const CatalogueEntry& entry, const char* place) {
+  const PublishedFiles& files = entry.files;
+  nlohmann::json json{{"name", entry.name()},
                       {"place", place},
-                      {"kind", image::checkpoint_kind_name(model.kind)},
-                      {"repository", model.repository},
-                      {"file", model.file},
-                      {"licence", model.licence}};
-  if (model.image_size > 0) json["image_size"] = model.image_size;
-  if (!model.vq.empty()) json["needs"] = nlohmann::json::array({model.vq});
+                      {"use", entry.text != nullptr ? "text" : "image"},
+                      {"kind", kind_of(entry)},
+                      {"repository", files.repository},
+                      {"licence", files.licence}};
+  if (!files.is_folder()) json["file"] = files.files.front().name;
+  if (files.wheel) json["package"] = files.wheel->project + " " + files.wheel->version;
+  if (entry.image == nullptr) return json;
+  if (entry.image->image_size > 0) json["image_size"] = entry.image->image_size;
+  if (!entry.image->vq.empty()) json["needs"] = nlohmann::json::array({entry.image->vq});
   return json;
 }
 
@@ -70,28 +68,31 @@ void list_boxed(Listing& listing, Console& console) {
 }
 
 void list_published(Listing& listing) {
-  std::map<const image::PublishedModel*, StoredModel> here;
-  for (const StoredModel& stored : stored_models()) here.emplace(stored.model, stored);
+  std::set<std::string> here;
+  const std::vector<StoredModel> stored_here = stored_models();
   const auto list_stored = [&](StorePlace place, const char* name) {
     bool is_first = true;
-    for (const image::PublishedModel& model : image::published_models()) {
-      const auto stored = here.find(&model);
-      if (stored == here.end() || stored->second.place != place) continue;
+    for (const StoredModel& stored : stored_here) {
+      if (stored.place != place) continue;
+      here.insert(stored.entry.name());
       if (std::exchange(is_first, false)) listing.head(name);
-      nlohmann::json entry = to_json(model, name);
-      entry["path"] = stored->second.path;
-      listing.line(std::string(model.name), about(model) + "  " + printable(stored->second.path, 1000));
+      nlohmann::json entry = to_json(stored.entry, name);
+      entry["path"] = stored.path;
+      entry["bytes"] = stored.bytes();
+      listing.line(stored.entry.name(), about(stored.entry) + ", " + byte_count(stored.bytes()) + "  " +
+                                            printable(stored.path, 1000));
       listing.models.push_back(std::move(entry));
     }
   };
   list_stored(StorePlace::kPulled, "pulled");
   list_stored(StorePlace::kHubCache, "hub cache");
   listing.head("can be pulled (volley models pull NAME)");
-  for (const image::PublishedModel& model : image::published_models()) {
-    if (here.contains(&model)) continue;
-    listing.line(std::string(model.name),
-                 about(model) + "  " + std::string(model.repository) + " " + std::string(model.file));
-    listing.models.push_back(to_json(model, "hub"));
+  for (const CatalogueEntry& entry : catalogue()) {
+    if (here.contains(entry.name())) continue;
+    const PublishedFiles& files = entry.files;
+    listing.line(entry.name(), about(entry) + "  " + origin_of(files) +
+                                   (files.is_folder() || files.wheel ? "" : " " + files.files.front().name));
+    listing.models.push_back(to_json(entry, files.wheel ? "package index" : "hub"));
   }
 }
 

@@ -228,7 +228,8 @@ int run(const TextFlags& flags, Program& program) {
   refuse_contradictions(flags);
   double load_seconds = 0.0;
   std::optional<StopWatch> watch(std::in_place, load_seconds);
-  text::TextCheckpoint checkpoint = text::open_text_checkpoint(find_model(shared.model));
+  text::TextCheckpoint checkpoint = text::open_text_checkpoint(
+      shared.model.empty() ? default_text_model("text") : find_model(shared.model));
   TextPlan plan = make_plan(flags, checkpoint);
   for (const LineFailure& failure : plan.failures) console.error(printable(failure.message, 1000));
   for (const std::string& note : plan.notes) console.note(printable(note, 1000));
@@ -286,7 +287,7 @@ Verb add_text(CLI::App& program) {
   CLI::App& verb = *program.add_subcommand("text", "answer prompts and talk, several tokens a step");
   verb.footer(
       "Examples:\n"
-      "  volley text -m SmolLM2-135M-Instruct.gguf \"What is the capital of France?\"\n"
+      "  volley models pull smollm2-135m-q4_1 && volley text \"What is the capital of France?\"\n"
       "  volley text -m model.gguf --temperature 0 --max-tokens 64 --check Name three rivers.\n"
       "  volley text -m folder --raw --stop . \"Once upon a time\"\n"
       "  volley text -m model.gguf --chat --system \"Answer in one sentence.\"\n"

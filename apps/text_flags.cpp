@@ -52,6 +52,7 @@ void add_diffusion_flags(CLI::App& verb, TextFlags& flags) {
 
 TextFlags::TextFlags() {
   const text::TextRequest defaults;
+  shared.model_default = kPulledTextModel;
   shared.temperature_default = shortest(defaults.temperature) + "; of diffusion models 0";
   shared.top_k_default = std::to_string(defaults.top_k);
   shared.top_p_default = shortest(defaults.top_p);

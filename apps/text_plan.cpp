@@ -165,7 +165,6 @@ uint64_t first_seed(const SharedFlags& shared) {
 
 void refuse_contradictions(const TextFlags& flags) {
   const auto refuse = [](const std::string& message) { throw Error(message, ErrorKind::kUsage); };
-  if (flags.shared.model.empty()) refuse("text: name a model: -m PATH");
   if (flags.has_regex && flags.has_json_schema) refuse("--regex: does not go with --json-schema");
   if ((flags.has_regex || flags.has_json_schema) && !flags.stops.empty()) {
     refuse(std::string("--stop: does not go with ") + (flags.has_regex ? "--regex" : "--json-schema") +

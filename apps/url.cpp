@@ -13,6 +13,25 @@ namespace {
   throw Error(subject + ": " + quote(text) + " is no address such as https://host/path", ErrorKind::kUsage);
 }
 
+// A path whose "." and ".." are followed, never above the root (RFC 3986, section 5.2.4).
+std::string without_dots(const std::string& path) {
+  const size_t query = std::min(path.find('?'), path.size());
+  std::string kept;
+  for (size_t begin = 1; begin <= query;) {
+    const size_t end = std::min(path.find('/', begin), query);
+    const std::string part = path.substr(begin, end - begin);
+    const bool is_last = end == query;
+    if (part == "..") kept.resize(kept.empty() ? 0 : kept.rfind('/'));
+    if (part != "." && part != "..") {
+      kept += "/" + part;
+    } else if (is_last) {
+      kept += "/";
+    }
+    begin = end + 1;
+  }
+  return kept + path.substr(query);
+}
+
 }  // namespace
 
 std::string Url::origin() const {
@@ -42,7 +61,9 @@ Url parse_url(std::string_view text, const std::string& subject) {
   std::string_view authority = rest.substr(0, slash);
   url.path = std::string(rest.substr(slash, rest.find('#') - slash));
   if (!url.path.starts_with('/')) url.path.insert(0, "/");
-  if (authority.find('@') != std::string_view::npos) refuse(text, subject);
+  // Not repeated: it may hold a password.
+  if (authority.find('@') != std::string_view::npos)
+    throw Error(subject + ": addresses with a user's name or password are not taken", ErrorKind::kUsage);
   const size_t bracket = authority.rfind(']');
   const size_t port = authority.find(':', bracket == std::string_view::npos ? 0 : bracket);
   if (port != std::string_view::npos) {
@@ -58,19 +79,25 @@ Url parse_url(std::string_view text, const std::string& subject) {
   return url;
 }
 
-Url redirected(const Url& from, std::string_view location) {
-  const std::string subject = from.text() + ": redirect";
-  if (location.starts_with("//")) return parse_url(from.scheme + ":" + std::string(location), subject);
-  if (location.find("://") != std::string_view::npos) {
-    Url to = parse_url(location, subject);
+Url resolved(const Url& from, std::string_view reference, const std::string& subject) {
+  if (reference.starts_with("//")) return parse_url(from.scheme + ":" + std::string(reference), subject);
+  const size_t colon = reference.find("://");
+  if (colon != std::string_view::npos && colon < reference.find_first_of("/?#")) {
+    Url to = parse_url(reference, subject);
     if (from.scheme == "https" && to.scheme != "https")
-      throw Error(subject + " to " + quote(location) + " leaves TLS");
+      throw Error(subject + " to " + quote(reference) + " leaves TLS");
     return to;
   }
   const size_t end = std::min(from.path.find('?'), from.path.size());
   const std::string folder = from.path.substr(0, from.path.rfind('/', end) + 1);
-  return parse_url(from.origin() + (location.starts_with('/') ? "" : folder) + std::string(location),
-                   subject);
+  Url to =
+      parse_url(from.origin() + (reference.starts_with('/') ? "" : folder) + std::string(reference), subject);
+  to.path = without_dots(to.path);
+  return to;
+}
+
+Url redirected(const Url& from, std::string_view location) {
+  return resolved(from, location, from.text() + ": redirect");
 }
 
 }  // namespace volley::apps

@@ -21,6 +21,10 @@ struct Url {
 
 // Throws Error kUsage "<subject>: ...".
 Url parse_url(std::string_view text, const std::string& subject);
+// What a reference out of the document at `from` means: an address of its own, or a path, from the root or
+// from the document's folder (RFC 3986, section 5.2). Throws Error "<subject>: ...", also where it leaves
+// TLS.
+Url resolved(const Url& from, std::string_view reference, const std::string& subject);
 // Where a redirect leads: an address of its own, or a path on the same host. Throws Error.
 Url redirected(const Url& from, std::string_view location);
 

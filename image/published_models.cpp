@@ -68,4 +68,11 @@ const PublishedModel* find_published_file(std::string_view file) {
   return find(&PublishedModel::file, file);
 }
 
+PublishedFiles published_files(const PublishedModel& model) {
+  return {.name = std::string(model.name),
+          .licence = std::string(model.licence),
+          .repository = std::string(model.repository),
+          .files = {{.name = std::string(model.file), .sha256 = std::string(model.sha256)}}};
+}
+
 }  // namespace volley::image

@@ -4,6 +4,7 @@
 #include <span>
 #include <string_view>
 
+#include "core/io/published_files.h"
 #include "image/checkpoint.h"
 
 namespace volley::image {
@@ -25,5 +26,8 @@ std::span<const PublishedModel> published_models();
 // Null if there is none of that name, or of that file name.
 const PublishedModel* find_published_model(std::string_view name);
 const PublishedModel* find_published_file(std::string_view file);
+
+// Where it is had.
+PublishedFiles published_files(const PublishedModel& model);
 
 }  // namespace volley::image

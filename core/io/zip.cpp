@@ -18,6 +18,7 @@ constexpr uint32_t kEndLocator64 = 0x07064b50;
 constexpr size_t kEndRecordBytes = 22;
 constexpr size_t kEndLocator64Bytes = 20;
 constexpr uint64_t kMaxMembers = 4'000'000;
+constexpr uint16_t kDeflate = 8;
 
 // Where the central directory lies and what may lie before it.
 struct Directory {
@@ -141,14 +142,15 @@ Result<std::span<const std::byte>> locate(std::span<const std::byte> before_dire
     return Fault{"local header is cut short"};
   }
   if (as_text(local_name) != name) return Fault{"local header names " + quote(as_text(local_name))};
-  if (!reader.take(sizes.plain, bytes)) {
-    return Fault{"size " + std::to_string(sizes.plain) + " reaches past the " +
+  if (!reader.take(sizes.packed, bytes)) {
+    return Fault{"size " + std::to_string(sizes.packed) + " reaches past the " +
                  std::to_string(reader.remaining()) + " bytes left before the directory"};
   }
   return bytes;
 }
 
-Result<ZipMember> read_member(ByteReader& directory, std::span<const std::byte> before_directory) {
+Result<ZipMember> read_member(ByteReader& directory, std::span<const std::byte> before_directory,
+                              ZipMethod most) {
   uint32_t signature = 0, crc = 0, packed = 0, plain = 0, outer = 0, offset = 0;
   uint16_t made_by = 0, needed = 0, flags = 0, method = 0, time = 0, date = 0;
   uint16_t name_length = 0, extra_length = 0, comment_length = 0, disk = 0, inner = 0;
@@ -164,18 +166,25 @@ Result<ZipMember> read_member(ByteReader& directory, std::span<const std::byte> 
   }
   const std::string subject = "zip: member " + quote(as_text(name)) + ": ";
   if ((flags & 1u) != 0) return Fault{subject + "is encrypted"};
-  if (method != 0) {
-    return Fault{subject + "is compressed (method " + std::to_string(method) + "), expected stored"};
+  const bool is_deflated = method == kDeflate && most == ZipMethod::kDeflated;
+  if (method != 0 && !is_deflated) {
+    return Fault{subject + "is compressed (method " + std::to_string(method) + "), expected stored" +
+                 (most == ZipMethod::kDeflated ? " or deflated" : "")};
   }
   Sizes sizes{plain, packed, offset};
   if (const auto fault = widen(extra, sizes)) return Fault{subject + fault->message};
-  if (sizes.plain != sizes.packed) {
+  if (!is_deflated && sizes.plain != sizes.packed) {
     return Fault{subject + "stored size " + std::to_string(sizes.packed) + " differs from size " +
                  std::to_string(sizes.plain)};
   }
   const auto bytes = locate(before_directory, as_text(name), sizes);
   if (!bytes) return Fault{subject + bytes.fault().message};
-  return ZipMember{as_text(name), bytes.value(), sizes.offset, crc};
+  return ZipMember{.name = as_text(name),
+                   .bytes = bytes.value(),
+                   .header_offset = sizes.offset,
+                   .crc = crc,
+                   .size = sizes.plain,
+                   .method = is_deflated ? ZipMethod::kDeflated : ZipMethod::kStored};
 }
 
 // Members that share bytes would make the total larger than the file.
@@ -198,7 +207,7 @@ const ZipMember* ZipIndex::find(std::string_view name) const {
   return found != members_.end() && found->name == name ? &*found : nullptr;
 }
 
-Result<ZipIndex> parse_zip(std::span<const std::byte> file) {
+Result<ZipIndex> parse_zip(std::span<const std::byte> file, ZipMethod most) {
   const Result<Directory> directory = read_directory(file);
   if (!directory) return directory.fault();
   const auto [count, bytes, offset, end] = directory.value();
@@ -206,7 +215,7 @@ Result<ZipIndex> parse_zip(std::span<const std::byte> file) {
   ByteReader reader(file.subspan(static_cast<size_t>(offset), static_cast<size_t>(bytes)));
   ZipIndex index;
   for (uint64_t i = 0; i < count; ++i) {
-    const Result<ZipMember> member = read_member(reader, before);
+    const Result<ZipMember> member = read_member(reader, before, most);
     if (!member) return member.fault();
     index.members_.push_back(member.value());
   }

@@ -176,7 +176,7 @@ TEST_F(CliBench, WhatCannotBeMeasuredIsOneLine) {
   const auto refuses = [&](std::vector<std::string> arguments, const std::string& part, int exit_code = 2) {
     expect_failure(bench(std::move(arguments)), exit_code, part);
   };
-  expect_failure(volley({"bench", "text"}), 2, "bench text: name a model: -m PATH");
+  expect_failure(volley({"bench", "text"}), 4, "bench text: no text model was pulled");
   expect_failure(volley({"bench"}), 2, "knows diff, text");
   expect_failure(volley({"bench", "txt"}), 2, "nearest is text");
   refuses({"-m", "nowhere/x"}, "nowhere/x", 4);

@@ -94,7 +94,7 @@ TEST_F(CliPull, BringsTheTokenizerOfATransformer) {
   ASSERT_EQ(json["models"].size(), 2u);
   EXPECT_EQ(json["models"][0]["name"], kName);
   EXPECT_EQ(json["models"][1]["name"], "arpg-l");
-  EXPECT_EQ(json["models"][1]["verified"], true);
+  EXPECT_EQ(json["models"][1]["files"][0]["verified"], true);
   EXPECT_TRUE(read_text(data("volley/models/arpg-l/arpg_300m.pt")) == served_.file.body);
   const auto plan = json_of({"models", "pull", "arpg-xl", "--dry-run"}, "volley.pull.1.json");
   EXPECT_EQ(plan["models"][0]["state"], "was there");
@@ -104,7 +104,7 @@ TEST_F(CliPull, BringsTheTokenizerOfATransformer) {
 TEST_F(CliPull, GoesOnWhereItEnded) {
   begin();
   const auto json = json_of({"models", "pull", kName, "--endpoint", endpoint()}, "volley.pull.1.json");
-  EXPECT_EQ(json["models"][0]["resumed_at"], 40000);
+  EXPECT_EQ(json["models"][0]["files"][0]["resumed_at"], 40000);
   EXPECT_TRUE(read_text(stored(kFile)) == served_.file.body);
   const SeenRequest last = hub_.host_requests().back();
   EXPECT_EQ(last.range, "bytes=40000-");

@@ -263,7 +263,7 @@ TEST_F(CliText, WhatCannotBeMeantIsRefused) {
   const auto refuses = [&](std::vector<std::string> arguments, const std::string& part, int exit_code = 2) {
     expect_failure(text(std::move(arguments)), exit_code, part);
   };
-  expect_failure(volley({"text", "Hello"}), 2, "name a model");
+  expect_failure(volley({"text", "Hello"}), 4, "text: no text model was pulled; volley models pull smollm2");
   refuses({}, "say something");
   refuses({""}, "prompt: is empty");
   refuses({"\xff\xfe"}, "is not UTF-8");

@@ -9,7 +9,13 @@ HubServer::HubServer() {
   hub_.Get(".*", [this](const httplib::Request& request, httplib::Response& response) {
     record(hub_requests_, request);
     const HubSettings now = settings();
-    if (now.status == 200) return serve(request, response);
+    if (!now.files.empty()) {
+      const auto found = now.files.find(request.path);
+      if (found != now.files.end()) return serve(found->second, request, response);
+      response.status = 404;
+      return;
+    }
+    if (now.status == 200) return serve(now.file, request, response);
     response.status = now.status;
     if (now.status != 302) return;
     response.set_header("Location", now.location.empty()
@@ -20,7 +26,7 @@ HubServer::HubServer() {
   });
   host_.Get("/blob", [this](const httplib::Request& request, httplib::Response& response) {
     record(host_requests_, request);
-    serve(request, response);
+    serve(settings().file, request, response);
   });
   hub_port_ = hub_.bind_to_any_port("127.0.0.1");
   host_port_ = host_.bind_to_any_port("127.0.0.1");
@@ -42,11 +48,14 @@ void HubServer::record(std::vector<SeenRequest>& requests, const httplib::Reques
   requests.push_back({.path = request.path,
                       .token = request.get_header_value("Authorization"),
                       .range = request.get_header_value("Range"),
-                      .if_range = request.get_header_value("If-Range")});
+                      .if_range = request.get_header_value("If-Range"),
+                      .accept = request.get_header_value("Accept")});
 }
 
-void HubServer::serve(const httplib::Request& request, httplib::Response& response) {
-  const HostedFile file = settings().file;
+void HubServer::serve(const HostedFile& file, const httplib::Request& request, httplib::Response& response) {
+  response.status = file.status;
+  if (file.status != 200) return;
+  if (!file.linked_etag.empty()) response.set_header("X-Linked-ETag", "\"" + file.linked_etag + "\"");
   size_t start = 0;
   const std::string range = request.get_header_value("Range");
   const bool is_same = request.get_header_value("If-Range") == file.etag || file.ignores_if_range;
@@ -66,7 +75,7 @@ void HubServer::serve(const httplib::Request& request, httplib::Response& respon
   }
   const std::string rest = file.body.substr(start);
   response.set_content_provider(
-      file.claimed_size > 0 ? file.claimed_size : rest.size(), "application/octet-stream",
+      file.claimed_size > 0 ? file.claimed_size : rest.size(), file.type,
       [this, rest, ends_after = file.ends_after, waits = file.waits](size_t offset, size_t length,
                                                                      httplib::DataSink& sink) {
         const size_t limit = ends_after < 0 ? rest.size() : static_cast<size_t>(ends_after);

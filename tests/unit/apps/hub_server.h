@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -19,6 +20,7 @@ struct SeenRequest {
   std::string token;  // the Authorization header
   std::string range;
   std::string if_range;
+  std::string accept;
 };
 
 // A file as a host of large files serves it.
@@ -29,6 +31,9 @@ struct HostedFile {
   int64_t ends_after = -1;        // bytes after which the connection is lost; negative: never
   bool ignores_if_range = false;  // sends the piece asked for, of whatever contents
   bool waits = false;             // after those bytes, until the client goes away
+  int status = 200;               // another one: no body
+  std::string type = "application/octet-stream";
+  std::string linked_etag;  // X-Linked-ETag; empty: none
 };
 
 // What the hub and its host answer.
@@ -38,6 +43,8 @@ struct HubSettings {
   int64_t linked_size = 0;  // 0: not sent
   int status = 302;         // of the hub's answer; 200: it sends the file itself
   std::string location;     // empty: the host
+  // By path, sent by the hub itself; with any of them, all else is 404.
+  std::map<std::string, HostedFile> files;
 };
 
 // The hub and the host it redirects to, on this machine.
@@ -65,7 +72,7 @@ class HubServer {
     const std::lock_guard lock(mutex_);
     return settings_;
   }
-  void serve(const httplib::Request& request, httplib::Response& response);
+  void serve(const HostedFile& file, const httplib::Request& request, httplib::Response& response);
   void record(std::vector<SeenRequest>& requests, const httplib::Request& request);
 
   mutable std::mutex mutex_;

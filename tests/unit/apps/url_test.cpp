@@ -37,5 +37,28 @@ TEST(Url, RedirectsLeadOn) {
   EXPECT_THROW(redirected(from, "http://h/z"), Error) << "leaves TLS";
 }
 
+TEST(Url, ReferencesAreResolved) {
+  const Url from = parse_url("https://h/simple/pkg/", "x");
+  const auto text = [&](std::string_view reference) { return resolved(from, reference, "x").text(); };
+  EXPECT_EQ(text("a.whl"), "https://h/simple/pkg/a.whl");
+  EXPECT_EQ(text("../../packages/ab/a.whl"), "https://h/packages/ab/a.whl");
+  EXPECT_EQ(text("./a.whl?x=../y"), "https://h/simple/pkg/a.whl?x=../y");
+  EXPECT_EQ(text("../../../../a"), "https://h/a");
+  EXPECT_EQ(text(".."), "https://h/simple/");
+  EXPECT_EQ(text("/a/b/../c//d"), "https://h/a/c//d");
+  EXPECT_EQ(text("a?to=http://other/"), "https://h/simple/pkg/a?to=http://other/");
+  EXPECT_EQ(text("https://other/z/../a"), "https://other/z/../a");
+  EXPECT_THROW(text("http://h/a.whl"), Error) << "leaves TLS";
+}
+
+TEST(Url, PasswordsAreNotRepeated) {
+  try {
+    parse_url("https://user:secret@h/simple", "PIP_INDEX_URL");
+    FAIL() << "taken";
+  } catch (const Error& error) {
+    EXPECT_EQ(std::string(error.what()).find("secret"), std::string::npos) << error.what();
+  }
+}
+
 }  // namespace
 }  // namespace volley::apps

@@ -1,5 +1,9 @@
 #include "tests/unit/io/file_builders.h"
 
+#include <zlib.h>
+
+#include <stdexcept>
+
 #include "core/io/byte_reader.h"
 #include "core/io/crc32.h"
 
@@ -36,6 +40,26 @@ ZipBody zip_body(const std::vector<ZipEntry>& entries) {
 std::string safetensors_bytes(std::string_view header, std::string_view data,
                               std::optional<uint64_t> length) {
   return raw<uint64_t>(length.value_or(header.size())) + std::string(header) + std::string(data);
+}
+
+ZipEntry deflated_entry(const std::string& name, const std::string& contents) {
+  z_stream stream{};
+  if (deflateInit2(&stream, 6, Z_DEFLATED, -MAX_WBITS, 8, Z_DEFAULT_STRATEGY) != Z_OK)
+    throw std::runtime_error("deflateInit2");
+  std::string packed(deflateBound(&stream, contents.size()), '\0');
+  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(contents.data()));
+  stream.avail_in = static_cast<uInt>(contents.size());
+  stream.next_out = reinterpret_cast<Bytef*>(packed.data());
+  stream.avail_out = static_cast<uInt>(packed.size());
+  const int state = deflate(&stream, Z_FINISH);
+  packed.resize(packed.size() - stream.avail_out);
+  deflateEnd(&stream);
+  if (state != Z_STREAM_END) throw std::runtime_error("deflate");
+  return {.name = name,
+          .bytes = packed,
+          .crc = crc32(as_bytes(contents)),
+          .plain_size = static_cast<uint32_t>(contents.size()),
+          .method = 8};
 }
 
 std::string zip_bytes(const std::vector<ZipEntry>& entries, const ZipEnd& end) {

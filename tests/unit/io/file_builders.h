@@ -33,6 +33,9 @@ struct ZipEntry {
   uint16_t flags = 0x0808;  // as torch.save sets them
 };
 
+// The same contents as a deflated member.
+ZipEntry deflated_entry(const std::string& name, const std::string& contents);
+
 struct ZipEnd {
   std::string comment;
   std::optional<uint16_t> members;

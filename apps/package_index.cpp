@@ -73,14 +73,16 @@ Result<IndexedFile> read_file(const json& entry) {
 std::string without_entities(std::string_view text) {
   constexpr std::array<std::pair<std::string_view, char>, 5> kNamed{
       {{"amp", '&'}, {"lt", '<'}, {"gt", '>'}, {"quot", '"'}, {"apos", '\''}}};
+  constexpr size_t kLongestEntity = 9;
   std::string out;
   for (size_t at = 0; at < text.size();) {
-    const size_t end = text[at] == '&' ? text.find(';', at) : std::string_view::npos;
-    if (end == std::string_view::npos || end - at > 8) {
+    const size_t end =
+        text[at] == '&' ? text.substr(at, kLongestEntity).find(';') : std::string_view::npos;  // from `at`
+    if (end == std::string_view::npos) {
       out += text[at++];
       continue;
     }
-    const std::string_view name = text.substr(at + 1, end - at - 1);
+    const std::string_view name = text.substr(at + 1, end - 1);
     int code = 0;
     if (name.starts_with('#')) {
       const bool is_hex = name.size() > 1 && (name[1] == 'x' || name[1] == 'X');
@@ -97,7 +99,7 @@ std::string without_entities(std::string_view text) {
       continue;
     }
     out += static_cast<char>(code);
-    at = end + 1;
+    at += end + 1;
   }
   return out;
 }

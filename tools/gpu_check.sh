@@ -3,7 +3,7 @@
 # model in the box against the CPU's, the sanitizers on a small golden case, then timings. A short table comes last.
 #
 # usage: tools/gpu_check.sh BIN OUT [PART...]     parts: operations goldens methods tokens sanitizers times; pytorch, kernels, layers, speech, if named
-#   BIN  folder with backend_test, golden_check, nn_test, property_test, volley and image_bench
+#   BIN  folder with backend_test, golden_check, nn_test, property_test, volley and image_bench; layer_bench, speech_bench
 #   OUT  folder for logs, and for random weights unless VOLLEY_WEIGHTS names another
 # VOLLEY_GPU picks the device (cuda:0), VOLLEY_GOLDENS further folders of golden cases, VOLLEY_GPU_CASES the timed cases:
 # MODEL:STORAGE:BATCH, of ARPG also BATCH-sSTEPS.
@@ -122,6 +122,14 @@ for name in "${parts[@]}"; do
         part "compute-sanitizer $tool" "$tool.log" 'ERROR SUMMARY|RACECHECK SUMMARY' compute-sanitizer --tool "$tool" \
           --error-exitcode 9 "$bin/golden_check" --backend "$device" tests/goldens/arpg
       done
+      # The other storages' kernels. racecheck's word on multiply_many is known: docs/performance.md.
+      for tool in memcheck racecheck initcheck; do
+        for dtype in bf16 q8_0; do
+          part "$tool, a picture in $dtype" "$tool-$dtype.log" 'ERROR SUMMARY|RACECHECK SUMMARY' compute-sanitizer --tool "$tool" \
+            --error-exitcode 9 "$bin/volley" image fruit --dtype "$dtype" -d "$device" --decoder parallel --steps 1 \
+            --no-progress --overwrite -o "$out/$tool-$dtype.png"
+        done
+      done
       ;;
     times)
       for timed in "${cases[@]}"; do
@@ -133,7 +141,7 @@ for name in "${parts[@]}"; do
       for timed in "${cases[@]}"; do
         IFS=: read -r model dtype batch <<<"$timed"
         for mode in eager graphs; do
-          part "PyTorch $mode, $model $batch" "torch-$model-$batch-$mode.log" '^\| [a-z]+-b' pytorch "$model" "$batch" "$mode"
+          part "PyTorch $mode, $model $batch" "torch-$model-$batch-$mode.log" '^\| [a-z-]+-b' pytorch "$model" "$batch" "$mode"
         done
       done
       ;;

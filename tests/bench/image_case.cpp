@@ -159,8 +159,9 @@ class PixelWorkload : public Workload {
     std::vector<float> planes(static_cast<size_t>(pixels.size()));
     queue_->download(pixels.data, planes.data(), pixels.size() * 4);
     on_first();
-    const auto each = std::span(planes).subspan(0, static_cast<size_t>(pixels.size() / batch_));
-    picture_ = image::picture_from_planes(each, side, side);
+    const auto size = planes.size() / static_cast<size_t>(batch_);
+    for (size_t i = 0; i < static_cast<size_t>(batch_); ++i)
+      picture_ = image::picture_from_planes(std::span(planes).subspan(i * size, size), side, side);
   }
 
   Statistics statistics() const override { return {}; }

@@ -81,8 +81,10 @@ void time_decoder(const std::shared_ptr<const Backend>& backend, const WeightLoa
                    .memory_entries = kSmall.max_source_positions});
   generation.memory = session.add_memory(rows);
   const double seconds = median_seconds(repeats, [&] { decoder->decode(session, {&generation, 1}, {}); });
-  std::printf("decoder, %lld greedy tokens: %.2f ms, %.0f tokens/s, 1 token a forward\n",
-              static_cast<long long>(kTokens), seconds * 1e3, static_cast<double>(kTokens) / seconds);
+  const Statistics counts = session.statistics();
+  std::printf("decoder, %lld greedy tokens: %.2f ms, %.0f tokens/s, %.2f tokens a forward\n",
+              static_cast<long long>(kTokens), seconds * 1e3, static_cast<double>(kTokens) / seconds,
+              static_cast<double>(counts.tokens) / static_cast<double>(counts.forwards));
 }
 
 int run(int argc, char** argv) {

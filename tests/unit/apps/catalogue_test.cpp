@@ -16,7 +16,8 @@ TEST(Catalogue, EveryModelHasANameOfItsOwnAndAPlace) {
   for (const CatalogueEntry& entry : catalogue()) {
     SCOPED_TRACE(entry.name());
     EXPECT_TRUE(names.insert(entry.name()).second);
-    EXPECT_EQ(entry.name().find_first_of("/ ."), entry.name().find('.')) << "a name of a folder";
+    EXPECT_EQ(entry.name().find_first_of("/ "), std::string::npos) << "a name of a folder";
+    EXPECT_FALSE(entry.name().starts_with('.'));
     EXPECT_NE(entry.image == nullptr, entry.text == nullptr);
     EXPECT_EQ(std::ranges::count(entry.files.repository, '/'), 1);
     EXPECT_FALSE(entry.files.licence.empty());

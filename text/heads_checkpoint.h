@@ -28,7 +28,7 @@ HeadsCheckpoint open_heads(const std::string& path, const TextCheckpoint& model)
 // Draft heads that can run. Const and shareable.
 class TextHeads {
  public:
-  // On the model's backend and in its storage, q8_0 where that keeps blocks; `model`, whose embedding they
+  // On the model's backend and in its storage, q4_1 where that keeps blocks; `model`, whose embedding they
   // read, must outlive them. Throws Error naming file and fault.
   TextHeads(HeadsCheckpoint checkpoint, const TextModel& model, HashWeights hash = HashWeights::kNo);
 

@@ -21,7 +21,8 @@ done
 mapfile -t registered < <("$ctest" --test-dir "$build" -N | sed -n 's/^ *Test *#[0-9]*: //p')
 mapfile -t names < <(grep -E '` in ctest' "$page" | grep -oE '`[a-z][a-z0-9_.-]*`' | tr -d '`' | sort -u)
 for name in "${names[@]}"; do
-  printf '%s\n' "${registered[@]}" | grep -qxF "$name" || {
+  # No pipe: grep ends at the first line that fits, and the writer's broken pipe would be the pipeline's status.
+  grep -qxF -- "$name" <<<"$(printf '%s\n' "${registered[@]}")" || {
     echo "docs/design.md names the ctest test ${name}, which is not registered"
     status=1
   }

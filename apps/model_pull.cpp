@@ -133,28 +133,18 @@ class HubPull {
       files_.push_back(std::move(pulled));
       return;
     }
-    Console& console = program_.console;
-    PullProgress progress(console, pulled.name + (count_ > 0 ? " (" + std::to_string(number_) + " of " +
-                                                                   std::to_string(count_) + ")"
-                                                             : ""));
-    const DownloadResult result = download(
+    const std::string shard =
+        count_ > 0 ? " (" + std::to_string(number_) + " of " + std::to_string(count_) + ")" : "";
+    const DownloadResult result = download_showing(
         {.url = url_of(file.name),
          .path = path,
          .token = sources_.token,
          .sha256 = file.sha256,
          .help = "agree to its terms on " + repository_ + " and give a token: HF_TOKEN or --token-file FILE"},
-        {.stop = program_.stop,
-         .on_progress = [&](int64_t done, int64_t total) { progress.update(done, total); },
-         .on_note =
-             [&](const std::string& line) {
-               progress.clear();
-               console.note(line);
-             }});
-    progress.clear();
-    console.note(
-        published_.name + ": " + (published_.is_folder() ? pulled.name + ", " : "") +
-        byte_count(result.bytes) + ", sha256 " + result.sha256 +
-        (result.is_verified ? ", as published" : ", which nobody vouches for: the server names none"));
+        {.label = pulled.name + shard,
+         .subject = published_.name + ": " + (published_.is_folder() ? pulled.name + ", " : ""),
+         .voucher = "server"},
+        program_);
     pulled.bytes = result.bytes;
     pulled.sha256 = result.sha256;
     pulled.is_verified = result.is_verified;

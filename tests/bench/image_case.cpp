@@ -17,6 +17,7 @@
 #include "image/run_record.h"
 #include "image/vq_model.h"
 #include "tests/bench/profiling_backend.h"
+#include "tests/bench/storage_name.h"
 
 namespace volley {
 namespace {
@@ -39,13 +40,6 @@ struct FamilyInfo {
 constexpr std::array<FamilyInfo, 3> kFamilies{{{ImageFamily::kArpg, "arpg", "embeddings.weight"},
                                                {ImageFamily::kLlamaGen, "llamagen", "tok_embeddings.weight"},
                                                {ImageFamily::kVq, "vq", "quantize.embedding.weight"}}};
-
-WeightType parse_weight_type(const std::string& name) {
-  for (const WeightType type : {WeightType::kF32, WeightType::kBF16, WeightType::kQ8_0}) {
-    if (image::weight_type_name(type) == name) return type;
-  }
-  throw Error("--dtype " + name + ": expected f32, bf16 or q8_0", ErrorKind::kUsage);
-}
 
 // A loaded model and what a run of it does.
 class Workload {
@@ -181,7 +175,7 @@ class PixelWorkload : public Workload {
 
 std::unique_ptr<Workload> load(const ImageCaseOptions& options, const Backend& backend) {
   const auto source = open_weights(options.weights);
-  const WeightLoader loader(*source, backend, parse_weight_type(options.dtype));
+  const WeightLoader loader(*source, backend, storage_of(options.dtype));
   if (options.wanted.family == ImageFamily::kVq)
     return std::make_unique<PixelWorkload>(options.wanted, loader, *source);
   return std::make_unique<TokenWorkload>(options.wanted, loader, *source);

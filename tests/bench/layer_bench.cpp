@@ -14,6 +14,7 @@
 
 #include "core/backend/backend.h"
 #include "core/base/error.h"
+#include "tests/bench/storage_name.h"
 
 namespace volley {
 namespace {
@@ -139,9 +140,7 @@ int run(int argc, char** argv) {
   app.add_option("--rows", rows, "rows of a step");
   app.add_option("--bandwidth", bandwidth, "GB/s that weights can be read at; 0: no floor is given");
   CLI11_PARSE(app, argc, argv);
-  const WeightType type = dtype == "f32"    ? WeightType::kF32
-                          : dtype == "bf16" ? WeightType::kBF16
-                                            : WeightType::kQ8_0;
+  const WeightType type = storage_of(dtype);
   const double bytes = dtype == "f32" ? 4.0 : dtype == "bf16" ? 2.0 : 1.0625;  // of an element
 
   const std::array operations{Timed{"norm, q k v", 3 * kDim * kDim, project},

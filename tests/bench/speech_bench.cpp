@@ -18,6 +18,7 @@
 #include "speech/whisper_decoder.h"
 #include "speech/whisper_encoder.h"
 #include "tests/bench/random_weights.h"
+#include "tests/bench/storage_name.h"
 
 namespace volley {
 namespace {
@@ -96,9 +97,7 @@ int run(int argc, char** argv) {
   app.add_option("-o,--out", file, "file of the weights, made if it is not there")->required();
   app.add_option("--repeats", repeats, "runs that are timed");
   CLI11_PARSE(app, argc, argv);
-  const WeightType type = dtype == "f32"    ? WeightType::kF32
-                          : dtype == "bf16" ? WeightType::kBF16
-                                            : WeightType::kQ8_0;
+  const WeightType type = storage_of(dtype);
   if (!std::filesystem::exists(file))
     write_random_weights(published_tensors("whisper-small"), DType::kF32, file);
   const auto source = open_weights(file);

@@ -145,7 +145,7 @@ void cases(benchmark::internal::Benchmark* bench, const std::array<int64_t, kTyp
   for (const int64_t threads : {1, 2}) {
     for (const int64_t type : types) {
       for (const auto& [in, out] : kShapes) {
-        for (const int64_t rows : {1, 4, 8, 16, 64, 256, 1024}) {
+        for (const int64_t rows : {1, 2, 4, 8, 15, 16, 64, 256, 1024}) {
           bench->Args({in, out, rows, type, threads});
         }
       }

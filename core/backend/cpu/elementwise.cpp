@@ -91,12 +91,12 @@ void quantize_row(const QuantizeRowArgs& args) {
         }
         break;
       case RowFormat::kInterleaved16: {
-        auto* out = static_cast<int16_t*>(args.out) + begin;
-        for (int64_t k = 0; k < kQ8BlockSize; k += 4) {
-          out[k] = quants[k];
-          out[k + 1] = quants[k + 2];
-          out[k + 2] = quants[k + 1];
-          out[k + 3] = quants[k + 3];
+        auto* out = static_cast<int16_t*>(args.out) + begin / 4 * args.quad_stride;
+        for (int64_t k = 0; k < kQ8BlockSize; k += 4, out += args.quad_stride) {
+          out[0] = quants[k];
+          out[1] = quants[k + 2];
+          out[2] = quants[k + 1];
+          out[3] = quants[k + 3];
         }
         break;
       }

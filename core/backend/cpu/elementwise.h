@@ -21,6 +21,7 @@ struct QuantizeRowArgs {
   int64_t width = 0;
   RowFormat format = RowFormat::kSigned8;
   void* out = nullptr;
+  int64_t quad_stride = 4;  // of kInterleaved16: elements from four of the depth to the next four
   float* scales = nullptr;
   float* sums = nullptr;
 };

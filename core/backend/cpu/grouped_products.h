@@ -22,7 +22,8 @@ enum class RowFormat : uint8_t {
   kBF16,          // two bytes each
   kSigned8,       // q8_0 quants
   kBiased8,       // q8_0 quants + 128, unsigned
-  kInterleaved16  // q8_0 quants as i16, each four of the depth in the order 0, 2, 1, 3
+  kInterleaved16  // q8_0 quants as i16, by blocks of rows (RowBlocks): [depth / 4][rows of the block][0, 2,
+                  // 1, 3]
 };
 
 constexpr int64_t row_element_bytes(RowFormat format) {
@@ -44,12 +45,25 @@ constexpr int64_t row_element_bytes(RowFormat format) {
 inline constexpr int64_t kSliceRows = 64;
 inline constexpr int64_t kRowTile = 16;
 
+// Cuts rows into blocks of at most `most`, as even as possible.
+struct RowBlocks {
+  RowBlocks(int64_t all, int64_t most) : rows(all), count((all + most - 1) / most) {}
+  int64_t begin(int64_t block) const { return rows * block / count; }
+  int64_t size(int64_t block) const { return begin(block + 1) - begin(block); }
+  int64_t of(int64_t row) const { return ((row + 1) * count - 1) / rows; }  // the block of a row
+
+  int64_t rows = 0;
+  int64_t count = 0;
+};
+// Rows of a block of kInterleaved16, at most, and how the rows of a call are cut.
+inline constexpr int64_t kInterleavedRows = 8;
+
 // out[r, c] = sum over the segments s and the depth k of a segment of x[r * row_stride + offsets[s] + k] *
 // w[c, s * segment_depth + k]. A plain product has one segment; a convolution has one for each tap.
 struct GroupedProductArgs {
   int64_t rows = 0;
   const void* x = nullptr;           // in the kernel's format for the weight's type
-  int64_t row_stride = 0;            // elements
+  int64_t row_stride = 0;            // elements; of kInterleaved16, a row's share of a block
   const int64_t* offsets = nullptr;  // [segments], elements
   int64_t segments = 1;
   int64_t segment_depth = 0;          // a multiple of 32

@@ -207,12 +207,20 @@ void convert_row(const float* x, const SourceRows& to, int64_t row) {
     case RowFormat::kBiased8:
     case RowFormat::kInterleaved16:
       const int64_t first = row * (to.depth / kDepthStep);
-      quantize_row({.x = x,
-                    .width = to.width,
-                    .format = to.format,
-                    .out = out,
-                    .scales = to.scales + first,
-                    .sums = to.sums == nullptr ? nullptr : to.sums + first});
+      QuantizeRowArgs args{.x = x,
+                           .width = to.width,
+                           .format = to.format,
+                           .out = out,
+                           .scales = to.scales + first,
+                           .sums = to.sums == nullptr ? nullptr : to.sums + first};
+      if (to.format == RowFormat::kInterleaved16) {
+        const int64_t slice = row / kSliceRows * kSliceRows;
+        const RowBlocks blocks(std::min(kSliceRows, to.rows - slice), kInterleavedRows);
+        const int64_t block = blocks.of(row - slice), begin = slice + blocks.begin(block);
+        args.out = reinterpret_cast<int16_t*>(to.values) + begin * to.depth + (row - begin) * 4;
+        args.quad_stride = blocks.size(block) * 4;
+      }
+      quantize_row(args);
       return;
   }
 }

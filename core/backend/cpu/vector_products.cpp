@@ -26,22 +26,22 @@ constexpr int kVectors = kGroupColumns / kLanes;
 
 // Rows of a block: as many as leave their sums in registers.
 constexpr int kBlockRows = HWY_MAX_BYTES >= 64 ? 8 : HWY_MAX_BYTES >= 32 ? 6 : 2;
-constexpr int kQuantizedRows = HWY_MAX_BYTES >= 64 ? 8 : HWY_MAX_BYTES >= 32 ? 4 : 2;
-constexpr int kFourBitRows = kQuantizedRows;
+constexpr int kFourBitRows = HWY_MAX_BYTES >= 64 ? 8 : HWY_MAX_BYTES >= 32 ? 4 : 2;
 
 // Groups that are multiplied side by side, one step of the depth after the other: memory is read faster in
 // several places at a time than in one.
-constexpr int64_t kStreams = 4;
+constexpr int64_t kStreams = 2;
 
 // Asks for what is multiplied next, a share of it in each step of a loop over `steps`, so that memory is read
-// all the time and not only in the first of several passes over a panel.
+// all the time and not only in the first of several passes over a panel. It goes to the second-level cache:
+// the first has no room beside the rows.
 class Ahead {
  public:
   Ahead(const std::byte* begin, int64_t bytes, int64_t steps)
       : next_(begin), step_bytes_((bytes / kLine + steps - 1) / steps * kLine), end_(begin + bytes) {}
   HWY_INLINE void step() {
     const std::byte* stop = end_ - next_ < step_bytes_ ? end_ : next_ + step_bytes_;
-    for (; next_ < stop; next_ += kLine) hwy::Prefetch(next_);
+    for (; next_ < stop; next_ += kLine) __builtin_prefetch(next_, 0, 2);
   }
 
  private:
@@ -85,38 +85,51 @@ struct Sums {
   }
 };
 
-// A step of the depth for one group.
+// Groups whose sums lie in registers together: a multiply-add waits for the one before it in the same sum.
 template <int kRows>
+constexpr int groups_together() {
+  constexpr int kSums = 12;  // at most
+  return kSums / (kRows * kVectors) >= 2 ? 2 : 1;
+}
+
+// A step of the depth for some groups.
+template <int kRows, int kGroups>
 HWY_INLINE void add_bf16_products(const float* x, int64_t row_stride, const int32_t* panel,
-                                  hn::Vec<Floats> (&sums)[kRows][kVectors]) {
+                                  int64_t panel_words, hn::Vec<Floats> (*sums)[kRows][kVectors]) {
   const Floats d;
   const Words words;
   const auto upper = hn::Set(words, static_cast<int32_t>(0xffff0000u));
-  hn::Vec<Floats> now[kRows][kVectors];
-  unrolled<kRows>([&](auto r) VOLLEY_UNROLLED {
-    unrolled<kVectors>([&](auto v) VOLLEY_UNROLLED { now[r][v] = sums[r][v]; });
-  });
-  for (int64_t k = 0; k < kDepthStep; k += 2, panel += kGroupColumns) {
-    hn::Vec<Floats> weight[kVectors];
-    const auto add_products = [&](int64_t at) VOLLEY_UNROLLED {
+  hn::Vec<Floats> now[kGroups][kRows][kVectors];
+  const auto each_sum = [&](const auto& body) VOLLEY_UNROLLED {
+    unrolled<kGroups>([&](auto g) VOLLEY_UNROLLED {
       unrolled<kRows>([&](auto r) VOLLEY_UNROLLED {
-        const auto value = hn::Set(d, x[r * row_stride + at]);
-        unrolled<kVectors>([&](auto v)
-                               VOLLEY_UNROLLED { now[r][v] = hn::MulAdd(value, weight[v], now[r][v]); });
+        unrolled<kVectors>([&](auto v) VOLLEY_UNROLLED { body(g, r, v); });
       });
-    };
-    unrolled<kVectors>([&](auto v) VOLLEY_UNROLLED {
-      weight[v] = hn::BitCast(d, hn::ShiftLeft<16>(hn::LoadU(words, panel + v * kLanes)));
     });
-    add_products(k);
-    unrolled<kVectors>([&](auto v) VOLLEY_UNROLLED {
-      weight[v] = hn::BitCast(d, hn::And(hn::LoadU(words, panel + v * kLanes), upper));
+  };
+  each_sum([&](auto g, auto r, auto v) VOLLEY_UNROLLED { now[g][r][v] = sums[g][r][v]; });
+  for (int64_t k = 0; k < kDepthStep; k += 2, panel += kGroupColumns) {
+    unrolled<kGroups>([&](auto g) VOLLEY_UNROLLED {
+      hn::Vec<Floats> weight[kVectors];
+      const auto add_products = [&](int64_t at) VOLLEY_UNROLLED {
+        unrolled<kRows>([&](auto r) VOLLEY_UNROLLED {
+          const auto value = hn::Set(d, x[r * row_stride + at]);
+          unrolled<kVectors>(
+              [&](auto v) VOLLEY_UNROLLED { now[g][r][v] = hn::MulAdd(value, weight[v], now[g][r][v]); });
+        });
+      };
+      const int32_t* from = panel + g * panel_words;
+      unrolled<kVectors>([&](auto v) VOLLEY_UNROLLED {
+        weight[v] = hn::BitCast(d, hn::ShiftLeft<16>(hn::LoadU(words, from + v * kLanes)));
+      });
+      add_products(k);
+      unrolled<kVectors>([&](auto v) VOLLEY_UNROLLED {
+        weight[v] = hn::BitCast(d, hn::And(hn::LoadU(words, from + v * kLanes), upper));
+      });
+      add_products(k + 1);
     });
-    add_products(k + 1);
   }
-  unrolled<kRows>([&](auto r) VOLLEY_UNROLLED {
-    unrolled<kVectors>([&](auto v) VOLLEY_UNROLLED { sums[r][v] = now[r][v]; });
-  });
+  each_sum([&](auto g, auto r, auto v) VOLLEY_UNROLLED { sums[g][r][v] = now[g][r][v]; });
 }
 
 template <int kRows>
@@ -131,8 +144,16 @@ void multiply_bf16_groups(const GroupedProductArgs& args, int64_t row, int64_t g
     const float* segment = x + args.offsets[s];
     for (int64_t k = 0; k < args.segment_depth; k += kDepthStep, panel += kDepthStep * kGroupColumns / 2) {
       ahead.step();
-      for (int64_t g = 0; g < count; ++g)
-        add_bf16_products<kRows>(segment + k, args.row_stride, panel + g * panel_words, sums.of[g]);
+      constexpr int kTogether = groups_together<kRows>();
+      int64_t g = 0;
+      for (; g + kTogether <= count; g += kTogether) {
+        add_bf16_products<kRows, kTogether>(segment + k, args.row_stride, panel + g * panel_words,
+                                            panel_words, sums.of + g);
+      }
+      for (; g < count; ++g) {
+        add_bf16_products<kRows, 1>(segment + k, args.row_stride, panel + g * panel_words, panel_words,
+                                    sums.of + g);
+      }
     }
   }
   sums.store(args, row, group, count);
@@ -149,6 +170,21 @@ HWY_INLINE hn::Vec<Words> dot_pairs(hn::Vec<Words> a, hn::Vec<Words> b) {
 #else
   const auto low = [](auto v) { return hn::ShiftRight<16>(hn::ShiftLeft<16>(v)); };
   return hn::Add(hn::Mul(low(a), low(b)), hn::Mul(hn::ShiftRight<16>(a), hn::ShiftRight<16>(b)));
+#endif
+}
+
+// Adds the dot products of two i16, the same for all words, and pairs of i16.
+HWY_INLINE void add_pair_dots(hn::Vec<Words>& dots, const int32_t* pair, hn::Vec<Words> pairs) {
+#if HWY_TARGET == HWY_AVX2
+  // As instructions: the compiler would read the pairs of many rows first, and move sums about in memory.
+  __m256i products;
+  asm("vpbroadcastd %[pair], %[products]\n\t"
+      "vpmaddwd %[pairs], %[products], %[products]\n\t"
+      "vpaddd %[products], %[dots], %[dots]"
+      : [dots] "+x"(dots.raw), [products] "=&x"(products)
+      : [pair] "m"(*pair), [pairs] "x"(pairs.raw));
+#else
+  dots = hn::Add(dots, dot_pairs(hn::Set(Words(), *pair), pairs));
 #endif
 }
 
@@ -173,10 +209,17 @@ HWY_INLINE SplitQuads split_quads(const std::byte* quads) {
 #endif
 }
 
+// The same pointer, of which the compiler knows nothing: what it points to is loaded here, not before a loop
+// only to lie in memory again for want of registers.
+template <class T>
+HWY_INLINE const T* opaque(const T* pointer) {
+  asm volatile("" : "+r"(pointer));
+  return pointer;
+}
+
 // A block of one group.
 struct QuantizedBlock {
-  const int16_t* x = nullptr;  // of the first row
-  int64_t row_stride = 0;
+  const int16_t* x = nullptr;  // [depth / 4][rows][4]
   const float* row_scales = nullptr;
   int64_t scale_stride = 0;
   const std::byte* panel = nullptr;
@@ -185,33 +228,36 @@ struct QuantizedBlock {
 
 template <int kRows>
 HWY_INLINE void add_q8_0_products(const QuantizedBlock& block, hn::Vec<Floats> (&sums)[kRows][kVectors]) {
+  // Vectors of the group that are multiplied in one pass over the block: as many as leave sums in registers.
+  constexpr int kAcross = kRows * kVectors <= 8 ? kVectors : 1;
   const Floats d;
   const Words words;
-  hn::Vec<Words> dots[kRows][kVectors];
-  unrolled<kRows>([&](auto r) VOLLEY_UNROLLED {
-    unrolled<kVectors>([&](auto v) VOLLEY_UNROLLED { dots[r][v] = hn::Zero(words); });
-  });
-  const std::byte* panel = block.panel;
-#pragma GCC unroll 1  // unrolled, it keeps more in memory than it saves
-  for (int64_t q = 0; q < kDepthStep / 4; ++q, panel += 4 * kGroupColumns) {
-    SplitQuads quads[kVectors];
-    unrolled<kVectors>([&](auto v) VOLLEY_UNROLLED { quads[v] = split_quads(panel + v * kLanes * 4); });
+  unrolled<kVectors / kAcross>([&](auto pass) VOLLEY_UNROLLED {
+    constexpr int kFirst = pass * kAcross;
+    hn::Vec<Words> dots[kRows][kAcross];
     unrolled<kRows>([&](auto r) VOLLEY_UNROLLED {
-      const auto* from = reinterpret_cast<const int32_t*>(block.x + r * block.row_stride + q * 4);
-      const auto even = hn::Set(words, from[0]), odd = hn::Set(words, from[1]);
-      unrolled<kVectors>([&](auto v) VOLLEY_UNROLLED {
-        dots[r][v] = hn::Add(dots[r][v], dot_pairs(even, quads[v].even));
-        dots[r][v] = hn::Add(dots[r][v], dot_pairs(odd, quads[v].odd));
-      });
+      unrolled<kAcross>([&](auto v) VOLLEY_UNROLLED { dots[r][v] = hn::Zero(words); });
     });
-  }
-  unrolled<kVectors>([&](auto v) VOLLEY_UNROLLED {
-    const auto halves =
-        hn::LoadU(Halves(), reinterpret_cast<const hwy::float16_t*>(block.scales) + v * kLanes);
-    const auto weight_scale = hn::PromoteTo(d, halves);
-    unrolled<kRows>([&](auto r) VOLLEY_UNROLLED {
-      const auto scale = hn::Mul(weight_scale, hn::Set(d, block.row_scales[r * block.scale_stride]));
-      sums[r][v] = hn::MulAdd(hn::ConvertTo(d, dots[r][v]), scale, sums[r][v]);
+    const std::byte* panel = block.panel + kFirst * kLanes * 4;
+    const int16_t* x = block.x;
+#pragma GCC unroll 1
+    for (int64_t q = 0; q < kDepthStep / 4; ++q, panel += 4 * kGroupColumns, x += 4 * kRows) {
+      SplitQuads quads[kAcross];
+      unrolled<kAcross>([&](auto v) VOLLEY_UNROLLED { quads[v] = split_quads(panel + v * kLanes * 4); });
+      unrolled<kRows>([&](auto r) VOLLEY_UNROLLED {
+        const auto* from = reinterpret_cast<const int32_t*>(x + r * 4);
+        unrolled<kAcross>([&](auto v) VOLLEY_UNROLLED { add_pair_dots(dots[r][v], from, quads[v].even); });
+        unrolled<kAcross>([&](auto v) VOLLEY_UNROLLED { add_pair_dots(dots[r][v], from + 1, quads[v].odd); });
+      });
+    }
+    unrolled<kAcross>([&](auto v) VOLLEY_UNROLLED {
+      const auto halves =
+          hn::LoadU(Halves(), reinterpret_cast<const hwy::float16_t*>(block.scales) + (kFirst + v) * kLanes);
+      const auto weight_scale = hn::PromoteTo(d, halves);
+      unrolled<kRows>([&](auto r) VOLLEY_UNROLLED {
+        const auto scale = hn::Mul(weight_scale, hn::Set(d, block.row_scales[r * block.scale_stride]));
+        sums[r][kFirst + v] = hn::MulAdd(hn::ConvertTo(d, dots[r][v]), scale, sums[r][kFirst + v]);
+      });
     });
   });
 }
@@ -227,8 +273,7 @@ void multiply_q8_0_groups(const GroupedProductArgs& args, int64_t row, int64_t g
     ahead.step();
     for (int64_t g = 0; g < count; ++g) {
       add_q8_0_products<kRows>(
-          {.x = static_cast<const int16_t*>(args.x) + row * args.row_stride + b * kDepthStep,
-           .row_stride = args.row_stride,
+          {.x = static_cast<const int16_t*>(args.x) + row * args.row_stride + b * kDepthStep * kRows,
            .row_scales = args.row_scales + row * blocks + b,
            .scale_stride = blocks,
            .panel = args.panels + (group + g) * panel_bytes + b * kDepthStep * kGroupColumns,
@@ -269,14 +314,6 @@ HWY_INLINE hn::Vec<Words> whole_dots(hn::Vec<Words> dots) {
 #else
   return dots;
 #endif
-}
-
-// The same pointer, of which the compiler knows nothing: what it points to is loaded here, not before a loop
-// only to lie in memory again for want of registers.
-template <class T>
-HWY_INLINE const T* opaque(const T* pointer) {
-  asm volatile("" : "+r"(pointer));
-  return pointer;
 }
 
 // A block of one group of 4-bit numbers.
@@ -353,22 +390,21 @@ HWY_INLINE void with_rows(int64_t rows, const Run& run) {
   run(std::integral_constant<int, kMost>());
 }
 
-// Cuts the rows into blocks of at most kMost, as even as possible. One block takes kStreams groups side by
-// side; with more, a group stays in the cache for all of them while the next one is asked for. multiply(n,
-// row, group, count, ahead) multiplies n (a constant) rows with `count` groups.
+// Multiplies blocks of at most kMost rows with kStreams groups side by side, which stay in the cache for all
+// blocks while the next ones are asked for. multiply(n, row, group, count, ahead) multiplies n (a constant)
+// rows with `count` groups.
 template <int kMost, class Multiply>
 HWY_INLINE void for_blocks(const GroupedProductArgs& args, int64_t panel_bytes, const Multiply& multiply) {
-  const int64_t blocks = (args.rows + kMost - 1) / kMost;
-  const int64_t chunk = blocks == 1 ? kStreams : 1;
-  const int64_t steps = blocks * args.segments * (args.segment_depth / kDepthStep);
-  for (int64_t group = 0; group < args.groups; group += chunk) {
-    const int64_t next = std::min(group + chunk, args.groups);
-    const int64_t next_count = std::min(chunk, args.groups + args.following - next);
+  const RowBlocks blocks(args.rows, kMost);
+  const int64_t steps = blocks.count * args.segments * (args.segment_depth / kDepthStep);
+  for (int64_t group = 0; group < args.groups; group += kStreams) {
+    const int64_t next = std::min(group + kStreams, args.groups);
+    const int64_t next_count = std::min(kStreams, args.groups + args.following - next);
     Ahead ahead(args.panels + next * panel_bytes, next_count * panel_bytes, steps);
-    for (int64_t b = 0, row = 0; b < blocks; ++b) {
-      const int64_t count = (args.rows - row) / (blocks - b);
-      with_rows<kMost>(count, [&](auto rows) HWY_ATTR { multiply(rows, row, group, next - group, ahead); });
-      row += count;
+    for (int64_t b = 0; b < blocks.count; ++b) {
+      with_rows<kMost>(blocks.size(b), [&](auto rows) HWY_ATTR {
+        multiply(rows, blocks.begin(b), group, next - group, ahead);
+      });
     }
   }
 }
@@ -381,7 +417,7 @@ void multiply_bf16(const GroupedProductArgs& args) {
 }
 
 void multiply_q8_0(const GroupedProductArgs& args) {
-  for_blocks<kQuantizedRows>(
+  for_blocks<kInterleavedRows>(
       args, args.segment_depth * kGroupColumns,
       [&](auto rows, int64_t row, int64_t group, int64_t count, Ahead& ahead)
           HWY_ATTR { multiply_q8_0_groups<decltype(rows)::value>(args, row, group, count, ahead); });

@@ -25,12 +25,12 @@ Buffer to_device(const DeviceMemory& memory, const void* data, size_t bytes) {
 
 class CudaBackend : public Backend {
  public:
-  CudaBackend(int device, DeviceInfo info, bool overlaps)
-      : device_(device), overlaps_(overlaps), info_(std::move(info)), memory_(device, info_.name) {}
+  CudaBackend(int device, DeviceInfo info, const Stream& abilities)
+      : device_(device), abilities_(abilities), info_(std::move(info)), memory_(device, info_.name) {}
 
   const DeviceInfo& info() const override { return info_; }
   std::unique_ptr<Queue> make_queue() const override {
-    return std::make_unique<CudaQueue>(device_, memory_, overlaps_);
+    return std::make_unique<CudaQueue>(device_, memory_, abilities_);
   }
   Buffer allocate(int64_t bytes) const override { return memory_.allocate(bytes); }
   int64_t allocated_bytes() const override { return memory_.allocated_bytes(); }
@@ -152,7 +152,7 @@ class CudaBackend : public Backend {
   Error no_layout() const { return Error(info_.name + " neither reads nor writes packed weights"); }
 
   int device_;
-  bool overlaps_;
+  Stream abilities_;
   DeviceInfo info_;
   DeviceMemory memory_;
 };
@@ -192,7 +192,7 @@ std::shared_ptr<const Backend> make_cuda_backend(int64_t device) {
   return std::make_shared<cuda::CudaBackend>(
       index,
       DeviceInfo{.name = name, .description = std::string(properties.name) + ", " + memory, .has_bf16 = true},
-      properties.major >= 9);
+      cuda::Stream{.overlaps = properties.major >= 9, .has_wgmma = cuda::has_wgmma_kernels()});
 }
 
 }  // namespace volley

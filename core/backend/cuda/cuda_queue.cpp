@@ -19,8 +19,8 @@ constexpr size_t kMostRecordings = 512;
 
 }  // namespace
 
-CudaQueue::CudaQueue(int device, const DeviceMemory& memory, bool overlaps)
-    : device_(device), memory_(memory), overlaps_(overlaps) {
+CudaQueue::CudaQueue(int device, const DeviceMemory& memory, const Stream& abilities)
+    : device_(device), memory_(memory), abilities_(abilities) {
   use_device();
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream");
   void* pinned = nullptr;
@@ -45,7 +45,9 @@ void CudaQueue::use_device() const {
 
 Stream CudaQueue::stream() {
   use_device();
-  return {.handle = stream_, .overlaps = overlaps_ && !std::exchange(tables_changed_, false)};
+  return {.handle = stream_,
+          .overlaps = abilities_.overlaps && !std::exchange(tables_changed_, false),
+          .has_wgmma = abilities_.has_wgmma};
 }
 
 std::byte* CudaQueue::scratch(int64_t bytes) {
@@ -154,8 +156,10 @@ void CudaQueue::feed_forward(const FeedForwardArgs& args) {
 }
 
 void CudaQueue::attention_inputs(const AttentionInputsArgs& args) {
-  if (are_all_bf16(args.projections.linears.targets) && takes_attention_inputs_bf16(args)) {
-    return launch_attention_inputs_bf16(args, stream());
+  const NormedLinearsArgs& projections = args.projections;
+  if (are_all_bf16(projections.linears.targets) && takes_attention_inputs_bf16(args, abilities_)) {
+    std::byte* const rounded = rounded_rows(projections.norm.x, *projections.linears.targets.front().weight);
+    return launch_attention_inputs_bf16(args, rounded, stream());
   }
   Queue::attention_inputs(args);
 }

@@ -14,7 +14,8 @@ namespace volley::cuda {
 // A stream of one device, its staging memory in both directions, and the recorded sequences of operations.
 class CudaQueue : public Queue {
  public:
-  CudaQueue(int device, const DeviceMemory& memory, bool overlaps);
+  // `abilities`: a stream of the device, without a handle.
+  CudaQueue(int device, const DeviceMemory& memory, const Stream& abilities);
   ~CudaQueue() override;
   CudaQueue(const CudaQueue&) = delete;
   CudaQueue& operator=(const CudaQueue&) = delete;
@@ -73,7 +74,7 @@ class CudaQueue : public Queue {
 
   int device_;
   const DeviceMemory& memory_;
-  bool overlaps_;
+  Stream abilities_;
   bool tables_changed_ = false;
   cudaStream_t stream_ = nullptr;
   std::byte* staging_ = nullptr;  // pinned host memory; uploads go round it

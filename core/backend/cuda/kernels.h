@@ -57,6 +57,8 @@ void launch_dense_attention(const DenseAttentionArgs& args, const Stream& stream
 
 // ---- products: the weights of `targets` are of one storage
 void launch_products_f32(const LinearsArgs& args, Accumulate accumulate, const Stream& stream);
+// Whether this build has kernels with wgmma for the current device.
+bool has_wgmma_kernels();
 int64_t rounded_rows_bytes(int64_t rows, int64_t in_features);
 // With a norm, the products are of what it gives; its output is not written.
 void launch_products_bf16(const LinearsArgs& args, const RmsNormArgs* norm, Accumulate accumulate,
@@ -67,9 +69,10 @@ void launch_gated_products_bf16(const GatedLinearsArgs& args, const RmsNormArgs*
 bool takes_feed_forward_bf16(const LinearWeight& gate);
 int64_t feed_forward_bytes(int64_t rows, const LinearWeight& gate);
 void launch_feed_forward_bf16(const FeedForwardArgs& args, std::byte* scratch, const Stream& stream);
-// Few rows, and heads that fit.
-bool takes_attention_inputs_bf16(const AttentionInputsArgs& args);
-void launch_attention_inputs_bf16(const AttentionInputsArgs& args, const Stream& stream);
+// Heads that fit.
+bool takes_attention_inputs_bf16(const AttentionInputsArgs& args, const Stream& stream);
+void launch_attention_inputs_bf16(const AttentionInputsArgs& args, std::byte* rounded_rows,
+                                  const Stream& stream);
 int64_t quantized_rows_bytes(int64_t rows, int64_t in_features);
 void launch_products_q8_0(const LinearsArgs& args, Accumulate accumulate, std::byte* quantized_rows,
                           const Stream& stream);

@@ -1,5 +1,5 @@
-// Products with bf16 weights on tensor cores: which kernel takes them, and how weights are packed. An output
-// has the same bits from both kernels: the joined sums of its slices (row_parts.cuh).
+// Products with bf16 weights on tensor cores: which kernel takes them, and how weights and rows are packed.
+// An output has the same bits from all kernels: the joined sums of its slices (row_parts.cuh).
 #include "core/backend/cuda/products_bf16.cuh"
 
 #include <array>
@@ -14,17 +14,81 @@ __global__ void pack_bf16(const float* weight, int64_t out, int64_t in, int64_t 
   await_previous();
   const int64_t i = int64_t{blockIdx.x} * 256 + threadIdx.x;
   if (i >= count) return;
-  const int64_t value = i % kLaneInputs, lane = i / kLaneInputs % kWarp,
+  const int64_t value = i % kLaneInputs, lane = block_place(static_cast<int>(i / kLaneInputs % kWarp)),
                 step = i / (kLaneInputs * kWarp) % steps, panel = i / (kLaneInputs * kWarp * steps);
   const int64_t n = panel * kTileOut + lane / 4, k = step * kStep + lane % 4 * kLaneInputs + value;
   const __nv_bfloat16 rounded = __float2bfloat16_rn(n < out && k < in ? weight[n * in + k] : 0.0f);
   packed[i] = __bfloat16_as_ushort(rounded);
 }
 
+// Rounds rows, and norms them if kNormed: a block takes eight, each of its warps every kRoundWarps-th step.
+// Of those it holds the first kHeldSteps, and reads the rest twice.
+constexpr int kRoundWarps = 16;
+constexpr int kHeldSteps = 2;
+
+struct RoundRows {
+  InputRows rows;
+  NormWeights norm;  // if kNormed
+  PackedRows packed;
+};
+
+template <bool kNormed>
+__global__ void __launch_bounds__(kRoundWarps* kWarp) round_rows(RoundRows args) {
+  extern __shared__ float partials[];  // if kNormed; then the norm's weights
+  const InputRows& rows = args.rows;
+  const int steps = rows.steps(), lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  const int64_t row = int64_t{blockIdx.x} * 8 + lane / 4;
+  const HeldNorm weight(partials + steps * 8);
+  if constexpr (kNormed) weight.hold(args.norm, rows);
+  await_previous();
+  LaneInputs held[kHeldSteps];
+#pragma unroll
+  for (int i = 0; i < kHeldSteps; ++i) {
+    const int step = i * kRoundWarps + warp;
+    held[i] = rows.load(step < steps ? row : rows.count, step, lane);
+  }
+  float scale = 1.0f;
+  if constexpr (kNormed) {
+#pragma unroll
+    for (int i = 0; i < kHeldSteps; ++i) hold_squares<1>(held[i], i * kRoundWarps + warp, steps, 0, partials);
+    for (int step = kHeldSteps * kRoundWarps + warp; step < steps; step += kRoundWarps)
+      hold_squares<1>(rows.load(row, step, lane), step, steps, 0, partials);
+    __syncthreads();
+    scale = rms_scale<1>(rows, args.norm.eps, 0, partials);
+  }
+  const auto put = [&](int step, LaneInputs inputs) {
+    if constexpr (kNormed) inputs = normed(inputs, scale, weight.load(step, lane));
+    args.packed.part(blockIdx.x, step)[block_place(lane)] = rounded(inputs);
+  };
+#pragma unroll
+  for (int i = 0; i < kHeldSteps; ++i) {
+    if (i * kRoundWarps + warp < steps) put(i * kRoundWarps + warp, held[i]);
+  }
+#pragma unroll 4
+  for (int step = kHeldSteps * kRoundWarps + warp; step < steps; step += kRoundWarps)
+    put(step, rows.load(row, step, lane));
+}
+
+// Packs the rows to `scratch` unless they are.
+ManyRows many_rows(const BF16Products& products, std::byte* scratch, const Stream& stream) {
+  const InputRows& rows = products.rows;
+  if (products.packed != nullptr) return {.packed = *products.packed, .count = rows.count};
+  const PackedRows packed{reinterpret_cast<uint4*>(scratch), rows.steps()};
+  const bool norms = products.norm != nullptr;
+  launch("round rows", norms ? round_rows<true> : round_rows<false>,
+         Geometry{.grid = dim3(blocks_of(rows.count, kTileRows) * 2),
+                  .threads = kRoundWarps * kWarp,
+                  .shared_bytes = norms ? rms_partials_bytes(rows, 1) + HeldNorm::bytes(rows) : 0},
+         stream, RoundRows{.rows = rows, .norm = norms ? *products.norm : NormWeights{}, .packed = packed});
+  return {.packed = packed, .count = rows.count};
+}
+
 // Whether the few-row kernel takes them. A norm needs all of the inputs in shared memory.
-bool takes_few_rows(int64_t rows, int64_t in_features, bool norms) {
+bool takes_few_rows(int64_t rows, int64_t in_features, bool norms, bool has_wgmma) {
   constexpr int64_t kMostNormed = 8192;
-  return rows <= kMostFewRows && (!norms || in_features <= kMostNormed);
+  const bool few =
+      rows <= (has_wgmma && in_features > kSlices * kStep ? kMostFewRowsBesideWgmma : kMostFewRows);
+  return few && (!norms || in_features <= kMostNormed);
 }
 
 // Rows of a product, and the norm that comes first, if any.
@@ -44,7 +108,9 @@ class NormedRows {
 
   const BF16Products& products() const { return products_; }
   int64_t count() const { return products_.rows.count; }
-  bool few() const { return takes_few_rows(count(), products_.rows.in_features, products_.norm != nullptr); }
+  bool few(const Stream& stream) const {
+    return takes_few_rows(count(), products_.rows.in_features, products_.norm != nullptr, stream.has_wgmma);
+  }
 
  private:
   NormWeights weights_;
@@ -53,20 +119,24 @@ class NormedRows {
 
 void multiply(const NormedRows& rows, const LinearsArgs& args, Accumulate accumulate, std::byte* scratch,
               const Stream& stream) {
-  if (rows.few()) return multiply_few_rows(rows.products(), args, accumulate, stream);
-  multiply_many_rows(rows.products(), args, accumulate, scratch, stream);
+  if (rows.few(stream)) return multiply_few_rows(rows.products(), args, accumulate, stream);
+  const ManyRows many = many_rows(rows.products(), scratch, stream);
+  if (stream.has_wgmma && row_groups_take(many)) return multiply_row_groups(many, args, accumulate, stream);
+  multiply_many_rows(many, args, accumulate, stream);
 }
 
 void multiply_gated(const NormedRows& rows, const GatedLinearsArgs& args, const PackedRows* out,
                     std::byte* scratch, const Stream& stream) {
-  if (rows.few()) return multiply_few_rows(rows.products(), args, out, stream);
-  multiply_many_rows(rows.products(), args, out, scratch, stream);
+  if (rows.few(stream)) return multiply_few_rows(rows.products(), args, out, stream);
+  const ManyRows many = many_rows(rows.products(), scratch, stream);
+  if (stream.has_wgmma && row_groups_take(many)) return multiply_row_groups(many, args, out, stream);
+  multiply_many_rows(many, args, out, stream);
 }
 
 }  // namespace
 
 int64_t rounded_rows_bytes(int64_t rows, int64_t in_features) {
-  return takes_few_rows(rows, in_features, true) ? 0 : PackedRows::bytes(rows, in_features);
+  return takes_few_rows(rows, in_features, true, true) ? 0 : PackedRows::bytes(rows, in_features);
 }
 
 void launch_products_bf16(const LinearsArgs& args, const RmsNormArgs* norm, Accumulate accumulate,
@@ -105,16 +175,20 @@ void launch_feed_forward_bf16(const FeedForwardArgs& args, std::byte* scratch, c
            args.down.accumulate, scratch, stream);
 }
 
-bool takes_attention_inputs_bf16(const AttentionInputsArgs& args) {
+bool takes_attention_inputs_bf16(const AttentionInputsArgs& args, const Stream& stream) {
   const RmsNormArgs& norm = args.projections.norm;
-  return takes_few_rows(norm.x.size() / norm.weight.size(), norm.weight.size(), true) && few_rows_take(args);
+  if (takes_few_rows(norm.x.size() / norm.weight.size(), norm.weight.size(), true, stream.has_wgmma))
+    return few_rows_take(args);
+  return stream.has_wgmma && row_groups_take(args);
 }
 
-void launch_attention_inputs_bf16(const AttentionInputsArgs& args, const Stream& stream) {
+void launch_attention_inputs_bf16(const AttentionInputsArgs& args, std::byte* scratch, const Stream& stream) {
   const NormedLinearsArgs& projections = args.projections;
   const NormedRows rows(projections.linears.x, &projections.norm,
                         *projections.linears.targets.front().weight);
-  if (rows.count() > 0) multiply_few_rows(rows.products(), args, stream);
+  if (rows.count() == 0) return;
+  if (rows.few(stream)) return multiply_few_rows(rows.products(), args, stream);
+  multiply_row_groups(many_rows(rows.products(), scratch, stream), args, stream);
 }
 
 int64_t packed_elements_bf16(int64_t out, int64_t in) {

@@ -1,15 +1,37 @@
 #pragma once
 
-// The parts of products with bf16 weights. A packed weight is panels of kTileOut outputs: [N / 8][K /
-// 32][lane][8]. What a lane of a warp needs of 8 outputs by 32 inputs for two multiply-accumulates m16n8k16
-// lies side by side, and a warp reads it as one run of 512 bytes. Lane l holds output l / 4 and inputs 8 * (l
-// % 4) .. + 7. The order of inputs within a multiply-accumulate is free as long as rows follow it too.
+// The parts of products with bf16 weights. A packed weight is panels of kTileOut outputs: [N / 8][K / 32][512
+// bytes], and rows are packed alike: [R / 8][K / 32][512 bytes]. A block of 512 bytes holds 8 outputs, or
+// rows, by the 32 inputs of a step, in vectors of 8 inputs: vector v of output n is the block's (4 * n + (v ^
+// n / 2 % 4))th. Copied to shared memory as it is, a block is what wgmma calls 64-byte swizzle, and eight
+// vectors of the same inputs lie in different banks. Inputs 0..15 of a step belong to its first
+// multiply-accumulate, 16..31 to its second.
 
 #include "core/backend/cuda/multiply_accumulate.cuh"
 #include "core/backend/cuda/product_targets.cuh"
 #include "core/backend/cuda/row_parts.cuh"
 
 namespace volley::cuda {
+
+inline constexpr int kBlockBytes = kTileOut * kStep * 2;
+
+// Where in a block the vector of lane l lies, which holds vector l % 4 of row l / 4.
+__device__ inline int block_place(int lane) {
+  return lane ^ lane / 8;
+}
+// Where in a block the vector lies whose address lane l gives to `load_block`.
+__device__ inline int load_place(int lane) {
+  return block_place(lane % 8 * 4 + lane / 8);
+}
+// A lane's part of a block in shared memory: inputs 2 * (l % 4) and the next of each vector of row l / 4.
+__device__ inline uint4 load_block(const uint4* vector) {
+  uint4 part;
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(part.x), "=r"(part.y), "=r"(part.z), "=r"(part.w)
+               : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(vector)))
+               : "memory");
+  return part;
+}
 
 struct Tile {
   float values[4] = {};  // (row l / 4, outputs 2 * (l % 4) and the next), (row l / 4 + 8, the same)
@@ -45,7 +67,7 @@ inline InputRows input_rows(ConstTensor x, const LinearWeight& weight) {
   return {x.data, weight.in_features, x.size() / weight.in_features};
 }
 
-// Rows as products take them: rounded, in tiles [R / 16][K / 32][half][lane][8].
+// Rows as products take them: rounded, in blocks.
 struct PackedRows {
   uint4* data = nullptr;
   int steps = 0;
@@ -53,13 +75,13 @@ struct PackedRows {
   static int64_t bytes(int64_t rows, int64_t in_features) {
     return ceil_div(rows, kTileRows) * kTileRows * ceil_div(in_features, kStep) * kStep * 2;
   }
-  // A lane's part of eight rows; those of the next step are 2 * kWarp behind.
+  // A block of eight rows; that of the next step is behind it.
   __host__ __device__ uint4* part(int64_t eight, int step) const {
-    return data + ((eight / 2 * steps + step) * 2 + eight % 2) * kWarp;
+    return data + (eight * steps + step) * kWarp;
   }
   __device__ __nv_bfloat16* at(int64_t row, int64_t k) const {
-    const auto lane = row % 8 * 4 + k % kStep / kLaneInputs;
-    return reinterpret_cast<__nv_bfloat16*>(part(row / 8, static_cast<int>(k / kStep)) + lane) +
+    const int place = block_place(static_cast<int>(row % 8 * 4 + k % kStep / kLaneInputs));
+    return reinterpret_cast<__nv_bfloat16*>(part(row / 8, static_cast<int>(k / kStep)) + place) +
            k % kLaneInputs;
   }
 };
@@ -74,6 +96,8 @@ struct BF16Products {
 
 // ---- products_bf16_few.cu: up to kMostFewRows rows, in one launch
 inline constexpr int64_t kMostFewRows = 2 * kTileRows;
+// The most that this kernel takes where there is wgmma, which is faster with more.
+inline constexpr int64_t kMostFewRowsBesideWgmma = kTileRows;
 void multiply_few_rows(const BF16Products& products, const LinearsArgs& args, Accumulate accumulate,
                        const Stream& stream);
 // `out` not null: the results are packed there, those of rows up to a multiple of eight with them.
@@ -83,11 +107,29 @@ void multiply_few_rows(const BF16Products& products, const GatedLinearsArgs& arg
 bool few_rows_take(const AttentionInputsArgs& args);
 void multiply_few_rows(const BF16Products& products, const AttentionInputsArgs& args, const Stream& stream);
 
-// ---- products_bf16_many.cu: any number of rows, which are rounded to `scratch` first
-void multiply_many_rows(const BF16Products& products, const LinearsArgs& args, Accumulate accumulate,
-                        std::byte* scratch, const Stream& stream);
+// ---- Any number of rows, which are packed
+struct ManyRows {
+  PackedRows packed;
+  int64_t count;
+};
+
+// ---- products_bf16_many.cu
+void multiply_many_rows(const ManyRows& rows, const LinearsArgs& args, Accumulate accumulate,
+                        const Stream& stream);
 // `out` as above, of rows up to a multiple of 16.
-void multiply_many_rows(const BF16Products& products, const GatedLinearsArgs& args, const PackedRows* out,
-                        std::byte* scratch, const Stream& stream);
+void multiply_many_rows(const ManyRows& rows, const GatedLinearsArgs& args, const PackedRows* out,
+                        const Stream& stream);
+
+// ---- products_bf16_wgmma.cu: the same where Stream::has_wgmma, of inputs that have steps in every slice
+inline bool row_groups_take(const ManyRows& rows) {
+  return rows.packed.steps >= kSlices;
+}
+void multiply_row_groups(const ManyRows& rows, const LinearsArgs& args, Accumulate accumulate,
+                         const Stream& stream);
+void multiply_row_groups(const ManyRows& rows, const GatedLinearsArgs& args, const PackedRows* out,
+                         const Stream& stream);
+// Whether the shapes of heads and inputs allow the next.
+bool row_groups_take(const AttentionInputsArgs& args);
+void multiply_row_groups(const ManyRows& rows, const AttentionInputsArgs& args, const Stream& stream);
 
 }  // namespace volley::cuda

@@ -347,7 +347,7 @@ __global__ void __launch_bounds__(FewShape<kUnits, kGroups, Units>::kThreads)
 #pragma unroll
         for (int g = 0; g < kGroups; ++g) {
           if constexpr (kNormed) inputs[t][g] = normed(inputs[t][g], scales[g], weight);
-          held_rows[(at * kGroups + g) * kWarp + lane] = rounded(inputs[t][g]);
+          held_rows[(at * kGroups + g) * kWarp + block_place(lane)] = rounded(inputs[t][g]);
         }
       }
     }
@@ -371,11 +371,12 @@ __global__ void __launch_bounds__(FewShape<kUnits, kGroups, Units>::kThreads)
       uint4 weights[kSlots];
 #pragma unroll
       for (int s = 0; s < kSlots; ++s)
-        weights[s] = held[((unit * kSlots + s) * held_steps + i) * kWarp + lane];
+        weights[s] = load_block(held + ((unit * kSlots + s) * held_steps + i) * kWarp + load_place(lane));
 #pragma unroll
       for (int t = 0; t < kTiles; ++t) {
-        const uint4* row = held_rows + (i * kGroups + 2 * t) * kWarp + lane;
-        multiply_step(sums[t], row[0], 2 * t + 1 < kGroups ? row[kWarp] : make_uint4(0, 0, 0, 0), weights);
+        const uint4* row = held_rows + (i * kGroups + 2 * t) * kWarp + load_place(lane);
+        multiply_step(sums[t], load_block(row),
+                      2 * t + 1 < kGroups ? load_block(row + kWarp) : make_uint4(0, 0, 0, 0), weights);
       }
     }
   }

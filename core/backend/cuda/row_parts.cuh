@@ -115,6 +115,22 @@ __device__ inline float squares(const LaneInputs& inputs) {
          (fmaf(b.z, b.z, a.z * a.z) + fmaf(b.w, b.w, a.w * a.w));
 }
 
+// Puts the sum of a step's squares, of eight rows, to shared memory [steps, kGroups, 8].
+template <int kGroups>
+__device__ void hold_squares(const LaneInputs& inputs, int step, int steps, int group, float* partials) {
+  const int lane = threadIdx.x % kWarp;
+  const float sum = row_sum(squares(inputs));
+  if (lane % 4 == 0 && step < steps) partials[(step * kGroups + group) * 8 + lane / 4] = sum;
+}
+// Scale of row lane / 4 of a group, where all steps' squares are there.
+template <int kGroups>
+__device__ float rms_scale(const InputRows& rows, float eps, int group, const float* partials) {
+  const int lane = threadIdx.x % kWarp, steps = rows.steps();
+  float sum = 0.0f;
+  for (int step = lane % 4; step < steps; step += 4) sum += partials[(step * kGroups + group) * 8 + lane / 4];
+  return 1.0f / sqrtf(row_sum(sum) / static_cast<float>(rows.in_features) + eps);
+}
+
 // Scales of rows first + 8 * g + lane / 4 for g < kGroups, by a block of whole warps. `partials` is shared
 // memory [steps, kGroups, 8].
 template <int kGroups>
@@ -134,21 +150,14 @@ __device__ void rms_scales(const InputRows& rows, int64_t first, float eps, floa
     }
 #pragma unroll
     for (int i = 0; i < kTogether; ++i) {
-      const int at = step + i * warps;
 #pragma unroll
-      for (int g = 0; g < kGroups; ++g) {
-        const float sum = row_sum(squares(inputs[i][g]));
-        if (lane % 4 == 0 && at < steps) partials[(at * kGroups + g) * 8 + lane / 4] = sum;
-      }
+      for (int g = 0; g < kGroups; ++g)
+        hold_squares<kGroups>(inputs[i][g], step + i * warps, steps, g, partials);
     }
   }
   __syncthreads();
 #pragma unroll
-  for (int g = 0; g < kGroups; ++g) {
-    float sum = 0.0f;
-    for (int step = lane % 4; step < steps; step += 4) sum += partials[(step * kGroups + g) * 8 + lane / 4];
-    scales[g] = 1.0f / sqrtf(row_sum(sum) / static_cast<float>(rows.in_features) + eps);
-  }
+  for (int g = 0; g < kGroups; ++g) scales[g] = rms_scale<kGroups>(rows, eps, g, partials);
 }
 inline int64_t rms_partials_bytes(const InputRows& rows, int groups) {
   return int64_t{rows.steps()} * groups * 8 * 4;

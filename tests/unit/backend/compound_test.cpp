@@ -183,7 +183,7 @@ class AttentionInputsTest {
   }
 
  private:
-  static constexpr int64_t kIn = 96, kHeads = 4, kGroups = 2, kPositions = 9;
+  static constexpr int64_t kIn = 256, kHeads = 4, kGroups = 2, kPositions = 9;
 
   const Backend& backend_;
   AttentionInputs shape_;
@@ -197,7 +197,8 @@ TEST(CompoundTest, AttentionInputsEqualTheirParts) {
       for (const int64_t width : {16, 20, 64}) {
         for (const RopeLayout layout : {RopeLayout::kAdjacent, RopeLayout::kSplitHalf}) {
           for (const auto& [has_queries, has_keys] : kParts) {
-            for (const int64_t rows : {int64_t{1}, int64_t{31}, int64_t{kSanitized ? 32 : 140}}) {
+            for (const int64_t rows :
+                 std::initializer_list<int64_t>{1, 31, kSanitized ? 32 : 140, kSanitized ? 33 : 141}) {
               AttentionInputs shape{.type = type,
                                     .cache = backend->cache_type(type),
                                     .width = width,

@@ -7,20 +7,6 @@
 
 namespace volley::image {
 
-Picture picture_from_planes(std::span<const float> planes, int64_t width, int64_t height) {
-  const int64_t area = width * height;
-  VOLLEY_ASSERT(static_cast<int64_t>(planes.size()) == 3 * area);
-  Picture picture{.width = width, .height = height, .rgb = std::vector<uint8_t>(planes.size())};
-  for (int64_t i = 0; i < area; ++i) {
-    for (int64_t c = 0; c < 3; ++c) {
-      const float value = 127.5f * planes[static_cast<size_t>(c * area + i)] + 128.0f;
-      picture.rgb[static_cast<size_t>(3 * i + c)] =
-          value >= 0.0f ? static_cast<uint8_t>(std::min(value, 255.0f)) : uint8_t{0};
-    }
-  }
-  return picture;
-}
-
 Picture over(const RgbaPicture& picture, uint8_t background) {
   Picture result{.width = picture.width, .height = picture.height};
   result.rgb.reserve(picture.rgba.size() / 4 * 3);

@@ -25,10 +25,6 @@ struct RgbaPicture {
 // The picture before a background of that grey.
 Picture over(const RgbaPicture& picture, uint8_t background);
 
-// The 8-bit rule of LlamaGen's and ARPG's demos: clamp(127.5 v + 128, 0, 255), truncated.
-// planes: [3, height, width], about -1 .. 1; NaN becomes 0.
-Picture picture_from_planes(std::span<const float> planes, int64_t width, int64_t height);
-
 // How many pictures stand side by side.
 struct GridLayout {
   int64_t columns = 1;

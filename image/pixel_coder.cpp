@@ -22,9 +22,13 @@ Picture PixelCoder::decode(std::span<const int32_t> codes, const Canvas& canvas)
   const Tensor pixels = arena_.tensor({1, 3, canvas.height(), canvas.width()});
   queue_->upload(codes.data(), device.data, static_cast<int64_t>(codes.size_bytes()));
   model_.vq().decode(*queue_, arena_, {.codes = device, .pixels = pixels});
-  std::vector<float> planes(static_cast<size_t>(pixels.size()));
-  queue_->download(pixels.data, planes.data(), pixels.size() * 4);
-  return picture_from_planes(planes, canvas.width(), canvas.height());
+  const View<uint8_t> bytes = arena_.bytes_of({1, canvas.height(), canvas.width(), 3});
+  queue_->channel_bytes({.x = pixels, .out = bytes});
+  Picture picture{.width = canvas.width(),
+                  .height = canvas.height(),
+                  .rgb = std::vector<uint8_t>(static_cast<size_t>(bytes.size()))};
+  queue_->download(bytes.data, picture.rgb.data(), bytes.size());
+  return picture;
 }
 
 std::vector<int32_t> PixelCoder::encode(const Picture& picture, int64_t side) {

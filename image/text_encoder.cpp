@@ -81,6 +81,7 @@ void TextEncoder::attend(Queue& queue, Arena& arena, const Layer& layer, ConstTe
                          .k = keys,
                          .v = values,
                          .scale = 1.0f / std::sqrt(static_cast<float>(width)),
+                         .operands = operands_of(layer.q.weight.type),
                          .out = mixed});
   layer.out.apply(queue, Phase::kEncoder, mixed, x, Accumulate::kAdd);
 }

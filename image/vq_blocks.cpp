@@ -2,6 +2,7 @@
 // FoundationVision/LlamaGen, tokenizer/tokenizer_image/vq_model.py. Letters: C channels, h x w pixels.
 #include "image/vq_blocks.h"
 
+#include <array>
 #include <cmath>
 
 #include "core/base/error.h"
@@ -59,53 +60,50 @@ ConvBlock load_conv_block(WeightLoader& loader, const std::string& prefix, const
   return block;
 }
 
-void GroupNorm::apply(Queue& queue, ConstTensor x, Swish swish, Tensor out) const {
-  queue.group_norm(
-      {.x = x, .groups = kGroups, .weight = weight.view(), .bias = bias.view(), .swish = swish, .out = out});
+GroupNormArgs GroupNorm::of(ConstTensor x, Swish swish, Tensor out) const {
+  return {
+      .x = x, .groups = kGroups, .weight = weight.view(), .bias = bias.view(), .swish = swish, .out = out};
 }
 
 Tensor ResnetBlock::apply(Queue& queue, Arena& arena, Tensor x) const {
-  Tensor out = x;  // [1, C, h, w]
-  if (nin_shortcut)
-    out = arena.tensor({1, nin_shortcut->out_channels, x.shape[2], x.shape[3]});  // [1, C', h, w]
+  const Shape shape{x.shape[0], conv1.out_channels, x.shape[2], x.shape[3]};  // [N, C', h, w]
+  const Tensor out = nin_shortcut ? arena.tensor(shape) : x;                  // [N, C', h, w]
   const Arena::Scope scope(arena);
-  const Tensor normed = arena.tensor(x.shape);  // [1, C, h, w]
-  norm1.apply(queue, x, Swish::kAfter, normed);
-  const Tensor hidden = conv3x3(queue, arena, normed, conv1);  // [1, C', h, w]
-  norm2.apply(queue, hidden, Swish::kAfter, hidden);
-  if (nin_shortcut) conv1x1(queue, x, *nin_shortcut, out);
-  queue.conv2d({.x = hidden,
-                .weight = conv2,
-                .pad_top = 1,
-                .pad_left = 1,
-                .pad_bottom = 1,
-                .pad_right = 1,
-                .accumulate = Accumulate::kAdd,
-                .out = out});
+  const Tensor normed = arena.tensor(x.shape);  // [N, C, h, w]
+  const Tensor hidden = arena.tensor(shape);    // [N, C', h, w]
+  normed_conv(queue, norm1.of(x, Swish::kAfter, normed), same_size(normed, conv1, hidden));
+  if (nin_shortcut) queue.conv2d(same_size(x, *nin_shortcut, out));
+  normed_conv(queue, norm2.of(hidden, Swish::kAfter, hidden),
+              same_size(hidden, conv2, out, Accumulate::kAdd));
   return out;
 }
 
 void AttnBlock::apply(Queue& queue, Arena& arena, Tensor x) const {
   const Arena::Scope scope(arena);
-  const int64_t channels = x.shape[1], area = x.shape[2] * x.shape[3];
-  const Tensor normed = arena.tensor(x.shape);  // [1, C, h, w]
-  norm.apply(queue, x, Swish::kNone, normed);
-  const Tensor planes = arena.tensor(x.shape);  // [1, C, h, w]
-  const auto project = [&](const ConvWeight& weight) {
-    conv1x1(queue, normed, weight, planes);
-    const Tensor rows = arena.tensor({1, area, 1, channels});  // [1, hw, 1, C]
-    queue.transpose({.x = planes.reshape({1, channels, area}), .out = rows.reshape({1, area, channels})});
+  const int64_t count = x.shape[0], channels = x.shape[1], area = x.shape[2] * x.shape[3];
+  const Tensor normed = arena.tensor(x.shape);  // [N, C, h, w]
+  const std::array planes{arena.tensor(x.shape), arena.tensor(x.shape),
+                          arena.tensor(x.shape)};  // [N, C, h, w]
+  const std::array projections{same_size(normed, q, planes[0]), same_size(normed, k, planes[1]),
+                               same_size(normed, v, planes[2])};
+  queue.normed_convs({.norm = norm.of(x, Swish::kNone, normed), .convs = projections});
+  const auto rows_of = [&](Tensor plane) {
+    const Tensor rows = arena.tensor({count, area, 1, channels});  // [N, hw, 1, C]
+    queue.transpose(
+        {.x = plane.reshape({count, channels, area}), .out = rows.reshape({count, area, channels})});
     return rows;
   };
-  const Tensor queries = project(q), keys = project(k), values = project(v);  // [1, hw, 1, C]
-  const Tensor mixed = arena.tensor(queries.shape);                           // [1, hw, 1, C]
+  const Tensor queries = rows_of(planes[0]), keys = rows_of(planes[1]), values = rows_of(planes[2]);
+  const Tensor mixed = arena.tensor(queries.shape);  // [N, hw, 1, C]
   queue.dense_attention({.q = queries,
                          .k = keys,
                          .v = values,
                          .scale = 1.0f / std::sqrt(static_cast<float>(channels)),
+                         .operands = operands_of(q.type),
                          .out = mixed});
-  queue.transpose({.x = mixed.reshape({1, area, channels}), .out = planes.reshape({1, channels, area})});
-  conv1x1(queue, planes, proj_out, x, Accumulate::kAdd);
+  queue.transpose(
+      {.x = mixed.reshape({count, area, channels}), .out = planes[0].reshape({count, channels, area})});
+  queue.conv2d(same_size(planes[0], proj_out, x, Accumulate::kAdd));
 }
 
 Tensor MidBlock::apply(Queue& queue, Arena& arena, Tensor x) const {
@@ -116,14 +114,14 @@ Tensor MidBlock::apply(Queue& queue, Arena& arena, Tensor x) const {
 
 Tensor ConvBlock::apply(Queue& queue, Arena& arena, Tensor x) const {
   for (size_t i = 0; i < res.size(); ++i) {
-    x = res[i].apply(queue, arena, x);  // [1, C, h, w]
+    x = res[i].apply(queue, arena, x);  // [N, C, h, w]
     if (!attn.empty()) attn[i].apply(queue, arena, x);
   }
   const int64_t height = x.shape[2], width = x.shape[3];
   if (downsample) {
     // Padded on the right and below only, as the authors do.
-    const Tensor half =
-        arena.tensor({1, x.shape[1], (height - 2) / 2 + 1, (width - 2) / 2 + 1});  // [1, C, h/2, w/2]
+    const Tensor half = arena.tensor(
+        {x.shape[0], x.shape[1], (height - 2) / 2 + 1, (width - 2) / 2 + 1});  // [N, C, h/2, w/2]
     queue.conv2d({.x = x,
                   .weight = *downsample,
                   .stride_h = 2,
@@ -134,31 +132,29 @@ Tensor ConvBlock::apply(Queue& queue, Arena& arena, Tensor x) const {
     return half;
   }
   if (upsample) {
-    const Tensor out = arena.tensor({1, x.shape[1], 2 * height, 2 * width});  // [1, C, 2h, 2w]
+    const Tensor out = arena.tensor({x.shape[0], x.shape[1], 2 * height, 2 * width});  // [N, C, 2h, 2w]
     const Arena::Scope scope(arena);
-    const Tensor doubled = arena.tensor(out.shape);  // [1, C, 2h, 2w]
-    queue.upsample2x({.x = x, .out = doubled});
-    queue.conv2d({.x = doubled,
-                  .weight = *upsample,
-                  .pad_top = 1,
-                  .pad_left = 1,
-                  .pad_bottom = 1,
-                  .pad_right = 1,
-                  .out = out});
+    const Tensor doubled = arena.tensor(out.shape);  // [N, C, 2h, 2w]
+    queue.upsampled_conv({.upsample = {.x = x, .out = doubled}, .conv = same_size(doubled, *upsample, out)});
     return out;
   }
   return x;
 }
 
-Tensor conv3x3(Queue& queue, Arena& arena, ConstTensor x, const ConvWeight& weight) {
-  const Tensor out = arena.tensor({1, weight.out_channels, x.shape[2], x.shape[3]});  // [1, C', h, w]
-  queue.conv2d(
-      {.x = x, .weight = weight, .pad_top = 1, .pad_left = 1, .pad_bottom = 1, .pad_right = 1, .out = out});
-  return out;
+Conv2dArgs same_size(ConstTensor x, const ConvWeight& weight, Tensor out, Accumulate accumulate) {
+  const int64_t pad = weight.kernel_h / 2;
+  return {.x = x,
+          .weight = weight,
+          .pad_top = pad,
+          .pad_left = pad,
+          .pad_bottom = pad,
+          .pad_right = pad,
+          .accumulate = accumulate,
+          .out = out};
 }
 
-void conv1x1(Queue& queue, ConstTensor x, const ConvWeight& weight, Tensor out, Accumulate accumulate) {
-  queue.conv2d({.x = x, .weight = weight, .accumulate = accumulate, .out = out});
+void normed_conv(Queue& queue, const GroupNormArgs& norm, const Conv2dArgs& conv) {
+  queue.normed_convs({.norm = norm, .convs = {&conv, 1}});
 }
 
 }  // namespace volley::image

@@ -1,6 +1,6 @@
 #pragma once
 
-// Convolutional blocks of VQ-GAN encoders and decoders. Every tensor is one picture, [1, C, h, w];
+// Convolutional blocks of VQ-GAN encoders and decoders. Tensors are pictures, [N, C, h, w];
 // temporaries come from the arena and go back at the end of a call.
 
 #include <optional>
@@ -16,7 +16,7 @@ struct GroupNorm {
   Weight weight;  // [C]
   Weight bias;    // [C]
 
-  void apply(Queue& queue, ConstTensor x, Swish swish, Tensor out) const;
+  GroupNormArgs of(ConstTensor x, Swish swish, Tensor out) const;
 };
 GroupNorm load_group_norm(WeightLoader& loader, const std::string& name, int64_t channels);
 
@@ -69,10 +69,10 @@ struct ConvBlockSize {
 };
 ConvBlock load_conv_block(WeightLoader& loader, const std::string& prefix, const ConvBlockSize& size);
 
-// 3x3 convolution that keeps the size, into a new tensor.
-Tensor conv3x3(Queue& queue, Arena& arena, ConstTensor x, const ConvWeight& weight);
-// out (+)= 1x1 convolution.
-void conv1x1(Queue& queue, ConstTensor x, const ConvWeight& weight, Tensor out,
-             Accumulate accumulate = Accumulate::kAssign);
+// out (+)= a convolution of an odd kernel that keeps the size.
+Conv2dArgs same_size(ConstTensor x, const ConvWeight& weight, Tensor out,
+                     Accumulate accumulate = Accumulate::kAssign);
+// A convolution of normed pictures.
+void normed_conv(Queue& queue, const GroupNormArgs& norm, const Conv2dArgs& conv);
 
 }  // namespace volley::image

@@ -4,38 +4,64 @@
 // Letters: N pictures, e code width, z latent channels, C channels, h x w codes, H x W pixels.
 #include "image/vq_model.h"
 
+#include <algorithm>
+#include <array>
+
 #include "core/base/error.h"
 
 namespace volley::image {
+namespace {
+
+// Pictures of fewer points than kAloneArea are worked on kTogether at a time: alone they keep no device busy.
+constexpr int64_t kTogether = 8;
+constexpr int64_t kAloneArea = 128 * 128;
+
+}  // namespace
 
 Shape VqModel::pixels_shape(const Shape& codes) const {
   return {codes[0], 3, codes[1] * config_.factor(), codes[2] * config_.factor()};
 }
 
 void VqModel::decode(Queue& queue, Arena& arena, const DecodeArgs& args) const {
-  const int64_t height = args.codes.shape[1], width = args.codes.shape[2], embed = config_.codebook_embed_dim;
   VOLLEY_ASSERT(args.pixels.shape == pixels_shape(args.codes.shape));
-  for (int64_t n = 0; n < args.codes.shape[0]; ++n) {
-    const Arena::Scope scope(arena);
-    const Tensor rows = arena.tensor({1, height * width, embed});  // [1, hw, e]
-    queue.gather_rows({.table = codebook_.view(),
-                       .ids = args.codes.rows(n, 1).reshape({height * width}),
-                       .out = rows.reshape({height * width, embed})});
-    const Tensor planes = arena.tensor({1, embed, height, width});  // [1, e, h, w]
-    queue.transpose({.x = rows, .out = planes.reshape({1, embed, height * width})});
-    const Tensor latent = arena.tensor({1, config_.z_channels, height, width});  // [1, z, h, w]
-    conv1x1(queue, planes, post_quant_conv_, latent);
-    Tensor x = conv3x3(queue, arena, latent, decoder_.conv_in);                            // [1, C, h, w]
-    x = decoder_.mid.apply(queue, arena, x);                                               // [1, C, h, w]
-    for (const ConvBlock& block : decoder_.conv_blocks) x = block.apply(queue, arena, x);  // [1, C, H, W]
-    decoder_.norm_out.apply(queue, x, Swish::kAfter, x);
-    queue.conv2d({.x = x,
-                  .weight = decoder_.conv_out,
-                  .pad_top = 1,
-                  .pad_left = 1,
-                  .pad_bottom = 1,
-                  .pad_right = 1,
-                  .out = args.pixels.rows(n, 1)});
+  const int64_t pictures = args.codes.shape[0];
+  for (int64_t n = 0; n < pictures; n += kTogether) {
+    const int64_t count = std::min(kTogether, pictures - n);
+    const DecodeArgs part{.codes = args.codes.rows(n, count), .pixels = args.pixels.rows(n, count)};
+    const auto address = [](const auto* data) {
+      return static_cast<int64_t>(reinterpret_cast<intptr_t>(data));
+    };
+    const std::array key{
+        address(this), address(part.codes.data), address(part.pixels.data), address(arena.next()),
+        count,         part.codes.shape[1],      part.codes.shape[2]};
+    queue.run_recorded(key, [&] { decode_together(queue, arena, part); });
+  }
+}
+
+void VqModel::decode_together(Queue& queue, Arena& arena, const DecodeArgs& args) const {
+  const Arena::Scope scope(arena);
+  const int64_t count = args.codes.shape[0], height = args.codes.shape[1], width = args.codes.shape[2];
+  const int64_t area = height * width, embed = config_.codebook_embed_dim;
+  const Tensor rows = arena.tensor({count, area, embed});  // [N, hw, e]
+  queue.gather_rows({.table = codebook_.view(),
+                     .ids = args.codes.reshape({count * area}),
+                     .out = rows.reshape({count * area, embed})});
+  const Tensor planes = arena.tensor({count, embed, height, width});  // [N, e, h, w]
+  queue.transpose({.x = rows, .out = planes.reshape({count, embed, area})});
+  const Tensor latent = arena.tensor({count, config_.z_channels, height, width});  // [N, z, h, w]
+  queue.conv2d(same_size(planes, post_quant_conv_, latent));
+  Tensor x = arena.tensor({count, decoder_.conv_in.out_channels, height, width});  // [N, C, h, w]
+  queue.conv2d(same_size(latent, decoder_.conv_in, x));
+  x = decoder_.mid.apply(queue, arena, x);  // [N, C, h, w]
+  auto block = decoder_.conv_blocks.begin();
+  for (; block != decoder_.conv_blocks.end() && x.shape[2] * x.shape[3] < kAloneArea; ++block)
+    x = block->apply(queue, arena, x);  // [N, C, h', w']
+  for (int64_t n = 0; n < count; ++n) {
+    const Arena::Scope alone(arena);
+    Tensor y = x.rows(n, 1);  // [1, C, h', w']
+    for (auto b = block; b != decoder_.conv_blocks.end(); ++b) y = b->apply(queue, arena, y);  // [1, C, H, W]
+    normed_conv(queue, decoder_.norm_out.of(y, Swish::kAfter, y),
+                same_size(y, decoder_.conv_out, args.pixels.rows(n, 1)));
   }
 }
 
@@ -45,13 +71,14 @@ void VqModel::encode(Queue& queue, Arena& arena, const EncodeArgs& args) const {
   VOLLEY_ASSERT(args.latents.shape == Shape({args.codes.shape[0], embed, height, width}));
   for (int64_t n = 0; n < args.codes.shape[0]; ++n) {
     const Arena::Scope scope(arena);
-    Tensor x = conv3x3(queue, arena, args.pixels.rows(n, 1), encoder_.conv_in);            // [1, C, H, W]
+    Tensor x = arena.tensor({1, config_.ch, args.pixels.shape[2], args.pixels.shape[3]});  // [1, C, H, W]
+    queue.conv2d(same_size(args.pixels.rows(n, 1), encoder_.conv_in, x));
     for (const ConvBlock& block : encoder_.conv_blocks) x = block.apply(queue, arena, x);  // [1, C, h, w]
     x = encoder_.mid.apply(queue, arena, x);                                               // [1, C, h, w]
-    encoder_.norm_out.apply(queue, x, Swish::kAfter, x);
-    const Tensor latent = conv3x3(queue, arena, x, encoder_.conv_out);  // [1, z, h, w]
-    const Tensor planes = args.latents.rows(n, 1);                      // [1, e, h, w]
-    conv1x1(queue, latent, quant_conv_, planes);
+    const Tensor latent = arena.tensor({1, config_.z_channels, height, width});            // [1, z, h, w]
+    normed_conv(queue, encoder_.norm_out.of(x, Swish::kAfter, x), same_size(x, encoder_.conv_out, latent));
+    const Tensor planes = args.latents.rows(n, 1);  // [1, e, h, w]
+    queue.conv2d(same_size(latent, quant_conv_, planes));
     const Tensor rows = arena.tensor({1, height * width, embed});  // [1, hw, e]
     queue.transpose({.x = planes.reshape({1, embed, height * width}), .out = rows});
     const Tensor units = rows.reshape({height * width, embed});  // [hw, e]

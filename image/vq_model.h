@@ -26,9 +26,8 @@ VqConfig parse_vq_config(const nlohmann::json& config, const std::string& path);
 // The same from the tensors of a checkpoint, which tell everything.
 VqConfig infer_vq_config(const WeightSource& weights);
 
-// LlamaGen's image tokenizer: pictures to codes and back. Const and shareable. Pictures are worked on one
-// after the other, so that the result for one does not depend on its company and scratch memory stays that of
-// one.
+// LlamaGen's image tokenizer: pictures to codes and back. Const and shareable. The result for a picture does
+// not depend on its company; scratch memory stays that of one picture, or of a few at the small sizes.
 class VqModel {
  public:
   // Throws Error when a tensor is missing, unexpected or of another shape.
@@ -58,6 +57,8 @@ class VqModel {
     ConvWeight conv_out;
   };
   Shape pixels_shape(const Shape& codes) const;
+  // Decodes a few pictures, together while they are small.
+  void decode_together(Queue& queue, Arena& arena, const DecodeArgs& args) const;
   void load_encoder(WeightLoader& loader);
   void load_decoder(WeightLoader& loader);
 

@@ -1,7 +1,7 @@
 // The audio encoder of Whisper: two convolutions over time, then a pre-norm transformer over all rows at
 // once. Ref: Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision"; openai/whisper,
 // model.py; names of huggingface/transformers. openai scales q and k by d^-1/4 each, transformers q by
-// d^-1/2: so do we. Letters: M mel bands, F frames, T = F / 2 rows, d model width, H heads, D head width.
+// d^-1/2: so do we. Letters: N sounds, F frames, T = F / 2 rows, d model width, H heads, D head width.
 #include "speech/whisper_encoder.h"
 
 #include <cmath>
@@ -20,27 +20,31 @@ int64_t WhisperEncoder::rows(int64_t frames) const {
 }
 
 void WhisperEncoder::encode(Queue& queue, Arena& arena, const EncodeArgs& args) const {
-  const int64_t frames = args.mel.shape[1], count = rows(frames), width = config_.d_model;
-  VOLLEY_ASSERT(args.mel.shape[0] == config_.num_mel_bins && args.out.shape == Shape({count, width}));
+  const int64_t sounds = args.mel.shape[0], bands = config_.num_mel_bins, width = config_.d_model;
+  const int64_t frames = args.mel.shape[2], count = rows(frames);
+  VOLLEY_ASSERT(args.mel.shape[1] == bands && args.out.shape == Shape({sounds, count, width}));
   const Arena::Scope scope(arena);
-  const Tensor wide = arena.tensor({1, width, 1, frames});  // [1, d, 1, F]
-  queue.conv2d({.x = args.mel.reshape({1, config_.num_mel_bins, 1, frames}),
+  const Tensor wide = arena.tensor({sounds, width, 1, frames});  // [N, d, 1, F]
+  queue.conv2d({.x = args.mel.reshape({sounds, bands, 1, frames}),
                 .weight = conv1_,
                 .pad_left = 1,
                 .pad_right = 1,
                 .out = wide});
   queue.activate({.activation = Activation::kGeluErf, .x = wide});
-  const Tensor half = arena.tensor({1, width, 1, count});  // [1, d, 1, T]
+  const Tensor half = arena.tensor({sounds, width, 1, count});  // [N, d, 1, T]
   queue.conv2d({.x = wide, .weight = conv2_, .stride_w = 2, .pad_left = 1, .pad_right = 1, .out = half});
   queue.activate({.activation = Activation::kGeluErf, .x = half});
 
-  const Tensor x = args.out;  // [T, d]
-  queue.transpose({.x = half.reshape({1, width, count}), .out = x.reshape({1, count, width})});
-  queue.add({.a = x, .b = embed_positions_.view().rows(0, count), .out = x});
-  const Tensor normed = arena.tensor(x.shape);  // [T, d]
+  queue.transpose({.x = half.reshape({sounds, width, count}), .out = args.out});
+  for (int64_t n = 0; n < sounds; ++n) {
+    const Tensor sound = args.out.rows(n, 1).reshape({count, width});  // [T, d]
+    queue.add({.a = sound, .b = embed_positions_.view().rows(0, count), .out = sound});
+  }
+  const Tensor x = args.out.reshape({sounds * count, width});  // [N T, d]
+  const Tensor normed = arena.tensor(x.shape);                 // [N T, d]
   for (const Layer& layer : layers_) {
     layer.self_attn_layer_norm.apply(queue, x, normed);
-    attend(queue, arena, layer.self_attn, normed, x);
+    attend(queue, arena, layer.self_attn, normed, args.out);
     layer.final_layer_norm.apply(queue, x, normed);
     layer.fc.apply(queue, arena, Phase::kEncoder, normed, x);
   }
@@ -51,10 +55,10 @@ void WhisperEncoder::attend(Queue& queue, Arena& arena, const Attention& attenti
                             Tensor x) const {
   const Arena::Scope scope(arena);
   const int64_t heads = config_.encoder_attention_heads, width = config_.d_model / heads;
-  const Tensor queries = arena.tensor({1, x.shape[0], heads, width});  // [1, T, H, D]
-  const Tensor keys = arena.tensor(queries.shape);                     // [1, T, H, D]
-  const Tensor values = arena.tensor(queries.shape);                   // [1, T, H, D]
-  const Tensor mixed = arena.tensor(queries.shape);                    // [1, T, H, D]
+  const Tensor queries = arena.tensor({x.shape[0], x.shape[1], heads, width});  // [N, T, H, D]
+  const Tensor keys = arena.tensor(queries.shape);                              // [N, T, H, D]
+  const Tensor values = arena.tensor(queries.shape);                            // [N, T, H, D]
+  const Tensor mixed = arena.tensor(queries.shape);                             // [N, T, H, D]
   attention.q_proj.apply(queue, Phase::kEncoder, normed, queries);
   attention.k_proj.apply(queue, Phase::kEncoder, normed, keys);
   attention.v_proj.apply(queue, Phase::kEncoder, normed, values);
@@ -62,6 +66,7 @@ void WhisperEncoder::attend(Queue& queue, Arena& arena, const Attention& attenti
                          .k = keys,
                          .v = values,
                          .scale = 1.0f / std::sqrt(static_cast<float>(width)),
+                         .operands = operands_of(attention.q_proj.weight.type),
                          .out = mixed});
   attention.out_proj.apply(queue, Phase::kEncoder, mixed, x, Accumulate::kAdd);
 }

@@ -7,7 +7,7 @@
 
 namespace volley::speech {
 
-// Whisper's encoder: a log-mel spectrogram to one row for every two frames. Const and shareable.
+// Whisper's encoder: log-mel spectrograms to one row for every two frames. Const and shareable.
 class WhisperEncoder {
  public:
   // Throws Error when a tensor is missing, unexpected or of another shape.
@@ -19,10 +19,10 @@ class WhisperEncoder {
   int64_t rows(int64_t frames) const;
 
   struct EncodeArgs {
-    ConstTensor mel;  // [n_mels, frames]
-    Tensor out;       // [rows(frames), d_model]
+    ConstTensor mel;  // [N, n_mels, frames]
+    Tensor out;       // [N, rows(frames), d_model]
   };
-  // Uses `arena`'s memory for the time of the call.
+  // Of N sounds, each as it would be alone. Uses `arena`'s memory for the time of the call.
   void encode(Queue& queue, Arena& arena, const EncodeArgs& args) const;
 
  private:
@@ -36,7 +36,7 @@ class WhisperEncoder {
     GeluFeedForward fc;
   };
 
-  // x += out_proj(attention(normed)).
+  // x += out_proj(attention(normed)) of [N, T, d].
   void attend(Queue& queue, Arena& arena, const Attention& attention, ConstTensor normed, Tensor x) const;
 
   WhisperConfig config_;

@@ -47,6 +47,7 @@ class Queue {
   virtual void conv2d(const Conv2dArgs& args) = 0;
   virtual void group_norm(const GroupNormArgs& args) = 0;
   virtual void upsample2x(const Upsample2xArgs& args) = 0;
+  virtual void channel_bytes(const ChannelBytesArgs& args) = 0;
   virtual void transpose(const TransposeArgs& args) = 0;
   virtual void l2_normalize(const L2NormalizeArgs& args) = 0;
   virtual void nearest_rows(const NearestRowsArgs& args) = 0;
@@ -79,6 +80,14 @@ class Queue {
   virtual void attention_inputs(const AttentionInputsArgs& args) {
     normed_linears(args.projections);
     rotate_and_write(args.turned);
+  }
+  virtual void normed_convs(const NormedConvsArgs& args) {
+    group_norm(args.norm);
+    for (const Conv2dArgs& conv : args.convs) conv2d(conv);
+  }
+  virtual void upsampled_conv(const UpsampledConvArgs& args) {
+    upsample2x(args.upsample);
+    conv2d(args.conv);
   }
 
   // Runs `operations`, which call this queue. A queue may record what they call and later replay it in their

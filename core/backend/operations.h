@@ -317,12 +317,23 @@ struct AttentionWeightsArgs {
   Tensor out;  // [R, max keys]
 };
 
-// Self-attention without a cache: item b's T rows see all T rows of item b. Same reduction order.
+// What operands of a product between activations may be rounded to; its sums are f32.
+enum class Operands : uint8_t { kF32, kBF16 };
+// The operands that suit products of such weights.
+constexpr Operands operands_of(WeightType weights) {
+  return weights == WeightType::kBF16 ? Operands::kBF16 : Operands::kF32;
+}
+
+// Self-attention without a cache: item b's T rows see all T rows of item b. The same reduction order as
+// `attention` has over f32; with bf16 operands, where a device rounds to them, an order of its own, which
+// depends on T alone.
 struct DenseAttentionArgs {
   ConstTensor q;  // [B, T, H, D]
   ConstTensor k;  // [B, T, H, D]
   ConstTensor v;  // [B, T, H, D]
   float scale = 1.0f;
+  // kBF16: queries, keys, values and weights may be rounded. A device may keep them in f32, which is nearer.
+  Operands operands = Operands::kF32;
   Tensor out;  // [B, T, H, D]
 };
 
@@ -371,6 +382,26 @@ struct GroupNormArgs {
 struct Upsample2xArgs {
   ConstTensor x;  // [N, C, h, w]
   Tensor out;     // [N, C, 2h, 2w]
+};
+
+// Values of about -1 .. 1 as bytes (core/backend/channel_bytes.h), the channels of a point side by side.
+struct ChannelBytesArgs {
+  ConstTensor x;      // [N, C, h, w]
+  View<uint8_t> out;  // [N, h, w, C]
+};
+
+// `group_norm`, then convolutions of what it gave: each conv's x is norm.out, scratch memory of the operation
+// that need not be written.
+struct NormedConvsArgs {
+  GroupNormArgs norm;
+  std::span<const Conv2dArgs> convs;
+};
+
+// `upsample2x`, then a convolution of what it gave: conv.x is upsample.out, scratch memory of the operation
+// that need not be written.
+struct UpsampledConvArgs {
+  Upsample2xArgs upsample;
+  Conv2dArgs conv;
 };
 
 // out[b, j, i] = x[b, i, j].

@@ -16,6 +16,7 @@ class Arena {
 
   // Uninitialised f32 elements, valid until `reset` or the end of the scope.
   Tensor tensor(Shape shape) { return {reinterpret_cast<float*>(take(shape.size() * 4)), shape}; }
+  View<uint8_t> bytes_of(Shape shape) { return {reinterpret_cast<uint8_t*>(take(shape.size())), shape}; }
   View<int32_t> indices(Shape shape) { return {reinterpret_cast<int32_t*>(take(shape.size() * 4)), shape}; }
 
   // Gives back what was handed out since it was made: temporaries of a layer. Operations run in order, so

@@ -150,17 +150,17 @@ class PixelWorkload : public Workload {
     const Tensor pixels = arena_->tensor({batch_, 3, side, side});
     queue_->upload(codes_.data(), codes.data, codes.size() * 4);
     model_.decode(*queue_, *arena_, {.codes = codes, .pixels = pixels});
-    std::vector<float> planes(static_cast<size_t>(pixels.size()));
-    queue_->download(pixels.data, planes.data(), pixels.size() * 4);
+    const View<uint8_t> bytes = arena_->bytes_of({batch_, side, side, 3});
+    queue_->channel_bytes({.x = pixels, .out = bytes});
+    rgb_.resize(static_cast<size_t>(bytes.size()));
+    queue_->download(bytes.data, rgb_.data(), bytes.size());
     on_first();
-    const auto size = planes.size() / static_cast<size_t>(batch_);
-    for (size_t i = 0; i < static_cast<size_t>(batch_); ++i)
-      picture_ = image::picture_from_planes(std::span(planes).subspan(i * size, size), side, side);
   }
 
   Statistics statistics() const override { return {}; }
   std::string output_hash() const override {
-    return image::hash_tokens(std::vector<int32_t>(picture_.rgb.begin(), picture_.rgb.end()));
+    const auto last = rgb_.end() - std::ssize(rgb_) / batch_;
+    return image::hash_tokens(std::vector<int32_t>(last, rgb_.end()));
   }
 
  private:
@@ -170,7 +170,7 @@ class PixelWorkload : public Workload {
   std::shared_ptr<const Backend> backend_;
   std::unique_ptr<Queue> queue_;
   std::optional<Arena> arena_;
-  image::Picture picture_;
+  std::vector<uint8_t> rgb_;
 };
 
 std::unique_ptr<Workload> load(const ImageCaseOptions& options, const Backend& backend) {

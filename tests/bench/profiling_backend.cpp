@@ -165,6 +165,9 @@ class ProfilingQueue : public Queue {
   void upsample2x(const Upsample2xArgs& args) override {
     timed("upsample", {}, [&] { inner_->upsample2x(args); });
   }
+  void channel_bytes(const ChannelBytesArgs& args) override {
+    timed("channel bytes", {}, [&] { inner_->channel_bytes(args); });
+  }
   void transpose(const TransposeArgs& args) override {
     timed("transpose", {}, [&] { inner_->transpose(args); });
   }

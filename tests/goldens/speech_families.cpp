@@ -52,8 +52,8 @@ std::vector<float> encode(const Run& run, const speech::WhisperConfig& config) {
   const std::vector<float> values = run.golden.floats("mel");
   const std::unique_ptr<Queue> queue = run.backend->make_queue();
   Arena arena(*run.backend);
-  const Tensor mel = arena.tensor(mel_shape);                                      // [n_mels, F]
-  const Tensor rows = arena.tensor({encoder.rows(mel_shape[1]), config.d_model});  // [T, d]
+  const Tensor mel = arena.tensor({1, mel_shape[0], mel_shape[1]});                   // [1, n_mels, F]
+  const Tensor rows = arena.tensor({1, encoder.rows(mel_shape[1]), config.d_model});  // [1, T, d]
   queue->upload(values.data(), mel.data, mel.size() * 4);
   encoder.encode(*queue, arena, {.mel = mel, .out = rows});
   std::vector<float> result(static_cast<size_t>(rows.size()));

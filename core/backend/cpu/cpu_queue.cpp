@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/backend/channel_bytes.h"
 #include "core/backend/cpu/attention.h"
 #include "core/backend/cpu/convolution.h"
 #include "core/backend/cpu/elementwise.h"
@@ -244,6 +245,17 @@ void CpuQueue::upsample2x(const Upsample2xArgs& args) {
                    copy_floats(out, 2 * width, out + 2 * width);
                  }
                });
+}
+
+void CpuQueue::channel_bytes(const ChannelBytesArgs& args) {
+  const int64_t channels = args.x.shape[1], area = args.x.shape[2] * args.x.shape[3];
+  for (int64_t n = 0; n < args.x.shape[0]; ++n) {
+    const float* planes = args.x.data + n * channels * area;
+    uint8_t* out = args.out.data + n * channels * area;
+    share_ranges(
+        threads_, area, static_cast<double>(channels * area) * kSimple,
+        [&](int64_t begin, int64_t end) { volley::channel_bytes(planes, channels, area, begin, end, out); });
+  }
 }
 
 void CpuQueue::transpose(const TransposeArgs& args) {

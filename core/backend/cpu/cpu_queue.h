@@ -44,6 +44,7 @@ class CpuQueue : public Queue {
   void conv2d(const Conv2dArgs& args) override;
   void group_norm(const GroupNormArgs& args) override;
   void upsample2x(const Upsample2xArgs& args) override;
+  void channel_bytes(const ChannelBytesArgs& args) override;
   void transpose(const TransposeArgs& args) override;
   void l2_normalize(const L2NormalizeArgs& args) override;
   void nearest_rows(const NearestRowsArgs& args) override;

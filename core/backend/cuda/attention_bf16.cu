@@ -13,6 +13,7 @@
 #include "core/backend/cuda/kernels.h"
 #include "core/backend/cuda/multiply_accumulate.cuh"
 #include "core/backend/cuda/row_parts.cuh"
+#include "core/backend/cuda/shared_tiles.cuh"
 
 namespace volley::cuda {
 namespace {
@@ -48,46 +49,11 @@ struct Heads {
 
 constexpr int kBlocks = 3;  // of a processor: shared memory holds what is on its way for as many
 
-// ---- Copies that run beside the thread; groups of them end in order.
-
-__device__ inline uint32_t shared_address(const void* shared) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(shared));
-}
-// Of `bytes` of 16; the rest becomes zeros.
-__device__ inline void copy_vector(uint32_t shared, const std::byte* from, int bytes) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared), "l"(from), "r"(bytes)
-               : "memory");
-}
-__device__ inline void end_copies() {
-  asm volatile("cp.async.commit_group;" ::: "memory");
-}
-// Waits for all groups of copies but the last kLast.
-template <int kLast>
-__device__ void await_copies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kLast) : "memory");
-}
 __device__ inline void prefetch(const std::byte* address) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
 }
 
 // ---- Arithmetic of a lane
-
-// Four 8 x 8 matrices of bf16, transposed. Lane l gives the address of row l % 8 of matrix l / 8.
-__device__ inline uint4 transposed(uint32_t address) {
-  uint4 m;
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(m.x), "=r"(m.y), "=r"(m.z), "=r"(m.w)
-               : "r"(address)
-               : "memory");
-  return m;
-}
-
-// 2^x, zero for -infinity and one for zero. Ref: PTX ISA, ex2: an error of at most 2 units in the last place.
-__device__ inline float power_of_two(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
 
 struct Sums {
   float values[4] = {};  // (row l / 4, outputs 2 * (l % 4) and the next), by high parts and by low ones
@@ -257,7 +223,7 @@ class WarpKeys {
   // Values of keys 16 * part .. + 15 and dims 8 * tile .. + 15, as two multiply-accumulates take them. `tile`
   // is even.
   __device__ uint4 values(int stage, int part, int tile) const {
-    return transposed(Shape::turned(read_value_ + stage + part * (16 * Shape::kLineBytes), tile));
+    return transposed_matrices(Shape::turned(read_value_ + stage + part * (16 * Shape::kLineBytes), tile));
   }
 
   // Whether all active rows see all keys of a run.

@@ -190,6 +190,9 @@ void CudaQueue::attention_weights(const AttentionWeightsArgs& args) {
   launch_attention_weights(args, stream());
 }
 void CudaQueue::dense_attention(const DenseAttentionArgs& args) {
+  if (args.q.size() == 0) return;
+  if (takes_dense_bf16(args))
+    return launch_dense_attention_bf16(args, scratch(dense_attention_scratch_bytes(args)), stream());
   launch_dense_attention(args, stream());
 }
 
@@ -224,16 +227,44 @@ void CudaQueue::copy_page(const CopyPageArgs& args) {
   }
 }
 
+bool CudaQueue::takes_planes(const Conv2dArgs& args) const {
+  return abilities_.has_wgmma && args.out.size() > 0 && takes_rounded_planes(args);
+}
 void CudaQueue::conv2d(const Conv2dArgs& args) {
   VOLLEY_ASSERT(args.x.shape[1] == args.weight.in_channels && args.out.shape[1] == args.weight.out_channels);
+  if (takes_planes(args)) {
+    std::byte* planes = scratch(rounded_planes_bytes(args));
+    launch_round_planes(args.x, planes, stream());
+    return launch_conv2d_planes(args, planes, stream());
+  }
   if (args.weight.type == WeightType::kBF16) return launch_conv2d_bf16(args, stream());
   launch_conv2d_f32(args, stream());
 }
 void CudaQueue::group_norm(const GroupNormArgs& args) {
   launch_group_norm(args, scratch(group_norm_scratch_bytes(args)), stream());
 }
+// What lies between is written as the convolutions take it.
+void CudaQueue::normed_convs(const NormedConvsArgs& args) {
+  if (!std::ranges::all_of(args.convs, [&](const Conv2dArgs& conv) { return takes_planes(conv); }))
+    return Queue::normed_convs(args);
+  const int64_t planes_bytes = rounded_planes_bytes(args.convs.front());
+  std::byte* planes = scratch(planes_bytes + group_norm_scratch_bytes(args.norm));
+  std::byte* moments = planes + planes_bytes;
+  launch_group_moments(args.norm, moments, stream());
+  launch_norm_planes(args.norm, moments, planes, stream());
+  for (const Conv2dArgs& conv : args.convs) launch_conv2d_planes(conv, planes, stream());
+}
+void CudaQueue::upsampled_conv(const UpsampledConvArgs& args) {
+  if (!takes_planes(args.conv)) return Queue::upsampled_conv(args);
+  std::byte* planes = scratch(rounded_planes_bytes(args.conv));
+  launch_upsample_planes(args.upsample.x, planes, stream());
+  launch_conv2d_planes(args.conv, planes, stream());
+}
 void CudaQueue::upsample2x(const Upsample2xArgs& args) {
   launch_upsample2x(args, stream());
+}
+void CudaQueue::channel_bytes(const ChannelBytesArgs& args) {
+  launch_channel_bytes(args, stream());
 }
 void CudaQueue::transpose(const TransposeArgs& args) {
   launch_transpose(args, stream());

@@ -40,6 +40,7 @@ class CudaQueue : public Queue {
   void conv2d(const Conv2dArgs& args) override;
   void group_norm(const GroupNormArgs& args) override;
   void upsample2x(const Upsample2xArgs& args) override;
+  void channel_bytes(const ChannelBytesArgs& args) override;
   void transpose(const TransposeArgs& args) override;
   void l2_normalize(const L2NormalizeArgs& args) override;
   void nearest_rows(const NearestRowsArgs& args) override;
@@ -50,6 +51,8 @@ class CudaQueue : public Queue {
   void feed_forward(const FeedForwardArgs& args) override;
   void attention_inputs(const AttentionInputsArgs& args) override;
   void rotate_and_write(const RotateAndWriteArgs& args) override;
+  void normed_convs(const NormedConvsArgs& args) override;
+  void upsampled_conv(const UpsampledConvArgs& args) override;
   void run_recorded(std::span<const int64_t> key, const std::function<void()>& operations) override;
   void upload(const void* host, void* device, int64_t bytes) override;
   void download(const void* device, void* host, int64_t bytes) override;
@@ -70,6 +73,8 @@ class CudaQueue : public Queue {
   // Scratch memory for one operation. Memory that was handed out stays where it is: recordings know it.
   std::byte* scratch(int64_t bytes);
   std::byte* rounded_rows(ConstTensor x, const LinearWeight& weight);
+  // Whether the convolution is one that takes rounded planes here.
+  bool takes_planes(const Conv2dArgs& args) const;
   void record(Recording& recording, const std::function<void()>& operations);
 
   int device_;

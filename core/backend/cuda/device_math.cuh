@@ -49,6 +49,13 @@ __device__ inline float block_max(float value, float* partials) {
   return most;
 }
 
+// 2^x, zero for -infinity and one for zero. Ref: PTX ISA, ex2: an error of at most 2 units in the last place.
+__device__ inline float power_of_two(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 __device__ inline float silu(float x) {
   return x / (1.0f + expf(-x));
 }

@@ -24,12 +24,14 @@ void launch_add(const AddArgs& args, const Stream& stream);
 void launch_rope(const RopeArgs& args, const Stream& stream);
 void launch_transpose(const TransposeArgs& args, const Stream& stream);
 void launch_upsample2x(const Upsample2xArgs& args, const Stream& stream);
+void launch_channel_bytes(const ChannelBytesArgs& args, const Stream& stream);
 
 // ---- norms.cu
 void launch_rms_norm(const RmsNormArgs& args, const Stream& stream);
 void launch_layer_norm(const LayerNormArgs& args, const Stream& stream);
 void launch_l2_normalize(const L2NormalizeArgs& args, const Stream& stream);
 int64_t group_norm_scratch_bytes(const GroupNormArgs& args);
+void launch_group_moments(const GroupNormArgs& args, std::byte* scratch, const Stream& stream);
 void launch_group_norm(const GroupNormArgs& args, std::byte* scratch, const Stream& stream);
 
 // ---- cache.cu
@@ -54,6 +56,10 @@ bool takes_bf16_vectors(int64_t width);
 void launch_bf16_attention(const AttentionArgs& args, const Stream& stream);
 void launch_attention_weights(const AttentionWeightsArgs& args, const Stream& stream);
 void launch_dense_attention(const DenseAttentionArgs& args, const Stream& stream);
+// ---- attention_dense.cu, attention_dense_wide.cu: bf16 operands, heads of up to 512 elements
+bool takes_dense_bf16(const DenseAttentionArgs& args);
+int64_t dense_attention_scratch_bytes(const DenseAttentionArgs& args);
+void launch_dense_attention_bf16(const DenseAttentionArgs& args, std::byte* scratch, const Stream& stream);
 
 // ---- products: the weights of `targets` are of one storage
 void launch_products_f32(const LinearsArgs& args, Accumulate accumulate, const Stream& stream);
@@ -105,6 +111,17 @@ struct ConvShape {
 int64_t packed_conv_elements_bf16(const ConvShape& shape);
 void launch_pack_conv_bf16(const float* weight, const ConvShape& shape, uint16_t* packed,
                            const Stream& stream);
+
+// ---- rounded_planes.cu, convolution_wgmma.cu: where streams have wgmma, convolutions of many channels over
+// planes that are rounded before, maybe doubled (as `upsample2x` does) or normed (as `group_norm` does, with
+// the moments that launch_group_moments leaves in its scratch memory).
+bool takes_rounded_planes(const Conv2dArgs& args);
+int64_t rounded_planes_bytes(const Conv2dArgs& args);
+void launch_round_planes(ConstTensor x, std::byte* planes, const Stream& stream);
+void launch_upsample_planes(ConstTensor x, std::byte* planes, const Stream& stream);
+void launch_norm_planes(const GroupNormArgs& args, const std::byte* moments, std::byte* planes,
+                        const Stream& stream);
+void launch_conv2d_planes(const Conv2dArgs& args, const std::byte* planes, const Stream& stream);
 
 // ---- sampling.cu, nearest.cu
 void launch_nearest_rows(const NearestRowsArgs& args, const Stream& stream);

@@ -2,6 +2,7 @@
 #include <string>
 
 #include "core/backend/cuda/device_math.cuh"
+#include "core/backend/cuda/group_norm.cuh"
 #include "core/backend/cuda/kernels.h"
 #include "core/backend/cuda/launch.cuh"
 #include "core/backend/cuda/row_parts.cuh"
@@ -10,8 +11,7 @@ namespace volley::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kNarrow = 256;                // rows up to this width take one warp each
-constexpr int64_t kStatisticsChunk = 4096;  // elements of a group summed by one block
+constexpr int kNarrow = 256;  // rows up to this width take one warp each
 
 enum class Norm { kLayer, kL2 };
 
@@ -141,12 +141,7 @@ __global__ void __launch_bounds__(kRmsThreads) rms_norm_rows(RmsNormRows args) {
   }
 }
 
-// ---- Group norm: chunks of a group are summed by blocks of their own, in f64, and joined in order.
-
-struct Moments {
-  double sum;
-  double squares;
-};
+// ---- Group norm
 
 __global__ void group_moments(const float* x, int64_t group_size, Moments* moments) {
   await_previous();
@@ -181,27 +176,16 @@ struct GroupRows {
 __global__ void normalize_groups(GroupRows args) {
   await_previous();
   const int64_t group = blockIdx.y;
-  // Every warp adds the parts in the same way.
-  Moments total{0.0, 0.0};
-  for (unsigned i = threadIdx.x % kWarp; i < gridDim.x; i += kWarp) {
-    const Moments part = args.moments[group * gridDim.x + i];
-    total.sum += part.sum;
-    total.squares += part.squares;
-  }
-  total = {warp_sum(total.sum), warp_sum(total.squares)};
-  const double mean = total.sum / static_cast<double>(args.group_size);
-  const double variance = fmax(total.squares / static_cast<double>(args.group_size) - mean * mean, 0.0);
-  const auto scale = static_cast<float>(1.0 / sqrt(variance + args.eps));
-  const auto shift = static_cast<float>(mean);
+  const GroupScale scale =
+      group_scale(args.moments + group * gridDim.x, gridDim.x, args.group_size, args.eps);
   const int64_t first_channel = group % args.groups * (args.group_size / args.area);
   const auto area = static_cast<unsigned>(args.area);
   const int64_t begin = blockIdx.x * kStatisticsChunk;
   const int64_t end = begin + kStatisticsChunk < args.group_size ? begin + kStatisticsChunk : args.group_size;
   for (int64_t i = begin + threadIdx.x; i < end; i += kThreads) {
     const int64_t channel = first_channel + static_cast<unsigned>(i) / area;
-    const float y =
-        (args.x[group * args.group_size + i] - shift) * scale * args.weight[channel] + args.bias[channel];
-    args.out[group * args.group_size + i] = args.swish ? silu(y) : y;
+    args.out[group * args.group_size + i] = scale.apply(args.x[group * args.group_size + i],
+                                                        args.weight[channel], args.bias[channel], args.swish);
   }
 }
 
@@ -252,17 +236,23 @@ int64_t group_norm_scratch_bytes(const GroupNormArgs& args) {
          static_cast<int64_t>(sizeof(Moments));
 }
 
+void launch_group_moments(const GroupNormArgs& args, std::byte* scratch, const Stream& stream) {
+  const int64_t size = group_size(args);
+  const dim3 grid(blocks_of(size, kStatisticsChunk), static_cast<unsigned>(args.x.shape[0] * args.groups));
+  launch("group_moments", group_moments, grid, kThreads, stream, args.x.data, size,
+         reinterpret_cast<Moments*>(scratch));
+}
+
 void launch_group_norm(const GroupNormArgs& args, std::byte* scratch, const Stream& stream) {
   if (args.x.size() == 0) return;
   const int64_t size = group_size(args);
-  auto* moments = reinterpret_cast<Moments*>(scratch);
+  launch_group_moments(args, scratch, stream);
   const dim3 grid(blocks_of(size, kStatisticsChunk), static_cast<unsigned>(args.x.shape[0] * args.groups));
-  launch("group_moments", group_moments, grid, kThreads, stream, args.x.data, size, moments);
   launch("group_norm", normalize_groups, grid, kThreads, stream,
          GroupRows{.x = args.x.data,
                    .weight = args.weight.data,
                    .bias = args.bias.data,
-                   .moments = moments,
+                   .moments = reinterpret_cast<const Moments*>(scratch),
                    .eps = args.eps,
                    .groups = args.groups,
                    .group_size = size,

@@ -1,4 +1,5 @@
 // Elementwise operations and copies of rows.
+#include "core/backend/channel_bytes.h"
 #include "core/backend/cuda/device_math.cuh"
 #include "core/backend/cuda/kernels.h"
 #include "core/backend/cuda/launch.cuh"
@@ -34,6 +35,52 @@ void for_each_element(int64_t count, const Stream& stream, const char* name, F f
   launch(name, each_element<F>, blocks_of(count, kThreads), kThreads, stream, count, f);
 }
 
+// out[i] = f(in[i]...), four elements a thread: at once where all lie at multiples of 16 bytes.
+template <typename F, typename... In>
+__global__ void map_vectors(int64_t count, bool aligned, float* out, F f, const In*... in) {
+  await_previous();
+  const int64_t first = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * 4;
+  if (aligned && first + 4 <= count) {
+    const auto apply = [&](const auto&... v) {
+      *reinterpret_cast<float4*>(out + first) = make_float4(f(v.x...), f(v.y...), f(v.z...), f(v.w...));
+    };
+    apply(*reinterpret_cast<const float4*>(in + first)...);
+  } else {
+    for (int64_t i = first; i < min(first + 4, count); ++i) out[i] = f(in[i]...);
+  }
+}
+
+template <typename F, typename... In>
+void map_elements(int64_t count, const Stream& stream, const char* name, float* out, F f, const In*... in) {
+  if (count == 0) return;
+  const auto is_aligned = [](const float* data) {
+    return reinterpret_cast<uintptr_t>(data) % sizeof(float4) == 0;
+  };
+  const bool aligned = is_aligned(out) && (is_aligned(in) && ...);
+  launch(name, map_vectors<F, In...>, blocks_of(count, 4 * kThreads), kThreads, stream, count, aligned, out,
+         f, in...);
+}
+
+// Squares of kSquare elements, through shared memory, so that rows are read and written as they lie.
+constexpr int kSquare = 32;
+
+__global__ void __launch_bounds__(kThreads)
+    transpose_squares(const float* x, int64_t rows, int64_t columns, float* out) {
+  __shared__ float square[kSquare][kSquare + 1];
+  await_previous();
+  const int64_t item = int64_t{blockIdx.z} * rows * columns;
+  const int64_t left = int64_t{blockIdx.x} * kSquare, top = int64_t{blockIdx.y} * kSquare;
+  const int lane = threadIdx.x % kSquare;
+  for (int r = threadIdx.x / kSquare; r < kSquare; r += kThreads / kSquare) {
+    if (top + r < rows && left + lane < columns)
+      square[r][lane] = x[item + (top + r) * columns + left + lane];
+  }
+  __syncthreads();
+  for (int r = threadIdx.x / kSquare; r < kSquare; r += kThreads / kSquare) {
+    if (left + r < columns && top + lane < rows) out[item + (left + r) * rows + top + lane] = square[lane][r];
+  }
+}
+
 template <typename Args>
 int64_t width_of(const Args& args) {
   return args.table.shape[-1];
@@ -61,24 +108,22 @@ void launch_add_rows(const AddRowsArgs& args, const Stream& stream) {
 }
 
 void launch_activate(const ActivateArgs& args, const Stream& stream) {
-  for_each_element(args.x.size(), stream, "activate",
-                   [x = args.x.data, activation = args.activation] __device__(int64_t i) {
-                     x[i] = activated(activation, x[i]);
-                   });
+  map_elements(
+      args.x.size(), stream, "activate", args.x.data,
+      [activation = args.activation] __device__(float x) { return activated(activation, x); },
+      static_cast<const float*>(args.x.data));
 }
 
 void launch_silu_mul(const SiluMulArgs& args, const Stream& stream) {
-  for_each_element(args.out.size(), stream, "silu_mul",
-                   [gate = args.gate.data, up = args.up.data, out = args.out.data] __device__(int64_t i) {
-                     out[i] = silu(gate[i]) * up[i];
-                   });
+  map_elements(
+      args.out.size(), stream, "silu_mul", args.out.data,
+      [] __device__(float gate, float up) { return silu(gate) * up; }, args.gate.data, args.up.data);
 }
 
 void launch_add(const AddArgs& args, const Stream& stream) {
-  for_each_element(args.out.size(), stream, "add",
-                   [a = args.a.data, b = args.b.data, out = args.out.data] __device__(int64_t i) {
-                     out[i] = a[i] + b[i];
-                   });
+  map_elements(
+      args.out.size(), stream, "add", args.out.data, [] __device__(float a, float b) { return a + b; },
+      args.a.data, args.b.data);
 }
 
 void launch_rope(const RopeArgs& args, const Stream& stream) {
@@ -104,12 +149,11 @@ void launch_rope(const RopeArgs& args, const Stream& stream) {
 }
 
 void launch_transpose(const TransposeArgs& args, const Stream& stream) {
+  if (args.x.size() == 0) return;
   const int64_t rows = args.x.shape[1], columns = args.x.shape[2];
-  for_each_element(args.x.size(), stream, "transpose",
-                   [=, x = args.x.data, out = args.out.data] __device__(int64_t index) {
-                     const int64_t i = index % rows, j = index / rows % columns, b = index / (rows * columns);
-                     out[index] = x[(b * rows + i) * columns + j];
-                   });
+  const dim3 grid(blocks_of(columns, kSquare), blocks_of(rows, kSquare),
+                  static_cast<unsigned>(args.x.shape[0]));
+  launch("transpose", transpose_squares, grid, kThreads, stream, args.x.data, rows, columns, args.out.data);
 }
 
 void launch_upsample2x(const Upsample2xArgs& args, const Stream& stream) {
@@ -119,6 +163,16 @@ void launch_upsample2x(const Upsample2xArgs& args, const Stream& stream) {
                      const int64_t column = index % (2 * width), row = index / (2 * width) % (2 * height),
                                    plane = index / (4 * width * height);
                      out[index] = x[(plane * height + row / 2) * width + column / 2];
+                   });
+}
+
+void launch_channel_bytes(const ChannelBytesArgs& args, const Stream& stream) {
+  const int64_t channels = args.x.shape[1], area = args.x.shape[2] * args.x.shape[3];
+  for_each_element(args.x.shape[0] * area, stream, "channel_bytes",
+                   [=, x = args.x.data, out = args.out.data] __device__(int64_t point) {
+                     const int64_t n = point / area, p = point % area;
+                     for (int64_t c = 0; c < channels; ++c)
+                       out[point * channels + c] = channel_byte(x[(n * channels + c) * area + p]);
                    });
 }
 

@@ -9,12 +9,9 @@
 #include <cstdint>
 
 #include "core/backend/cuda/launch.cuh"
+#include "core/backend/cuda/shared_tiles.cuh"
 
 namespace volley::cuda {
-
-__device__ inline uint32_t shared_address(const void* place) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(place));
-}
 
 // ---- Barriers. A phase ends when `arrivals` have come and all bytes that were announced.
 

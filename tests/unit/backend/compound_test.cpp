@@ -222,5 +222,103 @@ TEST(CompoundTest, AttentionInputsEqualTheirParts) {
   }
 }
 
+// Channels, output channels, height, width, kernel.
+constexpr std::array<std::array<int64_t, 5>, 5> kConvs{
+    {{8, 12, 5, 7, 3}, {64, 40, 9, 22, 3}, {128, 64, 16, 16, 1}, {64, 3, 40, 18, 3}, {128, 24, 7, 9, 3}}};
+
+struct Conv {
+  Conv(const Backend& backend, const std::array<int64_t, 5>& sizes, uint64_t seed, WeightType type)
+      : weight(backend.pack_conv(host_view(normal_numbers(sizes[1] * sizes[0] * sizes[4] * sizes[4], seed),
+                                           {sizes[1], sizes[0], sizes[4], sizes[4]}),
+                                 host_view(normal_numbers(sizes[1], seed + 1), {sizes[1]}), type)) {}
+  Conv2dArgs of(const Guarded<float>& x, const Guarded<float>& out, Accumulate accumulate) const {
+    const int64_t pad = weight.kernel_h / 2;
+    return {.x = x.read(),
+            .weight = weight,
+            .pad_top = pad,
+            .pad_left = pad,
+            .pad_bottom = pad,
+            .pad_right = pad,
+            .accumulate = accumulate,
+            .out = out.view()};
+  }
+
+  ConvWeight weight;
+};
+
+TEST(CompoundTest, NormedConvolutionsEqualTheirParts) {
+  for (const auto& backend : {tested_backend(2), make_reference_backend()}) {
+    for (const WeightType type : {WeightType::kF32, WeightType::kBF16}) {
+      for (const auto& sizes : kConvs) {
+        const auto [channels, out, height, width, kernel] = sizes;
+        const Conv first(*backend, sizes, 1, type), second(*backend, sizes, 3, type);
+        const Guarded<float> weight(*backend, {channels}, normal_numbers(channels, 5)),
+            bias(*backend, {channels}, normal_numbers(channels, 6));
+        for (const int64_t pictures : {1, 3}) {
+          const Shape in{pictures, channels, height, width}, made{pictures, out, height, width};
+          for (const Swish swish : {Swish::kNone, Swish::kAfter}) {
+            std::vector<std::vector<float>> results;
+            for (const bool at_once : {false, true}) {
+              const Guarded<float> x(*backend, in, normal_numbers(in.size(), 7)), normed(*backend, in);
+              const Guarded<float> a(*backend, made), b(*backend, made, normal_numbers(made.size(), 8));
+              const GroupNormArgs norm{.x = x.read(),
+                                       .groups = channels / 2,
+                                       .weight = weight.read(),
+                                       .bias = bias.read(),
+                                       .swish = swish,
+                                       .out = normed.view()};
+              const std::array convs{first.of(normed, a, Accumulate::kAssign),
+                                     second.of(normed, b, Accumulate::kAdd)};
+              auto queue = backend->make_queue();
+              if (at_once) {
+                queue->normed_convs({.norm = norm, .convs = convs});
+              } else {
+                queue->group_norm(norm);
+                for (const Conv2dArgs& conv : convs) queue->conv2d(conv);
+              }
+              queue->finish();
+              results.push_back(a.values());
+              results.push_back(b.values());
+            }
+            ASSERT_EQ(first_difference(results[0], results[2]), -1) << channels << " to " << out;
+            ASSERT_EQ(first_difference(results[1], results[3]), -1) << channels << " to " << out;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(CompoundTest, UpsampledConvolutionsEqualTheirParts) {
+  for (const auto& backend : {tested_backend(2), make_reference_backend()}) {
+    for (const WeightType type : {WeightType::kF32, WeightType::kBF16}) {
+      for (const auto& sizes : kConvs) {
+        const auto [channels, out, height, width, kernel] = sizes;
+        const Conv conv(*backend, sizes, 1, type);
+        constexpr int64_t kPictures = 2;
+        std::vector<std::vector<float>> results;
+        for (const bool at_once : {false, true}) {
+          const Guarded<float> x(*backend, {kPictures, channels, height, width},
+                                 normal_numbers(kPictures * channels * height * width, 7));
+          const Guarded<float> doubled(*backend, {kPictures, channels, 2 * height, 2 * width});
+          const Guarded<float> made(*backend, {kPictures, out, 2 * height, 2 * width});
+          const Upsample2xArgs upsample{.x = x.read(), .out = doubled.view()};
+          const Conv2dArgs behind = conv.of(doubled, made, Accumulate::kAssign);
+          auto queue = backend->make_queue();
+          if (at_once) {
+            queue->upsampled_conv({.upsample = upsample, .conv = behind});
+          } else {
+            queue->upsample2x(upsample);
+            queue->conv2d(behind);
+          }
+          queue->finish();
+          results.push_back(made.values());
+        }
+        ASSERT_EQ(first_difference(results[0], results[1]), -1) << channels << " to " << out;
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace volley::testing

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "tests/unit/backend/backend_testing.h"
 
@@ -78,7 +79,31 @@ const Convolution kConvolutions[] = {
      .bottom = 0},
     // Wide enough for several bands.
     {.channels = 96, .out_channels = 5, .height = 40, .width = 128},
+    // Many channels, with tiles that end beyond the picture.
+    {.channels = 64, .out_channels = 40, .height = 9, .width = 22},
+    {.channels = 192, .out_channels = 72, .height = 17, .width = 6},
+    {.channels = 128,
+     .out_channels = 144,
+     .height = 11,
+     .width = 10,
+     .kernel_h = 1,
+     .kernel_w = 1,
+     .top = 0,
+     .left = 0,
+     .bottom = 0,
+     .right = 0},
+    {.channels = 128,
+     .out_channels = 72,
+     .height = 1,
+     .width = 303,
+     .kernel_h = 1,
+     .stride_w = 2,
+     .top = 0,
+     .bottom = 0},
+    {.channels = 128, .out_channels = 40, .height = 1, .width = 50, .kernel_h = 1, .top = 0, .bottom = 0},
 };
+// Large enough for other tiles when many are together.
+const Convolution kLargeConvolution{.channels = 64, .out_channels = 128, .height = 64, .width = 48};
 
 constexpr std::array<WeightType, 2> kStorages{WeightType::kF32, WeightType::kBF16};
 
@@ -173,6 +198,25 @@ TEST(ConvolutionTest, APictureKeepsItsBitsInEveryBatch) {
   }
 }
 
+TEST(ConvolutionTest, APictureKeepsItsBitsAmongMany) {
+  if (kSanitized) return;
+  const Convolution& c = kLargeConvolution;
+  constexpr int64_t kPictures = 12;
+  const int64_t size = c.channels * c.height * c.width, out_size = c.out_channels * c.height * c.width;
+  const auto x = normal_numbers(kPictures * size, 1);
+  const std::vector<float> before(static_cast<size_t>(kPictures * out_size));
+  const auto backend = tested_backend();
+  const auto all = convolve(*backend, {c, WeightType::kBF16, kPictures, x, before});
+  for (const int64_t n : {int64_t{0}, kPictures - 1}) {
+    const auto one = convolve(*backend, {c, WeightType::kBF16, 1, std::span(x).subspan(n * size, size),
+                                         std::span(before).first(out_size)});
+    ASSERT_EQ(first_difference(std::span<const float>(one),
+                               std::span<const float>(all).subspan(n * out_size, out_size)),
+              -1)
+        << "picture " << n;
+  }
+}
+
 TEST(GroupNormTest, AgreesWithTheReferenceAndIgnoresTheBatch) {
   const auto reference = make_reference_backend();
   for (const auto& [channels, groups, height, width] : {std::array<int64_t, 4>{32, 32, 5, 7},
@@ -239,6 +283,26 @@ TEST(PictureTest, UpsamplingAndTransposingAreExact) {
     EXPECT_EQ(first_difference(up[0], up[1]), -1);
     EXPECT_EQ(first_difference(turned[0], turned[1]), -1);
   }
+}
+
+TEST(PictureTest, ChannelBytesFollowTheEightBitRule) {
+  const auto bytes_of = [](const Backend& backend, Shape shape, std::span<const float> planes) {
+    const Guarded<float> x(backend, shape, planes);
+    const Guarded<uint8_t> out(backend, {shape[0], shape[2], shape[3], shape[1]});
+    auto queue = backend.make_queue();
+    queue->channel_bytes({.x = x.read(), .out = out.view()});
+    queue->finish();
+    return out.values();
+  };
+  const std::vector<float> known{-1.0f,  0.0f,   1.0f,  5.0f,     -5.0f,
+                                 0.999f, 0.003f, -0.5f, -0.0001f, std::numeric_limits<float>::quiet_NaN(),
+                                 0.5f,   -1.004f};
+  const std::vector<uint8_t> expected{0, 0, 127, 128, 255, 0, 255, 128, 191, 255, 64, 0};
+  const auto tested = tested_backend(3), reference = make_reference_backend();
+  EXPECT_EQ(bytes_of(*tested, {1, 3, 2, 2}, known), expected);
+  EXPECT_EQ(bytes_of(*reference, {1, 3, 2, 2}, known), expected);
+  const auto many = normal_numbers(2 * 3 * 33 * 70, 1);
+  EXPECT_EQ(bytes_of(*tested, {2, 3, 33, 70}, many), bytes_of(*reference, {2, 3, 33, 70}, many));
 }
 
 TEST(PictureTest, NearestRowsEqualTheReferenceTiesIncluded) {

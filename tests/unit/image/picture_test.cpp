@@ -7,15 +7,6 @@
 namespace volley::image {
 namespace {
 
-TEST(Picture, FollowsTheEightBitRule) {
-  // 127.5 v + 128, clamped, truncated; planes become pixels.
-  const std::vector<float> planes{-1.0f,  0.0f,   1.0f,  5.0f,     -5.0f,
-                                  0.999f, 0.003f, -0.5f, -0.0001f, std::numeric_limits<float>::quiet_NaN(),
-                                  0.5f,   -1.004f};
-  const Picture picture = picture_from_planes(planes, 2, 2);
-  EXPECT_EQ(picture.rgb, (std::vector<uint8_t>{0, 0, 127, 128, 255, 0, 255, 128, 191, 255, 64, 0}));
-}
-
 TEST(Picture, GridLayoutIsNearlySquareAndHoldsAll) {
   for (int64_t count = 1; count <= 300; ++count) {
     const GridLayout layout = grid_layout(count);

@@ -1,10 +1,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "core/base/error.h"
 #include "core/decode/session.h"
 #include "core/io/convert.h"
-#include "speech/whisper_config.h"
+#include "speech/whisper_encoder.h"
 #include "tests/unit/models/random_models.h"
 
 namespace volley::speech {
@@ -116,6 +118,82 @@ TEST(DiffLlamaModel, RefusesSizesItCannotRun) {
       ThrowsMessage<Error>(HasSubstr("n_embd 25")));
   EXPECT_THAT([&] { infer_diff_llama_config(plain); },
               ThrowsMessage<Error>(HasSubstr("2 layers of width 24 are no known size")));
+}
+
+constexpr WhisperConfig kSmallWhisper{.d_model = 128,
+                                      .encoder_layers = 2,
+                                      .encoder_attention_heads = 2,
+                                      .encoder_ffn_dim = 96,
+                                      .decoder_layers = 1,
+                                      .decoder_attention_heads = 2,
+                                      .decoder_ffn_dim = 32,
+                                      .num_mel_bins = 20,
+                                      .max_source_positions = 80,
+                                      .max_target_positions = 8,
+                                      .vocab_size = 10};
+
+test::MemoryWeights whisper_encoder_weights(const WhisperConfig& config) {
+  test::MemoryWeights weights;
+  test::TestRandom random(1);
+  const auto add = [&](const std::string& name, const Shape& shape) {
+    weights.add("model.encoder." + name, shape, random, 0.1f);
+  };
+  const int64_t width = config.d_model, ffn = config.encoder_ffn_dim;
+  const auto with_bias = [&](const std::string& name, const Shape& shape) {
+    add(name + ".weight", shape);
+    add(name + ".bias", {shape[0]});
+  };
+  with_bias("conv1", {width, config.num_mel_bins, 3});
+  with_bias("conv2", {width, width, 3});
+  add("embed_positions.weight", {config.max_source_positions, width});
+  for (int64_t l = 0; l < config.encoder_layers; ++l) {
+    const std::string layer = "layers." + std::to_string(l) + ".", attention = layer + "self_attn.";
+    with_bias(layer + "self_attn_layer_norm", {width});
+    with_bias(attention + "q_proj", {width, width});
+    add(attention + "k_proj.weight", {width, width});
+    with_bias(attention + "v_proj", {width, width});
+    with_bias(attention + "out_proj", {width, width});
+    with_bias(layer + "final_layer_norm", {width});
+    with_bias(layer + "fc1", {ffn, width});
+    with_bias(layer + "fc2", {width, ffn});
+  }
+  with_bias("layer_norm", {width});
+  weights.finish();
+  return weights;
+}
+
+// Bit for bit, on every device, in f32 and in bf16.
+TEST(WhisperEncoderModel, ASoundIsAsItWouldBeAlone) {
+  constexpr int64_t kSounds = 3, kFrames = 140;
+  const test::MemoryWeights weights = whisper_encoder_weights(kSmallWhisper);
+  std::vector<float> mels(static_cast<size_t>(kSounds * kSmallWhisper.num_mel_bins * kFrames));
+  test::TestRandom random(2);
+  for (float& value : mels) value = random.normal();
+  for (const std::string& device : devices()) {
+    const auto backend = make_backend(device, 2);
+    for (const WeightType type : {WeightType::kF32, WeightType::kBF16}) {
+      const WhisperEncoder encoder(kSmallWhisper, WeightLoader(weights, *backend, type));
+      const auto encode = [&](std::span<const float> values, int64_t sounds) {
+        const auto queue = backend->make_queue();
+        Arena arena(*backend);
+        const Tensor mel = arena.tensor({sounds, kSmallWhisper.num_mel_bins, kFrames});
+        const Tensor out = arena.tensor({sounds, encoder.rows(kFrames), kSmallWhisper.d_model});
+        queue->upload(values.data(), mel.data, mel.size() * 4);
+        encoder.encode(*queue, arena, {.mel = mel, .out = out});
+        std::vector<float> rows(static_cast<size_t>(out.size()));
+        queue->download(out.data, rows.data(), out.size() * 4);
+        return rows;
+      };
+      const std::vector<float> together = encode(mels, kSounds);
+      for (int64_t n = 0; n < kSounds; ++n) {
+        const size_t size = mels.size() / kSounds, made = together.size() / kSounds,
+                     i = static_cast<size_t>(n);
+        const std::vector<float> alone = encode(std::span(mels).subspan(i * size, size), 1);
+        EXPECT_TRUE(std::ranges::equal(alone, std::span(together).subspan(i * made, made)))
+            << "sound " << n << " on " << device << " with " << weight_type_name(type);
+      }
+    }
+  }
 }
 
 TEST(WhisperConfigs, RefuseVariantsThatAreNotSupported) {

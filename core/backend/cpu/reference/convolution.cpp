@@ -1,6 +1,7 @@
 // Reference operations on pictures and signals.
 #include <cmath>
 
+#include "core/backend/channel_bytes.h"
 #include "core/backend/cpu/reference/reference_queue.h"
 #include "core/tensor/dtype.h"
 
@@ -71,6 +72,18 @@ void ReferenceQueue::upsample2x(const Upsample2xArgs& args) {
       for (int64_t x = 0; x < 2 * width; ++x) {
         args.out.data[(p * 2 * height + y) * 2 * width + x] =
             args.x.data[(p * height + y / 2) * width + x / 2];
+      }
+    }
+  }
+}
+
+void ReferenceQueue::channel_bytes(const ChannelBytesArgs& args) {
+  const int64_t channels = args.x.shape[1], area = args.x.shape[2] * args.x.shape[3];
+  for (int64_t n = 0; n < args.x.shape[0]; ++n) {
+    for (int64_t p = 0; p < area; ++p) {
+      for (int64_t c = 0; c < channels; ++c) {
+        args.out.data[(n * area + p) * channels + c] =
+            channel_byte(args.x.data[(n * channels + c) * area + p]);
       }
     }
   }

@@ -86,7 +86,8 @@ class Parallel : public Decoder {
   }
 
   int64_t entries(const Generation& generation) const override {
-    return prompt_entries(generation) + generation.max_tokens;
+    return prompt_entries(generation) +
+           std::max<int64_t>(generation.max_tokens - 1, 0);  // the last is not fed
   }
 
  private:

@@ -1,4 +1,6 @@
 // Sequential decoding: one token a forward. The method every same-tokens method is measured against.
+#include <algorithm>
+
 #include "core/decode/methods.h"
 #include "core/decode/verify_loop.h"
 
@@ -19,7 +21,8 @@ class Sequential : public Decoder {
     return VerifyLoop{.proposer = proposer}.run(session, generations, control);
   }
   int64_t entries(const Generation& generation) const override {
-    return prompt_entries(generation) + generation.max_tokens;
+    return prompt_entries(generation) +
+           std::max<int64_t>(generation.max_tokens - 1, 0);  // the last is not fed
   }
 };
 

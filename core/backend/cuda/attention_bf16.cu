@@ -13,9 +13,9 @@ namespace {
 constexpr float kLog2E = 1.44269504088896341f;
 
 struct BF16Attention {
-  CacheAttention cache;
   static constexpr int kVectors = kStep / kLaneInputs;  // of a step
 
+  CacheAttention cache;
   PackedRows packed;  // takes the results if it has data; then heads are whole steps
 
   // The rest of sixteen rows: zeros, by the warp, or team, of the last row.

@@ -334,8 +334,8 @@ TEST(AttentionTest, SameKeysGiveSameBitsAmongManyHeads) {
   if (kSanitized) GTEST_SKIP() << "too many numbers";
   for (const CacheType type : kCacheTypes) {
     if (!takes(*tested_backend(), type)) continue;
-    for (const auto& [width, keys] : {std::pair<int64_t, int64_t>{32, 1}, {32, 130}, {64, 257}}) {
-      Scene scene{.heads = 24, .groups = 12, .width = width, .layout = {keys, keys, 0, 0}, .type = type};
+    for (const auto& [width, keys] : {std::pair<int64_t, int64_t>{32, 1}, {32, 130}, {64, 70}}) {
+      Scene scene{.heads = 24, .groups = 2, .width = width, .layout = {keys, keys, 0, 0}, .type = type};
       const Logical logical = logical_row(scene, 99 + keys);
       const auto backend = tested_backend(2);
       const auto expected = Step(*backend, scene, logical).attend(*backend);

@@ -89,6 +89,10 @@ class Queue {
     upsample2x(args.upsample);
     conv2d(args.conv);
   }
+  virtual void attention_output(const AttentionOutputArgs& args) {
+    attention(args.attention);
+    linear(args.output);
+  }
 
   // Runs `operations`, which call this queue. A queue may record what they call and later replay it in their
   // place: with the same `key` they must call the same operations with the same arguments, addresses

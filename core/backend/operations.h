@@ -310,6 +310,13 @@ struct AttentionArgs {
   Tensor out;  // [R, H, D]
 };
 
+// `attention`, then `linear` of what it gave: output.x is attention.out, scratch memory of the operation that
+// need not be written.
+struct AttentionOutputArgs {
+  AttentionArgs attention;
+  LinearArgs output;
+};
+
 // The attention weights themselves, of one head: out[r, i] for the i-th visible key, zero beyond.
 struct AttentionWeightsArgs {
   AttentionArgs attention;  // `out` unused

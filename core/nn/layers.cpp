@@ -20,6 +20,17 @@ void tap_attention(const AttentionCall& call, const AttentionArgs& attention,
   }
 }
 
+// Adds the projection of what is attended to to the residual.
+void mix_into(const AttentionCall& call, const AttentionArgs& attention, const Linear& out) {
+  call.in.queue.attention_output({.attention = attention,
+                                  .output = {.x = attention.out,
+                                             .weight = out.weight,
+                                             .bias = out.bias.view(),
+                                             .phase = call.in.phase,
+                                             .accumulate = Accumulate::kAdd,
+                                             .out = call.residual}});
+}
+
 // Keys or values of a call's rows, [R, G, D].
 Tensor key_rows(const AttentionCall& call) {
   return call.in.arena.tensor({call.x.shape[0], call.shape.kv_heads, call.shape.head_width});
@@ -93,9 +104,8 @@ void attend(const AttentionCall& call, Tensor queries, const Linear& out) {
                                 .first_row = call.first_row,
                                 .scale = attention_scale(call.shape),
                                 .out = mixed};
-  in.queue.attention(attention);
+  mix_into(call, attention, out);
   tap_attention(call, attention, call.out.attention);
-  out.apply(in.queue, in.phase, mixed, call.residual, Accumulate::kAdd);
 }
 
 }  // namespace
@@ -173,9 +183,8 @@ void CrossAttention::apply(const AttentionCall& call) const {
                                 .first_row = call.first_row,
                                 .scale = attention_scale(call.shape),
                                 .out = mixed};
-  in.queue.attention(attention);
+  mix_into(call, attention, out);
   tap_attention(call, attention, call.out.cross_attention);
-  out.apply(in.queue, in.phase, mixed, call.residual, Accumulate::kAdd);
 }
 
 void CrossAttention::project(Queue& queue, Arena& arena, const AttentionShape& shape, ConstTensor memory,

@@ -7,6 +7,7 @@
 
 #include "core/backend/cuda/attention_rows.cuh"
 #include "core/backend/cuda/kernels.h"
+#include "core/backend/cuda/products_bf16.cuh"
 
 namespace volley::cuda {
 namespace {
@@ -292,8 +293,8 @@ template <typename Vec, int kRows, Spread kSpread, typename Element>
 __global__ void __launch_bounds__(kThreads, kBlocks<kSpread>) cache_attention(CacheAttention args) {
   __shared__ Shared<kRows> shared;
   __shared__ BlockRows<kRows> rows;
-  const auto range = BlockRows<kRows>::range(args);
-  rows.find(args, range);
+  const auto range = BlockRows<kRows>::range(args, blockIdx.y);
+  rows.find(args, range, static_cast<int>(threadIdx.x));
   await_previous();
   __syncthreads();
   const RowCounts<kRows> known(rows);
@@ -413,7 +414,7 @@ void launch_attention(const AttentionArgs& args, const Stream& stream) {
   const int64_t width = args.q.shape[2];
   if (args.q.shape[0] == 0) return;
   const bool is_bf16 = args.plane.type == CacheType::kBF16;
-  if (is_bf16 && takes_bf16_vectors(width)) return launch_bf16_attention(args, stream);
+  if (is_bf16 && takes_bf16_vectors(width)) return launch_bf16_attention(args, {}, stream);
   const bool by_fours = !is_bf16 && width % 4 == 0;
   check_width(width, by_fours);
   const auto run = [&](auto kernel, int64_t count) {

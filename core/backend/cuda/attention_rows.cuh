@@ -64,20 +64,21 @@ struct BlockRows {
     int64_t first;
     int64_t end;  // beyond the rows that lie together
   };
-  static __device__ Range range(const CacheAttention& args) {
+  // Of the index-th rows that are taken together.
+  static __device__ Range range(const CacheAttention& args, unsigned index) {
     const auto parts = static_cast<unsigned>((args.together + kRows - 1) / kRows);
-    const int64_t part = blockIdx.y % parts, begin = blockIdx.y / parts * args.together;
+    const int64_t part = index % parts, begin = index / parts * args.together;
     return {.first = begin + part * kRows, .end = min(args.rows, begin + args.together)};
   }
 
-  // Of the first threads of a block; the others may read behind a barrier. Reads tables only.
-  __device__ void find(const CacheAttention& args, const Range& rows) {
-    if (threadIdx.x >= kRows) return;
-    counts[threadIdx.x] = kInactive;
-    if (rows.first + threadIdx.x >= rows.end) return;
-    const VisibleKeys keys(args.tables, args.source, rows.first + threadIdx.x);
-    reinterpret_cast<VisibleKeys*>(memory)[threadIdx.x] = keys;
-    if (keys.active()) counts[threadIdx.x] = static_cast<int>(keys.size());
+  // Of one row by each of `kRows` threads; the others may read behind a barrier. Reads tables only.
+  __device__ void find(const CacheAttention& args, const Range& rows, int own) {
+    if (own >= kRows) return;
+    counts[own] = kInactive;
+    if (rows.first + own >= rows.end) return;
+    const VisibleKeys keys(args.tables, args.source, rows.first + own);
+    reinterpret_cast<VisibleKeys*>(memory)[own] = keys;
+    if (keys.active()) counts[own] = static_cast<int>(keys.size());
   }
 };
 

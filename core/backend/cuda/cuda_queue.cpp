@@ -164,6 +164,14 @@ void CudaQueue::attention_inputs(const AttentionInputsArgs& args) {
   Queue::attention_inputs(args);
 }
 
+// What lies between the two is written as the product takes it.
+void CudaQueue::attention_output(const AttentionOutputArgs& args) {
+  const ConstTensor& q = args.attention.q;
+  if (q.size() == 0 || !takes_attention_output_bf16(args)) return Queue::attention_output(args);
+  launch_attention_output_bf16(args, scratch(attention_output_bytes(q.shape[0], args.output.weight)),
+                               stream());
+}
+
 void CudaQueue::rotate_and_write(const RotateAndWriteArgs& args) {
   launch_rotate_and_write(args, stream());
 }

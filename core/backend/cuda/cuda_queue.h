@@ -50,6 +50,7 @@ class CudaQueue : public Queue {
   void normed_gated_linears(const NormedGatedLinearsArgs& args) override;
   void feed_forward(const FeedForwardArgs& args) override;
   void attention_inputs(const AttentionInputsArgs& args) override;
+  void attention_output(const AttentionOutputArgs& args) override;
   void rotate_and_write(const RotateAndWriteArgs& args) override;
   void normed_convs(const NormedConvsArgs& args) override;
   void upsampled_conv(const UpsampledConvArgs& args) override;

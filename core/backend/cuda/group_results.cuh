@@ -59,19 +59,6 @@ __device__ void store_sums(const LinearTiles::Tile& tile, int64_t rows, int64_t 
   }
 }
 
-// Lane q of four gives its i-th value to lane i, and has lane i's q-th then.
-__device__ inline uint4 transposed_of_four(uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
-  const int q = static_cast<int>(threadIdx.x) % 4;
-  const bool high = q / 2 != 0, odd = q % 2 != 0;
-  // Pairs of values change places between lanes two apart, then values between neighbours.
-  const uint32_t first = __shfl_xor_sync(kAllLanes, high ? a : c, 2),
-                 second = __shfl_xor_sync(kAllLanes, high ? b : d, 2);
-  const uint32_t a2 = high ? first : a, b2 = high ? second : b, c2 = high ? c : first, d2 = high ? d : second;
-  const uint32_t third = __shfl_xor_sync(kAllLanes, odd ? a2 : b2, 1),
-                 fourth = __shfl_xor_sync(kAllLanes, odd ? c2 : d2, 1);
-  return odd ? make_uint4(third, b2, fourth, d2) : make_uint4(a2, third, c2, fourth);
-}
-
 // A packed result is stored vector by vector.
 template <int kValues>
 __device__ void store_sums(const GatedTiles::Tile& tile, int64_t rows, int64_t row, int out,

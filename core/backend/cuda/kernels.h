@@ -53,7 +53,10 @@ void launch_move_entries(const MoveEntriesArgs& args, const MoveTable& table, co
 void launch_attention(const AttentionArgs& args, const Stream& stream);
 // Over a bf16 cache of heads of a multiple of 16 elements, up to 128.
 bool takes_bf16_vectors(int64_t width);
-void launch_bf16_attention(const AttentionArgs& args, const Stream& stream);
+// The results go to `packed` where it has data (products_bf16.cuh), those of rows up to a multiple of 16 with
+// them, else to args.out.
+struct PackedRows;
+void launch_bf16_attention(const AttentionArgs& args, const PackedRows& packed, const Stream& stream);
 void launch_attention_weights(const AttentionWeightsArgs& args, const Stream& stream);
 void launch_dense_attention(const DenseAttentionArgs& args, const Stream& stream);
 // ---- attention_dense.cu, attention_dense_wide.cu: bf16 operands, heads of up to 512 elements
@@ -79,6 +82,10 @@ void launch_feed_forward_bf16(const FeedForwardArgs& args, std::byte* scratch, c
 bool takes_attention_inputs_bf16(const AttentionInputsArgs& args, const Stream& stream);
 void launch_attention_inputs_bf16(const AttentionInputsArgs& args, std::byte* rounded_rows,
                                   const Stream& stream);
+// Heads of whole steps in a bf16 cache, and a bf16 weight.
+bool takes_attention_output_bf16(const AttentionOutputArgs& args);
+int64_t attention_output_bytes(int64_t rows, const LinearWeight& output);
+void launch_attention_output_bf16(const AttentionOutputArgs& args, std::byte* scratch, const Stream& stream);
 int64_t quantized_rows_bytes(int64_t rows, int64_t in_features);
 void launch_products_q8_0(const LinearsArgs& args, Accumulate accumulate, std::byte* quantized_rows,
                           const Stream& stream);

@@ -191,6 +191,26 @@ void launch_attention_inputs_bf16(const AttentionInputsArgs& args, std::byte* sc
   multiply_row_groups(many_rows(rows.products(), scratch, stream), args, stream);
 }
 
+bool takes_attention_output_bf16(const AttentionOutputArgs& args) {
+  const int64_t width = args.attention.q.shape[2];
+  return args.attention.plane.type == CacheType::kBF16 && args.output.weight.type == WeightType::kBF16 &&
+         takes_bf16_vectors(width) && width % kStep == 0;
+}
+
+int64_t attention_output_bytes(int64_t rows, const LinearWeight& output) {
+  return PackedRows::bytes(rows, output.in_features);
+}
+
+void launch_attention_output_bf16(const AttentionOutputArgs& args, std::byte* scratch, const Stream& stream) {
+  const LinearWeight& weight = args.output.weight;
+  const PackedRows mixed{.data = reinterpret_cast<uint4*>(scratch),
+                         .steps = static_cast<int>(weight.in_features / kStep)};
+  launch_bf16_attention(args.attention, mixed, stream);
+  const std::array targets{LinearTarget{.weight = &weight, .bias = args.output.bias, .out = args.output.out}};
+  multiply(NormedRows(mixed, args.attention.q.shape[0], weight), {.x = args.output.x, .targets = targets},
+           args.output.accumulate, nullptr, stream);
+}
+
 int64_t packed_elements_bf16(int64_t out, int64_t in) {
   return panels_of(out) * kTileOut * ceil_div(in, kStep) * kStep;
 }

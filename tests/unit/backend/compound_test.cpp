@@ -320,5 +320,96 @@ TEST(CompoundTest, UpsampledConvolutionsEqualTheirParts) {
   }
 }
 
+// A step whose rows look at a cache of random numbers.
+struct AttentionOutput {
+  int64_t heads = 1, groups = 1, width = 0;
+  int64_t sequences = 1;
+  int64_t together = 1;  // rows of a sequence
+};
+
+// Rows that are no padding, of what is left of the residual.
+std::vector<float> attention_output(const Backend& backend, const AttentionOutput& shape, WeightType type,
+                                    bool at_once) {
+  constexpr int64_t kOut = 40, kPages = 2;  // of a sequence
+  const int64_t rows = shape.sequences * shape.together, in = shape.heads * shape.width;
+  const auto ints = [&](int64_t count, auto&& value) {
+    std::vector<int32_t> numbers;
+    for (int64_t i = 0; i < count; ++i) numbers.push_back(static_cast<int32_t>(value(i)));
+    return std::make_unique<Guarded<int32_t>>(backend, Shape{count}, numbers);
+  };
+  const auto is_padding = [](int64_t r) { return r % 7 == 3; };
+  const auto sequence = ints(rows, [&](int64_t r) { return is_padding(r) ? -1 : r / shape.together; });
+  const auto context = ints(rows, [](int64_t) { return kAllContext; }),
+             none = ints(rows, [](int64_t) { return 0; });
+  const auto prefix = ints(rows, [&](int64_t r) { return r % shape.together + 1; });
+  const auto slots = ints(shape.sequences, [&](int64_t s) { return shape.sequences - 1 - s; });
+  const auto lengths = ints(shape.sequences, [](int64_t s) { return s * 37 % 110; });
+  const auto table = ints(shape.sequences * kPages, [](int64_t i) { return i ^ 1; });
+  const StepTables step{.row_sequence = sequence->read(),
+                        .row_context = context->read(),
+                        .row_prefix = prefix->read(),
+                        .row_tail_begin = none->read(),
+                        .row_tail_count = none->read(),
+                        .tail = none->read(),
+                        .sequence_slot = slots->read()};
+  const Shape plane_shape{shape.sequences * kPages, shape.groups, kPageSize, shape.width};
+  const GuardedPlane plane(
+      backend, backend.cache_type(type), plane_shape,
+      {.keys = normal_numbers(plane_shape.size(), 6), .values = normal_numbers(plane_shape.size(), 7)});
+  const CachePlane entries = plane.plane();
+  const LinearWeight weight = random_weight(backend, kOut, in, 3, type);
+  const Guarded<float> q(backend, {rows, shape.heads, shape.width}, normal_numbers(rows * in, 1)),
+      mixed(backend, {rows, shape.heads, shape.width}, std::vector<float>(rows * in, 1.0f)),
+      bias(backend, {kOut}, normal_numbers(kOut, 2)),
+      residual(backend, {rows, kOut}, normal_numbers(rows * kOut, 4));
+  const AttentionArgs attention{
+      .q = q.read(),
+      .plane = entries,
+      .cache = {.lengths = lengths->view(), .block_table = table->view().reshape({shape.sequences, kPages})},
+      .step = step,
+      .scale = 0.2f,
+      .out = mixed.view()};
+  const LinearArgs output{.x = mixed.read(),
+                          .weight = weight,
+                          .bias = bias.read(),
+                          .accumulate = Accumulate::kAdd,
+                          .out = residual.view()};
+  auto queue = backend.make_queue();
+  if (at_once) {
+    queue->attention_output({.attention = attention, .output = output});
+  } else {
+    queue->attention(attention);
+    queue->linear(output);
+  }
+  queue->finish();
+  std::vector<float> result;
+  const std::vector<float> all = residual.values();
+  for (int64_t r = 0; r < rows; ++r) {
+    if (!is_padding(r)) result.insert(result.end(), all.begin() + r * kOut, all.begin() + (r + 1) * kOut);
+  }
+  return result;
+}
+
+// Few rows and many, one and several of a sequence; the last have so many heads that devices spread them
+// otherwise.
+TEST(CompoundTest, AttentionOutputEqualsItsParts) {
+  for (const auto& backend : {tested_backend(2), make_reference_backend()}) {
+    for (const WeightType type : kTypes) {
+      for (const AttentionOutput& shape :
+           {AttentionOutput{4, 2, 20, 2, 1}, AttentionOutput{4, 4, 32, 3, 1},
+            AttentionOutput{2, 1, 64, 20, 3}, AttentionOutput{2, 2, 64, 5, 12},
+            AttentionOutput{2, 2, 96, 3, 2}, AttentionOutput{2, 1, 128, 17, 1},
+            AttentionOutput{24, 24, 32, 61, 1}, AttentionOutput{24, 12, 64, 49, 2}}) {
+        if (shape.heads > 4 && (kSanitized || type != WeightType::kBF16)) continue;
+        EXPECT_EQ(first_difference(attention_output(*backend, shape, type, false),
+                                   attention_output(*backend, shape, type, true)),
+                  -1)
+            << shape.heads << " heads of " << shape.width << ", " << shape.sequences << " sequences of "
+            << shape.together << " rows, type " << static_cast<int>(type) << " on " << backend->info().name;
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace volley::testing

@@ -8,6 +8,7 @@
 #include "apps/console.h"
 #include "apps/http_get.h"
 #include "apps/part_file.h"
+#include "apps/repo_revision.h"
 #include "apps/verbs.h"
 #include "core/io/file_hash.h"
 #include "core/io/untrusted_text.h"
@@ -138,6 +139,7 @@ class Download {
   // What an answer means; prepares the part for its bytes. Throws Error for refusals.
   Outcome judge(const Url& url, const httplib::Response& response, std::string& location) {
     const int status = response.status;
+    hear_revision(url, response);
     if (response.has_header("X-Linked-ETag")) {
       hub_ = etag_value(response.get_header_value("X-Linked-ETag"));
       total_ = count_in(response, "X-Linked-Size").value_or(0);
@@ -159,6 +161,13 @@ class Download {
     if (status != 200 && status != 206)
       throw Error(url.text() + ": the server answers " + std::to_string(status));
     return start_body(url, response) ? Outcome::kDone : Outcome::kOther;
+  }
+
+  // The word of the address asked for: hosts that it redirects to know of no repository.
+  void hear_revision(const Url& url, const httplib::Response& response) const {
+    if (!request_.on_revision || url.origin() != request_.url.origin()) return;
+    const std::string commit = commit_or_nothing(response.get_header_value(kRevisionHeader));
+    if (!commit.empty()) request_.on_revision(commit);
   }
 
   bool start_body(const Url& url, const httplib::Response& response) {

@@ -16,6 +16,9 @@ struct DownloadRequest {
   std::string token;   // empty: none; sent to the host of `url` only, and only where nobody can read it
   std::string sha256;  // the file's; empty: the server's word counts, if it gives one
   std::string help;    // what to do about a refused access, for messages
+  // Called with the commit that the host of `url` says its answer is of, before any byte of the file is kept;
+  // may throw. Never called where it names none.
+  std::function<void(const std::string& commit)> on_revision;
 };
 
 struct DownloadControl {

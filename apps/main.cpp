@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <exception>
 #include <new>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -180,7 +181,14 @@ class CommandLine {
 int run(int count, char** words) {
   prepare_process();
   Console console;
-  CommandLine line(console);
+  std::optional<CommandLine> parser;
+  try {
+    parser.emplace(console);
+  } catch (const std::bad_alloc&) {
+    console.error("out of memory");
+    return kExitFailed;
+  }
+  CommandLine& line = *parser;
   try {
     return line.run({words + 1, words + count});
   } catch (const Interrupted& error) {

@@ -15,6 +15,7 @@
 #include "apps/download.h"
 #include "apps/model_store.h"
 #include "apps/pull_progress.h"
+#include "apps/repo_revision.h"
 #include "apps/wheel_pull.h"
 #include "core/base/error.h"
 #include "core/io/safetensors.h"
@@ -59,6 +60,12 @@ bool is_address_name(std::string_view name) {
   });
 }
 
+// The files at hand are of a revision that the hub has no more.
+class RevisionLost : public Error {
+ public:
+  explicit RevisionLost(const std::string& message) : Error(message, ErrorKind::kModelMissing) {}
+};
+
 // Files of one repository of the hub.
 class HubPull {
  public:
@@ -68,28 +75,47 @@ class HubPull {
         sources_(sources),
         program_(program),
         repository_(sources.hub.substr(0, sources.hub.find_last_not_of('/') + 1) + "/" +
-                    published.repository) {}
+                    published.repository),
+        revision_(folder_) {}
 
   const std::string& repository() const { return repository_; }
   Url url_of(const std::string& file) const {
-    return parse_url(repository_ + "/resolve/main/" + file, "--endpoint");
+    return url_at(revision_.commit().empty() ? kMain : revision_.commit(), file);
   }
 
   std::vector<PulledFile> run() {
+    revision_ = KeptRevision(folder_);  // as it is now that the folder is locked
+    try {
+      get_all();
+    } catch (const RevisionLost&) {
+      program_.console.note(published_.name + ": revision " + revision_.commit() +
+                            " is no longer to be had, starting again with that of " + kMain);
+      discard();
+      get_all();
+    }
+    return std::move(files_);
+  }
+
+ private:
+  static constexpr const char* kMain = "main";
+
+  Url url_at(const std::string& revision, const std::string& file) const {
+    return parse_url(repository_ + "/resolve/" + revision + "/" + file, "--endpoint");
+  }
+
+  void get_all() {
     for (const PublishedFile& file : published_.files) {
       if (file.need == PublishedFile::Need::kRequired) {
-        get(file);
+        get_required(file);
       } else if (!get_if_there(file)) {
         program_.console.detail(published_.name + ": the repository has no " + file.name);
       }
     }
     if (published_.has_safetensors) get_weights();
-    return std::move(files_);
   }
 
- private:
   void get_weights() {
-    if (!get_if_there({.name = kShardIndex})) return get({.name = kWholeWeights});
+    if (!get_if_there({.name = kShardIndex})) return get_required({.name = kWholeWeights});
     const std::string index = (fs::path(folder_) / kShardIndex).string();
     const auto shards = shard_files(index);
     std::string fault;
@@ -111,7 +137,47 @@ class HubPull {
     count_ = std::ssize(shards.value());
     for (const std::string& shard : shards.value()) {
       ++number_;
-      get({.name = fs::path(shard).filename().string()});
+      get_required({.name = fs::path(shard).filename().string()});
+    }
+  }
+
+  // All but parts, which know themselves which contents they are of.
+  void discard() {
+    std::vector<fs::path> whole;
+    std::error_code code;
+    for (fs::directory_iterator entry(folder_, code), end; !code && entry != end; entry.increment(code)) {
+      const std::string name = entry->path().filename().string();
+      if (!name.starts_with('.') && !name.ends_with(".part") && !name.ends_with(".part.json"))
+        whole.push_back(entry->path());
+    }
+    for (const fs::path& path : whole) {
+      if (!code) fs::remove(path, code);
+    }
+    if (code) throw Error(folder_ + ": cannot be emptied: " + code.message());
+    revision_.forget();  // last: as long as one of its files is there
+    files_.clear();
+    number_ = count_ = 0;
+  }
+
+  void set_revision(const std::string& commit) {
+    if (revision_.commit().empty()) {
+      revision_.keep(commit);
+    } else if (commit != revision_.commit()) {
+      throw RevisionLost(repository_ + ": asked for revision " + revision_.commit() + ", the server gives " +
+                         commit);
+    }
+  }
+
+  // A file that the revision lacks is missed only while `main` is still that revision.
+  void get_required(const PublishedFile& file) {
+    try {
+      get(file);
+    } catch (const NotThere& fault) {
+      if (revision_.commit().empty()) throw;
+      const RevisionAnswer now = ask_revision(
+          {.url = url_at(kMain, published_.files.front().name), .token = sources_.token}, program_.stop);
+      if (!now.is_there || now.commit == revision_.commit()) throw;
+      throw RevisionLost(fault.what());
     }
   }
 
@@ -140,7 +206,8 @@ class HubPull {
          .path = path,
          .token = sources_.token,
          .sha256 = file.sha256,
-         .help = "agree to its terms on " + repository_ + " and give a token: HF_TOKEN or --token-file FILE"},
+         .help = "agree to its terms on " + repository_ + " and give a token: HF_TOKEN or --token-file FILE",
+         .on_revision = [this](const std::string& commit) { set_revision(commit); }},
         {.label = pulled.name + shard,
          .subject = published_.name + ": " + (published_.is_folder() ? pulled.name + ", " : ""),
          .voucher = "server"},
@@ -157,6 +224,7 @@ class HubPull {
   const PullSources& sources_;
   Program& program_;
   const std::string repository_;  // its address
+  KeptRevision revision_;         // of all files in the folder
   std::vector<PulledFile> files_;
   int64_t number_ = 0, count_ = 0;  // of shards
 };

@@ -41,9 +41,10 @@ struct PulledModel {
 nlohmann::json to_json(const PulledModel& model);
 
 // Gets a published model into its folder below store_folder(), file by file, each under its name only when
-// it is whole; what an earlier attempt brought is gone on with. Tells the console what it does, the licence
-// first. Throws Error naming address or file and the fault: kModelMissing for what is not there or not
-// allowed; and Interrupted.
+// it is whole; what an earlier attempt brought is gone on with. Files of the hub are all of one revision, if
+// it names one: that of `main` at the first attempt; where that is gone, all is pulled again. Tells the
+// console what it does, the licence first. Throws Error naming address or file and the fault: kModelMissing
+// for what is not there or not allowed; and Interrupted.
 PulledModel pull_model(const PublishedFiles& published, const PullSources& sources, PullRun run,
                        Program& program);
 

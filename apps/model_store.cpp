@@ -142,6 +142,7 @@ int64_t StoredModel::bytes() const {
   if (!entry.files.is_folder()) return static_cast<int64_t>(fs::file_size(path, code));
   int64_t total = 0;
   for (fs::directory_iterator file(path, code), end; !code && file != end; file.increment(code)) {
+    if (file->path().filename().string().starts_with('.')) continue;  // what pulling keeps for itself
     std::error_code of_file;
     const uintmax_t size = fs::file_size(file->path(), of_file);
     if (!of_file) total += static_cast<int64_t>(size);

@@ -13,6 +13,7 @@
 #include "apps/console.h"
 #include "core/base/error.h"
 #include "core/io/atomic_file.h"
+#include "core/io/disk_sync.h"
 #include "core/io/json.h"
 
 namespace volley::apps {
@@ -92,8 +93,10 @@ void PartFile::append(std::string_view bytes) {
 }
 
 void PartFile::finish(const std::string& path) {
+  if (const int code = sync_bytes(descriptor_)) fail("cannot write", code);
   if (::close(std::exchange(descriptor_, -1)) != 0) fail("cannot write", errno);
   if (std::rename(path_.c_str(), path.c_str()) != 0) fail("cannot rename", errno);
+  sync_folder_of(path);
   std::error_code code;
   fs::remove(identity_path(), code);
 }

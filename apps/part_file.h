@@ -34,7 +34,7 @@ class PartFile {
   // Throws Error if there is no room on the disk for so many more.
   void require_room(int64_t bytes) const;
   void append(std::string_view bytes);
-  // Closes it and gives it its name.
+  // Closes it and gives it its name, once its bytes lie on the disk.
   void finish(const std::string& path);
   void remove();
 

@@ -12,9 +12,12 @@
 
 #include "core/base/error.h"
 #include "core/io/byte_reader.h"
+#include "core/io/disk_sync.h"
 
 namespace volley {
 namespace {
+
+constexpr int64_t kLargeFile = int64_t{1} << 20;  // its name too is waited for
 
 // A hidden name beside the target that no other process or thread uses. Short whatever the target's name
 // is, so that a name of the longest allowed length can still be written.
@@ -59,6 +62,7 @@ void AtomicFile::write(std::span<const std::byte> bytes) {
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) fail("cannot write");
     bytes = bytes.subspan(static_cast<size_t>(count));
+    bytes_ += count;
   }
 }
 
@@ -67,8 +71,21 @@ void AtomicFile::write(std::string_view text) {
 }
 
 void AtomicFile::finish() {
+  // A name that is on the disk before its bytes would show an empty file after a power cut.
+  if (descriptor_ >= 0 && !temporary_.empty()) {
+    const int code = sync_bytes(descriptor_);
+    if (code != 0) {
+      errno = code;
+      fail("cannot write");
+    }
+  }
   // close reports what a network file system or a quota refused late.
   if (descriptor_ >= 0 && ::close(std::exchange(descriptor_, -1)) != 0) fail("cannot write");
+}
+
+void AtomicFile::settle_name() {
+  temporary_.clear();
+  if (bytes_ >= kLargeFile) sync_folder_of(path_);
 }
 
 bool AtomicFile::commit_new(const std::string& path) {
@@ -86,7 +103,7 @@ bool AtomicFile::commit_new(const std::string& path) {
     }
     ::unlink(temporary_.c_str());
   }
-  temporary_.clear();
+  settle_name();
   return true;
 }
 
@@ -95,7 +112,7 @@ void AtomicFile::commit() {
   finish();
   if (temporary_.empty()) return;
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail("cannot rename the finished file");
-  temporary_.clear();
+  settle_name();
 }
 
 void AtomicFile::fail(const char* action) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
@@ -11,7 +12,10 @@ namespace volley {
 // temporary name in the same folder, `commit` renames it. Without `commit` the temporary file is removed.
 // A target that exists and is no regular file (/dev/null, a pipe) is written directly; a link is replaced,
 // not followed.
-// All members throw Error naming the path. The bytes reach the disk when the system writes them back.
+// `commit` and `commit_new` wait until the bytes lie on the disk before they rename, so that a power cut too
+// leaves the old or the whole new contents. After a file of 1 MiB or more they wait for the folder as well,
+// so that it is the new one; a smaller one is soon made again and costs one sync. All members throw Error
+// naming the path.
 class AtomicFile {
  public:
   explicit AtomicFile(std::string path);
@@ -30,11 +34,13 @@ class AtomicFile {
  private:
   [[noreturn]] void fail(const char* action);
   void finish();
+  void settle_name();
   void discard();
 
   std::string path_;
   std::string temporary_;  // empty when the target is written directly
   int descriptor_ = -1;
+  int64_t bytes_ = 0;  // written so far
 };
 
 }  // namespace volley

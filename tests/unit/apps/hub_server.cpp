@@ -18,9 +18,7 @@ HubServer::HubServer() {
     if (now.status == 200) return serve(now.file, request, response);
     response.status = now.status;
     if (now.status != 302) return;
-    response.set_header("Location", now.location.empty()
-                                        ? "http://localhost:" + std::to_string(host_port_) + "/blob?x=1"
-                                        : now.location);
+    response.set_header("Location", now.location.empty() ? host_address() : now.location);
     if (!now.linked_etag.empty()) response.set_header("X-Linked-ETag", "\"" + now.linked_etag + "\"");
     if (now.linked_size > 0) response.set_header("X-Linked-Size", std::to_string(now.linked_size));
   });
@@ -54,6 +52,8 @@ void HubServer::record(std::vector<SeenRequest>& requests, const httplib::Reques
 
 void HubServer::serve(const HostedFile& file, const httplib::Request& request, httplib::Response& response) {
   response.status = file.status;
+  if (!file.commit.empty()) response.set_header("X-Repo-Commit", file.commit);
+  if (!file.location.empty()) response.set_header("Location", file.location);
   if (file.status != 200) return;
   if (!file.linked_etag.empty()) response.set_header("X-Linked-ETag", "\"" + file.linked_etag + "\"");
   size_t start = 0;

@@ -34,6 +34,8 @@ struct HostedFile {
   int status = 200;               // another one: no body
   std::string type = "application/octet-stream";
   std::string linked_etag;  // X-Linked-ETag; empty: none
+  std::string commit;       // X-Repo-Commit; empty: none
+  std::string location;     // Location, of a status that redirects
 };
 
 // What the hub and its host answer.
@@ -54,6 +56,8 @@ class HubServer {
   ~HubServer();
 
   std::string endpoint() const { return "http://127.0.0.1:" + std::to_string(hub_port_); }
+  // Of the one file of the host.
+  std::string host_address() const { return "http://localhost:" + std::to_string(host_port_) + "/blob?x=1"; }
   std::vector<SeenRequest> hub_requests() const { return copy(hub_requests_); }
   std::vector<SeenRequest> host_requests() const { return copy(host_requests_); }
 

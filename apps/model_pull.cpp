@@ -88,6 +88,7 @@ class HubPull {
     try {
       get_all();
     } catch (const RevisionLost&) {
+      if (!ask_main().is_there) throw;  // what came stays until something can take its place
       program_.console.note(published_.name + ": revision " + revision_.commit() +
                             " is no longer to be had, starting again with that of " + kMain);
       discard();
@@ -101,6 +102,11 @@ class HubPull {
 
   Url url_at(const std::string& revision, const std::string& file) const {
     return parse_url(repository_ + "/resolve/" + revision + "/" + file, "--endpoint");
+  }
+
+  RevisionAnswer ask_main() const {
+    return ask_revision({.url = url_at(kMain, published_.files.front().name), .token = sources_.token},
+                        program_.stop);
   }
 
   void get_all() {
@@ -168,29 +174,36 @@ class HubPull {
     }
   }
 
-  // A file that the revision lacks is missed only while `main` is still that revision.
+  // A file that the revision lacks is missed only while `main` is still that revision, and lacks it too: a
+  // server need not know revisions by name.
   void get_required(const PublishedFile& file) {
     try {
-      get(file);
+      get(file, url_of(file.name));
     } catch (const NotThere& fault) {
       if (revision_.commit().empty()) throw;
-      const RevisionAnswer now = ask_revision(
-          {.url = url_at(kMain, published_.files.front().name), .token = sources_.token}, program_.stop);
-      if (!now.is_there || now.commit == revision_.commit()) throw;
-      throw RevisionLost(fault.what());
+      const RevisionAnswer now = ask_main();
+      if (!now.is_there) throw;
+      if (now.commit != revision_.commit()) throw RevisionLost(fault.what());
+      get(file, url_at(kMain, file.name));
     }
   }
 
   bool get_if_there(const PublishedFile& file) {
     try {
-      get(file);
+      get(file, url_of(file.name));
+      return true;
+    } catch (const NotThere&) {
+      if (revision_.commit().empty() || ask_main().commit != revision_.commit()) return false;
+    }
+    try {
+      get(file, url_at(kMain, file.name));
       return true;
     } catch (const NotThere&) {
       return false;
     }
   }
 
-  void get(const PublishedFile& file) {
+  void get(const PublishedFile& file, const Url& url) {
     const std::string path = (fs::path(folder_) / fs::path(file.name).filename()).string();
     PulledFile pulled{.name = fs::path(path).filename().string()};
     std::error_code code;
@@ -202,7 +215,7 @@ class HubPull {
     const std::string shard =
         count_ > 0 ? " (" + std::to_string(number_) + " of " + std::to_string(count_) + ")" : "";
     const DownloadResult result = download_showing(
-        {.url = url_of(file.name),
+        {.url = url,
          .path = path,
          .token = sources_.token,
          .sha256 = file.sha256,

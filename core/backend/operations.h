@@ -311,7 +311,7 @@ struct AttentionArgs {
 };
 
 // `attention`, then `linear` of what it gave: output.x is attention.out, scratch memory of the operation that
-// need not be written.
+// need not be written. What a row that attention leaves alone gets is not defined.
 struct AttentionOutputArgs {
   AttentionArgs attention;
   LinearArgs output;

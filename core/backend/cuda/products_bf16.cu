@@ -203,6 +203,7 @@ int64_t attention_output_bytes(int64_t rows, const LinearWeight& output) {
 
 void launch_attention_output_bf16(const AttentionOutputArgs& args, std::byte* scratch, const Stream& stream) {
   const LinearWeight& weight = args.output.weight;
+  VOLLEY_ASSERT(weight.in_features == args.attention.q.shape[1] * args.attention.q.shape[2]);
   const PackedRows mixed{.data = reinterpret_cast<uint4*>(scratch),
                          .steps = static_cast<int>(weight.in_features / kStep)};
   launch_bf16_attention(args.attention, mixed, stream);

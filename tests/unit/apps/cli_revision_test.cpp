@@ -197,6 +197,7 @@ TEST_F(CliRevision, AMirrorThatKnowsMainOnlyIsStartedAgain) {
 TEST_F(CliRevision, AFileThatMainLacksAsWellKeepsWhatCame) {
   publish(kFirst);
   served_.files.erase(kResolve + kFirst + "/" + kWeights);
+  served_.files.erase(kResolve + "main/" + kWeights);
   for (int attempt = 0; attempt < 2; ++attempt) {
     const CommandResult result = pull();
     expect_failure(result, 4, std::string(kWeights) + ": not there (404)");
@@ -206,6 +207,15 @@ TEST_F(CliRevision, AFileThatMainLacksAsWellKeepsWhatCame) {
   // Nor does a hub that is out of order lose it.
   at(kFirst, kWeights).status = 503;
   expect_failure(pull(), 1, "the server answers 503");
+  EXPECT_EQ(kept(), kFirst + "\n");
+}
+
+TEST_F(CliRevision, AServerThatKnowsNoRevisionsByNameGivesThemFromMain) {
+  publish(kFirst);
+  std::erase_if(served_.files, [](const auto& file) { return file.first.starts_with(kResolve + kFirst); });
+  const CommandResult result = pull();
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(read_text(stored(kWeights)), at("main", kWeights).body);
   EXPECT_EQ(kept(), kFirst + "\n");
 }
 

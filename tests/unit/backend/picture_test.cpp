@@ -292,8 +292,11 @@ TEST(GroupNormTest, AgreesWithTheReferenceAndIgnoresTheBatch) {
 TEST(PictureTest, UpsamplingAndTransposingAreExact) {
   const auto reference = make_reference_backend();
   const auto tested = tested_backend(3);
-  for (const auto& [pictures, channels, height, width] :
-       {std::array<int64_t, 4>{1, 1, 1, 1}, {2, 3, 5, 7}, {3, 16, 33, 65}, {1, 64, 64, 64}}) {
+  for (const auto& [pictures, channels, height, width] : {std::array<int64_t, 4>{1, 1, 1, 1},
+                                                          {2, 3, 5, 7},
+                                                          {3, 16, 33, 65},
+                                                          {1, 64, 64, 64},
+                                                          {66000, 1, 1, 3}}) {
     const auto x = normal_numbers(pictures * channels * height * width, 1);
     std::vector<std::vector<float>> up, turned;
     for (const Backend* backend : {reference.get(), tested.get()}) {

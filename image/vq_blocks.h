@@ -16,6 +16,7 @@ struct GroupNorm {
   Weight weight;  // [C]
   Weight bias;    // [C]
 
+  // The norm of x, [N, C, h, w]; out may be x.
   GroupNormArgs of(ConstTensor x, Swish swish, Tensor out) const;
 };
 GroupNorm load_group_norm(WeightLoader& loader, const std::string& name, int64_t channels);

@@ -8,6 +8,7 @@
 #include <array>
 
 #include "core/base/error.h"
+#include "core/base/serial.h"
 
 namespace volley::image {
 namespace {
@@ -32,8 +33,8 @@ void VqModel::decode(Queue& queue, Arena& arena, const DecodeArgs& args) const {
       return static_cast<int64_t>(reinterpret_cast<intptr_t>(data));
     };
     const std::array key{
-        address(this), address(part.codes.data), address(part.pixels.data), address(arena.next()),
-        count,         part.codes.shape[1],      part.codes.shape[2]};
+        serial_, address(part.codes.data), address(part.pixels.data), address(arena.next()), arena.serial(),
+        count,   part.codes.shape[1],      part.codes.shape[2]};
     queue.run_recorded(key, [&] { decode_together(queue, arena, part); });
   }
 }
@@ -131,7 +132,7 @@ void VqModel::load_decoder(WeightLoader& loader) {
   decoder_.conv_out = loader.conv("decoder.conv_out", 3, channels, 3);
 }
 
-VqModel::VqModel(VqConfig config, WeightLoader loader) : config_(std::move(config)) {
+VqModel::VqModel(VqConfig config, WeightLoader loader) : config_(std::move(config)), serial_(next_serial()) {
   const int64_t embed = config_.codebook_embed_dim;
   codebook_ = loader.tensor("quantize.embedding.weight", {config_.codebook_size, embed});
   // Lookups and distances are both by the normalised rows (codebook_l2_norm).

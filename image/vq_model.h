@@ -39,6 +39,8 @@ class VqModel {
     Indices codes;  // [N, h, w], each below codebook_size
     Tensor pixels;  // [N, 3, h * factor, w * factor], about -1 .. 1, not clamped
   };
+  // Uses `run_recorded`, within which it must not be called. A queue replays for this model alone, but its
+  // recordings know the addresses of weights: none may be under way when the model ends.
   void decode(Queue& queue, Arena& arena, const DecodeArgs& args) const;
 
   struct EncodeArgs {
@@ -63,6 +65,7 @@ class VqModel {
   void load_decoder(WeightLoader& loader);
 
   VqConfig config_;
+  int64_t serial_;   // in the keys of recordings
   Weight codebook_;  // [codebook_size, e], rows of length 1
   Coder encoder_;
   ConvWeight quant_conv_;       // z -> e, 1x1

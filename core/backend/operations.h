@@ -397,15 +397,16 @@ struct ChannelBytesArgs {
   View<uint8_t> out;  // [N, h, w, C]
 };
 
-// `group_norm`, then convolutions of what it gave: each conv's x is norm.out, scratch memory of the operation
-// that need not be written.
+// `group_norm`, then convolutions, at least one, of what it gave: each conv's x is norm.out, scratch memory of
+// the operation that need not be written. norm.out may be norm.x, whose contents are then unspecified; a
+// conv.out is neither of them.
 struct NormedConvsArgs {
   GroupNormArgs norm;
   std::span<const Conv2dArgs> convs;
 };
 
 // `upsample2x`, then a convolution of what it gave: conv.x is upsample.out, scratch memory of the operation
-// that need not be written.
+// that need not be written. conv.out is neither of them, nor upsample.x.
 struct UpsampledConvArgs {
   Upsample2xArgs upsample;
   Conv2dArgs conv;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/base/serial.h"
+
 namespace volley {
 
 std::byte* Arena::take(int64_t bytes) {
@@ -12,17 +14,22 @@ std::byte* Arena::take(int64_t bytes) {
     ++block_;
     offset_ = 0;
   }
-  if (block_ == blocks_.size()) blocks_.push_back(backend_.allocate(std::max(bytes, kMinimumBlock)));
+  if (block_ == blocks_.size()) add_block(std::max(bytes, kMinimumBlock));
   std::byte* memory = blocks_[block_].data() + offset_;
   offset_ += bytes;
   return memory;
+}
+
+void Arena::add_block(int64_t bytes) {
+  blocks_.push_back(backend_.allocate(bytes));
+  serial_ = next_serial();
 }
 
 void Arena::reset() {
   if (blocks_.size() > 1) {
     const int64_t total = bytes();
     blocks_.clear();
-    blocks_.push_back(backend_.allocate(total));
+    add_block(total);
   }
   block_ = 0;
   offset_ = 0;

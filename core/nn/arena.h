@@ -16,6 +16,7 @@ class Arena {
 
   // Uninitialised f32 elements, valid until `reset` or the end of the scope.
   Tensor tensor(Shape shape) { return {reinterpret_cast<float*>(take(shape.size() * 4)), shape}; }
+  // The same of bytes and of indices.
   View<uint8_t> bytes_of(Shape shape) { return {reinterpret_cast<uint8_t*>(take(shape.size())), shape}; }
   View<int32_t> indices(Shape shape) { return {reinterpret_cast<int32_t*>(take(shape.size() * 4)), shape}; }
 
@@ -42,11 +43,16 @@ class Arena {
   int64_t bytes() const;
   // Where the next tensor will lie, if it fits; null before the first.
   const std::byte* next() const { return blocks_.empty() ? nullptr : blocks_[block_].data() + offset_; }
+  // The number of the memory that it has now; no arena has the same number with other memory.
+  int64_t serial() const { return serial_; }
 
  private:
   std::byte* take(int64_t bytes);
 
+  void add_block(int64_t bytes);
+
   const Backend& backend_;
+  int64_t serial_ = 0;
   std::vector<Buffer> blocks_;
   size_t block_ = 0;    // block in use
   int64_t offset_ = 0;  // first free byte in it

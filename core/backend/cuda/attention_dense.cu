@@ -1,7 +1,7 @@
 // Dense attention with bf16 operands on tensor cores: softmax and sums are f32. A first kernel rounds keys
-// and values (attention_dense.cuh). A block then takes 64 * kTiles rows of a head, each warp 16 * kTiles of
-// them, and goes over the item's keys in tiles, in order. A row's sequence of operations depends on its
-// item's number of rows alone. Heads wider than kMostNarrow are attention_dense_wide.cu's.
+// and values (attention_dense.cuh). A block then takes 64 rows of a head, each warp 16 of them, and goes over
+// the item's keys in tiles, in order. A row's sequence of operations depends on its item's number of rows
+// alone. Heads wider than kMostNarrow are attention_dense_wide.cu's.
 //
 // Letters as in multiply_accumulate.cuh: lane l holds rows l / 4 and l / 4 + 8 of 16, and of 8 columns
 // 2 * (l % 4) and the next.
@@ -37,6 +37,7 @@ struct RoundRows {
   int heads;
   int width;
   int padded_width;
+  bool aligned;  // vectors of a row's elements, in memory
 };
 
 __global__ void __launch_bounds__(kThreads) round_rows(RoundRows args) {
@@ -51,7 +52,7 @@ __global__ void __launch_bounds__(kThreads) round_rows(RoundRows args) {
   const float* from = (blockIdx.y == 0 ? args.keys : args.values) +
                       ((item * args.rows + row) * args.heads + head) * args.width + first;
   float values[kVector];
-  const bool whole = row < args.rows && first + kVector <= args.width && args.width % 4 == 0;
+  const bool whole = row < args.rows && first + kVector <= args.width && args.aligned;
   if (whole) {
     reinterpret_cast<float4*>(values)[0] = reinterpret_cast<const float4*>(from)[0];
     reinterpret_cast<float4*>(values)[1] = reinterpret_cast<const float4*>(from)[1];
@@ -168,13 +169,22 @@ __global__ void __launch_bounds__(kThreads, kWidth <= 64 ? 4 : 1) dense_rows_bf1
   }
 }
 
+constexpr int64_t narrow_rows_shared_bytes(int64_t padded_width) {
+  return kStages * 2 * kKeys * padded_width * 2;
+}
+static_assert(narrow_rows_shared_bytes(64) == kStages * 2 * Lines<64>::kTileBytes);
+int64_t shared_bytes(int64_t padded_width) {
+  return padded_width <= kMostNarrow ? narrow_rows_shared_bytes(padded_width)
+                                     : wide_rows_shared_bytes(padded_width);
+}
+
 template <int kWidth>
 void launch_narrow_rows(const DenseRows& rows, int64_t items, const Stream& stream) {
   launch("dense_attention bf16", dense_rows_bf16<kWidth>,
          Geometry{.grid = dim3(blocks_of(rows.rows, kWarps * kDepth), static_cast<unsigned>(rows.heads),
                                static_cast<unsigned>(items)),
                   .threads = kThreads,
-                  .shared_bytes = kStages * 2 * Lines<kWidth>::kTileBytes},
+                  .shared_bytes = narrow_rows_shared_bytes(kWidth)},
          stream, rows);
 }
 
@@ -186,12 +196,14 @@ int64_t rounded_elements(const DenseAttentionArgs& args) {
 
 }  // namespace
 
-bool takes_dense_bf16(const DenseAttentionArgs& args) {
-  return args.operands == Operands::kBF16 && args.q.shape[3] <= kMostWidth;
+bool takes_dense_bf16(const DenseAttentionArgs& args, const Abilities& abilities) {
+  const int64_t width = args.q.shape[3];
+  return args.operands == Operands::kBF16 && width <= kMostWidth &&
+         shared_bytes(padded_width(width)) <= abilities.shared_bytes;
 }
 
 int64_t dense_attention_scratch_bytes(const DenseAttentionArgs& args) {
-  return takes_dense_bf16(args) ? 2 * 2 * rounded_elements(args) : 0;
+  return 2 * 2 * rounded_elements(args);
 }
 
 void launch_dense_attention_bf16(const DenseAttentionArgs& args, std::byte* scratch, const Stream& stream) {
@@ -205,7 +217,8 @@ void launch_dense_attention_bf16(const DenseAttentionArgs& args, std::byte* scra
                        .heads = static_cast<int>(args.q.shape[2]),
                        .width = static_cast<int>(args.q.shape[3]),
                        .scale = args.scale * kLog2E,
-                       .out = args.out.data};
+                       .out = args.out.data,
+                       .puts_pairs = args.q.shape[3] % 2 == 0 && is_aligned(args.out.data, sizeof(float2))};
   launch("round keys and values", round_rows, dim3(blocks_of(vectors, kThreads), 2), kThreads, stream,
          RoundRows{.keys = args.k.data,
                    .values = args.v.data,
@@ -214,7 +227,9 @@ void launch_dense_attention_bf16(const DenseAttentionArgs& args, std::byte* scra
                    .rows = rows.rows,
                    .heads = rows.heads,
                    .width = rows.width,
-                   .padded_width = static_cast<int>(width)});
+                   .padded_width = static_cast<int>(width),
+                   .aligned = args.q.shape[3] % 4 == 0 && is_aligned(args.k.data, sizeof(float4)) &&
+                              is_aligned(args.v.data, sizeof(float4))});
   const int64_t items = args.q.shape[0];
   switch (width) {
     case 32:

@@ -25,6 +25,7 @@ struct DenseRows {
   int width;
   float scale;  // of base 2 exponents
   float* out;
+  bool puts_pairs;  // their places are aligned
 
   __device__ int tiles() const { return (rows + kKeys - 1) / kKeys; }
   __device__ int64_t stride() const { return int64_t{heads} * width; }
@@ -40,7 +41,7 @@ struct DenseRows {
   __device__ void put(int64_t base, int row, int column, float first, float second) const {
     if (row >= rows || column >= width) return;
     float* to = out + base + row * stride() + column;
-    if (width % 2 == 0) {
+    if (puts_pairs) {
       *reinterpret_cast<float2*>(to) = make_float2(first, second);
     } else {
       to[0] = first;
@@ -117,6 +118,7 @@ struct RowSoftmax {
   }
 };
 
+int64_t wide_rows_shared_bytes(int64_t width);
 void launch_wide_rows(const DenseRows& rows, int64_t items, const Stream& stream);
 
 }  // namespace volley::cuda

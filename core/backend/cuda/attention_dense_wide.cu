@@ -133,19 +133,23 @@ __global__ void __launch_bounds__(kThreads) wide_rows_bf16(DenseRows args) {
 
 }  // namespace
 
+int64_t wide_rows_shared_bytes(int64_t width) {
+  return width <= 256 ? WideShared<256>::kBytes : WideShared<512>::kBytes;
+}
+
 void launch_wide_rows(const DenseRows& rows, int64_t items, const Stream& stream) {
-  const auto run = [&](auto kernel, int64_t bytes) {
+  const auto run = [&](auto kernel) {
     launch("dense_attention bf16", kernel,
            Geometry{.grid = dim3(blocks_of(rows.rows, kRows), static_cast<unsigned>(rows.heads),
                                  static_cast<unsigned>(items)),
                     .threads = kThreads,
-                    .shared_bytes = bytes},
+                    .shared_bytes = wide_rows_shared_bytes(rows.width)},
            stream, rows);
   };
   if (rows.width <= 256) {
-    run(wide_rows_bf16<256>, WideShared<256>::kBytes);
+    run(wide_rows_bf16<256>);
   } else {
-    run(wide_rows_bf16<512>, WideShared<512>::kBytes);
+    run(wide_rows_bf16<512>);
   }
 }
 

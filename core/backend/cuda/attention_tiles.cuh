@@ -21,13 +21,15 @@ struct AttentionTiles {
         queries(args.turned.queries),
         keys(args.turned.keys),
         write(args.turned.write) {}
-  // Whether the heads are of that width, and whether components are of pairs that lie together.
+  // Whether the heads are of that width, components of pairs that lie together, and vectors aligned.
   static bool take(const AttentionInputsArgs& args) {
     const RotateAndWriteArgs& turned = args.turned;
     const RopeArgs& rope = turned.queries.x.data != nullptr ? turned.queries : turned.keys;
     const Rotation rotation(rope);
+    const CachePlane& plane = turned.write.plane;
     return rope.x.shape[2] == kWidth && rotation.columns % kTogether == 0 &&
-           PlaneLayout(turned.write.plane).width == kWidth;
+           PlaneLayout(plane).width == kWidth && is_aligned(turned.queries.x.data, sizeof(float2)) &&
+           is_aligned(plane.keys, sizeof(uint4)) && is_aligned(plane.values, sizeof(uint4));
   }
   unsigned tiles() const { return targets.tiles(); }
   int target_count() const { return targets.count(); }

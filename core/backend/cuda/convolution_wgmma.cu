@@ -9,14 +9,12 @@
 //
 // An output element is its bias added to the sum over steps of 64 channels, within one over the taps, within
 // one over four steps of 16 channels, whatever the tile.
-#include <array>
-#include <string>
-
 #include "core/backend/cuda/conv_places.cuh"
 #include "core/backend/cuda/device_math.cuh"
 #include "core/backend/cuda/kernels.h"
 #include "core/backend/cuda/launch.cuh"
 #include "core/backend/cuda/plane_products.cuh"
+#include "core/backend/cuda/tensor_map.h"
 
 namespace volley::cuda {
 namespace {
@@ -144,6 +142,8 @@ __global__ void __launch_bounds__(kGroups* kGroupThreads)
     }
   }
   await_groups<0>();
+#pragma unroll
+  for (int i = 0; i < kTall; ++i) pin(sums[i]);
 
   const int64_t area = int64_t{args.height} * args.width;
 #pragma unroll
@@ -169,52 +169,27 @@ __global__ void __launch_bounds__(kGroups* kGroupThreads)
 #endif
 }
 
-// How the planes are seen by copies: a map of three dimensions, of which a box takes every stride-th element.
-// Ref: CUDA driver API, cuTensorMapEncodeTiled.
-struct BoxMap {
-  std::array<cuuint64_t, 3> sizes;    // elements
-  std::array<cuuint64_t, 2> strides;  // bytes, of the second dimension and the third
-  std::array<cuuint32_t, 3> box;
-  std::array<cuuint32_t, 3> steps;
-};
-CUtensorMap encode(const std::byte* planes, const BoxMap& boxes) {
-  static const auto function = [] {
-    void* found = nullptr;
-    cudaDriverEntryPointQueryResult status{};
-    check(
-        cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &status),
-        "tensor maps");
-    return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(found);
-  }();
-  CUtensorMap map{};
-  const CUresult result =
-      function == nullptr
-          ? CUDA_ERROR_NOT_FOUND
-          : function(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, const_cast<std::byte*>(planes),
-                     boxes.sizes.data(), boxes.strides.data(), boxes.box.data(), boxes.steps.data(),
-                     CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_NONE,
-                     CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  if (result != CUDA_SUCCESS)
-    throw Error("cuda: tensor map of a convolution: error " + std::to_string(static_cast<int>(result)));
-  return map;
-}
-
 template <Kind kKind, int kGroups, int kTall, int kBoxTap, int kRing, int kStages>
 void launch_tiles(const Conv2dArgs& args, const std::byte* planes, const Stream& stream) {
   using Tiles = ConvTiles<kKind, kGroups, kTall, kBoxTap, kRing, kStages>;
+  constexpr auto kPromotion = CU_TENSOR_MAP_L2_PROMOTION_L2_128B;
   const ConvPlaces places(args);
   const auto height = static_cast<cuuint64_t>(places.height), width = static_cast<cuuint64_t>(places.width);
   const auto count = static_cast<cuuint64_t>(args.x.shape[0] * places.channels / kPlaneChannels);
   const auto stride = static_cast<cuuint32_t>(places.stride_w);
+  // A box takes every stride-th point.
   const BoxMap boxes = Tiles::kLine
-                           ? BoxMap{.sizes = {kPlaneChannels, width, count},
+                           ? BoxMap{.elements = planes,
+                                    .sizes = {kPlaneChannels, width, count},
                                     .strides = {16, width * 16},
                                     .box = {kPlaneChannels, Tiles::kPoints * stride, kPlanes},
-                                    .steps = {1, stride, 1}}
-                           : BoxMap{.sizes = {width * kPlaneChannels, height, count},
+                                    .steps = {1, stride, 1},
+                                    .promotion = kPromotion}
+                           : BoxMap{.elements = planes,
+                                    .sizes = {width * kPlaneChannels, height, count},
                                     .strides = {width * 16, height * width * 16},
                                     .box = {Tiles::kBoxWide * kPlaneChannels, Tiles::kBoxHigh, kPlanes},
-                                    .steps = {1, 1, 1}};
+                                    .promotion = kPromotion};
   const unsigned tiles = Tiles::kLine
                              ? blocks_of(places.out_width, Tiles::kPoints)
                              : blocks_of(places.out_width, kTileWide) * blocks_of(places.out_height, kTall);
@@ -222,7 +197,7 @@ void launch_tiles(const Conv2dArgs& args, const std::byte* planes, const Stream&
                   static_cast<unsigned>(args.x.shape[0]));
   launch("conv2d wgmma", convolve_planes<kKind, kGroups, kTall, kBoxTap, kRing, kStages>,
          Geometry{.grid = grid, .threads = Tiles::kThreads, .shared_bytes = kStages * Tiles::kStageBytes},
-         stream, encode(planes, boxes),
+         stream, tensor_map(boxes),
          TileConv{.weight = reinterpret_cast<const uint4*>(args.weight.data.data()),
                   .bias = reinterpret_cast<const float*>(args.weight.bias.data()),
                   .channels = places.channels,
@@ -248,8 +223,9 @@ bool is_plane(const ConvPlaces& places) {
 }
 bool is_line(const ConvPlaces& places) {
   constexpr int kMostBox = 256;
-  return places.height == 1 && places.out_height == 1 && places.kernel_h == 1 &&
-         places.kernel_w == kLineTaps && kLineTall * kTileWide * places.stride_w <= kMostBox &&
+  return places.height == 1 && places.out_height == 1 && places.kernel_h == 1 && places.stride_h == 1 &&
+         places.pad_top == 0 && places.kernel_w == kLineTaps &&
+         kLineTall * kTileWide * places.stride_w <= kMostBox &&
          places.channels * kLineTaps % (kLineRing * kChannels) == 0;
 }
 
@@ -257,7 +233,7 @@ bool is_line(const ConvPlaces& places) {
 
 bool takes_rounded_planes(const Conv2dArgs& args) {
   const ConvPlaces places(args);
-  return args.weight.type == WeightType::kBF16 && places.out_width % 2 == 0 &&
+  return args.weight.type == WeightType::kBF16 && places.out_width % 2 == 0 && is_aligned(args.out.data, 8) &&
          (is_plane(places) || is_line(places));
 }
 

@@ -25,7 +25,7 @@ Buffer to_device(const DeviceMemory& memory, const void* data, size_t bytes) {
 
 class CudaBackend : public Backend {
  public:
-  CudaBackend(int device, DeviceInfo info, const Stream& abilities)
+  CudaBackend(int device, DeviceInfo info, const Abilities& abilities)
       : device_(device), abilities_(abilities), info_(std::move(info)), memory_(device, info_.name) {}
 
   const DeviceInfo& info() const override { return info_; }
@@ -152,7 +152,7 @@ class CudaBackend : public Backend {
   Error no_layout() const { return Error(info_.name + " neither reads nor writes packed weights"); }
 
   int device_;
-  Stream abilities_;
+  Abilities abilities_;
   DeviceInfo info_;
   DeviceMemory memory_;
 };
@@ -192,7 +192,10 @@ std::shared_ptr<const Backend> make_cuda_backend(int64_t device) {
   return std::make_shared<cuda::CudaBackend>(
       index,
       DeviceInfo{.name = name, .description = std::string(properties.name) + ", " + memory, .has_bf16 = true},
-      cuda::Stream{.overlaps = properties.major >= 9, .has_wgmma = cuda::has_wgmma_kernels()});
+      cuda::Abilities{.overlaps = properties.major >= 9,
+                      .has_wgmma = cuda::has_wgmma_kernels(),
+                      .processors = properties.multiProcessorCount,
+                      .shared_bytes = static_cast<int64_t>(properties.sharedMemPerBlockOptin)});
 }
 
 }  // namespace volley

@@ -19,7 +19,7 @@ constexpr size_t kMostRecordings = 512;
 
 }  // namespace
 
-CudaQueue::CudaQueue(int device, const DeviceMemory& memory, const Stream& abilities)
+CudaQueue::CudaQueue(int device, const DeviceMemory& memory, const Abilities& abilities)
     : device_(device), memory_(memory), abilities_(abilities) {
   use_device();
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream");
@@ -45,9 +45,9 @@ void CudaQueue::use_device() const {
 
 Stream CudaQueue::stream() {
   use_device();
-  return {.handle = stream_,
-          .overlaps = abilities_.overlaps && !std::exchange(tables_changed_, false),
-          .has_wgmma = abilities_.has_wgmma};
+  Stream stream{abilities_, stream_};
+  if (std::exchange(tables_changed_, false)) stream.overlaps = false;
+  return stream;
 }
 
 std::byte* CudaQueue::scratch(int64_t bytes) {
@@ -199,7 +199,7 @@ void CudaQueue::attention_weights(const AttentionWeightsArgs& args) {
 }
 void CudaQueue::dense_attention(const DenseAttentionArgs& args) {
   if (args.q.size() == 0) return;
-  if (takes_dense_bf16(args))
+  if (takes_dense_bf16(args, abilities_))
     return launch_dense_attention_bf16(args, scratch(dense_attention_scratch_bytes(args)), stream());
   launch_dense_attention(args, stream());
 }
@@ -253,8 +253,11 @@ void CudaQueue::group_norm(const GroupNormArgs& args) {
 }
 // What lies between is written as the convolutions take it.
 void CudaQueue::normed_convs(const NormedConvsArgs& args) {
+  VOLLEY_ASSERT(!args.convs.empty());
   if (!std::ranges::all_of(args.convs, [&](const Conv2dArgs& conv) { return takes_planes(conv); }))
     return Queue::normed_convs(args);
+  VOLLEY_ASSERT(std::ranges::all_of(
+      args.convs, [&](const Conv2dArgs& conv) { return conv.x.data == args.norm.out.data; }));
   const int64_t planes_bytes = rounded_planes_bytes(args.convs.front());
   std::byte* planes = scratch(planes_bytes + group_norm_scratch_bytes(args.norm));
   std::byte* moments = planes + planes_bytes;
@@ -263,6 +266,7 @@ void CudaQueue::normed_convs(const NormedConvsArgs& args) {
   for (const Conv2dArgs& conv : args.convs) launch_conv2d_planes(conv, planes, stream());
 }
 void CudaQueue::upsampled_conv(const UpsampledConvArgs& args) {
+  VOLLEY_ASSERT(args.conv.x.data == args.upsample.out.data);
   if (!takes_planes(args.conv)) return Queue::upsampled_conv(args);
   std::byte* planes = scratch(rounded_planes_bytes(args.conv));
   launch_upsample_planes(args.upsample.x, planes, stream());

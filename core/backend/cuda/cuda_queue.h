@@ -14,8 +14,7 @@ namespace volley::cuda {
 // A stream of one device, its staging memory in both directions, and the recorded sequences of operations.
 class CudaQueue : public Queue {
  public:
-  // `abilities`: a stream of the device, without a handle.
-  CudaQueue(int device, const DeviceMemory& memory, const Stream& abilities);
+  CudaQueue(int device, const DeviceMemory& memory, const Abilities& abilities);
   ~CudaQueue() override;
   CudaQueue(const CudaQueue&) = delete;
   CudaQueue& operator=(const CudaQueue&) = delete;
@@ -80,7 +79,7 @@ class CudaQueue : public Queue {
 
   int device_;
   const DeviceMemory& memory_;
-  Stream abilities_;
+  Abilities abilities_;
   bool tables_changed_ = false;
   cudaStream_t stream_ = nullptr;
   std::byte* staging_ = nullptr;  // pinned host memory; uploads go round it

@@ -37,7 +37,7 @@ __device__ void store_sums(const LinearTiles::Tile& tile, int64_t rows, int64_t 
                            const float (&sums)[kValues], const NothingEarly&) {
   constexpr int kPanels = kValues / 4;
   static_assert(kPanels % 2 == 0);
-  if (tile.out_features() % 4 != 0) return store_pairs<kPanels>(tile, rows, row, out, sums);
+  if (!tile.fours()) return store_pairs<kPanels>(tile, rows, row, out, sums);
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const bool odd = lane % 2 != 0;
   const int first = out + lane % 2 * kTileOut + lane / 2 % 2 * 4;

@@ -31,6 +31,7 @@ void launch_rms_norm(const RmsNormArgs& args, const Stream& stream);
 void launch_layer_norm(const LayerNormArgs& args, const Stream& stream);
 void launch_l2_normalize(const L2NormalizeArgs& args, const Stream& stream);
 int64_t group_norm_scratch_bytes(const GroupNormArgs& args);
+// The first half of the next: leaves the moments of groups in `scratch`.
 void launch_group_moments(const GroupNormArgs& args, std::byte* scratch, const Stream& stream);
 void launch_group_norm(const GroupNormArgs& args, std::byte* scratch, const Stream& stream);
 
@@ -60,7 +61,7 @@ void launch_bf16_attention(const AttentionArgs& args, const PackedRows& packed, 
 void launch_attention_weights(const AttentionWeightsArgs& args, const Stream& stream);
 void launch_dense_attention(const DenseAttentionArgs& args, const Stream& stream);
 // ---- attention_dense.cu, attention_dense_wide.cu: bf16 operands, heads of up to 512 elements
-bool takes_dense_bf16(const DenseAttentionArgs& args);
+bool takes_dense_bf16(const DenseAttentionArgs& args, const Abilities& abilities);
 int64_t dense_attention_scratch_bytes(const DenseAttentionArgs& args);
 void launch_dense_attention_bf16(const DenseAttentionArgs& args, std::byte* scratch, const Stream& stream);
 
@@ -79,7 +80,7 @@ bool takes_feed_forward_bf16(const LinearWeight& gate);
 int64_t feed_forward_bytes(int64_t rows, const LinearWeight& gate);
 void launch_feed_forward_bf16(const FeedForwardArgs& args, std::byte* scratch, const Stream& stream);
 // Heads that fit.
-bool takes_attention_inputs_bf16(const AttentionInputsArgs& args, const Stream& stream);
+bool takes_attention_inputs_bf16(const AttentionInputsArgs& args, const Abilities& abilities);
 void launch_attention_inputs_bf16(const AttentionInputsArgs& args, std::byte* rounded_rows,
                                   const Stream& stream);
 // Heads of whole steps in a bf16 cache, and a bf16 weight.

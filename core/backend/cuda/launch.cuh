@@ -7,6 +7,8 @@
 
 #include <cuda_runtime.h>
 
+#include <cstdint>
+
 #include "core/backend/cuda/status.h"
 #include "core/backend/cuda/stream.h"
 
@@ -18,6 +20,11 @@ __device__ inline void await_previous() {
   cudaGridDependencySynchronize();
   cudaTriggerProgrammaticLaunchCompletion();
 #endif
+}
+
+// Whether vectors of so many bytes may be read and written there.
+__host__ __device__ inline bool is_aligned(const void* place, unsigned bytes) {
+  return reinterpret_cast<uintptr_t>(place) % bytes == 0;
 }
 
 // `shared_bytes` beyond what the kernel declares itself; `cluster` neighbouring blocks see each other's.

@@ -2,7 +2,7 @@
 
 // Tiles of products of many rows: what a tile multiplies with, and where its sums go: a Row takes two
 // neighbouring outputs at a time, n and n + 1 of those from an even output on. `Before` is what is read for
-// that. kPairs: there are no single outputs.
+// that. kPairs: there are no single outputs, and pairs are aligned.
 
 #include "core/backend/cuda/products_bf16.cuh"
 
@@ -28,7 +28,8 @@ struct LinearTiles {
     __device__ unsigned index() const { return place_.tile; }
     __device__ int target(int) const { return place_.index; }  // of a weight
     __device__ NothingEarly early(int64_t, int64_t) const { return {}; }
-    __device__ bool pairs() const { return out_features() % 2 == 0; }
+    __device__ bool pairs() const { return stores<float2>(); }
+    __device__ bool fours() const { return stores<float4>(); }
     __device__ int out_features() const { return static_cast<int>(place_.target.out_features); }
     __device__ const uint4* panel(int, int panel, int steps) const {
       return panel_of(place_.target, panel, steps);
@@ -53,7 +54,7 @@ struct LinearTiles {
         }
         return before;
       }
-      // Four outputs at a time, of an even number of them that four divides.
+      // Four outputs at a time, where the tile has `fours`.
       __device__ float4 read_four(int n) const {
         float4 before = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
         if (adds_ && has(n)) before = *reinterpret_cast<const float4*>(to_ + n);
@@ -93,6 +94,13 @@ struct LinearTiles {
     __device__ Row row(int64_t row, int64_t rows, int out) const { return {*this, row, rows, out}; }
 
    private:
+    // Whether all rows are whole vectors.
+    template <typename Vector>
+    __device__ bool stores() const {
+      return out_features() % static_cast<int>(sizeof(Vector) / sizeof(float)) == 0 &&
+             is_aligned(place_.target.out, sizeof(Vector));
+    }
+
     ProductTargets::Place place_;
     bool adds_;
   };

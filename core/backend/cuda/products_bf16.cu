@@ -175,11 +175,20 @@ void launch_feed_forward_bf16(const FeedForwardArgs& args, std::byte* scratch, c
            args.down.accumulate, scratch, stream);
 }
 
-bool takes_attention_inputs_bf16(const AttentionInputsArgs& args, const Stream& stream) {
+namespace {
+
+// Few rows are more where wgmma does not take them.
+bool are_few_rows(const AttentionInputsArgs& args, const Abilities& abilities) {
   const RmsNormArgs& norm = args.projections.norm;
-  if (takes_few_rows(norm.x.size() / norm.weight.size(), norm.weight.size(), true, stream.has_wgmma))
-    return few_rows_take(args);
-  return stream.has_wgmma && row_groups_take(args);
+  return takes_few_rows(norm.x.size() / norm.weight.size(), norm.weight.size(), true,
+                        abilities.has_wgmma && row_groups_take(args));
+}
+
+}  // namespace
+
+bool takes_attention_inputs_bf16(const AttentionInputsArgs& args, const Abilities& abilities) {
+  if (are_few_rows(args, abilities)) return few_rows_take(args);
+  return abilities.has_wgmma && row_groups_take(args);
 }
 
 void launch_attention_inputs_bf16(const AttentionInputsArgs& args, std::byte* scratch, const Stream& stream) {
@@ -187,7 +196,7 @@ void launch_attention_inputs_bf16(const AttentionInputsArgs& args, std::byte* sc
   const NormedRows rows(projections.linears.x, &projections.norm,
                         *projections.linears.targets.front().weight);
   if (rows.count() == 0) return;
-  if (rows.few(stream)) return multiply_few_rows(rows.products(), args, stream);
+  if (are_few_rows(args, stream)) return multiply_few_rows(rows.products(), args, stream);
   multiply_row_groups(many_rows(rows.products(), scratch, stream), args, stream);
 }
 

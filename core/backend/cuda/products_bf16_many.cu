@@ -1,6 +1,6 @@
-// Products with bf16 weights of many rows without wgmma. A block makes a tile of
-// outputs; two of its warps take each slice of the inputs, one above the other. Both sides come to shared
-// memory by asynchronous copies, some steps ahead.
+// Products with bf16 weights of many rows without wgmma. A block makes a tile of outputs; two of its warps
+// take each slice of the inputs, one above the other. Both sides come to shared memory by asynchronous
+// copies, some steps ahead.
 #include <utility>
 
 #include "core/backend/cuda/product_tiles.cuh"

@@ -76,7 +76,7 @@ template <typename Shape, typename Tiles>
 void launch_groups(const Tiles& tiles, const ManyRows& rows, const Stream& stream) {
   const TileWalk walk = tile_walk<Shape>(tiles, rows);
   launch("linear bf16", multiply_row_groups<Shape, Tiles>,
-         Geometry{.grid = dim3(std::min(walk.count, processors())),
+         Geometry{.grid = dim3(std::min(walk.count, static_cast<unsigned>(stream.processors))),
                   .threads = Shape::kThreads,
                   .shared_bytes = int64_t{Shape::kStages} * Shape::kStageBytes},
          stream, tiles, maps_of_weights<Shape>(tiles, rows.packed.steps), map_of_rows<Shape>(rows), rows,
@@ -117,7 +117,7 @@ class Launcher {
   };
 
   void offer(int64_t blocks, int steps, const TileCost& cost, void (*launch)(const Launcher&)) {
-    const int64_t time = ceil_div(blocks, processors()) * (cost.two_steps * steps / 2 + cost.rest);
+    const int64_t time = ceil_div(blocks, stream_.processors) * (cost.two_steps * steps / 2 + cost.rest);
     if (time < best_.time) best_ = {time, launch};
   }
   template <typename Shape>

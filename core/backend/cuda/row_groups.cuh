@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "core/backend/cuda/products_bf16.cuh"
+#include "core/backend/cuda/tensor_map.h"
 #include "core/backend/cuda/wgmma.cuh"
 
 namespace volley::cuda {
@@ -210,13 +211,6 @@ class Team {
   int used_ = -1;  // stage that is read, and not yet given back
 };
 
-inline unsigned processors() {
-  int device = 0, count = 0;
-  check(cudaGetDevice(&device), "device");
-  check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device), "device");
-  return static_cast<unsigned>(count);
-}
-
 template <typename Shape, typename Tiles>
 TileWalk tile_walk(const Tiles& tiles, const ManyRows& rows) {
   const unsigned row_tiles = blocks_of(rows.count, Shape::kRows);
@@ -232,48 +226,32 @@ struct BlockMap {
   int box_steps;
 };
 inline CUtensorMap tensor_map(const BlockMap& blocks) {
-  static const auto encode = [] {
-    void* function = nullptr;
-    cudaDriverEntryPointQueryResult found{};
-    check(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault,
-                                           &found),
-          "tensor maps");
-    return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
-  }();
   constexpr cuuint32_t kElements = kBlockBytes / 2;
-  const cuuint64_t sizes[] = {kElements, static_cast<cuuint64_t>(blocks.steps),
-                              static_cast<cuuint64_t>(blocks.eights)};
-  const cuuint64_t strides[] = {kBlockBytes, static_cast<cuuint64_t>(blocks.steps) * kBlockBytes};
-  const cuuint32_t box[] = {kElements, static_cast<cuuint32_t>(blocks.box_steps),
-                            static_cast<cuuint32_t>(blocks.box_eights)};
-  const cuuint32_t one[] = {1, 1, 1};
-  CUtensorMap map{};
-  if (encode == nullptr ||
-      encode(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, const_cast<void*>(blocks.blocks), sizes, strides, box,
-             one, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_NONE,
-             CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) != CUDA_SUCCESS) {
-    throw Error("cuda: tensor map of a product");
-  }
-  return map;
+  const auto steps = static_cast<cuuint64_t>(blocks.steps);
+  return tensor_map(BoxMap{.elements = blocks.blocks,
+                           .sizes = {kElements, steps, static_cast<cuuint64_t>(blocks.eights)},
+                           .strides = {kBlockBytes, steps * kBlockBytes},
+                           .box = {kElements, static_cast<cuuint32_t>(blocks.box_steps),
+                                   static_cast<cuuint32_t>(blocks.box_eights)}});
 }
 
 template <typename Shape>
 CUtensorMap map_of_rows(const ManyRows& rows) {
-  return tensor_map({.blocks = rows.packed.data,
-                     .eights = ceil_div(rows.count, 8),
-                     .steps = rows.packed.steps,
-                     .box_eights = Shape::kRowEights,
-                     .box_steps = Shape::kStageSteps});
+  return tensor_map(BlockMap{.blocks = rows.packed.data,
+                             .eights = ceil_div(rows.count, 8),
+                             .steps = rows.packed.steps,
+                             .box_eights = Shape::kRowEights,
+                             .box_steps = Shape::kStageSteps});
 }
 template <typename Shape, typename Tiles>
 WeightMaps maps_of_weights(const Tiles& tiles, int steps) {
   WeightMaps weights{};
   for (int t = 0; t < tiles.target_count(); ++t) {
-    weights.maps[t] = tensor_map({.blocks = tiles.target(t).weight,
-                                  .eights = panels_of(tiles.target(t).out_features),
-                                  .steps = steps,
-                                  .box_eights = Shape::kTeamPanels / Tiles::kWeights,
-                                  .box_steps = Shape::kStageSteps});
+    weights.maps[t] = tensor_map(BlockMap{.blocks = tiles.target(t).weight,
+                                          .eights = panels_of(tiles.target(t).out_features),
+                                          .steps = steps,
+                                          .box_eights = Shape::kTeamPanels / Tiles::kWeights,
+                                          .box_steps = Shape::kStageSteps});
   }
   return weights;
 }

@@ -1,4 +1,6 @@
 // Elementwise operations and copies of rows.
+#include <algorithm>
+
 #include "core/backend/channel_bytes.h"
 #include "core/backend/cuda/device_math.cuh"
 #include "core/backend/cuda/kernels.h"
@@ -53,10 +55,7 @@ __global__ void map_vectors(int64_t count, bool aligned, float* out, F f, const 
 template <typename F, typename... In>
 void map_elements(int64_t count, const Stream& stream, const char* name, float* out, F f, const In*... in) {
   if (count == 0) return;
-  const auto is_aligned = [](const float* data) {
-    return reinterpret_cast<uintptr_t>(data) % sizeof(float4) == 0;
-  };
-  const bool aligned = is_aligned(out) && (is_aligned(in) && ...);
+  const bool aligned = is_aligned(out, sizeof(float4)) && (is_aligned(in, sizeof(float4)) && ...);
   launch(name, map_vectors<F, In...>, blocks_of(count, 4 * kThreads), kThreads, stream, count, aligned, out,
          f, in...);
 }
@@ -65,19 +64,23 @@ void map_elements(int64_t count, const Stream& stream, const char* name, float* 
 constexpr int kSquare = 32;
 
 __global__ void __launch_bounds__(kThreads)
-    transpose_squares(const float* x, int64_t rows, int64_t columns, float* out) {
+    transpose_squares(const float* x, int64_t items, int64_t rows, int64_t columns, float* out) {
   __shared__ float square[kSquare][kSquare + 1];
   await_previous();
-  const int64_t item = int64_t{blockIdx.z} * rows * columns;
   const int64_t left = int64_t{blockIdx.x} * kSquare, top = int64_t{blockIdx.y} * kSquare;
   const int lane = threadIdx.x % kSquare;
-  for (int r = threadIdx.x / kSquare; r < kSquare; r += kThreads / kSquare) {
-    if (top + r < rows && left + lane < columns)
-      square[r][lane] = x[item + (top + r) * columns + left + lane];
-  }
-  __syncthreads();
-  for (int r = threadIdx.x / kSquare; r < kSquare; r += kThreads / kSquare) {
-    if (left + r < columns && top + lane < rows) out[item + (left + r) * rows + top + lane] = square[lane][r];
+  for (int64_t i = blockIdx.z; i < items; i += gridDim.z) {
+    const int64_t item = i * rows * columns;
+    __syncthreads();
+    for (int r = threadIdx.x / kSquare; r < kSquare; r += kThreads / kSquare) {
+      if (top + r < rows && left + lane < columns)
+        square[r][lane] = x[item + (top + r) * columns + left + lane];
+    }
+    __syncthreads();
+    for (int r = threadIdx.x / kSquare; r < kSquare; r += kThreads / kSquare) {
+      if (left + r < columns && top + lane < rows)
+        out[item + (left + r) * rows + top + lane] = square[lane][r];
+    }
   }
 }
 
@@ -151,9 +154,12 @@ void launch_rope(const RopeArgs& args, const Stream& stream) {
 void launch_transpose(const TransposeArgs& args, const Stream& stream) {
   if (args.x.size() == 0) return;
   const int64_t rows = args.x.shape[1], columns = args.x.shape[2];
+  constexpr int64_t kMostAbove = 65535;  // blocks, in the grid's last dimension
+  const int64_t items = args.x.shape[0];
   const dim3 grid(blocks_of(columns, kSquare), blocks_of(rows, kSquare),
-                  static_cast<unsigned>(args.x.shape[0]));
-  launch("transpose", transpose_squares, grid, kThreads, stream, args.x.data, rows, columns, args.out.data);
+                  static_cast<unsigned>(std::min(items, kMostAbove)));
+  launch("transpose", transpose_squares, grid, kThreads, stream, args.x.data, items, rows, columns,
+         args.out.data);
 }
 
 void launch_upsample2x(const Upsample2xArgs& args, const Stream& stream) {

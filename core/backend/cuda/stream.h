@@ -2,13 +2,21 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstdint>
+
 namespace volley::cuda {
 
-// Where kernels are launched.
-struct Stream {
-  cudaStream_t handle = nullptr;
-  bool overlaps = false;   // the device can begin an operation while the one before it ends (9.0 and later)
+// What a device can do, as far as kernels are chosen by it.
+struct Abilities {
+  bool overlaps = false;   // it can begin an operation while the one before it ends (9.0 and later)
   bool has_wgmma = false;  // and this build has the kernels that use it
+  int processors = 0;
+  int64_t shared_bytes = 0;  // of a block, if it asks
+};
+
+// Where kernels are launched.
+struct Stream : Abilities {
+  cudaStream_t handle = nullptr;
 };
 
 }  // namespace volley::cuda

@@ -1,6 +1,8 @@
 // Operations that do several in one: the bits of the parts, for any number of rows.
+#include <algorithm>
 #include <array>
 #include <memory>
+#include <tuple>
 
 #include "tests/unit/backend/backend_testing.h"
 
@@ -93,6 +95,8 @@ TEST(CompoundTest, NormedProductsEqualTheirParts) {
 struct AttentionInputs {
   WeightType type = WeightType::kF32;
   CacheType cache = CacheType::kF32;
+  int64_t in = 256;
+  int64_t heads = 4, groups = 2;
   int64_t width = 0;  // of a head
   int64_t components = 1;
   RopeLayout layout = RopeLayout::kAdjacent;
@@ -105,14 +109,16 @@ class AttentionInputsTest {
   AttentionInputsTest(const Backend& backend, const AttentionInputs& shape)
       : backend_(backend), shape_(shape) {
     for (int64_t i = 0; i < 3; ++i) {
-      const int64_t out = (i == 0 ? kHeads : kGroups) * shape.width;
-      weights_.push_back(random_weight(backend, out, kIn, static_cast<uint64_t>(10 + i), shape.type));
+      const int64_t out = (i == 0 ? shape.heads : shape.groups) * shape.width;
+      weights_.push_back(random_weight(backend, out, shape.in, static_cast<uint64_t>(10 + i), shape.type));
     }
   }
 
   // Queries, keys of the cache, values of the cache.
   std::array<std::vector<float>, 3> run(bool at_once) const {
-    const int64_t rows = shape_.rows, width = shape_.width, columns = width / 2 / shape_.components;
+    const auto& [type, cache_type, in, heads, groups, width, components, layout, has_queries, has_keys,
+                 rows] = shape_;
+    const int64_t columns = width / 2 / components;
     const auto floats = [&](Shape shape, uint64_t seed) {
       return std::make_unique<Guarded<float>>(backend_, shape, normal_numbers(shape.size(), seed));
     };
@@ -122,7 +128,7 @@ class AttentionInputsTest {
       return std::make_unique<Guarded<int32_t>>(backend_, Shape{count}, numbers);
     };
     const auto cosines = floats({kPositions, columns}, 1), sines = floats({kPositions, columns}, 2);
-    const auto positions = ints(rows * shape_.components, [](int64_t i) { return i * 5 % kPositions; });
+    const auto positions = ints(rows * components, [](int64_t i) { return i * 5 % kPositions; });
     // Some rows write nothing, some replace an entry, the last is padding.
     const auto sequence = ints(rows, [&](int64_t r) { return rows > 1 && r == rows - 1 ? -1 : r % 2; });
     const auto entry = ints(rows, [](int64_t r) {
@@ -135,28 +141,28 @@ class AttentionInputsTest {
     const StepTables step{
         .row_sequence = sequence->read(), .row_entry = entry->read(), .sequence_slot = slots->read()};
     const CacheTables cache{.lengths = lengths->view(), .block_table = table->view().reshape({2, pages})};
-    const Shape plane_shape{2 * pages, kGroups, kPageSize, width};
+    const Shape plane_shape{2 * pages, groups, kPageSize, width};
     const GuardedPlane planes(
-        backend_, shape_.cache, plane_shape,
+        backend_, cache_type, plane_shape,
         {.keys = normal_numbers(plane_shape.size(), 6), .values = normal_numbers(plane_shape.size(), 7)});
     const CachePlane plane = planes.plane();
 
-    const auto x = floats({rows, kIn}, 8), norm_weight = floats({kIn}, 9);
-    const Guarded<float> normed(backend_, {rows, kIn});
-    const auto q = floats({rows, kHeads, width}, 20), k = floats({rows, kGroups, width}, 21),
-               v = floats({rows, kGroups, width}, 22);
-    const auto q_bias = floats({kHeads * width}, 23), v_bias = floats({kGroups * width}, 24);
+    const auto x = floats({rows, in}, 8), norm_weight = floats({in}, 9);
+    const Guarded<float> normed(backend_, {rows, in});
+    const auto q = floats({rows, heads, width}, 20), k = floats({rows, groups, width}, 21),
+               v = floats({rows, groups, width}, 22);
+    const auto q_bias = floats({heads * width}, 23), v_bias = floats({groups * width}, 24);
     std::vector<LinearTarget> targets;
-    if (shape_.has_queries) targets.push_back({&weights_[0], q_bias->read(), q->view()});
-    if (shape_.has_keys) {
+    if (has_queries) targets.push_back({&weights_[0], q_bias->read(), q->view()});
+    if (has_keys) {
       targets.push_back({&weights_[1], {}, k->view()});
       targets.push_back({&weights_[2], v_bias->read(), v->view()});
     }
     const auto rope = [&](Tensor vectors) {
       return RopeArgs{.cos = cosines->read(),
                       .sin = sines->read(),
-                      .positions = positions->read().reshape({rows, shape_.components}),
-                      .layout = shape_.layout,
+                      .positions = positions->read().reshape({rows, components}),
+                      .layout = layout,
                       .x = vectors};
     };
     const RmsNormArgs norm{.x = x->read(), .weight = norm_weight->read(), .eps = kEps, .out = normed.view()};
@@ -166,14 +172,14 @@ class AttentionInputsTest {
     auto queue = backend_.make_queue();
     if (at_once) {
       queue->attention_inputs({.projections = {.norm = norm, .linears = linears},
-                               .turned = {.queries = rope(shape_.has_queries ? q->view() : Tensor{}),
-                                          .keys = rope(shape_.has_keys ? k->view() : Tensor{}),
+                               .turned = {.queries = rope(has_queries ? q->view() : Tensor{}),
+                                          .keys = rope(has_keys ? k->view() : Tensor{}),
                                           .write = write}});
     } else {
       queue->rms_norm(norm);
       queue->linears(linears);
-      if (shape_.has_queries) queue->rope(rope(q->view()));
-      if (shape_.has_keys) {
+      if (has_queries) queue->rope(rope(q->view()));
+      if (has_keys) {
         queue->rope(rope(k->view()));
         queue->write_cache(write);
       }
@@ -183,7 +189,7 @@ class AttentionInputsTest {
   }
 
  private:
-  static constexpr int64_t kIn = 256, kHeads = 4, kGroups = 2, kPositions = 9;
+  static constexpr int64_t kPositions = 9;
 
   const Backend& backend_;
   AttentionInputs shape_;
@@ -222,9 +228,50 @@ TEST(CompoundTest, AttentionInputsEqualTheirParts) {
   }
 }
 
-// Channels, output channels, height, width, kernel.
-constexpr std::array<std::array<int64_t, 5>, 5> kConvs{
-    {{8, 12, 5, 7, 3}, {64, 40, 9, 22, 3}, {128, 64, 16, 16, 1}, {64, 3, 40, 18, 3}, {128, 24, 7, 9, 3}}};
+// Heads and rows that devices cut into tiles in several ways; queries also have the bits of few rows.
+TEST(CompoundTest, AttentionInputsOfManyRowsEqualTheirParts) {
+  const auto backend = tested_backend();
+  for (const CacheType cache : kCacheTypes) {
+    if (!takes(*backend, cache)) continue;
+    for (const RopeLayout layout : {RopeLayout::kAdjacent, RopeLayout::kSplitHalf}) {
+      for (const int64_t rows : {31, 140, 384, 512, 1024}) {
+        if (rows > (kSanitized ? 31 : tests_cpu() ? 140 : 1024)) continue;
+        AttentionInputs shape{.type = WeightType::kBF16,
+                              .cache = cache,
+                              .in = 512,
+                              .heads = tests_cpu() ? 2 : 16,
+                              .groups = tests_cpu() ? 1 : 16,
+                              .width = 64,
+                              .layout = layout,
+                              .rows = rows};
+        const AttentionInputsTest test(*backend, shape);
+        const auto parts = test.run(false), at_once = test.run(true);
+        for (size_t i = 0; i < parts.size(); ++i) {
+          EXPECT_EQ(first_difference(parts[i], at_once[i]), -1)
+              << "output " << i << " rows " << rows << " cache " << cache_type_name(cache);
+        }
+        shape.rows = 16;
+        const auto few = AttentionInputsTest(*backend, shape).run(true)[0];
+        EXPECT_EQ(first_difference(std::span<const float>(few),
+                                   std::span<const float>(at_once[0]).first(few.size())),
+                  -1)
+            << rows << " rows";
+      }
+    }
+  }
+}
+
+// Channels, output channels, height, width, kernel. The last is for devices: they take such areas otherwise.
+constexpr std::array<std::array<int64_t, 5>, 6> kConvs{{{8, 12, 5, 7, 3},
+                                                        {64, 40, 9, 22, 3},
+                                                        {128, 64, 16, 16, 1},
+                                                        {64, 3, 40, 18, 3},
+                                                        {128, 24, 7, 9, 3},
+                                                        {64, 2, 72, 72, 3}}};
+
+bool is_for_devices(const std::array<int64_t, 5>& sizes) {
+  return sizes[2] * sizes[3] > 64 * 64;
+}
 
 struct Conv {
   Conv(const Backend& backend, const std::array<int64_t, 5>& sizes, uint64_t seed, WeightType type)
@@ -250,39 +297,43 @@ TEST(CompoundTest, NormedConvolutionsEqualTheirParts) {
   for (const auto& backend : {tested_backend(2), make_reference_backend()}) {
     for (const WeightType type : {WeightType::kF32, WeightType::kBF16}) {
       for (const auto& sizes : kConvs) {
+        if (is_for_devices(sizes) && backend->info().name.starts_with("cpu")) continue;
         const auto [channels, out, height, width, kernel] = sizes;
         const Conv first(*backend, sizes, 1, type), second(*backend, sizes, 3, type);
         const Guarded<float> weight(*backend, {channels}, normal_numbers(channels, 5)),
             bias(*backend, {channels}, normal_numbers(channels, 6));
-        for (const int64_t pictures : {1, 3}) {
+        for (const auto& [pictures, groups, swish] : {std::tuple(1, channels / 2, Swish::kAfter),
+                                                      {3, channels / 2, Swish::kNone},
+                                                      {3, channels / 8, Swish::kAfter},
+                                                      {2, std::max(channels / 16, int64_t{1}), Swish::kAfter},
+                                                      {2, int64_t{1}, Swish::kNone}}) {
           const Shape in{pictures, channels, height, width}, made{pictures, out, height, width};
-          for (const Swish swish : {Swish::kNone, Swish::kAfter}) {
-            std::vector<std::vector<float>> results;
-            for (const bool at_once : {false, true}) {
-              const Guarded<float> x(*backend, in, normal_numbers(in.size(), 7)), normed(*backend, in);
-              const Guarded<float> a(*backend, made), b(*backend, made, normal_numbers(made.size(), 8));
-              const GroupNormArgs norm{.x = x.read(),
-                                       .groups = channels / 2,
-                                       .weight = weight.read(),
-                                       .bias = bias.read(),
-                                       .swish = swish,
-                                       .out = normed.view()};
-              const std::array convs{first.of(normed, a, Accumulate::kAssign),
-                                     second.of(normed, b, Accumulate::kAdd)};
-              auto queue = backend->make_queue();
-              if (at_once) {
-                queue->normed_convs({.norm = norm, .convs = convs});
-              } else {
-                queue->group_norm(norm);
-                for (const Conv2dArgs& conv : convs) queue->conv2d(conv);
-              }
-              queue->finish();
-              results.push_back(a.values());
-              results.push_back(b.values());
+          const auto values = normal_numbers(in.size(), 7);
+          std::vector<std::vector<float>> results;
+          for (const bool at_once : {false, true}) {
+            const Guarded<float> x(*backend, in, values), normed(*backend, in);
+            const Guarded<float> a(*backend, made), b(*backend, made, normal_numbers(made.size(), 8));
+            const GroupNormArgs norm{.x = x.read(),
+                                     .groups = groups,
+                                     .weight = weight.read(),
+                                     .bias = bias.read(),
+                                     .swish = swish,
+                                     .out = normed.view()};
+            const std::array convs{first.of(normed, a, Accumulate::kAssign),
+                                   second.of(normed, b, Accumulate::kAdd)};
+            auto queue = backend->make_queue();
+            if (at_once) {
+              queue->normed_convs({.norm = norm, .convs = convs});
+            } else {
+              queue->group_norm(norm);
+              for (const Conv2dArgs& conv : convs) queue->conv2d(conv);
             }
-            ASSERT_EQ(first_difference(results[0], results[2]), -1) << channels << " to " << out;
-            ASSERT_EQ(first_difference(results[1], results[3]), -1) << channels << " to " << out;
+            queue->finish();
+            results.push_back(a.values());
+            results.push_back(b.values());
           }
+          ASSERT_EQ(first_difference(results[0], results[2]), -1) << channels << " to " << out;
+          ASSERT_EQ(first_difference(results[1], results[3]), -1) << channels << " to " << out;
         }
       }
     }
@@ -293,6 +344,7 @@ TEST(CompoundTest, UpsampledConvolutionsEqualTheirParts) {
   for (const auto& backend : {tested_backend(2), make_reference_backend()}) {
     for (const WeightType type : {WeightType::kF32, WeightType::kBF16}) {
       for (const auto& sizes : kConvs) {
+        if (is_for_devices(sizes) && backend->info().name.starts_with("cpu")) continue;
         const auto [channels, out, height, width, kernel] = sizes;
         const Conv conv(*backend, sizes, 1, type);
         constexpr int64_t kPictures = 2;

@@ -3,6 +3,7 @@
 #include <limits>
 #include <map>
 #include <numeric>
+#include <tuple>
 
 #include "core/base/error.h"
 #include "core/io/convert.h"
@@ -356,11 +357,16 @@ TEST_F(LinearTest, GatedProductsEqualTheirParts) {
 // Zero weights and rows, infinities and NaN go where they should and nowhere else.
 TEST_F(LinearTest, OddValuesStayInTheirRow) {
   const auto backend = tested_backend();
-  for (const auto& [type, rows] :
-       {std::pair{WeightType::kF32, 21}, std::pair{WeightType::kBF16, 21}, std::pair{WeightType::kBF16, 70},
-        std::pair{WeightType::kQ8_0, 21}, std::pair{WeightType::kQ4_1, 21}}) {
+  for (const auto& [type, in, rows] :
+       std::initializer_list<std::tuple<WeightType, int64_t, int64_t>>{{WeightType::kF32, 65, 21},
+                                                                       {WeightType::kBF16, 65, 21},
+                                                                       {WeightType::kBF16, 65, 70},
+                                                                       {WeightType::kBF16, 288, 70},
+                                                                       {WeightType::kBF16, 2048, 70},
+                                                                       {WeightType::kQ8_0, 65, 21},
+                                                                       {WeightType::kQ4_1, 65, 21}}) {
     if (type == WeightType::kQ4_1 && !backend->info().has_blocks) continue;
-    const int64_t in = 65, out = 37;
+    const int64_t out = 37;
     const auto w = normal_numbers(out * in, 3);
     auto x = normal_numbers(rows * in, 4);
     const LinearWeight weight = backend->pack_linear(host_view(w, {out, in}), type);

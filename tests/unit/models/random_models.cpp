@@ -114,8 +114,8 @@ void add_coder(RandomWeights& weights, const std::string& half, std::vector<int6
 
 }  // namespace
 
-RandomWeights vq_weights(const image::VqConfig& config) {
-  RandomWeights weights(9);
+RandomWeights vq_weights(const image::VqConfig& config, uint64_t seed) {
+  RandomWeights weights(seed);
   std::vector<int64_t> down{config.ch}, up{config.ch * config.ch_mult.back()};
   for (int64_t mult : config.ch_mult) down.push_back(config.ch * mult);
   for (size_t i = config.ch_mult.size(); i-- > 0;) up.push_back(config.ch * config.ch_mult[i]);

@@ -26,7 +26,7 @@ class RandomWeights : public MemoryWeights {
 
 RandomWeights llamagen_weights(const image::LlamaGenConfig& config);
 RandomWeights arpg_weights(const image::ArpgConfig& config);
-RandomWeights vq_weights(const image::VqConfig& config);
+RandomWeights vq_weights(const image::VqConfig& config, uint64_t seed = 9);
 RandomWeights diff_llama_weights(const speech::DiffLlamaConfig& config);
 
 }  // namespace volley::test

@@ -397,8 +397,8 @@ struct ChannelBytesArgs {
   View<uint8_t> out;  // [N, h, w, C]
 };
 
-// `group_norm`, then convolutions, at least one, of what it gave: each conv's x is norm.out, scratch memory of
-// the operation that need not be written. norm.out may be norm.x, whose contents are then unspecified; a
+// `group_norm`, then convolutions, at least one, of what it gave: each conv's x is norm.out, scratch memory
+// of the operation that need not be written. norm.out may be norm.x, whose contents are then unspecified; a
 // conv.out is neither of them.
 struct NormedConvsArgs {
   GroupNormArgs norm;

@@ -287,8 +287,8 @@ __global__ void __launch_bounds__(kBlockWarps* kWarp, kProcessorWarps / kBlockWa
 }
 
 // Whether so many heads keep memory busy with a warp for each.
-bool keep_busy_by_warps(unsigned heads) {
-  return heads >= 8 * processors();
+bool keep_busy_by_warps(int64_t heads, const Abilities& device) {
+  return heads >= 8 * device.processors;
 }
 
 }  // namespace
@@ -317,7 +317,7 @@ void launch_bf16_attention(const AttentionArgs& args, const PackedRows& packed, 
   const auto run = [&](auto steps) {
     if constexpr (Heads<steps>::kHalves > 1) {
       if (rows_together(args) > kHalfRows) return by_teams(steps, std::integral_constant<int, 2>());
-      if (keep_busy_by_warps(count)) return by_warps(steps);
+      if (keep_busy_by_warps(count, stream)) return by_warps(steps);
     }
     by_teams(steps, std::integral_constant<int, 1>());
   };

@@ -80,7 +80,7 @@ class HubPull {
 
   const std::string& repository() const { return repository_; }
   Url url_of(const std::string& file) const {
-    return url_at(revision_.commit().empty() ? kMain : revision_.commit(), file);
+    return url_at(revision_.commit().empty() || !knows_commits_ ? kMain : revision_.commit(), file);
   }
 
   std::vector<PulledFile> run() {
@@ -185,18 +185,13 @@ class HubPull {
       if (!now.is_there) throw;
       if (now.commit != revision_.commit()) throw RevisionLost(fault.what());
       get(file, url_at(kMain, file.name));
+      knows_commits_ = false;
     }
   }
 
   bool get_if_there(const PublishedFile& file) {
     try {
       get(file, url_of(file.name));
-      return true;
-    } catch (const NotThere&) {
-      if (revision_.commit().empty() || ask_main().commit != revision_.commit()) return false;
-    }
-    try {
-      get(file, url_at(kMain, file.name));
       return true;
     } catch (const NotThere&) {
       return false;
@@ -238,6 +233,7 @@ class HubPull {
   Program& program_;
   const std::string repository_;  // its address
   KeptRevision revision_;         // of all files in the folder
+  bool knows_commits_ = true;     // the server, as parts of addresses
   std::vector<PulledFile> files_;
   int64_t number_ = 0, count_ = 0;  // of shards
 };

@@ -150,13 +150,19 @@ TEST_F(CliResume, InterruptedBeforeTheFirstPictureIsStillOneObject) {
   run.awaited = "toy on ";
   int reader = -1;
   // The program waits for somebody who reads its events; until then it is told to stop, and has understood
-  // when the thread that waits for the signal is gone.
+  // when the thread that waits for the signal is gone. One that hashes may end at that time too, so that the
+  // number must have stood still for a while.
   run.on_output = [&](pid_t process) {
     const int64_t threads = count_threads(process);
     ::kill(process, SIGINT);
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::minutes(1);
-    while (count_threads(process) >= threads && std::chrono::steady_clock::now() < deadline)
+    int64_t last = threads, still = 0;
+    while ((last >= threads || still < 300) && std::chrono::steady_clock::now() < deadline) {
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      const int64_t count = count_threads(process);
+      still = count == last ? still + 1 : 0;
+      last = count;
+    }
     reader = ::open(path("events").c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
   };
   const CommandResult result = run_command(run);

@@ -197,7 +197,7 @@ TEST_F(CliRevision, AMirrorThatKnowsMainOnlyIsStartedAgain) {
 TEST_F(CliRevision, AFileThatMainLacksAsWellKeepsWhatCame) {
   publish(kFirst);
   served_.files.erase(kResolve + kFirst + "/" + kWeights);
-  served_.files.erase(kResolve + "main/" + kWeights);
+  served_.files.erase(std::string(kResolve) + "main/" + kWeights);
   for (int attempt = 0; attempt < 2; ++attempt) {
     const CommandResult result = pull();
     expect_failure(result, 4, std::string(kWeights) + ": not there (404)");

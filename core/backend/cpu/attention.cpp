@@ -45,7 +45,13 @@ struct HeadsArgs {
   float* work = nullptr;  // [width]
 };
 
-void attend_head(const HeadsArgs& args, const RowHeads& row, int64_t head) {
+// Whether a head is its group's first or last of those that are computed together.
+struct GroupPlace {
+  bool is_first = false;
+  bool is_last = false;
+};
+
+void attend_head(const HeadsArgs& args, const RowHeads& row, int64_t head, const GroupPlace& place) {
   float* out = row.out + head * args.width;
   if (row.count == 0) {
     std::fill(out, out + args.width, 0.0f);
@@ -61,7 +67,9 @@ void attend_head(const HeadsArgs& args, const RowHeads& row, int64_t head) {
                   .keys = args.keys + group,
                   .values = args.values + group,
                   .offsets = row.offsets + begin,
-                  .count = std::min(kKeyChunk, row.count - begin)},
+                  .count = std::min(kKeyChunk, row.count - begin),
+                  .asks_for_values = place.is_first,
+                  .next_keys = place.is_last && head + 1 < args.end ? args.group_stride : 0},
                  state);
   }
   finish_attention(state, args.width, out);
@@ -69,7 +77,16 @@ void attend_head(const HeadsArgs& args, const RowHeads& row, int64_t head) {
 
 void attend_heads(const HeadsArgs& args) {
   for (int64_t head = args.first; head < args.end; ++head) {
-    for (const RowHeads& row : args.rows) attend_head(args, row, head);
+    const RowHeads* before = nullptr;
+    for (const RowHeads& row : args.rows) {
+      // Rows of one sequence follow each other, and the later ones find its keys in the cache.
+      const bool is_new =
+          before == nullptr || row.count == 0 || before->count == 0 || row.offsets[0] != before->offsets[0];
+      attend_head(args, row, head,
+                  {.is_first = is_new && (head == args.first || head % args.heads_per_group == 0),
+                   .is_last = is_new && (head + 1) % args.heads_per_group == 0});
+      before = &row;
+    }
   }
 }
 

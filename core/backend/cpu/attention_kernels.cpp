@@ -45,6 +45,12 @@ HWY_INLINE void sum_four([[maybe_unused]] D d, const hn::Vec<D>* vectors, float*
 #endif
 }
 
+// Asks for part of a vector, into the second-level cache.
+HWY_INLINE void ask_for(const float* elements, int64_t count) {
+  constexpr int64_t kLine = 16;
+  for (int64_t i = 0; i < count; i += kLine) __builtin_prefetch(elements + i, 0, 2);
+}
+
 // Dot products of q with four keys, each in its own chain of lanes; of fewer, the last stands for the others.
 template <class D>
 HWY_INLINE void score_with(D d, const AttentionChunkArgs& args, float* scores) {
@@ -55,7 +61,9 @@ HWY_INLINE void score_with(D d, const AttentionChunkArgs& args, float* scores) {
     const float* keys[kKeys];
     for (int64_t k = 0; k < kKeys; ++k) {
       sums[k] = hn::Zero(d);
-      keys[k] = args.keys + args.offsets[std::min(first + k, args.count - 1)];
+      const int64_t offset = args.offsets[std::min(first + k, args.count - 1)];
+      keys[k] = args.keys + offset;
+      if (args.asks_for_values) ask_for(args.values + offset, args.width);
     }
     for (int64_t i = 0; i < args.width; i += lanes) {
       const auto q = hn::LoadU(d, args.q + i);
@@ -81,6 +89,10 @@ HWY_INLINE void weigh_values(D d, const AttentionChunkArgs& args, const float* w
     const auto w0 = hn::Set(d, weights[i]), w1 = hn::Set(d, weights[i + 1]);
     const float* v0 = base + args.offsets[i];
     const float* v1 = base + args.offsets[i + 1];
+    if (args.next_keys != 0) {
+      ask_for(args.keys + args.next_keys + args.offsets[i] + at, kVectors * lanes);
+      ask_for(args.keys + args.next_keys + args.offsets[i + 1] + at, kVectors * lanes);
+    }
     for (int v = 0; v < kVectors; ++v) {
       even[v] = hn::MulAdd(w0, hn::LoadU(d, v0 + v * lanes), even[v]);
       odd[v] = hn::MulAdd(w1, hn::LoadU(d, v1 + v * lanes), odd[v]);

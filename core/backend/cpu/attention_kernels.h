@@ -21,6 +21,10 @@ struct AttentionChunkArgs {
   const float* values = nullptr;     // likewise
   const int64_t* offsets = nullptr;  // [count]
   int64_t count = 0;                 // at most kKeyChunk
+  // What is read next, and asked for meanwhile: the values, and the keys of the next group, so many elements
+  // behind these; 0 if there are none or they are in the cache.
+  bool asks_for_values = false;
+  int64_t next_keys = 0;
 };
 
 // Key i's lane depends on i alone: the scores stand in an array by i, sums over it run in vectors from its

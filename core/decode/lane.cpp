@@ -40,6 +40,10 @@ int64_t prompt_entries(const Generation& generation) {
                                   : conditional;
 }
 
+int64_t fed_entries(const Generation& generation) {
+  return prompt_entries(generation) + std::max<int64_t>(generation.max_tokens - 1, 0);
+}
+
 PromptRows token_prompt(const StepModel& model, std::span<const int32_t> tokens, int64_t first_index) {
   PromptRows prompt;
   for (size_t i = 0; i < tokens.size(); ++i) {

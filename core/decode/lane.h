@@ -48,4 +48,7 @@ class Lane {
   int64_t step_index_ = 0;  // of the conditional sequence in the step being built
 };
 
+// Entries of a sequence that is fed its prompt and every token but the last.
+int64_t fed_entries(const Generation& generation);
+
 }  // namespace volley

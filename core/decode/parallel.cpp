@@ -85,10 +85,7 @@ class Parallel : public Decoder {
     return outputs;
   }
 
-  int64_t entries(const Generation& generation) const override {
-    return prompt_entries(generation) +
-           std::max<int64_t>(generation.max_tokens - 1, 0);  // the last is not fed
-  }
+  int64_t entries(const Generation& generation) const override { return fed_entries(generation); }
 
  private:
   Progress start(Session& session, const Generation& generation) const {

@@ -1,6 +1,5 @@
 // Sequential decoding: one token a forward. The method every same-tokens method is measured against.
-#include <algorithm>
-
+#include "core/decode/lane.h"
 #include "core/decode/methods.h"
 #include "core/decode/verify_loop.h"
 
@@ -20,10 +19,7 @@ class Sequential : public Decoder {
     NoProposer proposer;
     return VerifyLoop{.proposer = proposer}.run(session, generations, control);
   }
-  int64_t entries(const Generation& generation) const override {
-    return prompt_entries(generation) +
-           std::max<int64_t>(generation.max_tokens - 1, 0);  // the last is not fed
-  }
+  int64_t entries(const Generation& generation) const override { return fed_entries(generation); }
 };
 
 }  // namespace

@@ -259,7 +259,8 @@ TextResult TextRunner::run(const TextRequest& request, const TextControl& contro
       Session& session = session_for(*decoder, generations);
       Narrator narrator(some, control);
       const auto outputs =
-          decoder->decode(session, generations, {.observer = &narrator, .stop = control.stop});
+          decoder->decode(session, generations,
+                          {.observer = &narrator, .stop = control.stop, .pool = &pool_});
       for (size_t i = 0; i < some.size(); ++i) {
         if (outputs[i].tokens.empty()) continue;  // stopped before it began
         narrator.finish(some[i], model, outputs[i]);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/decode/check.h"
+#include "core/decode/draft_pool.h"
 #include "core/decode/observer.h"
 #include "core/decode/statistics.h"
 #include "text/heads_checkpoint.h"
@@ -118,7 +119,7 @@ inline constexpr int64_t kTextBatch = 8;
 
 // Answers requests one after the other. The cache stays, and with it the beginnings of prompts (in chunks of
 // 256 tokens): what a prompt has in common with an earlier one, as a conversation with its last turn, does
-// not run again. Results do not depend on it. Of a draft model's cache nothing stays.
+// not run again. So do the texts that some decoders draft from (option `pool`). Answers do not depend on it. Of a draft model's cache nothing stays.
 class TextRunner {
  public:
   // The models must outlive the runner.
@@ -135,6 +136,7 @@ class TextRunner {
   Session& session_for(const Decoder& decoder, std::span<const Generation> generations);
 
   TextModels models_;
+  DraftPool pool_;
   Session::Options room_;
   std::unique_ptr<Session> session_;
 };

@@ -33,11 +33,15 @@ void check_decoder(const DecoderSpec& decoder, std::optional<ModelKind> kind) {
 
 // Lengths that adapt find out what pays; this is only as far as they may go.
 constexpr int64_t kLongestDraft = 16;
+// 2 MiB of memory.
+constexpr int64_t kPooledTokens = int64_t{1} << 16;
 
 DecoderSpec automatic_decoder(ModelKind kind, const TextRequest& request) {
   if (kind == ModelKind::kMasked) return {.name = "diffusion"};
   const char* name = !request.heads.empty() ? "heads" : !request.draft_model.empty() ? "draft" : "lookup";
-  return {.name = name, .options = {{"length", "adaptive"}}};
+  DecoderSpec decoder{.name = name, .options = {{"length", "adaptive"}}};
+  if (decoder.name == "lookup") decoder.options["pool"] = std::to_string(kPooledTokens);
+  return decoder;
 }
 
 // Takes options over that have flags of their own.

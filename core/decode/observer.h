@@ -8,6 +8,8 @@
 
 namespace volley {
 
+class DraftPool;
+
 // What one step of a method did to one generation.
 struct StepEvent {
   int64_t generation = 0;              // index in the request
@@ -38,6 +40,9 @@ struct DecodeControl {
   // Seconds from any beginning, for methods that measure what their steps take; empty: the machine's.
   // Whatever it says, the tokens of a same-tokens method are the same.
   std::function<double()> clock;
+  // Texts of earlier runs, for methods that draft from them (option `pool`); they add those of this run.
+  // Null: this run's alone. It only ever changes what a step tries.
+  DraftPool* pool = nullptr;
 };
 
 }  // namespace volley

@@ -62,7 +62,7 @@ struct Progress {
     if (!cursor) return;
     if (!cursor.allows(token)) {
       throw Error("constraint: no token of the model's vocabulary may follow the first " +
-                  std::to_string(emitted()) + " of the output");
+                  std::to_string(generation().output_offset + emitted()) + " of the output");
     }
     const ConstraintCursor next = cursor.after(token);
     output.is_whole = next.is_broken() ? cursor.accepts() : next.accepts();

@@ -46,8 +46,14 @@ void CudaQueue::use_device() const {
 Stream CudaQueue::stream() {
   use_device();
   Stream stream{abilities_, stream_};
+  stream.program = program_;
   if (std::exchange(tables_changed_, false)) stream.overlaps = false;
   return stream;
+}
+
+void CudaQueue::settle() {
+  use_device();
+  if (program_ != nullptr) program_->end();
 }
 
 std::byte* CudaQueue::scratch(int64_t bytes) {
@@ -75,7 +81,7 @@ void CudaQueue::add_rows(const AddRowsArgs& args) {
 }
 void CudaQueue::copy(const CopyArgs& args) {
   if (args.x.size() == 0) return;
-  use_device();
+  settle();
   check(cudaMemcpyAsync(args.out.data, args.x.data, static_cast<size_t>(args.x.size()) * 4,
                         cudaMemcpyDeviceToDevice, stream_),
         "copy");
@@ -224,7 +230,7 @@ void CudaQueue::move_entries(const MoveEntriesArgs& args) {
 }
 
 void CudaQueue::copy_page(const CopyPageArgs& args) {
-  use_device();
+  settle();
   for (const CachePlane& plane : args.planes) {
     const int64_t bytes = PlaneLayout(plane).page_size() * cache_element_bytes(plane.type);
     for (std::byte* entries : {plane.keys, plane.values}) {
@@ -309,19 +315,29 @@ void CudaQueue::run_recorded(std::span<const int64_t> key, const std::function<v
 }
 
 void CudaQueue::record(Recording& recording, const std::function<void()>& operations) {
+  if (meeting_.bytes() == 0) {
+    meeting_ = memory_.allocate(sizeof(Program::Meeting));
+    check(cudaMemsetAsync(meeting_.data(), 0, sizeof(Program::Meeting), stream_), "recording");
+  }
+  Program program(memory_, reinterpret_cast<Program::Meeting*>(meeting_.data()));
   check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed), "recording");
   cudaGraph_t graph = nullptr;
+  program_ = &program;
   try {
     operations();
+    program.end();
   } catch (...) {
+    program_ = nullptr;
     cudaStreamEndCapture(stream_, &graph);
     if (graph != nullptr) cudaGraphDestroy(graph);
     throw;
   }
+  program_ = nullptr;
   check(cudaStreamEndCapture(stream_, &graph), "recording");
   const cudaError_t status = cudaGraphInstantiate(&recording.graph, graph, 0);
   cudaGraphDestroy(graph);
   check(status, "recording");
+  recording.memory = program.finish(stream_);
 }
 
 void CudaQueue::upload(const void* host, void* device, int64_t bytes) {

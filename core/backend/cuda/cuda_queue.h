@@ -7,6 +7,7 @@
 
 #include "core/backend/backend.h"
 #include "core/backend/cuda/device_memory.h"
+#include "core/backend/cuda/program.h"
 #include "core/backend/cuda/stream.h"
 
 namespace volley::cuda {
@@ -62,11 +63,14 @@ class CudaQueue : public Queue {
   struct Recording {
     int64_t runs = 0;
     cudaGraphExec_t graph = nullptr;
+    std::vector<Buffer> memory;  // of its programs
   };
 
   // Kernels may read the tables of steps and caches before the kernel in front of them has ended, so the
   // first one behind a change of a table by a kernel must not overlap with it.
   Stream stream();
+  // Before work that is not launched: what a program has taken comes first.
+  void settle();
   // Makes the queue's device the calling thread's.
   void use_device() const;
   void multiply(const LinearsArgs& args, Accumulate accumulate);
@@ -87,6 +91,8 @@ class CudaQueue : public Queue {
   std::byte* landing_ = nullptr;  // pinned host memory of downloads
   std::vector<Buffer> scratch_;
   Buffer moves_;
+  Buffer meeting_;              // of programs
+  Program* program_ = nullptr;  // takes operations while they are recorded
   std::map<std::vector<int64_t>, Recording> recordings_;
 };
 

@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 #include <cstring>
+#include <string>
 #include <utility>
 
 #include "core/backend/cuda/kernels.h"
@@ -20,7 +21,10 @@ constexpr size_t kMostRecordings = 512;
 }  // namespace
 
 CudaQueue::CudaQueue(int device, const DeviceMemory& memory, const Abilities& abilities)
-    : device_(device), memory_(memory), abilities_(abilities) {
+    : device_(device),
+      memory_(memory),
+      recorded_(device, "cuda:" + std::to_string(device)),
+      abilities_(abilities) {
   use_device();
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream");
   void* pinned = nullptr;
@@ -316,10 +320,10 @@ void CudaQueue::run_recorded(std::span<const int64_t> key, const std::function<v
 
 void CudaQueue::record(Recording& recording, const std::function<void()>& operations) {
   if (meeting_.bytes() == 0) {
-    meeting_ = memory_.allocate(sizeof(Program::Meeting));
+    meeting_ = recorded_.allocate(sizeof(Program::Meeting));
     check(cudaMemsetAsync(meeting_.data(), 0, sizeof(Program::Meeting), stream_), "recording");
   }
-  Program program(memory_, reinterpret_cast<Program::Meeting*>(meeting_.data()));
+  Program program(recorded_, reinterpret_cast<Program::Meeting*>(meeting_.data()));
   check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed), "recording");
   cudaGraph_t graph = nullptr;
   program_ = &program;

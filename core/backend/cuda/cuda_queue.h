@@ -83,6 +83,7 @@ class CudaQueue : public Queue {
 
   int device_;
   const DeviceMemory& memory_;
+  DeviceMemory recorded_;  // of recordings, which is not counted
   Abilities abilities_;
   bool tables_changed_ = false;
   cudaStream_t stream_ = nullptr;

@@ -5,7 +5,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "core/backend/cuda/program_phases.cuh"
+#include "core/backend/cuda/program_warps.cuh"
 
 namespace volley::cuda {
 namespace {
@@ -41,12 +41,11 @@ struct PhaseMemory {
 // By a warp.
 __device__ void bring_phases(const ProgramArgs& args, PhaseMemory& memory, const StageRing& ring) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  StagePlace at;
-  int brought_stages = 0;
+  WeightBringer bringer(ring);
   for (int p = 0; p < args.count; ++p) {
     if (p + 1 < args.count) memory.bring(args, p + 1, lane, kWarp);
     end_copies();
-    if (lane == 0) bring_phase(memory.phase(p), ring, at, brought_stages);
+    if (lane == 0) bringer.bring(memory.phase(p));
     await_copies<0>();
     __syncwarp();
   }
@@ -63,9 +62,7 @@ __device__ void multiply_phases(const ProgramArgs& args, PhaseMemory& memory, Pr
     end_copies();
     const Phase& phase = memory.phase(p);
     const bool multiplies = phase.kind != Phase::Kind::kAttention;
-    TRACE(p, multiplies ? 0 : 7);
     if (multiplies) multiply(phase, block);
-    TRACE(p, multiplies ? 6 : 7);
     await_copies<0>();
     meet_warps();
     if (more && multiplies && thread == 0) block.meeting.arrive();
@@ -141,7 +138,13 @@ __global__ void __launch_bounds__(kProgramThreads, 1) run_program(ProgramArgs ar
 }
 
 template <int kGroups, int kSteps>
-bool launch_phases(std::vector<Phase>& phases, int64_t rows_bytes, ProgramArgs args, const Stream& stream) {
+bool launch_phases(std::vector<Phase>& phases, ProgramArgs args, const Stream& stream) {
+  int64_t rows_bytes = 0;  // of shared memory that rows take, or what attention brings
+  for (const Phase& phase : phases) {
+    rows_bytes = std::max<int64_t>(rows_bytes, phase.kind == Phase::Kind::kAttention
+                                                   ? kParts * kWarpBytes<kSteps>
+                                                   : phase.steps * kGroups * kBlockBytes);
+  }
   const auto kernel = run_program<kGroups, kSteps>;
   cudaFuncAttributes attributes{};
   check(cudaFuncGetAttributes(&attributes, kernel), "program");
@@ -154,7 +157,7 @@ bool launch_phases(std::vector<Phase>& phases, int64_t rows_bytes, ProgramArgs a
     if (phase.kind == Phase::Kind::kAttention) continue;
     phase.units_together =
         std::min(kUnitsTogether, (args.stages - phase.norm_stages()) / phase.unit_stages());
-    if (args.stages <= 0 || phase.units_together <= 0) return false;
+    if (args.stages <= kUnderWay || phase.units_together <= 0) return false;
     first_block = (first_block + phase.units) % stream.processors;
   }
   const Geometry geometry{.grid = dim3(static_cast<unsigned>(stream.processors)),
@@ -193,28 +196,6 @@ bool can_take(const FewRows& rows) {
 }
 
 }  // namespace
-
-#ifdef VOLLEY_TRACE
-}
-#include <cstdio>
-namespace volley::cuda {
-void print_trace(int phases) {
-  static long long t[16][132][8];
-  cudaMemcpyFromSymbol(t, trace_times, sizeof t);
-  for (int p = 0; p < phases; ++p) {
-    long long start = 0;
-    for (int b = 0; b < 132; ++b) start = start == 0 ? t[p][b][0] : std::min(start, t[p][b][0]);
-    std::printf("      phase %d begins %lld:", p, start - t[0][0][0]);
-    for (int k = 0; k < 7; ++k) {
-      long long sum = 0, n = 0, most = 0;
-      for (int b = 0; b < 132; ++b)
-        if (t[p][b][k] >= start) sum += t[p][b][k] - start, ++n, most = std::max(most, t[p][b][k] - start);
-      std::printf("  %d: %lld/%lld(%lld)", k, n ? sum / n : -1, most, n);
-    }
-    std::printf("\n");
-  }
-}
-#endif
 
 void end_program(Program& program) {
   program.end();
@@ -277,26 +258,17 @@ void Program::end() {
 
 bool Program::launch_together() {
   if (!stream_.has_wgmma) return false;
-  int64_t rows_bytes = 0;  // of shared memory that rows take, or what attention brings
   int steps = 1;
   const bool more =
       std::ranges::any_of(phases_, [](const Phase& phase) { return phase.rows.rows.count > 8; });
-  for (const Phase& phase : phases_) {
-    if (phase.kind == Phase::Kind::kAttention) {
-      steps = steps_of_head(phase.as<BF16Attention>());
-      const int64_t stage = 4 * int64_t{steps <= 2 ? 32 : 16} * steps * kStep;  // keys and values, bf16
-      rows_bytes = std::max<int64_t>(rows_bytes, kParts * kAheadGroups * stage);
-    } else {
-      const int64_t groups = more ? 2 : 1;
-      rows_bytes = std::max<int64_t>(rows_bytes, phase.steps * groups * kBlockBytes);
-    }
-  }
   auto next = static_cast<int>(phases_.size());
   for (int p = next; p-- > 0;) {
     Phase& phase = phases_[static_cast<size_t>(p)];
     phase.index = p;
     phase.attention = next - p;
-    if (phase.kind == Phase::Kind::kAttention) next = p;
+    if (phase.kind != Phase::Kind::kAttention) continue;
+    next = p;
+    steps = steps_of_head(phase.as<BF16Attention>());
   }
   Buffer buffer = memory_.allocate(static_cast<int64_t>(phases_.size() * sizeof(Phase)));
   const ProgramArgs args{.phases = reinterpret_cast<const Phase*>(buffer.data()),
@@ -305,8 +277,8 @@ bool Program::launch_together() {
                          .stages = 0,
                          .meeting = meeting_};
   const auto launched = [&](auto head_steps) {
-    return more ? launch_phases<2, head_steps>(phases_, rows_bytes, args, stream_)
-                : launch_phases<1, head_steps>(phases_, rows_bytes, args, stream_);
+    return more ? launch_phases<2, head_steps>(phases_, args, stream_)
+                : launch_phases<1, head_steps>(phases_, args, stream_);
   };
   const bool done = steps == 1   ? launched(std::integral_constant<int, 1>())
                     : steps == 2 ? launched(std::integral_constant<int, 2>())

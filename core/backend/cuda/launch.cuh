@@ -40,7 +40,7 @@ struct Geometry {
 template <typename... Parameters, typename... Arguments>
 void launch(const char* name, void (*kernel)(Parameters...), const Geometry& geometry, const Stream& stream,
             const Arguments&... arguments) {
-  if (stream.program != nullptr) end_program(*stream.program);
+  const bool follows_program = stream.program != nullptr && end_program(*stream.program);
   constexpr int64_t kGiven = 16 << 10;  // without asking, beside what the kernel declares
   if (geometry.shared_bytes > kGiven) {
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
@@ -49,7 +49,7 @@ void launch(const char* name, void (*kernel)(Parameters...), const Geometry& geo
   }
   cudaLaunchAttribute attributes[3]{};
   unsigned count = 0;
-  if (stream.overlaps) {
+  if (stream.overlaps && !follows_program) {
     attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[count++].val.programmaticStreamSerializationAllowed = 1;
   }

@@ -172,7 +172,9 @@ bool launch_phases(std::vector<Phase>& phases, ProgramArgs args, const Stream& s
                                                       static_cast<size_t>(geometry.shared_bytes)),
         "program");
   if (blocks < 1) return false;
-  launch("program", kernel, geometry, stream, args);
+  Stream alone = stream;
+  alone.overlaps = false;
+  launch("program", kernel, geometry, alone, args);
   return true;
 }
 
@@ -197,8 +199,8 @@ bool can_take(const FewRows& rows) {
 
 }  // namespace
 
-void end_program(Program& program) {
-  program.end();
+bool end_program(Program& program) {
+  return program.end();
 }
 
 Program::Program(const DeviceMemory& memory, Meeting* meeting) : memory_(memory), meeting_(meeting) {}
@@ -208,6 +210,7 @@ void Program::add(const Phase& phase, const Stream& stream, const Launch& launch
   if (phases_.empty()) {
     stream_ = stream;
     stream_.program = nullptr;
+    stream_.overlaps = stream.overlaps && launched_.empty();  // nothing overlaps with a program
   }
   phases_.push_back(phase);
   launches_.push_back(launch);
@@ -247,13 +250,15 @@ bool Program::takes(const BF16Attention& attention, const Stream& stream, const 
   return true;
 }
 
-void Program::end() {
-  if (phases_.empty()) return;
-  if (phases_.size() < kFewestPhases || !launch_together()) {
+bool Program::end() {
+  if (phases_.empty()) return false;
+  const bool together = phases_.size() >= kFewestPhases && launch_together();
+  if (!together) {
     for (const Launch& launch : launches_) launch(stream_);
   }
   phases_.clear();
   launches_.clear();
+  return together;
 }
 
 bool Program::launch_together() {

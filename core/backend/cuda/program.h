@@ -41,8 +41,9 @@ class Program {
   bool takes(const FewRows& rows, const GatedUnits& units, const Stream& stream, const Launch& launch);
   bool takes(const FewRows& rows, const LinearUnits& units, const Stream& stream, const Launch& launch);
   bool takes(const BF16Attention& attention, const Stream& stream, const Launch& launch);
-  // Launches the phases so far: as one, or one by one if they are too few or do not fit the device.
-  void end();
+  // Launches the phases so far: as one, or one by one if they are too few or do not fit the device. Whether
+  // there were any that it launched as one.
+  bool end();
   // Behind the recording: fills the memory that its launches read, which shall outlive it.
   std::vector<Buffer> finish(cudaStream_t stream);
 

@@ -22,7 +22,7 @@ inline constexpr int kStageBytes = kStageSteps * kBlockBytes;
 inline constexpr int kNormSteps = kStageBytes / (kStep * 4);  // of a norm's weights
 inline constexpr int kMostStages = 48;
 // Stages that a block asks memory for at once: more would only be in the way of what others ask for.
-inline constexpr int kUnderWay = 12;
+inline constexpr int kUnderWay = 10;
 
 __host__ __device__ constexpr int norm_stages_of(int steps) {
   return (steps + kNormSteps - 1) / kNormSteps;

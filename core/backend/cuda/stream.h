@@ -15,8 +15,9 @@ struct Abilities {
 };
 
 class Program;
-// Launches what a program has taken, before anything else is launched.
-void end_program(Program& program);
+// Launches what a program has taken, before anything else is launched. Whether that was as a program, with
+// which nothing overlaps.
+bool end_program(Program& program);
 
 // Where kernels are launched.
 struct Stream : Abilities {

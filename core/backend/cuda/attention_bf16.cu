@@ -2,190 +2,24 @@
 // together, and a head of them by a team of warps, one for each part of the keys, or by one warp, part by
 // part: that gives the same bits. Which part and which place in a multiply-accumulate the i-th visible key of
 // a row gets depends on i alone, and no row's sums depend on another row, so that neither do the bits.
-#include "core/backend/cuda/attention_softmax.cuh"
+#include "core/backend/cuda/attention_teams.cuh"
 #include "core/backend/cuda/kernels.h"
-#include "core/backend/cuda/products_bf16.cuh"
-#include "core/backend/cuda/row_groups.cuh"
+#include "core/backend/cuda/program.h"
 
 namespace volley::cuda {
 namespace {
 
-constexpr float kLog2E = 1.44269504088896341f;
-
-struct BF16Attention {
-  static constexpr int kVectors = kStep / kLaneInputs;  // of a step
-
-  CacheAttention cache;
-  PackedRows packed;  // takes the results if it has data; then heads are whole steps
-
-  // The rest of sixteen rows: zeros, by the warp, or team, of the last row.
-  template <int kSteps>
-  __device__ void pad(int64_t end, int head, int thread, int threads) const {
-    if (packed.data == nullptr || end != cache.rows) return;
-    const int64_t rows = (end + kTileRows - 1) / kTileRows * kTileRows - end;
-    for (int i = thread; i < rows * kSteps * kVectors; i += threads)
-      *vector(end + i / (kSteps * kVectors), head * kSteps + i / kVectors % kSteps, i % kVectors) = uint4{};
-  }
-  // A vector of a row's step.
-  __device__ uint4* vector(int64_t row, int step, int v) const {
-    return packed.part(row / 8, step) + block_place(static_cast<int>(row % 8) * kVectors + v);
-  }
-  // Where a row's results of a head go.
-  __device__ float* out(int64_t row, int head) const {
-    return cache.out + (row * cache.heads + head) * cache.layout.width;
-  }
-};
-
-template <int kSteps, int kHalves>
-struct Queries {
-  static constexpr int kRows = kHalves * kHalfRows;
-  using Range = typename BlockRows<kRows>::Range;
-
-  LaneInputs inputs[kHalves][kSteps];
-
-  __device__ Queries(const CacheAttention& args, const Range& range, int head) {
-    const int lane = static_cast<int>(threadIdx.x) % kWarp, width = static_cast<int>(args.layout.width);
-#pragma unroll
-    for (int h = 0; h < kHalves; ++h) {
-      const int64_t row = range.first + h * kHalfRows + lane / 4;
-      const auto* q =
-          reinterpret_cast<const float4*>(args.q + (row * args.heads + head) * width) + lane % 4 * 2;
-#pragma unroll
-      for (int step = 0; step < kSteps; ++step) {
-        const bool there = row < range.end && step * kStep + lane % 4 * kLaneInputs < width;
-        const float4 zero = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-        inputs[h][step] = {there ? q[step * 8] : zero, there ? q[step * 8 + 1] : zero};
-      }
-    }
-  }
-  __device__ void split_to(QueryParts (&parts)[kHalves][kSteps]) const {
-#pragma unroll
-    for (int h = 0; h < kHalves; ++h) {
-#pragma unroll
-      for (int step = 0; step < kSteps; ++step) parts[h][step] = split(inputs[h][step]);
-    }
-  }
-};
-
 // ---- A team of warps for each head
 
-constexpr int kThreads = kParts * kWarp;
 constexpr int kBlocks = 3;  // of a processor: shared memory holds what is on its way for as many
-constexpr int kStages = 2;  // groups of a warp on their way
-template <int kSteps>
-constexpr int kWarpBytes = kStages* Heads<kSteps>::kStageBytes;
 
 template <int kSteps, int kHalves>
-__global__ void __launch_bounds__(kThreads, kBlocks) attend_by_teams(BF16Attention args) {
-  using Shape = Heads<kSteps>;
-  constexpr int kRows = kHalves * kHalfRows;
-  constexpr int kLine = Shape::kWidth + 8;  // of a row's sums: rows of a warp lie in different banks
-  static_assert(kRows * kLine * 4 <= kWarpBytes<kSteps>);
+__global__ void __launch_bounds__(kTeamThreads, kBlocks) attend_by_teams(BF16Attention args) {
   alignas(128) extern __shared__ std::byte staged[];
-  __shared__ BlockKeys<Shape::kKeys, kRows> rows;
-  __shared__ float maxima[kParts][kRows], sums[kParts][kRows];
-  const auto head = static_cast<int>(blockIdx.x);
-  const auto range = BlockRows<kRows>::range(args.cache, blockIdx.y);
-  const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
-  if (warp == 0) rows.find(args.cache, range);
-  __syncthreads();
-  const WarpKeys<kSteps, kRows, Takes::kOnePart> keys(args.cache, rows, head,
-                                                      staged + warp * kWarpBytes<kSteps>);
-  // Most entries were written long before the operation in front of this one. Those that it writes now are
-  // only asked for, not read.
-  Run ahead = keys.first(warp);
-  Place places[kStages];
-#pragma unroll
-  for (int s = 0; s < kStages; ++s) {
-    places[s] = keys.find(ahead);
-    ahead = keys.next(ahead);
-  }
-#pragma unroll
-  for (int s = 0; s < kStages; ++s) keys.prefetch_found(places[s]);
-  await_previous();
-  if (rows.most < 0 && args.packed.data == nullptr) return;
-  const Queries<kSteps, kHalves> loaded(args.cache, range, head);
-#pragma unroll
-  for (int s = 0; s < kStages; ++s) {
-    keys.template copy<true, true>(places[s], s * Shape::kStageBytes);
-    end_copies();
-  }
-  QueryParts queries[kHalves][kSteps];
-  loaded.split_to(queries);
-
-  const float scale = args.cache.scale * kLog2E;
-  State<kSteps> states[kHalves];
-  int stage = 0;  // in bytes
-  for (Run run = keys.first(warp); keys.has(run); run = keys.next(run)) {
-    const bool more = keys.has(ahead);
-    const Place place = keys.find(ahead);
-    await_copies<kStages - 1>();
-    __syncwarp();
-    Sums products[kHalves][Shape::kKeyTiles];
-    multiply_keys(keys, stage, queries, products);
-    const auto weights = weigh(keys, run, products, scale, states);
-    add_values(keys, run, stage, weights, states);
-    __syncwarp();
-    if (more) {
-      keys.template copy<true, true>(place, stage);
-      ahead = keys.next(ahead);
-    }
-    end_copies();
-    stage = stage + Shape::kStageBytes == kWarpBytes<kSteps> ? 0 : stage + Shape::kStageBytes;
-  }
-
-  // What a warp has read is no longer needed: its place takes the warp's sums. Where there were fewer groups
-  // than stages, zeros are still on their way there.
-  await_copies<0>();
-  __syncwarp();
-  const auto totals_of = [&](int w) { return reinterpret_cast<float*>(staged + w * kWarpBytes<kSteps>); };
-#pragma unroll
-  for (int h = 0; h < kHalves; ++h) {
-    const int row = h * kHalfRows + lane / 4;
-    const float sum = row_sum(states[h].sum);
-    if (lane % 4 == 0) {
-      maxima[warp][row] = states[h].maximum;
-      sums[warp][row] = sum;
-    }
-#pragma unroll
-    for (int tile = 0; tile < Shape::kTiles; ++tile) {
-      const auto& total = states[h].totals[tile].values;
-      *reinterpret_cast<float2*>(totals_of(warp) + row * kLine + tile * kTileOut + lane % 4 * 2) =
-          make_float2(total[0] + total[2], total[1] + total[3]);
-    }
-  }
-  __syncthreads();
-  constexpr int kVectors = Shape::kWidth / 4;
-  for (int i = static_cast<int>(threadIdx.x); i < kRows * kVectors; i += kThreads) {
-    const int r = i / kVectors, d = i % kVectors * 4;
-    const int count = rows.counts[r];
-    const int64_t row = range.first + r;
-    const bool is_packed = args.packed.data != nullptr && row < range.end;
-    if ((count < 0 && !is_packed) || d >= args.cache.layout.width) continue;
-    JoinedSoftmax joined;
-    float totals[4] = {};
-#pragma unroll
-    for (int part = 0; part < kParts; ++part) {
-      if (!joined.add(maxima[part][r], sums[part][r])) continue;
-      const float4 next = *reinterpret_cast<const float4*>(totals_of(part) + r * kLine + d);
-      totals[0] = joined.join(totals[0], next.x);
-      totals[1] = joined.join(totals[1], next.y);
-      totals[2] = joined.join(totals[2], next.z);
-      totals[3] = joined.join(totals[3], next.w);
-    }
-    const float inverse = 1.0f / joined.sum;
-#pragma unroll
-    for (float& total : totals) total = count > 0 ? total * inverse : 0.0f;
-    if (is_packed) {
-      *reinterpret_cast<uint2*>(args.packed.at(row, int64_t{head} * Shape::kWidth + d)) =
-          make_uint2(two_bf16(totals[0], totals[1]), two_bf16(totals[2], totals[3]));
-      continue;
-    }
-    float* out = args.out(row, head) + d;
-#pragma unroll
-    for (int e = 0; e < 4; ++e) out[e] = totals[e];
-  }
-  args.pad<kSteps>(range.end, head, static_cast<int>(threadIdx.x), kThreads);
+  __shared__ TeamMemory<kSteps, kHalves> team;
+  attend(
+      args, static_cast<int>(blockIdx.x), blockIdx.y, static_cast<int>(threadIdx.x), team, staged,
+      [] { __syncthreads(); }, [] { await_previous(); });
 }
 
 // ---- A warp for each head
@@ -297,40 +131,59 @@ bool takes_bf16_vectors(int64_t width) {
   return width % (2 * kElements) == 0 && width <= 4 * kStep;
 }
 
-void launch_bf16_attention(const AttentionArgs& args, const PackedRows& packed, const Stream& stream) {
-  const auto by_teams = [&](auto steps, auto halves) {
-    const AttentionGrid grid(args, halves * kHalfRows);
-    launch("attention", attend_by_teams<steps, halves>,
-           Geometry{
-               .grid = grid.blocks, .threads = kThreads, .shared_bytes = kParts * int64_t{kWarpBytes<steps>}},
-           stream, BF16Attention{.cache = grid.device, .packed = packed});
-  };
-  const AttentionGrid grid(args, kHalfRows);
-  const unsigned count = grid.blocks.x * grid.blocks.y;
-  const auto by_warps = [&](auto steps) {
-    launch("attention", attend_by_warps<steps>,
-           Geometry{.grid = blocks_of(count, kBlockWarps),
-                    .threads = kBlockWarps * kWarp,
-                    .shared_bytes = kBlockWarps * int64_t{Heads<steps>::kStageBytes}},
-           stream, BF16Attention{.cache = grid.device, .packed = packed}, count);
-  };
-  const auto run = [&](auto steps) {
-    if constexpr (Heads<steps>::kHalves > 1) {
-      if (rows_together(args) > kHalfRows) return by_teams(steps, std::integral_constant<int, 2>());
-      if (keep_busy_by_warps(count, stream)) return by_warps(steps);
+namespace {
+
+// Blocks of `count` rows and a head, by heads first.
+dim3 grid_of(const CacheAttention& args, int64_t count) {
+  return {static_cast<unsigned>(args.heads),
+          blocks_of(args.rows, args.together) * blocks_of(args.together, count)};
+}
+
+template <int kSteps, int kHalves>
+void launch_teams(const BF16Attention& args, const Stream& stream) {
+  launch("attention", attend_by_teams<kSteps, kHalves>,
+         Geometry{.grid = grid_of(args.cache, kHalves * kHalfRows),
+                  .threads = kTeamThreads,
+                  .shared_bytes = kParts * int64_t{kWarpBytes<kSteps>}},
+         stream, args);
+}
+
+template <int kSteps>
+void launch_steps(const BF16Attention& args, const Stream& stream) {
+  if constexpr (Heads<kSteps>::kHalves > 1) {
+    if (args.cache.together > kHalfRows) return launch_teams<kSteps, 2>(args, stream);
+    const dim3 grid = grid_of(args.cache, kHalfRows);
+    const unsigned count = grid.x * grid.y;
+    if (keep_busy_by_warps(count, stream)) {
+      return launch("attention", attend_by_warps<kSteps>,
+                    Geometry{.grid = blocks_of(count, kBlockWarps),
+                             .threads = kBlockWarps * kWarp,
+                             .shared_bytes = kBlockWarps * int64_t{Heads<kSteps>::kStageBytes}},
+                    stream, args, count);
     }
-    by_teams(steps, std::integral_constant<int, 1>());
-  };
-  switch (ceil_div(args.q.shape[2], kStep)) {
-    case 1:
-      return run(std::integral_constant<int, 1>());
-    case 2:
-      return run(std::integral_constant<int, 2>());
-    case 3:
-      return run(std::integral_constant<int, 3>());
-    default:
-      return run(std::integral_constant<int, 4>());
   }
+  launch_teams<kSteps, 1>(args, stream);
+}
+
+}  // namespace
+
+void launch_bf16_attention(const AttentionArgs& args, const PackedRows& packed, const Stream& stream) {
+  BF16Attention attention{.cache = device_args(args), .packed = packed};
+  attention.cache.together = rows_together(args);
+  const auto run = [attention, steps = ceil_div(args.q.shape[2], kStep)](const Stream& on) {
+    switch (steps) {
+      case 1:
+        return launch_steps<1>(attention, on);
+      case 2:
+        return launch_steps<2>(attention, on);
+      case 3:
+        return launch_steps<3>(attention, on);
+      default:
+        return launch_steps<4>(attention, on);
+    }
+  };
+  if (stream.program != nullptr && stream.program->takes(attention, stream, run)) return;
+  run(stream);
 }
 
 }  // namespace volley::cuda

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cstdlib>
 #include <cstring>
+#include <string>
 #include <utility>
 
 #include "core/backend/cuda/kernels.h"
@@ -20,7 +22,11 @@ constexpr size_t kMostRecordings = 512;
 }  // namespace
 
 CudaQueue::CudaQueue(int device, const DeviceMemory& memory, const Abilities& abilities)
-    : device_(device), memory_(memory), abilities_(abilities) {
+    : device_(device),
+      memory_(memory),
+      recorded_(device, "cuda:" + std::to_string(device)),
+      abilities_(abilities),
+      takes_programs_(std::getenv("VOLLEY_CUDA_PROGRAMS") != nullptr) {
   use_device();
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream");
   void* pinned = nullptr;
@@ -46,8 +52,14 @@ void CudaQueue::use_device() const {
 Stream CudaQueue::stream() {
   use_device();
   Stream stream{abilities_, stream_};
+  stream.program = program_;
   if (std::exchange(tables_changed_, false)) stream.overlaps = false;
   return stream;
+}
+
+void CudaQueue::settle() {
+  use_device();
+  if (program_ != nullptr) program_->end();
 }
 
 std::byte* CudaQueue::scratch(int64_t bytes) {
@@ -75,7 +87,7 @@ void CudaQueue::add_rows(const AddRowsArgs& args) {
 }
 void CudaQueue::copy(const CopyArgs& args) {
   if (args.x.size() == 0) return;
-  use_device();
+  settle();
   check(cudaMemcpyAsync(args.out.data, args.x.data, static_cast<size_t>(args.x.size()) * 4,
                         cudaMemcpyDeviceToDevice, stream_),
         "copy");
@@ -245,7 +257,7 @@ void CudaQueue::move_entries(const MoveEntriesArgs& args) {
 }
 
 void CudaQueue::copy_page(const CopyPageArgs& args) {
-  use_device();
+  settle();
   for (const CachePlane& plane : args.planes) {
     const int64_t bytes = PlaneLayout(plane).page_size() * cache_element_bytes(plane.type);
     for (std::byte* entries : {plane.keys, plane.values}) {
@@ -330,19 +342,29 @@ void CudaQueue::run_recorded(std::span<const int64_t> key, const std::function<v
 }
 
 void CudaQueue::record(Recording& recording, const std::function<void()>& operations) {
+  if (meeting_.bytes() == 0) {
+    meeting_ = recorded_.allocate(sizeof(Program::Meeting));
+    check(cudaMemsetAsync(meeting_.data(), 0, sizeof(Program::Meeting), stream_), "recording");
+  }
+  Program program(recorded_, reinterpret_cast<Program::Meeting*>(meeting_.data()));
   check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed), "recording");
   cudaGraph_t graph = nullptr;
+  program_ = takes_programs_ ? &program : nullptr;
   try {
     operations();
+    program.end();
   } catch (...) {
+    program_ = nullptr;
     cudaStreamEndCapture(stream_, &graph);
     if (graph != nullptr) cudaGraphDestroy(graph);
     throw;
   }
+  program_ = nullptr;
   check(cudaStreamEndCapture(stream_, &graph), "recording");
   const cudaError_t status = cudaGraphInstantiate(&recording.graph, graph, 0);
   cudaGraphDestroy(graph);
   check(status, "recording");
+  recording.memory = program.finish(stream_);
 }
 
 void CudaQueue::upload(const void* host, void* device, int64_t bytes) {

@@ -9,6 +9,7 @@
 #include "core/backend/backend.h"
 #include "core/backend/cuda/device_memory.h"
 #include "core/backend/cuda/large_download.h"
+#include "core/backend/cuda/program.h"
 #include "core/backend/cuda/stream.h"
 
 namespace volley::cuda {
@@ -66,11 +67,14 @@ class CudaQueue : public Queue {
   struct Recording {
     int64_t runs = 0;
     cudaGraphExec_t graph = nullptr;
+    std::vector<Buffer> memory;  // of its programs
   };
 
   // Kernels may read the tables of steps and caches before the kernel in front of them has ended, so the
   // first one behind a change of a table by a kernel must not overlap with it.
   Stream stream();
+  // Before work that is not launched: what a program has taken comes first.
+  void settle();
   // Makes the queue's device the calling thread's.
   void use_device() const;
   void multiply(const LinearsArgs& args, Accumulate accumulate);
@@ -85,7 +89,9 @@ class CudaQueue : public Queue {
 
   int device_;
   const DeviceMemory& memory_;
+  DeviceMemory recorded_;  // of recordings, which is not counted
   Abilities abilities_;
+  bool takes_programs_ = false;  // VOLLEY_CUDA_PROGRAMS: docs/performance.md says why it has to be asked for
   bool tables_changed_ = false;
   cudaStream_t stream_ = nullptr;
   std::byte* staging_ = nullptr;  // pinned host memory; uploads go round it
@@ -94,6 +100,8 @@ class CudaQueue : public Queue {
   std::unique_ptr<LargeDownload> large_download_;
   std::vector<Buffer> scratch_;
   Buffer moves_;
+  Buffer meeting_;              // of programs
+  Program* program_ = nullptr;  // takes operations while they are recorded
   std::map<std::vector<int64_t>, Recording> recordings_;
 };
 

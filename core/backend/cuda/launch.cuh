@@ -28,31 +28,38 @@ __host__ __device__ inline bool is_aligned(const void* place, unsigned bytes) {
 }
 
 // `shared_bytes` beyond what the kernel declares itself; `cluster` neighbouring blocks see each other's.
+// `meets`: all blocks run at once, so that they can wait for each other.
 struct Geometry {
   dim3 grid;
   int threads = 0;
   int64_t shared_bytes = 0;
   unsigned cluster = 1;
+  bool meets = false;
 };
 
 template <typename... Parameters, typename... Arguments>
 void launch(const char* name, void (*kernel)(Parameters...), const Geometry& geometry, const Stream& stream,
             const Arguments&... arguments) {
+  const bool follows_program = stream.program != nullptr && end_program(*stream.program);
   constexpr int64_t kGiven = 16 << 10;  // without asking, beside what the kernel declares
   if (geometry.shared_bytes > kGiven) {
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                static_cast<int>(geometry.shared_bytes)),
           name);
   }
-  cudaLaunchAttribute attributes[2]{};
+  cudaLaunchAttribute attributes[3]{};
   unsigned count = 0;
-  if (stream.overlaps) {
+  if (stream.overlaps && !follows_program) {
     attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[count++].val.programmaticStreamSerializationAllowed = 1;
   }
   if (geometry.cluster > 1) {
     attributes[count].id = cudaLaunchAttributeClusterDimension;
     attributes[count++].val.clusterDim = {geometry.cluster, 1, 1};
+  }
+  if (geometry.meets) {
+    attributes[count].id = cudaLaunchAttributeCooperative;
+    attributes[count++].val.cooperative = 1;
   }
   cudaLaunchConfig_t config{};
   config.gridDim = geometry.grid;

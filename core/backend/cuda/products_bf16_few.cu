@@ -5,210 +5,12 @@
 // rotary embeddings, writes to the cache.
 #include <utility>
 
-#include "core/backend/cuda/cache_rows.cuh"
+#include "core/backend/cuda/few_rows.cuh"
 #include "core/backend/cuda/kernels.h"
-#include "core/backend/cuda/products_bf16.cuh"
+#include "core/backend/cuda/program.h"
 
 namespace volley::cuda {
 namespace {
-
-// ---- What is multiplied, in units, and what becomes of the sums. A unit has kSlots panels, whose weights it
-// finds by `weight`, and takes sums by slot, those of output `n` of 8 of each panel, for `rows` of its rows.
-// `Before` is what is read early for that: tables before the rows are there, results of earlier operations
-// with the rows.
-
-class LinearUnits {
- public:
-  static constexpr int kSlots = 1;
-  using Before = float;
-
-  LinearUnits(const LinearsArgs& args, Accumulate accumulate)
-      : targets_(args, kTileOut), accumulate_(accumulate) {}
-  int count() const { return static_cast<int>(targets_.tiles()); }
-  __device__ int64_t rows(int64_t count, int64_t) const { return count; }
-
-  class Unit {
-   public:
-    __device__ Unit(const LinearUnits& all, int index)
-        : place_(all.targets_.find(static_cast<unsigned>(index))),
-          adds_(all.accumulate_ == Accumulate::kAdd) {}
-    __device__ const uint4* weight(int, int steps) const {
-      return panel_of(place_.target, place_.tile, steps);
-    }
-    __device__ void read_tables(int64_t, int, Before&) const {}
-    __device__ void read_results(int64_t row, int n, Before& before) const {
-      before = adds_ && out(n) < place_.target.out_features ? *at(row, n) : 0.0f;
-    }
-    __device__ void store(int64_t row, int n, const float (&sums)[kSlots], const Before& before,
-                          bool exists) const {
-      if (!exists || out(n) >= place_.target.out_features) return;
-      const float sum = place_.target.bias != nullptr ? sums[0] + place_.target.bias[out(n)] : sums[0];
-      *at(row, n) = adds_ ? before + sum : sum;
-    }
-
-   private:
-    __device__ int64_t out(int n) const { return int64_t{place_.tile} * kTileOut + n; }
-    __device__ float* at(int64_t row, int n) const {
-      return place_.target.out + row * place_.target.out_features + out(n);
-    }
-
-    ProductTargets::Place place_;
-    bool adds_;
-  };
-
- private:
-  ProductTargets targets_;
-  Accumulate accumulate_;
-};
-
-class GatedUnits {
- public:
-  static constexpr int kSlots = 2;
-  struct Before {};
-
-  GatedUnits(const GatedLinearsArgs& args, const PackedRows* packed)
-      : targets_(args), packed_(packed != nullptr ? *packed : PackedRows{}) {}
-  int count() const { return static_cast<int>(panels_of(targets_.gate.out_features)); }
-  __device__ int64_t rows(int64_t count, int64_t held) const {
-    return packed_.data != nullptr ? held : count;
-  }
-
-  class Unit {
-   public:
-    __device__ Unit(const GatedUnits& all, int index) : all_(all), targets_(all.targets_), panel_(index) {}
-    __device__ const uint4* weight(int slot, int steps) const {
-      return panel_of(slot == 0 ? targets_.gate : targets_.up, panel_, steps);
-    }
-    __device__ void read_tables(int64_t, int, Before&) const {}
-    __device__ void read_results(int64_t, int, Before&) const {}
-    __device__ void store(int64_t row, int n, const float (&sums)[kSlots], const Before&, bool exists) const {
-      const int64_t out = int64_t{panel_} * kTileOut + n;
-      if (!exists || out >= targets_.gate.out_features) return;
-      const float value = targets_.joined(out, sums[0], sums[1]);
-      if (all_.packed_.data != nullptr) {
-        *all_.packed_.at(row, out) = __float2bfloat16_rn(value);
-      } else {
-        targets_.out[row * targets_.gate.out_features + out] = value;
-      }
-    }
-
-   private:
-    const GatedUnits& all_;
-    const GatedTargets& targets_;
-    int panel_;
-  };
-
- private:
-  GatedTargets targets_;
-  PackedRows packed_;
-};
-
-// Queries, keys and values: the two panels of a unit are half a head apart, so that both elements of a pair
-// that turns together are here in either layout.
-class AttentionUnits {
- public:
-  static constexpr int kSlots = 2;
-  // Of a row: turns of the slots' elements, and where its key or value goes.
-  struct Before {
-    Turn turns[kSlots];
-    int64_t place;
-  };
-
-  explicit AttentionUnits(const AttentionInputsArgs& args)
-      : targets_(args.projections.linears, kSlots * kTileOut),
-        has_queries_(args.turned.queries.x.data != nullptr),
-        half_(static_cast<int>(head_width(args) / 2)),
-        queries_(args.turned.queries),
-        keys_(args.turned.keys),
-        write_(args.turned.write) {}
-  int count() const { return static_cast<int>(targets_.tiles()); }
-  __device__ int64_t rows(int64_t count, int64_t) const { return count; }
-
-  static int64_t head_width(const AttentionInputsArgs& args) {
-    const RotateAndWriteArgs& turned = args.turned;
-    return (turned.queries.x.data != nullptr ? turned.queries : turned.keys).x.shape[2];
-  }
-
-  class Unit {
-   public:
-    __device__ Unit(const AttentionUnits& all, int index)
-        : all_(all), place_(all.targets_.find(static_cast<unsigned>(index))) {
-      const int target = place_.index + (all.has_queries_ ? 0 : 1);
-      kind_ = target == 0 ? kQueries : target == 1 ? kKeys : kValues;
-      head_ = static_cast<int>(place_.tile) * kTileOut / all.half_;
-      first_ = static_cast<int>(place_.tile) * kTileOut % all.half_;
-    }
-    __device__ const uint4* weight(int slot, int steps) const {
-      return panel_of(place_.target, out(slot, 0) / kTileOut, steps);
-    }
-    __device__ void read_tables(int64_t row, int n, Before& before) const {
-      if (kind_ != kValues) {
-#pragma unroll
-        for (int s = 0; s < kSlots; ++s) before.turns[s] = rotation().turn_of(row, pair(s, n));
-      }
-      before.place = kind_ != kQueries ? all_.write_.place(row) : -1;
-      if (before.place >= 0) before.place += head_ * all_.write_.layout.group_stride();
-    }
-    __device__ void read_results(int64_t, int, Before&) const {}
-    __device__ void store(int64_t row, int n, const float (&sums)[kSlots], const Before& before,
-                          bool exists) const {
-      float values[kSlots];
-#pragma unroll
-      for (int s = 0; s < kSlots; ++s) {
-        values[s] = place_.target.bias != nullptr ? sums[s] + place_.target.bias[out(s, n)] : sums[s];
-      }
-      if (kind_ != kValues) turn(n, before, values);
-      if (!exists) return;
-#pragma unroll
-      for (int s = 0; s < kSlots; ++s) {
-        const int element = first_ + n + s * all_.half_;
-        if (kind_ == kQueries) {
-          place_.target.out[row * place_.target.out_features + out(s, n)] = values[s];
-        } else if (before.place >= 0) {
-          (kind_ == kKeys ? all_.write_.keys : all_.write_.values).put(before.place + element, values[s]);
-        }
-      }
-    }
-
-   private:
-    enum Kind { kQueries, kKeys, kValues };
-
-    __device__ int64_t out(int slot, int n) const {
-      return int64_t{head_} * 2 * all_.half_ + first_ + slot * all_.half_ + n;
-    }
-    __device__ const Rotation& rotation() const {
-      return kind_ == kQueries ? all_.queries_ : all_.keys_;
-    }
-    __device__ int pair(int slot, int n) const {
-      return rotation().adjacent ? (first_ + n + slot * all_.half_) / 2 : first_ + n;
-    }
-    // Pairs lie in the two slots of a lane, or in the same slot of two lanes. All lanes take part.
-    __device__ void turn(int n, const Before& before, float (&values)[kSlots]) const {
-      if (!rotation().adjacent) return before.turns[0].apply(values[0], values[1]);
-#pragma unroll
-      for (int s = 0; s < kSlots; ++s) {
-        const float other = __shfl_xor_sync(kAllLanes, values[s], 1);
-        float a = n % 2 == 0 ? values[s] : other, b = n % 2 == 0 ? other : values[s];
-        before.turns[s].apply(a, b);
-        values[s] = n % 2 == 0 ? a : b;
-      }
-    }
-
-    const AttentionUnits& all_;
-    ProductTargets::Place place_;
-    Kind kind_;
-    int head_;
-    int first_;  // element of the head where slot 0 begins
-  };
-
- private:
-  ProductTargets targets_;
-  bool has_queries_;
-  int half_;
-  Rotation queries_;
-  Rotation keys_;
-  CacheRows write_;
-};
 
 // ---- The kernel
 
@@ -229,13 +31,8 @@ struct Window {
   }
 };
 
-// What the rows are before they are multiplied.
-enum class Input { kRows, kNormed, kPacked };
-
-struct FewRows {
-  InputRows rows;
-  NormWeights norm;   // if kNormed
-  PackedRows packed;  // if kPacked
+struct FewLaunch {
+  FewRows rows;
   Window window;
   int units = 0;  // in all
 };
@@ -244,35 +41,36 @@ struct FewRows {
 template <int kUnits, int kGroups, typename Units>
 struct FewShape {
   static constexpr int kPanels = kUnits * Units::kSlots;
-  static constexpr int kTiles = (kGroups + 1) / 2;
   static constexpr int kTeams = kUnits * kSlices;  // warps that multiply
   static constexpr int kWarps = kTeams > 8 ? kTeams : 8;
   static constexpr int kThreads = kWarps * kWarp;
-  static constexpr int kValues = kGroups * 8 * kTileOut;  // of a panel
+  static constexpr int kValues = FewTiles<kGroups>::kValues;
 
-  static int64_t shared_bytes(const FewRows& args, bool norms) {
+  static int64_t shared_bytes(const FewLaunch& args, bool norms) {
     const int64_t window = int64_t{kSlices} * args.window.steps * (kPanels + kGroups) * kWarp * 16;
-    return window + (norms ? rms_partials_bytes(args.rows, kGroups) + HeldNorm::bytes(args.rows) : 0);
+    return window +
+           (norms ? rms_partials_bytes(args.rows.rows, kGroups) + HeldNorm::bytes(args.rows.rows) : 0);
   }
 };
 
 template <int kUnits, int kGroups, Input kInput, typename Units>
 __global__ void __launch_bounds__(FewShape<kUnits, kGroups, Units>::kThreads)
-    multiply_few(Units units, FewRows args) {
+    multiply_few(Units units, FewLaunch few) {
   using Shape = FewShape<kUnits, kGroups, Units>;
   using Unit = typename Units::Unit;
   constexpr bool kNormed = kInput == Input::kNormed;
-  constexpr int kSlots = Units::kSlots, kPanels = Shape::kPanels, kTiles = Shape::kTiles;
+  constexpr int kSlots = Units::kSlots, kPanels = Shape::kPanels;
   constexpr int kResults = (kUnits * Shape::kValues + Shape::kThreads - 1) / Shape::kThreads;  // of a thread
   __shared__ float partials[kPanels][kSlices][Shape::kValues];
   extern __shared__ uint4
       held[];  // weights [panel][slice][step], rows [slice][step][group], partial squares, norm
+  const FewRows& args = few.rows;
   const InputRows& rows = args.rows;
-  const int steps = rows.steps(), window = args.window.steps, held_steps = kSlices * window;
+  const int steps = rows.steps(), window = few.window.steps, held_steps = kSlices * window;
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   uint4* const held_rows = held + kPanels * held_steps * kWarp;
   auto* const squares = reinterpret_cast<float*>(held_rows + held_steps * kGroups * kWarp);
-  const int first_unit = static_cast<int>(blockIdx.x) * kUnits, unit_count = args.units;
+  const int first_unit = static_cast<int>(blockIdx.x) * kUnits, unit_count = few.units;
 
   // The step of the inputs that is a window's i-th held one, or `steps`: none.
   const auto step_of = [&](int first, int i) {
@@ -354,8 +152,8 @@ __global__ void __launch_bounds__(FewShape<kUnits, kGroups, Units>::kThreads)
   };
 
   const int unit = warp / kSlices, slice = warp % kSlices;
-  Tile sums[kTiles][kSlots];
-  for (int w = 0; w < args.window.count; ++w) {
+  SliceSums<kGroups, kSlots> sums;
+  for (int w = 0; w < few.window.count; ++w) {
     const int first = w * window;
     if (w > 0) {
       __syncthreads();  // the last window is used
@@ -368,76 +166,59 @@ __global__ void __launch_bounds__(FewShape<kUnits, kGroups, Units>::kThreads)
     if (unit >= kUnits || first_unit + unit >= unit_count) continue;
 #pragma unroll 4
     for (int i = slice * window; i < slice * window + count; ++i) {
-      uint4 weights[kSlots];
+      const uint4* panels[kSlots];
 #pragma unroll
-      for (int s = 0; s < kSlots; ++s)
-        weights[s] = load_block(held + ((unit * kSlots + s) * held_steps + i) * kWarp + load_place(lane));
-#pragma unroll
-      for (int t = 0; t < kTiles; ++t) {
-        const uint4* row = held_rows + (i * kGroups + 2 * t) * kWarp + load_place(lane);
-        multiply_step(sums[t], load_block(row),
-                      2 * t + 1 < kGroups ? load_block(row + kWarp) : make_uint4(0, 0, 0, 0), weights);
-      }
+      for (int s = 0; s < kSlots; ++s) panels[s] = held + ((unit * kSlots + s) * held_steps + i) * kWarp;
+      sums.add(panels, held_rows + i * kGroups * kWarp);
     }
   }
   if (unit < kUnits) {
 #pragma unroll
-    for (int t = 0; t < kTiles; ++t) {
-#pragma unroll
-      for (int s = 0; s < kSlots; ++s) {
-        float* part =
-            partials[unit * kSlots + s][slice] + (t * kTileRows + lane / 4) * kTileOut + lane % 4 * 2;
-        part[0] = sums[t][s].values[0];
-        part[1] = sums[t][s].values[1];
-        if (2 * t + 1 >= kGroups) continue;
-        part[8 * kTileOut] = sums[t][s].values[2];
-        part[8 * kTileOut + 1] = sums[t][s].values[3];
-      }
-    }
+    for (int s = 0; s < kSlots; ++s) sums.put(s, partials[unit * kSlots + s][slice]);
   }
   __syncthreads();
 #pragma unroll
   for (int i = 0; i < kResults; ++i) {
     int of, row, n;
     const bool exists = result(i, of, row, n);
-    float joined[kSlots];
+    float sums_of_row[kSlots];
 #pragma unroll
-    for (int s = 0; s < kSlots; ++s) {
-      const auto& parts = partials[min(of, kUnits - 1) * kSlots + s];
-      const int at = row * kTileOut + n;
-      joined[s] = join_slices(parts[0][at], parts[1][at], parts[2][at], parts[3][at]);
-    }
+    for (int s = 0; s < kSlots; ++s)
+      sums_of_row[s] = joined(partials[min(of, kUnits - 1) * kSlots + s], row * kTileOut + n);
     // Lanes exchange what belongs together: all of a warp take part.
     const int last = unit_count - 1 - first_unit;
-    Unit(units, first_unit + min(of, min(kUnits - 1, last))).store(row, n, joined, before[i], exists);
+    Unit(units, first_unit + min(of, min(kUnits - 1, last))).store(row, n, sums_of_row, before[i], exists);
   }
 }
 
 template <int kUnits, int kGroups, typename Units>
-void launch_few(const BF16Products& products, const Units& units, const Stream& stream) {
+void launch_few(const FewRows& rows, const Units& units, const Stream& stream) {
   using Shape = FewShape<kUnits, kGroups, Units>;
-  const bool norms = products.norm != nullptr, packed = products.packed != nullptr;
-  const FewRows rows{.rows = products.rows,
-                     .norm = norms ? *products.norm : NormWeights{},
-                     .packed = packed ? *products.packed : PackedRows{},
-                     .window = Window::of(products.rows.steps(), Shape::kPanels + kGroups),
-                     .units = units.count()};
+  const FewLaunch few{.rows = rows,
+                      .window = Window::of(rows.rows.steps(), Shape::kPanels + kGroups),
+                      .units = units.count()};
+  const bool norms = rows.input == Input::kNormed;
   launch("linear bf16",
-         norms    ? multiply_few<kUnits, kGroups, Input::kNormed, Units>
-         : packed ? multiply_few<kUnits, kGroups, Input::kPacked, Units>
-                  : multiply_few<kUnits, kGroups, Input::kRows, Units>,
+         norms                          ? multiply_few<kUnits, kGroups, Input::kNormed, Units>
+         : rows.input == Input::kPacked ? multiply_few<kUnits, kGroups, Input::kPacked, Units>
+                                        : multiply_few<kUnits, kGroups, Input::kRows, Units>,
          Geometry{.grid = dim3(blocks_of(units.count(), kUnits)),
                   .threads = Shape::kThreads,
-                  .shared_bytes = Shape::shared_bytes(rows, norms)},
-         stream, units, rows);
+                  .shared_bytes = Shape::shared_bytes(few, norms)},
+         stream, units, few);
 }
 
+// As a phase of a program, where one is recorded that takes it.
 template <int kUnits, typename Units>
 void launch_units(const BF16Products& products, const Units& units, const Stream& stream) {
   VOLLEY_ASSERT(products.rows.count <= kMostFewRows);
-  if (products.rows.count <= 8) return launch_few<kUnits, 1>(products, units, stream);
-  if (products.rows.count <= 16) return launch_few<kUnits, 2>(products, units, stream);
-  launch_few<kUnits, 4>(products, units, stream);
+  const auto run = [rows = FewRows(products), units](const Stream& on) {
+    if (rows.rows.count <= 8) return launch_few<kUnits, 1>(rows, units, on);
+    if (rows.rows.count <= 16) return launch_few<kUnits, 2>(rows, units, on);
+    launch_few<kUnits, 4>(rows, units, on);
+  };
+  if (stream.program != nullptr && stream.program->takes(FewRows(products), units, stream, run)) return;
+  run(stream);
 }
 
 // Units that share a block share its rows; that many blocks are enough for a device.

@@ -49,6 +49,13 @@ struct InputRows {
 
   __host__ __device__ int steps() const { return (in_features + kStep - 1) / kStep; }
 
+  // As below, where `aligned`.
+  __device__ LaneInputs load_aligned(int64_t row, int step, int lane) const {
+    if (row >= count) return {make_float4(0.0f, 0.0f, 0.0f, 0.0f), make_float4(0.0f, 0.0f, 0.0f, 0.0f)};
+    const auto* from =
+        reinterpret_cast<const float4*>(x + row * in_features + step * kStep + lane % 4 * kLaneInputs);
+    return {from[0], from[1]};
+  }
   // Zeros behind the last row and behind a row's end.
   __device__ LaneInputs load(int64_t row, int step, int lane) const {
     LaneInputs inputs{make_float4(0.0f, 0.0f, 0.0f, 0.0f), make_float4(0.0f, 0.0f, 0.0f, 0.0f)};
@@ -135,14 +142,36 @@ __device__ void hold_squares(const LaneInputs& inputs, int step, int steps, int 
   const float sum = row_sum(squares(inputs));
   if (lane % 4 == 0 && step < steps) partials[(step * kGroups + group) * 8 + lane / 4] = sum;
 }
+__device__ inline float rms_scale(float sum_of_squares, const InputRows& rows, float eps) {
+  return 1.0f / sqrtf(sum_of_squares / static_cast<float>(rows.in_features) + eps);
+}
+
 // Scale of row lane / 4 of a group, where all steps' squares are there.
 template <int kGroups>
 __device__ float rms_scale(const InputRows& rows, float eps, int group, const float* partials) {
   const int lane = threadIdx.x % kWarp, steps = rows.steps();
   float sum = 0.0f;
   for (int step = lane % 4; step < steps; step += 4) sum += partials[(step * kGroups + group) * 8 + lane / 4];
-  return 1.0f / sqrtf(row_sum(sum) / static_cast<float>(rows.in_features) + eps);
+  return rms_scale(row_sum(sum), rows, eps);
 }
+
+// The same sum where a warp has a row, and quad q of its lanes the squares of every eighth step from q on.
+class StepSquares {
+ public:
+  // The lane's squares of the next of its steps, or zero.
+  __device__ void add(float lane_squares) {
+    const float sum = row_sum(lane_squares);
+    sum_ = (sum_ + sum) + __shfl_down_sync(kAllLanes, sum, 16);
+  }
+  // The row's, in all lanes.
+  __device__ float total() const {
+    const float first = sum_ + __shfl_xor_sync(kAllLanes, sum_, 4);
+    return __shfl_sync(kAllLanes, first + __shfl_xor_sync(kAllLanes, first, 8), 0);
+  }
+
+ private:
+  float sum_ = 0.0f;  // in quads 0 to 3: of every fourth step
+};
 
 // Scales of rows first + 8 * g + lane / 4 for g < kGroups, by a block of whole warps. `partials` is shared
 // memory [steps, kGroups, 8].

@@ -14,9 +14,15 @@ struct Abilities {
   int64_t shared_bytes = 0;  // of a block, if it asks
 };
 
+class Program;
+// Launches what a program has taken, before anything else is launched. Whether that was as a program, with
+// which nothing overlaps.
+bool end_program(Program& program);
+
 // Where kernels are launched.
 struct Stream : Abilities {
   cudaStream_t handle = nullptr;
+  Program* program = nullptr;  // takes operations while they are recorded
 };
 
 }  // namespace volley::cuda

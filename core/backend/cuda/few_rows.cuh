@@ -1,0 +1,280 @@
+#pragma once
+
+// Products of few rows with bf16 weights, whoever runs them: what is multiplied, how a warp adds up a slice
+// of the inputs, and what becomes of the sums.
+
+#include "core/backend/cuda/cache_rows.cuh"
+#include "core/backend/cuda/products_bf16.cuh"
+
+namespace volley::cuda {
+
+// ---- What is multiplied, in units, and what becomes of the sums. A unit has kSlots panels, whose weights it
+// finds by `weight`, and takes sums by slot, those of output `n` of 8 of each panel, for `rows` of its rows.
+// `Before` is what is read early for that: tables before the rows are there, results of earlier operations
+// with the rows.
+
+class LinearUnits {
+ public:
+  static constexpr int kSlots = 1;
+  using Before = float;
+
+  LinearUnits(const LinearsArgs& args, Accumulate accumulate)
+      : targets_(args, kTileOut), accumulate_(accumulate) {}
+  int count() const { return static_cast<int>(targets_.tiles()); }
+  __device__ int64_t rows(int64_t count, int64_t) const { return count; }
+
+  class Unit {
+   public:
+    __device__ Unit(const LinearUnits& all, int index)
+        : place_(all.targets_.find(static_cast<unsigned>(index))),
+          adds_(all.accumulate_ == Accumulate::kAdd) {}
+    __device__ const uint4* weight(int, int steps) const {
+      return panel_of(place_.target, place_.tile, steps);
+    }
+    __device__ void read_tables(int64_t, int, Before&) const {}
+    __device__ void read_results(int64_t row, int n, Before& before) const {
+      before = adds_ && out(n) < place_.target.out_features ? *at(row, n) : 0.0f;
+    }
+    __device__ void store(int64_t row, int n, const float (&sums)[kSlots], const Before& before,
+                          bool exists) const {
+      if (!exists || out(n) >= place_.target.out_features) return;
+      const float sum = place_.target.bias != nullptr ? sums[0] + place_.target.bias[out(n)] : sums[0];
+      *at(row, n) = adds_ ? before + sum : sum;
+    }
+
+   private:
+    __device__ int64_t out(int n) const { return int64_t{place_.tile} * kTileOut + n; }
+    __device__ float* at(int64_t row, int n) const {
+      return place_.target.out + row * place_.target.out_features + out(n);
+    }
+
+    ProductTargets::Place place_;
+    bool adds_;
+  };
+
+ private:
+  ProductTargets targets_;
+  Accumulate accumulate_;
+};
+
+class GatedUnits {
+ public:
+  static constexpr int kSlots = 2;
+  struct Before {};
+
+  GatedUnits(const GatedLinearsArgs& args, const PackedRows* packed)
+      : targets_(args), packed_(packed != nullptr ? *packed : PackedRows{}) {}
+  int count() const { return static_cast<int>(panels_of(targets_.gate.out_features)); }
+  __device__ int64_t rows(int64_t count, int64_t held) const {
+    return packed_.data != nullptr ? held : count;
+  }
+
+  class Unit {
+   public:
+    __device__ Unit(const GatedUnits& all, int index) : all_(all), targets_(all.targets_), panel_(index) {}
+    __device__ const uint4* weight(int slot, int steps) const {
+      return panel_of(slot == 0 ? targets_.gate : targets_.up, panel_, steps);
+    }
+    __device__ void read_tables(int64_t, int, Before&) const {}
+    __device__ void read_results(int64_t, int, Before&) const {}
+    __device__ void store(int64_t row, int n, const float (&sums)[kSlots], const Before&, bool exists) const {
+      const int64_t out = int64_t{panel_} * kTileOut + n;
+      if (!exists || out >= targets_.gate.out_features) return;
+      const float value = targets_.joined(out, sums[0], sums[1]);
+      if (all_.packed_.data != nullptr) {
+        *all_.packed_.at(row, out) = __float2bfloat16_rn(value);
+      } else {
+        targets_.out[row * targets_.gate.out_features + out] = value;
+      }
+    }
+
+   private:
+    const GatedUnits& all_;
+    const GatedTargets& targets_;
+    int panel_;
+  };
+
+ private:
+  GatedTargets targets_;
+  PackedRows packed_;
+};
+
+// Queries, keys and values: the two panels of a unit are half a head apart, so that both elements of a pair
+// that turns together are here in either layout.
+class AttentionUnits {
+ public:
+  static constexpr int kSlots = 2;
+  // Of a row: turns of the slots' elements, and where its key or value goes.
+  struct Before {
+    Turn turns[kSlots];
+    int64_t place;
+  };
+
+  explicit AttentionUnits(const AttentionInputsArgs& args)
+      : targets_(args.projections.linears, kSlots * kTileOut),
+        has_queries_(args.turned.queries.x.data != nullptr),
+        half_(static_cast<int>(head_width(args) / 2)),
+        queries_(args.turned.queries),
+        keys_(args.turned.keys),
+        write_(args.turned.write) {}
+  int count() const { return static_cast<int>(targets_.tiles()); }
+  __device__ int64_t rows(int64_t count, int64_t) const { return count; }
+
+  static int64_t head_width(const AttentionInputsArgs& args) {
+    const RotateAndWriteArgs& turned = args.turned;
+    return (turned.queries.x.data != nullptr ? turned.queries : turned.keys).x.shape[2];
+  }
+
+  class Unit {
+   public:
+    __device__ Unit(const AttentionUnits& all, int index)
+        : all_(all), place_(all.targets_.find(static_cast<unsigned>(index))) {
+      const int target = place_.index + (all.has_queries_ ? 0 : 1);
+      kind_ = target == 0 ? kQueries : target == 1 ? kKeys : kValues;
+      head_ = static_cast<int>(place_.tile) * kTileOut / all.half_;
+      first_ = static_cast<int>(place_.tile) * kTileOut % all.half_;
+    }
+    __device__ const uint4* weight(int slot, int steps) const {
+      return panel_of(place_.target, out(slot, 0) / kTileOut, steps);
+    }
+    __device__ void read_tables(int64_t row, int n, Before& before) const {
+      if (kind_ != kValues) {
+#pragma unroll
+        for (int s = 0; s < kSlots; ++s) before.turns[s] = rotation().turn_of(row, pair(s, n));
+      }
+      before.place = kind_ != kQueries ? all_.write_.place(row) : -1;
+      if (before.place >= 0) before.place += head_ * all_.write_.layout.group_stride();
+    }
+    __device__ void read_results(int64_t, int, Before&) const {}
+    __device__ void store(int64_t row, int n, const float (&sums)[kSlots], const Before& before,
+                          bool exists) const {
+      float values[kSlots];
+#pragma unroll
+      for (int s = 0; s < kSlots; ++s) {
+        values[s] = place_.target.bias != nullptr ? sums[s] + place_.target.bias[out(s, n)] : sums[s];
+      }
+      if (kind_ != kValues) turn(n, before, values);
+      if (!exists) return;
+#pragma unroll
+      for (int s = 0; s < kSlots; ++s) {
+        const int element = first_ + n + s * all_.half_;
+        if (kind_ == kQueries) {
+          place_.target.out[row * place_.target.out_features + out(s, n)] = values[s];
+        } else if (before.place >= 0) {
+          (kind_ == kKeys ? all_.write_.keys : all_.write_.values).put(before.place + element, values[s]);
+        }
+      }
+    }
+
+   private:
+    enum Kind { kQueries, kKeys, kValues };
+
+    __device__ int64_t out(int slot, int n) const {
+      return int64_t{head_} * 2 * all_.half_ + first_ + slot * all_.half_ + n;
+    }
+    __device__ const Rotation& rotation() const {
+      return kind_ == kQueries ? all_.queries_ : all_.keys_;
+    }
+    __device__ int pair(int slot, int n) const {
+      return rotation().adjacent ? (first_ + n + slot * all_.half_) / 2 : first_ + n;
+    }
+    // Pairs lie in the two slots of a lane, or in the same slot of two lanes. All lanes take part.
+    __device__ void turn(int n, const Before& before, float (&values)[kSlots]) const {
+      if (!rotation().adjacent) return before.turns[0].apply(values[0], values[1]);
+#pragma unroll
+      for (int s = 0; s < kSlots; ++s) {
+        const float other = __shfl_xor_sync(kAllLanes, values[s], 1);
+        float a = n % 2 == 0 ? values[s] : other, b = n % 2 == 0 ? other : values[s];
+        before.turns[s].apply(a, b);
+        values[s] = n % 2 == 0 ? a : b;
+      }
+    }
+
+    const AttentionUnits& all_;
+    ProductTargets::Place place_;
+    Kind kind_;
+    int head_;
+    int first_;  // element of the head where slot 0 begins
+  };
+
+ private:
+  ProductTargets targets_;
+  bool has_queries_;
+  int half_;
+  Rotation queries_;
+  Rotation keys_;
+  CacheRows write_;
+};
+
+// ---- Sums
+
+// What the rows are before they are multiplied.
+enum class Input { kRows, kNormed, kPacked };
+
+struct FewRows {
+  explicit FewRows(const BF16Products& products)
+      : input(products.norm != nullptr     ? Input::kNormed
+              : products.packed != nullptr ? Input::kPacked
+                                           : Input::kRows),
+        rows(products.rows),
+        norm(products.norm != nullptr ? *products.norm : NormWeights{}),
+        packed(products.packed != nullptr ? *products.packed : PackedRows{}) {}
+
+  Input input;
+  InputRows rows;
+  NormWeights norm;   // if kNormed
+  PackedRows packed;  // if kPacked
+};
+
+// kGroups of eight rows, as multiply-accumulates take them.
+template <int kGroups>
+struct FewTiles {
+  static constexpr int kTiles = (kGroups + 1) / 2;
+  static constexpr int kValues = kGroups * 8 * kTileOut;  // of a panel
+};
+
+// Sums of a warp: of kSlots panels and a slice of the inputs.
+template <int kGroups, int kSlots>
+class SliceSums {
+  static constexpr int kTiles = FewTiles<kGroups>::kTiles;
+
+ public:
+  // One step, of which the blocks of a panel and those of the rows, group by group, are in shared memory.
+  __device__ void add(const uint4* const (&panels)[kSlots], const uint4* rows) {
+    const int place = load_place(static_cast<int>(threadIdx.x) % kWarp);
+    uint4 weights[kSlots];
+#pragma unroll
+    for (int s = 0; s < kSlots; ++s) weights[s] = load_block(panels[s] + place);
+#pragma unroll
+    for (int t = 0; t < kTiles; ++t) {
+      const uint4* row = rows + 2 * t * kWarp + place;
+      multiply_step(sums_[t], load_block(row),
+                    2 * t + 1 < kGroups ? load_block(row + kWarp) : make_uint4(0, 0, 0, 0), weights);
+    }
+  }
+  // Leaves them where those of other slices join them: [rows, outputs] of a panel.
+  __device__ void put(int slot, float* part) const {
+    const int lane = static_cast<int>(threadIdx.x) % kWarp;
+#pragma unroll
+    for (int t = 0; t < kTiles; ++t) {
+      const auto& sums = sums_[t][slot].values;
+      float* to = part + (t * kTileRows + lane / 4) * kTileOut + lane % 4 * 2;
+      to[0] = sums[0];
+      to[1] = sums[1];
+      if (2 * t + 1 >= kGroups) continue;
+      to[8 * kTileOut] = sums[2];
+      to[8 * kTileOut + 1] = sums[3];
+    }
+  }
+
+ private:
+  Tile sums_[kTiles][kSlots];
+};
+
+// The sums of all slices at one place of a panel.
+template <int kValues>
+__device__ float joined(const float (&parts)[kSlices][kValues], int at) {
+  return join_slices(parts[0][at], parts[1][at], parts[2][at], parts[3][at]);
+}
+
+}  // namespace volley::cuda

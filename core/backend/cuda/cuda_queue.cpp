@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <utility>
@@ -19,14 +18,15 @@ constexpr int64_t kStagingBytes = 4 << 20;
 constexpr int64_t kLandingBytes = 1 << 20;
 constexpr size_t kMostRecordings = 512;
 
+constexpr bool kTakesPrograms = VOLLEY_CUDA_PROGRAMS;  // an option of the build
+
 }  // namespace
 
 CudaQueue::CudaQueue(int device, const DeviceMemory& memory, const Abilities& abilities)
     : device_(device),
       memory_(memory),
       recorded_(device, "cuda:" + std::to_string(device)),
-      abilities_(abilities),
-      takes_programs_(std::getenv("VOLLEY_CUDA_PROGRAMS") != nullptr) {
+      abilities_(abilities) {
   use_device();
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream");
   void* pinned = nullptr;
@@ -349,7 +349,7 @@ void CudaQueue::record(Recording& recording, const std::function<void()>& operat
   Program program(recorded_, reinterpret_cast<Program::Meeting*>(meeting_.data()));
   check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed), "recording");
   cudaGraph_t graph = nullptr;
-  program_ = takes_programs_ ? &program : nullptr;
+  program_ = kTakesPrograms ? &program : nullptr;
   try {
     operations();
     program.end();

@@ -91,7 +91,6 @@ class CudaQueue : public Queue {
   const DeviceMemory& memory_;
   DeviceMemory recorded_;  // of recordings, which is not counted
   Abilities abilities_;
-  bool takes_programs_ = false;  // VOLLEY_CUDA_PROGRAMS: docs/performance.md says why it has to be asked for
   bool tables_changed_ = false;
   cudaStream_t stream_ = nullptr;
   std::byte* staging_ = nullptr;  // pinned host memory; uploads go round it

@@ -2,7 +2,6 @@
 // may run what is recorded in another way than what is not.
 #include <array>
 #include <cmath>
-#include <cstdlib>
 #include <memory>
 
 #include "tests/unit/backend/backend_testing.h"
@@ -166,7 +165,6 @@ std::vector<float> run_layers(const Backend& backend, const LayerShape& shape, H
 // Heads of one to four steps of a kernel, up to 16 rows and more, inputs that a device holds at once and some
 // that it does not, widths that are no whole steps.
 TEST(RecordedTest, LayersHaveTheBitsOfTheirParts) {
-  ASSERT_EQ(setenv("VOLLEY_CUDA_PROGRAMS", "1", 1), 0);  // of queues that are made from here on
   for (const auto& backend : {tested_backend(2), make_reference_backend()}) {
     for (const LayerShape& shape :
          {LayerShape{64, 2, 1, 32, 96, 1, 1}, LayerShape{128, 3, 3, 64, 160, 1, 5},

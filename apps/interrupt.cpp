@@ -10,6 +10,9 @@
 #include <system_error>
 
 #include "core/base/error.h"
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 
 namespace volley::apps {
 namespace {
@@ -71,6 +74,10 @@ void prepare_process() {
     // Opened the wrong way round, so that using it is an error as before.
     ::open("/dev/null", (descriptor == 0 ? O_WRONLY : O_RDONLY));
   }
+#if defined(__GLIBC__)
+  // glibc would keep freed blocks, ever larger ones: of a text model of 94 MiB 8 MiB more at the most.
+  mallopt(M_MMAP_THRESHOLD, 1 << 20);
+#endif
 }
 
 }  // namespace volley::apps

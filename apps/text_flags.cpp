@@ -87,6 +87,17 @@ void add_text_flags(CLI::App& verb, TextFlags& flags) {
        .low = 1,
        .high = text::kMaxTokens},
       [&flags](int64_t value) { flags.max_tokens = value; });
+  verb.add_flag(
+      "--context-shift", flags.context_shift,
+      "go on when the context is full: drop half of what stands behind --keep; of long prompts, too");
+  add_integer(
+      verb,
+      {.names = "--keep",
+       .meaning = "tokens of the prompt that --context-shift never drops; -1: all [its beginning, with "
+                  "the system prompt]",
+       .low = text::ShiftRule::kWholePrompt,
+       .high = text::kMaxTokens},
+      [&flags](int64_t value) { flags.keep = value; });
   verb.add_option_function<std::vector<std::string>>(
           "--stop",
           [&flags](const std::vector<std::string>& stops) {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,8 @@ struct TextFlags {
   std::string system;
   std::string chat_format;
   int64_t max_tokens = text::TextRequest{}.max_tokens;
+  bool context_shift = false;
+  std::optional<int64_t> keep;  // of context_shift
   std::vector<std::string> stops;
   std::string regex;
   std::string json_schema;  // a file's name or the schema itself

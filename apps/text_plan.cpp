@@ -88,6 +88,7 @@ TextRequest common_request(const TextFlags& flags, const text::TextCheckpoint& c
         ErrorKind::kUsage);
   }
   request.cfg_scale = flags.cfg_scale;
+  if (flags.context_shift) request.context_shift = text::ShiftRule{.keep = flags.keep};
   request.draft_model = flags.shared.draft_model;
   request.heads = flags.shared.heads;
   choose_decoder(method.decoder, request, flags.shared.draft_max,
@@ -165,6 +166,8 @@ uint64_t first_seed(const SharedFlags& shared) {
 
 void refuse_contradictions(const TextFlags& flags) {
   const auto refuse = [](const std::string& message) { throw Error(message, ErrorKind::kUsage); };
+  if (flags.keep && !flags.context_shift)
+    refuse("--keep " + std::to_string(*flags.keep) + ": goes with --context-shift only");
   if (flags.has_regex && flags.has_json_schema) refuse("--regex: does not go with --json-schema");
   if ((flags.has_regex || flags.has_json_schema) && !flags.stops.empty()) {
     refuse(std::string("--stop: does not go with ") + (flags.has_regex ? "--regex" : "--json-schema") +
@@ -187,8 +190,9 @@ TextPlan make_plan(const TextFlags& flags, const text::TextCheckpoint& checkpoin
   TextRequest& request = plan.request;
   const auto decoder = make_decoder(request.decoder);
   const auto check = [&](const TextPrompt& prompt) {
-    const auto tokens = std::ssize(encode_prompt(checkpoint, request, prompt));
-    const int64_t limit = answer_limit(checkpoint, request, tokens);
+    const std::vector<int32_t> tokens = encode_prompt(checkpoint, request, prompt);
+    shift_of(checkpoint, request, prompt, tokens);
+    const int64_t limit = answer_limit(checkpoint, request, std::ssize(tokens));
     decoder->check_length(limit);
     return limit;
   };
@@ -251,7 +255,8 @@ std::string method_line(const TextRequest& request) {
                               : std::string("plain completion")) +
          (request.cfg_scale > 0.0 ? ", guidance " + shortest(request.cfg_scale) : "") +
          (request.constraint ? ", by " + std::string(flag_of(request.constraint->kind)) : std::string()) +
-         ", at most " + plural(request.max_tokens, "token");
+         (request.context_shift ? ", context shift" : "") + ", at most " +
+         plural(request.max_tokens, "token");
 }
 
 }  // namespace volley::apps

@@ -113,6 +113,16 @@ void TextRenderer::on_step(const StepEvent& event) {
                           {"total", event.total}});
 }
 
+void TextRenderer::on_shift(const ShiftEvent& event) {
+  if (context_.events == nullptr) return;
+  context_.events->write({{"event", "shift"},
+                          {"answer", event.generation},
+                          {"step", event.step},
+                          {"kept", event.kept},
+                          {"dropped", event.dropped},
+                          {"done", event.done}});
+}
+
 void TextRenderer::announce() {
   if (std::exchange(is_announced_, true) || context_.sources.empty()) return;
   const auto head = static_cast<size_t>(head_);
@@ -148,6 +158,16 @@ void TextRenderer::on_answer(const TextAnswer& answer) {
     context_.console.note("the model's context of " +
                           std::to_string(answer.prompt_tokens + std::ssize(answer.tokens)) +
                           " tokens is full: the answer ends here");
+  }
+  if (answer.prompt_dropped > 0) {
+    context_.console.note(
+        "the prompt was too long for the model's context: " + std::to_string(answer.prompt_dropped) +
+        " of its " + std::to_string(answer.prompt_tokens) + " tokens were dropped");
+  }
+  if (answer.shifts > 0) {
+    context_.console.note(
+        context_.console.faint("the model's context was full " + plural(answer.shifts, "time") +
+                               ": each time half of what stood behind the tokens that are kept was dropped"));
   }
   if (answer.finish == text::Finish::kLength && context_.request.prompts.size() == 1) {
     context_.console.note(context_.console.faint("the answer was cut off at --max-tokens " +

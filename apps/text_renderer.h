@@ -52,6 +52,7 @@ class TextRenderer : public text::TextObserver {
   explicit TextRenderer(Context context);
 
   void on_step(const StepEvent& event) override;
+  void on_shift(const ShiftEvent& event) override;
   void on_piece(const text::TextPiece& piece) override;
   void on_answer(const text::TextAnswer& answer) override;
   void on_check(const CheckOutcome& outcome) override;

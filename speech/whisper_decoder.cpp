@@ -17,8 +17,7 @@ void WhisperDecoder::step(const StepInputs& in, const StepOutputs& out) const {
     layer.self_attn.apply(call, Rope{});
     layer.encoder_attn_layer_norm.apply(in.queue, x, normed);
     layer.encoder_attn.apply(call);
-    layer.final_layer_norm.apply(in.queue, x, normed);
-    layer.fc.apply(in.queue, in.arena, in.phase, normed, x);
+    layer.fc.apply(in.queue, in.arena, in.phase, layer.final_layer_norm, x);
     tap_hidden(in, out, l, x);
   }
   write_logits(in, out, layer_norm_, proj_out_, x);

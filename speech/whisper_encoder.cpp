@@ -4,6 +4,7 @@
 // d^-1/2: so do we. Letters: N sounds, F frames, T = F / 2 rows, d model width, H heads, D head width.
 #include "speech/whisper_encoder.h"
 
+#include <array>
 #include <cmath>
 
 #include "core/base/error.h"
@@ -41,34 +42,36 @@ void WhisperEncoder::encode(Queue& queue, Arena& arena, const EncodeArgs& args) 
     queue.add({.a = sound, .b = embed_positions_.view().rows(0, count), .out = sound});
   }
   const Tensor x = args.out.reshape({sounds * count, width});  // [N T, d]
-  const Tensor normed = arena.tensor(x.shape);                 // [N T, d]
   for (const Layer& layer : layers_) {
-    layer.self_attn_layer_norm.apply(queue, x, normed);
-    attend(queue, arena, layer.self_attn, normed, args.out);
-    layer.final_layer_norm.apply(queue, x, normed);
-    layer.fc.apply(queue, arena, Phase::kEncoder, normed, x);
+    attend(queue, arena, layer, args.out);
+    layer.fc.apply(queue, arena, Phase::kEncoder, layer.final_layer_norm, x);
   }
   layer_norm_.apply(queue, x, x);
 }
 
-void WhisperEncoder::attend(Queue& queue, Arena& arena, const Attention& attention, ConstTensor normed,
-                            Tensor x) const {
+void WhisperEncoder::attend(Queue& queue, Arena& arena, const Layer& layer, Tensor out) const {
   const Arena::Scope scope(arena);
+  const Attention& attention = layer.self_attn;
   const int64_t heads = config_.encoder_attention_heads, width = config_.d_model / heads;
-  const Tensor queries = arena.tensor({x.shape[0], x.shape[1], heads, width});  // [N, T, H, D]
-  const Tensor keys = arena.tensor(queries.shape);                              // [N, T, H, D]
-  const Tensor values = arena.tensor(queries.shape);                            // [N, T, H, D]
-  const Tensor mixed = arena.tensor(queries.shape);                             // [N, T, H, D]
-  attention.q_proj.apply(queue, Phase::kEncoder, normed, queries);
-  attention.k_proj.apply(queue, Phase::kEncoder, normed, keys);
-  attention.v_proj.apply(queue, Phase::kEncoder, normed, values);
-  queue.dense_attention({.q = queries,
-                         .k = keys,
-                         .v = values,
-                         .scale = 1.0f / std::sqrt(static_cast<float>(width)),
-                         .operands = operands_of(attention.q_proj.weight.type),
-                         .out = mixed});
-  attention.out_proj.apply(queue, Phase::kEncoder, mixed, x, Accumulate::kAdd);
+  const Tensor x = out.reshape({out.shape[0] * out.shape[1], config_.d_model});     // [N T, d]
+  const Tensor normed = arena.tensor(x.shape);                                      // [N T, d]
+  const Tensor queries = arena.tensor({out.shape[0], out.shape[1], heads, width});  // [N, T, H, D]
+  const Tensor keys = arena.tensor(queries.shape);                                  // [N, T, H, D]
+  const Tensor values = arena.tensor(queries.shape);                                // [N, T, H, D]
+  const Tensor mixed = arena.tensor(queries.shape);                                 // [N, T, H, D]
+  const std::array projections{attention.q_proj.target(queries.reshape(x.shape)),
+                               attention.k_proj.target(keys.reshape(x.shape)),
+                               attention.v_proj.target(values.reshape(x.shape))};
+  queue.dense_self_attention(
+      {.norm = layer.self_attn_layer_norm.of(x, normed),
+       .projections = {.x = normed, .targets = projections, .phase = Phase::kEncoder},
+       .attention = {.q = queries,
+                     .k = keys,
+                     .v = values,
+                     .scale = 1.0f / std::sqrt(static_cast<float>(width)),
+                     .operands = operands_of(attention.q_proj.weight.type),
+                     .out = mixed},
+       .output = attention.out_proj.of(Phase::kEncoder, mixed.reshape(x.shape), x, Accumulate::kAdd)});
 }
 
 WhisperEncoder::WhisperEncoder(WhisperConfig config, WeightLoader loader) : config_(config) {

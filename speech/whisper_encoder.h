@@ -36,8 +36,8 @@ class WhisperEncoder {
     GeluFeedForward fc;
   };
 
-  // x += out_proj(attention(normed)) of [N, T, d].
-  void attend(Queue& queue, Arena& arena, const Attention& attention, ConstTensor normed, Tensor x) const;
+  // out += out_proj(attention(norm(out))), out [N, T, d].
+  void attend(Queue& queue, Arena& arena, const Layer& layer, Tensor out) const;
 
   WhisperConfig config_;
   ConvWeight conv1_;        // n_mels -> d, width 3

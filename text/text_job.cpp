@@ -18,6 +18,7 @@ struct Item {
   TextAnswer answer;
   std::vector<int32_t> prompt;
   int64_t limit = 0;  // tokens it may have
+  std::optional<ContextShift> shift;
   std::shared_ptr<const Constraint> constraint;
   TextStream stream;
   std::vector<TextPiece> new_pieces;  // of tokens that no step has told of yet
@@ -47,15 +48,34 @@ Generation make_generation(const TextModel& model, const TextRequest& request, c
   return generation;
 }
 
-// Room in the cache for all of them.
-Session::Options room_for(const Decoder& decoder, std::span<const Generation> generations) {
-  Session::Options room{.sequences = 0};
-  for (const Generation& generation : generations) {
-    room.entries = std::max(room.entries, decoder.entries(generation));
-    room.sequences += generation.unconditional ? 2 : 1;
+// Answers that are made together; if their contexts shift, all do.
+struct Batch {
+  std::vector<Generation> generations;
+  std::vector<ContextShift> shifts;
+
+  void add(Generation generation, const std::optional<ContextShift>& shift) {
+    generations.push_back(std::move(generation));
+    if (shift) shifts.push_back(*shift);
   }
-  return room;
-}
+
+  // Room in the cache for all of them.
+  Session::Options room(const Decoder& decoder) const {
+    Session::Options room{.sequences = 0};
+    for (size_t i = 0; i < generations.size(); ++i) {
+      room.entries =
+          std::max(room.entries, shifts.empty() ? decoder.entries(generations[i])
+                                                : shifting_entries(decoder, generations[i], shifts[i]));
+      room.sequences += generations[i].unconditional ? 2 : 1;
+    }
+    return room;
+  }
+
+  std::vector<GenerationOutput> decode(const Decoder& decoder, Session& session,
+                                       const DecodeControl& control) const {
+    return shifts.empty() ? decoder.decode(session, generations, control)
+                          : decode_shifting(decoder, session, generations, shifts, control);
+  }
+};
 
 // Tells of a batch's answers as they grow.
 class Narrator : public Observer {
@@ -80,6 +100,12 @@ class Narrator : public Observer {
     item.last_step = event.step;
   }
 
+  void on_shift(const ShiftEvent& event) override {
+    ShiftEvent of_prompt = event;
+    of_prompt.generation = items_[static_cast<size_t>(event.generation)].answer.index;
+    if (control_.observer != nullptr) control_.observer->on_shift(of_prompt);
+  }
+
   // Hands over what is held back and the answer itself.
   void finish(Item& item, const TextModel& model, const GenerationOutput& output) {
     TextAnswer& answer = item.answer;
@@ -87,6 +113,7 @@ class Narrator : public Observer {
     answer.token_hash = hash_tokens(output.tokens);
     answer.forwards = output.forwards;
     answer.rows = output.rows;
+    answer.shifts = output.shifts;
     answer.finish = finish_of(item, model, output);
     answer.matches = output.is_whole;
     if (answer.finish != Finish::kStopText) {
@@ -111,7 +138,8 @@ class Narrator : public Observer {
     if (std::ranges::binary_search(model.checkpoint().end_tokens, output.tokens.back()))
       return Finish::kEndToken;
     if (output.is_complete) return Finish::kComplete;
-    const bool is_full = std::ssize(item.prompt) + std::ssize(output.tokens) == model.checkpoint().context();
+    const bool is_full =
+        !item.shift && std::ssize(item.prompt) + std::ssize(output.tokens) == model.checkpoint().context();
     return is_full ? Finish::kContext : Finish::kLength;
   }
 
@@ -129,46 +157,52 @@ std::vector<Item> make_items(const TextModel& model, const TextRequest& request)
   for (const TextPrompt& prompt : request.prompts) {
     std::vector<int32_t> tokens = encode_prompt(checkpoint, request, prompt);
     const auto count = std::ssize(tokens);
-    items.push_back({.answer = {.index = std::ssize(items), .seed = prompt.seed, .prompt_tokens = count},
+    const std::optional<ContextShift> shift = shift_of(checkpoint, request, prompt, tokens);
+    if (shift) tokens = fitted(tokens, *shift);
+    items.push_back({.answer = {.index = std::ssize(items),
+                                .seed = prompt.seed,
+                                .prompt_tokens = count,
+                                .prompt_dropped = count - std::ssize(tokens)},
                      .prompt = std::move(tokens),
                      .limit = answer_limit(checkpoint, request, count),
+                     .shift = shift,
                      .constraint = constraint,
                      .stream = TextStream(checkpoint.tokenizer, request.stops)});
   }
   return items;
 }
 
-std::vector<Generation> make_generations(const TextModel& model, const TextRequest& request,
-                                         std::span<Item> items) {
-  std::vector<Generation> generations;
+Batch make_batch(const TextModel& model, const TextRequest& request, std::span<Item> items) {
+  Batch batch;
   for (Item& item : items) {
-    generations.push_back(
-        make_generation(model, request, item, [&item, position = int64_t{0}](int32_t token) mutable {
-          item.new_pieces.push_back({.index = item.answer.index,
-                                     .position = position++,
-                                     .token = token,
-                                     .text = item.stream.push(token)});
-          return item.stream.is_stopped();
-        }));
+    const auto add_piece = [&item, position = int64_t{0}](int32_t token) mutable {
+      item.new_pieces.push_back({.index = item.answer.index,
+                                 .position = position++,
+                                 .token = token,
+                                 .text = item.stream.push(token)});
+      return item.stream.is_stopped();
+    };
+    batch.add(make_generation(model, request, item, add_piece), item.shift);
   }
-  return generations;
+  return batch;
 }
 
 // Decodes a batch again, one token a forward. Stop texts end it as they ended the first run.
 void check_batch(const TextModel& model, const TextRequest& request, std::span<const Item> items,
                  std::span<const GenerationOutput> outputs, const TextControl& control, TextResult& result) {
   const StopWatch watch(result.check_seconds);
-  std::vector<Generation> generations;
+  Batch batch;
   for (const Item& item : items) {
     const auto stream = std::make_shared<TextStream>(model.checkpoint().tokenizer, request.stops);
-    generations.push_back(make_generation(model, request, item, [stream](int32_t token) {
+    const auto is_end = [stream](int32_t token) {
       stream->push(token);
       return stream->is_stopped();
-    }));
+    };
+    batch.add(make_generation(model, request, item, is_end), item.shift);
   }
   const auto sequential = make_decoder({.name = "sequential"});
-  Session session(model.step_model(), model.backend(), room_for(*sequential, generations));
-  const auto expected = sequential->decode(session, generations, {.stop = control.stop});
+  Session session(model.step_model(), model.backend(), batch.room(*sequential));
+  const auto expected = batch.decode(*sequential, session, {.stop = control.stop});
   for (size_t i = 0; i < outputs.size(); ++i) {
     if (!expected[i].finished || !outputs[i].finished) continue;
     result.checks.push_back(compare_outputs(items[i].answer.index, outputs[i], expected[i]));
@@ -219,8 +253,7 @@ std::string_view finish_name(Finish finish) {
   return "?";
 }
 
-Session& TextRunner::session_for(const Decoder& decoder, std::span<const Generation> generations) {
-  Session::Options room = room_for(decoder, generations);
+Session& TextRunner::session_for(Session::Options room) {
   if (session_ != nullptr && room.sequences <= room_.sequences && room.entries <= room_.entries) {
     session_->statistics() = {};
     return *session_;
@@ -255,11 +288,11 @@ TextResult TextRunner::run(const TextRequest& request, const TextControl& contro
          begin += static_cast<size_t>(batch)) {
       const auto some =
           std::span(items).subspan(begin, std::min(static_cast<size_t>(batch), items.size() - begin));
-      const std::vector<Generation> generations = make_generations(model, request, some);
-      Session& session = session_for(*decoder, generations);
+      const Batch answers = make_batch(model, request, some);
+      Session& session = session_for(answers.room(*decoder));
       Narrator narrator(some, control);
       const auto outputs =
-          decoder->decode(session, generations, {.observer = &narrator, .stop = control.stop});
+          answers.decode(*decoder, session, {.observer = &narrator, .stop = control.stop, .pool = &pool_});
       for (size_t i = 0; i < some.size(); ++i) {
         if (outputs[i].tokens.empty()) continue;  // stopped before it began
         narrator.finish(some[i], model, outputs[i]);

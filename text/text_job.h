@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/decode/check.h"
+#include "core/decode/draft_pool.h"
 #include "core/decode/observer.h"
 #include "core/decode/statistics.h"
 #include "text/heads_checkpoint.h"
@@ -37,8 +38,10 @@ struct TextAnswer {
   uint64_t seed = 0;
   std::string text;  // UTF-8; U+FFFD for what the model wrote that is not
   Finish finish = Finish::kStopped;
-  bool matches = true;  // the request's constraint, if it has one
-  int64_t prompt_tokens = 0;
+  bool matches = true;          // the request's constraint, if it has one
+  int64_t prompt_tokens = 0;    // as it was said
+  int64_t prompt_dropped = 0;   // of them, for which the context had no room
+  int64_t shifts = 0;           // times that the context was full and a part of it dropped
   std::vector<int32_t> tokens;  // an end token included
   std::string token_hash;
   int64_t forwards =
@@ -59,7 +62,8 @@ struct TextPiece {
   std::string text;
 };
 
-// Tokens of an answer that its forwards gave: without the first where that is of the prompt's own forward.
+// Tokens of an answer that its forwards gave: without the first where that is of the prompt's own forward,
+// and those of what ran again after shifts.
 int64_t forward_tokens(const TextRequest& request, const TextAnswer& answer);
 
 // Receives what a run makes, on the thread that runs it.
@@ -68,6 +72,8 @@ class TextObserver {
   virtual ~TextObserver() = default;
   // A decoding step; `generation` is the prompt.
   virtual void on_step(const StepEvent& event) { (void)event; }
+  // `generation` is the prompt.
+  virtual void on_shift(const ShiftEvent& event) { (void)event; }
   // After on_step, for each of its tokens.
   virtual void on_piece(const TextPiece& piece) { (void)piece; }
   // An answer is whole, or as long as it got before the run was stopped.
@@ -118,7 +124,8 @@ inline constexpr int64_t kTextBatch = 8;
 
 // Answers requests one after the other. The cache stays, and with it the beginnings of prompts (in chunks of
 // 256 tokens): what a prompt has in common with an earlier one, as a conversation with its last turn, does
-// not run again. Results do not depend on it. Of a draft model's cache nothing stays.
+// not run again. So do the texts that some decoders draft from (option `pool`). Answers do not depend on it.
+// Of a draft model's cache nothing stays.
 class TextRunner {
  public:
   // The models must outlive the runner.
@@ -132,9 +139,10 @@ class TextRunner {
  private:
   static constexpr int64_t kKeptPrompts = 4;
 
-  Session& session_for(const Decoder& decoder, std::span<const Generation> generations);
+  Session& session_for(Session::Options room);
 
   TextModels models_;
+  DraftPool pool_;
   Session::Options room_;
   std::unique_ptr<Session> session_;
 };

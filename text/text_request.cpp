@@ -33,11 +33,15 @@ void check_decoder(const DecoderSpec& decoder, std::optional<ModelKind> kind) {
 
 // Lengths that adapt find out what pays; this is only as far as they may go.
 constexpr int64_t kLongestDraft = 16;
+// 2 MiB of memory.
+constexpr int64_t kPooledTokens = int64_t{1} << 16;
 
 DecoderSpec automatic_decoder(ModelKind kind, const TextRequest& request) {
   if (kind == ModelKind::kMasked) return {.name = "diffusion"};
   const char* name = !request.heads.empty() ? "heads" : !request.draft_model.empty() ? "draft" : "lookup";
-  return {.name = name, .options = {{"length", "adaptive"}}};
+  DecoderSpec decoder{.name = name, .options = {{"length", "adaptive"}}};
+  if (decoder.name == "lookup") decoder.options["pool"] = std::to_string(kPooledTokens);
+  return decoder;
 }
 
 // Takes options over that have flags of their own.
@@ -58,6 +62,33 @@ void add_options(const std::map<std::string, std::string>& options, DecoderSpec&
   }
 }
 
+std::vector<int32_t> encode_chat(const TextCheckpoint& checkpoint, ChatFormat format,
+                                 const std::vector<ChatMessage>& messages) {
+  const Tokenizer& tokenizer = *checkpoint.tokenizer;
+  const SpecialIds& ids = tokenizer.special_ids();
+  const auto piece = [&](int32_t id) { return id >= 0 ? tokenizer.piece(id) : std::string(); };
+  const ChatRendering rendering{.bos = piece(ids.bos), .eos = piece(ids.eos)};
+  return tokenizer.encode(render_chat(format, messages, rendering));
+}
+
+// Tokens of a prompt before the first words that someone says: those that it has in common with conversations
+// that say something else there.
+int64_t beginning_of(const TextCheckpoint& checkpoint, const TextRequest& request, const TextPrompt& prompt,
+                     const std::vector<int32_t>& tokens) {
+  if (!request.chat_format) return tokens.front() == checkpoint.tokenizer->special_ids().bos ? 1 : 0;
+  int64_t common = std::ssize(tokens);
+  for (const char* words : {"a", "1"}) {
+    std::vector<ChatMessage> other = prompt.messages;
+    const auto first = std::ranges::find(other, "user", &ChatMessage::role);
+    if (first == other.end()) return 0;
+    first->content = words;
+    other.erase(first + 1, other.end());
+    const std::vector<int32_t> others = encode_chat(checkpoint, *request.chat_format, other);
+    common = std::min<int64_t>(common, std::ranges::mismatch(tokens, others).in1 - tokens.begin());
+  }
+  return common;
+}
+
 // A prompt as messages name it.
 std::string subject_of(const TextPrompt& prompt) {
   return "prompt " + quote(last_words(prompt));
@@ -74,6 +105,11 @@ void choose_decoder(const std::string& decoder, TextRequest& request, std::optio
   request.decoder = decoder == "auto" ? automatic_decoder(needs.kind, request) : parse_decoder_spec(decoder);
   add_options(needs.options, request.decoder);
   check_decoder(request.decoder, needs.kind);
+  if (request.context_shift && needs.kind == ModelKind::kMasked) {
+    throw Error("--context-shift: model " + request.model +
+                    " is a diffusion model, whose answers have their length before they begin",
+                ErrorKind::kUsage);
+  }
   if (!needs_draft_model(request.decoder)) request.draft_model.clear();
   if (needs_draft_model(request.decoder) && request.draft_model.empty()) {
     throw Error("--decoder " + request.decoder.name + ": needs a draft model; --draft-model names one",
@@ -116,10 +152,7 @@ std::vector<int32_t> encode_prompt(const TextCheckpoint& checkpoint, const TextR
   if (last_words(prompt).empty()) throw Error("prompt: is empty", ErrorKind::kUsage);
   std::vector<int32_t> tokens;
   if (request.chat_format) {
-    const SpecialIds& ids = tokenizer.special_ids();
-    const auto piece = [&](int32_t id) { return id >= 0 ? tokenizer.piece(id) : std::string(); };
-    const ChatRendering rendering{.bos = piece(ids.bos), .eos = piece(ids.eos)};
-    tokens = tokenizer.encode(render_chat(*request.chat_format, prompt.messages, rendering));
+    tokens = encode_chat(checkpoint, *request.chat_format, prompt.messages);
   } else {
     tokens = tokenizer.encode(prompt.text, {.frame = Frame::kWhole});
     // What is to be continued has not ended.
@@ -136,7 +169,7 @@ std::vector<int32_t> encode_prompt(const TextCheckpoint& checkpoint, const TextR
                 ErrorKind::kUsage);
   }
   const auto count = std::ssize(tokens);
-  if (count >= checkpoint.context()) {
+  if (count >= checkpoint.context() && !request.context_shift) {
     throw Error(subject_of(prompt) + ": has " + std::to_string(count) + " tokens; the context of model " +
                     checkpoint.name + " is " + std::to_string(checkpoint.context()) + ", answer included",
                 ErrorKind::kUsage);
@@ -144,7 +177,28 @@ std::vector<int32_t> encode_prompt(const TextCheckpoint& checkpoint, const TextR
   return tokens;
 }
 
+std::optional<ContextShift> shift_of(const TextCheckpoint& checkpoint, const TextRequest& request,
+                                     const TextPrompt& prompt, const std::vector<int32_t>& tokens) {
+  if (!request.context_shift) return std::nullopt;
+  constexpr int64_t kLeastRoom = 4;
+  const auto size = std::ssize(tokens);
+  int64_t keep = size;
+  if (!request.context_shift->keep) {
+    keep = beginning_of(checkpoint, request, prompt, tokens);
+  } else if (*request.context_shift->keep != ShiftRule::kWholePrompt) {
+    keep = std::min(*request.context_shift->keep, size);
+  }
+  if (keep > checkpoint.context() - kLeastRoom) {
+    throw Error(subject_of(prompt) + ": its first " + std::to_string(keep) +
+                    " tokens are to be kept; the context of model " + checkpoint.name + " is " +
+                    std::to_string(checkpoint.context()) + ", answer included",
+                ErrorKind::kUsage);
+  }
+  return ContextShift{.context = checkpoint.context(), .keep = keep};
+}
+
 int64_t answer_limit(const TextCheckpoint& checkpoint, const TextRequest& request, int64_t prompt_tokens) {
+  if (request.context_shift) return request.max_tokens;
   return std::min(request.max_tokens, checkpoint.context() - prompt_tokens);
 }
 
@@ -171,6 +225,10 @@ nlohmann::json to_json(const TextRequest& request) {
   if (!request.draft_model.empty()) json["draft_model"] = request.draft_model;
   if (!request.heads.empty()) json["heads"] = request.heads;
   if (request.chat_format) json["chat_format"] = name_of(*request.chat_format);
+  if (request.context_shift) {
+    json["context_shift"] = nlohmann::json::object();
+    if (request.context_shift->keep) json["context_shift"]["keep"] = *request.context_shift->keep;
+  }
   if (!request.stops.empty()) json["stops"] = request.stops;
   if (request.constraint)
     json[request.constraint->kind == ConstraintKind::kRegex ? "regex" : "json_schema"] =
@@ -252,6 +310,12 @@ TextRequest read_text_request(const JsonFields& fields, const std::string& subje
     }
     return spec;
   });
+  if (fields.has("context_shift")) {
+    const JsonFields shift = fields.object("context_shift");
+    request.context_shift.emplace();
+    if (shift.has("keep"))
+      request.context_shift->keep = shift.integer("keep", {ShiftRule::kWholePrompt, kMaxTokens});
+  }
   if (fields.has("stops")) request.stops = fields.texts("stops");
   if (std::ranges::count(request.stops, std::string()) > 0)
     throw Error(subject + ": key 'stops': one is empty");

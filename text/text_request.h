@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/decode/context_shift.h"
 #include "core/decode/decoder.h"
 #include "core/io/json.h"
 #include "text/constraint/text_constraint.h"
@@ -19,6 +20,15 @@ inline constexpr int64_t kMaxPrompts = 1000000;
 inline constexpr double kMaxCfgScale = 1000.0;
 
 enum class Check : uint8_t { kNo, kYes };
+
+// How an answer goes on that fills the model's context: its first tokens stay, and of the rest the later half
+// (ContextShift). A prompt that is too long is treated alike.
+struct ShiftRule {
+  static constexpr int64_t kWholePrompt = -1;
+  // First tokens of the prompt that stay, or kWholePrompt. None: those before the first words that someone
+  // says, which are the start of the text and the system prompt, where the chat format puts it there.
+  std::optional<int64_t> keep;
+};
 
 // What one answer is made of, besides what a request's answers have in common.
 struct TextPrompt {
@@ -35,8 +45,9 @@ struct TextRequest {
   std::string heads;        // the name of the draft heads; empty: the decoder has none
   std::optional<ChatFormat> chat_format;  // none: plain completion
   std::vector<TextPrompt> prompts;
-  int64_t max_tokens = 256;        // of an answer; the model's context may end it earlier
-  std::vector<std::string> stops;  // texts that end an answer, and are no part of it
+  int64_t max_tokens = 256;                // of an answer; the model's context may end it earlier
+  std::optional<ShiftRule> context_shift;  // none: a full context ends an answer
+  std::vector<std::string> stops;          // texts that end an answer, and are no part of it
   // What an answer has to be; none: anything. Does not go with `stops`.
   std::optional<TextConstraint> constraint;
   DecoderSpec decoder;       // every option stated
@@ -61,7 +72,8 @@ struct MethodNeeds {
 // adaptive length. No draft will be longer than `draft_max`. A draft model and heads that the method does not
 // use are left out of the request. Throws Error kUsage for methods that cannot run a model of this kind, for
 // an option that the method lacks or that is given twice, for a method that lacks its draft model or heads,
-// and for a check of one that does not promise sequential decoding's tokens.
+// for context shifts of a masked model, and for a check of a method that does not promise sequential
+// decoding's tokens.
 void choose_decoder(const std::string& decoder, TextRequest& request,
                     std::optional<int64_t> draft_max = std::nullopt, const MethodNeeds& needs = {});
 
@@ -70,9 +82,14 @@ void choose_decoder(const std::string& decoder, TextRequest& request,
 std::optional<ChatFormat> choose_chat_format(const TextCheckpoint& checkpoint, const std::string& name);
 
 // A prompt's tokens. Throws Error for one that is empty, not UTF-8, beyond the chat format, holds the mask
-// token, or leaves no room for an answer in the model's context.
+// token, or leaves no room for an answer in the model's context where that does not shift.
 std::vector<int32_t> encode_prompt(const TextCheckpoint& checkpoint, const TextRequest& request,
                                    const TextPrompt& prompt);
+
+// What stays of such a prompt and its answer when the context is full; none where the request does not ask
+// for that. Throws Error if next to nothing would change.
+std::optional<ContextShift> shift_of(const TextCheckpoint& checkpoint, const TextRequest& request,
+                                     const TextPrompt& prompt, const std::vector<int32_t>& tokens);
 
 // Tokens that the answer to a prompt of so many may have.
 int64_t answer_limit(const TextCheckpoint& checkpoint, const TextRequest& request, int64_t prompt_tokens);

@@ -122,7 +122,7 @@ bool TextResult::is_check_equal() const {
 
 int64_t forward_tokens(const TextRequest& request, const TextAnswer& answer) {
   const bool has_prompt_token = decoder_class(request.decoder) != DecoderClass::kOwnModel;
-  return std::ssize(answer.tokens) - (has_prompt_token ? 1 : 0);
+  return std::ssize(answer.tokens) - (has_prompt_token ? 1 + answer.shifts : 0);
 }
 
 int64_t TextResult::forward_tokens() const {
@@ -167,6 +167,9 @@ nlohmann::json to_json(const TextResult& result) {
                                {"forwards", answer.forwards},
                                {"rows", answer.rows}});
     if (result.request.constraint) json["answers"].back()["matches"] = answer.matches;
+    if (!result.request.context_shift) continue;
+    json["answers"].back()["prompt_dropped"] = answer.prompt_dropped;
+    json["answers"].back()["shifts"] = answer.shifts;
   }
   if (result.request.check == Check::kNo) return json;
   json["checks"] = nlohmann::json::array();
@@ -202,6 +205,10 @@ TextResult read_text_result(const nlohmann::json& json, const std::string& subje
                     .token_hash = answer.text("token_hash"),
                     .forwards = answer.integer("forwards", count),
                     .rows = answer.integer("rows", count)};
+    if (result.request.context_shift) {
+      read.prompt_dropped = answer.integer("prompt_dropped", count);
+      read.shifts = answer.integer("shifts", count);
+    }
     for (const int64_t token : answer.integers("tokens", {0, INT32_MAX}))
       read.tokens.push_back(static_cast<int32_t>(token));
     result.answers.push_back(std::move(read));

@@ -71,6 +71,18 @@ class Queue {
     normed_gated_linears(args.gates);
     linear(args.down);
   }
+  virtual void activated_feed_forward(const ActivatedFeedForwardArgs& args) {
+    layer_norm(args.norm);
+    linear(args.up);
+    activate({.activation = args.activation, .x = args.up.out});
+    linear(args.down);
+  }
+  virtual void dense_self_attention(const DenseSelfAttentionArgs& args) {
+    layer_norm(args.norm);
+    linears(args.projections);
+    dense_attention(args.attention);
+    linear(args.output);
+  }
   virtual void rotate_and_write(const RotateAndWriteArgs& args) {
     if (args.queries.x.data != nullptr) rope(args.queries);
     if (args.keys.x.data == nullptr) return;

@@ -172,6 +172,15 @@ struct ActivateArgs {
   Tensor x;
 };
 
+// `layer_norm`, `linear` of what it gave, `activate`, and `linear` of that: up.x is norm.out and down.x is
+// up.out, scratch memory of the operation that need not be written. down.out may be norm.x.
+struct ActivatedFeedForwardArgs {
+  LayerNormArgs norm;
+  LinearArgs up;  // assigns
+  Activation activation;
+  LinearArgs down;
+};
+
 // out = silu(gate) * up, elementwise.
 struct SiluMulArgs {
   ConstTensor gate;
@@ -342,6 +351,16 @@ struct DenseAttentionArgs {
   // kBF16: queries, keys, values and weights may be rounded. A device may keep them in f32, which is nearer.
   Operands operands = Operands::kF32;
   Tensor out;  // [B, T, H, D]
+};
+
+// `layer_norm`, `linears` of what it gave, `dense_attention` of their outputs (queries, keys and values, in
+// this order), and `linear` of what that gave. norm.out, the outputs of the projections and attention.out are
+// scratch memory of the operation that need not be written. output.out may be norm.x.
+struct DenseSelfAttentionArgs {
+  LayerNormArgs norm;
+  LinearsArgs projections;
+  DenseAttentionArgs attention;
+  LinearArgs output;
 };
 
 // In every plane, entry move[2i+1] of slot becomes what entry move[2i] of it was; moves happen in order and

@@ -8,7 +8,7 @@ namespace volley {
 
 // How good a draft will be, as far as its proposer knows before it is made: 0, there is nothing to draft;
 // else a grade, of which only this is asked that drafts of one grade are right about equally often.
-inline constexpr int64_t kDraftGrades = 5;
+inline constexpr int64_t kDraftGrades = 7;
 
 // How often the i-th token of a draft was right after those before it were, lately. Counted by grade and by
 // place in the draft, not as one number: of what is copied from earlier text the first token is often wrong

@@ -25,6 +25,7 @@ const DecoderOption kDraftPace{
 const DecoderOption kLookupPace{"length", "fixed",
                                 "fixed: always the longest; adaptive: what pays, as measured, down to none"};
 const DecoderOption kNgram{"ngram", "3", "longest context matched"};
+const DecoderOption kPool{"pool", "0", "tokens of a run's other texts that are drafted from, too; 0: none"};
 const DecoderOption kWidths{"widths", "3x2x1x1", "guesses below each node, by depth"};
 
 struct Entry {
@@ -47,7 +48,7 @@ const std::vector<Entry>& entries() {
         .length_option = "draft",
         .summary = "drafts what followed the last tokens when they occurred before",
         .paper = "Saxena 2023, Prompt lookup decoding",
-        .options = {kDraftLength, kLookupPace, kNgram, kAccept}},
+        .options = {kDraftLength, kLookupPace, kNgram, kPool, kAccept}},
        without_drafters<make_lookup>},
       {{.name = "tree",
         .kind = DecoderClass::kSameTokens,
@@ -56,7 +57,7 @@ const std::vector<Entry>& entries() {
         .length_option = "widths",
         .summary = "verifies a tree of ranked guesses in one forward",
         .paper = "Miao et al. 2023, SpecInfer; Cai et al. 2024, Medusa",
-        .options = {kWidths, kNgram, kAccept}},
+        .options = {kWidths, kNgram, kPool, kAccept}},
        without_drafters<make_tree>},
       {{.name = "jacobi",
         .kind = DecoderClass::kSameTokens,

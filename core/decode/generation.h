@@ -44,6 +44,9 @@ struct Generation {
   std::shared_ptr<const Constraint> constraint;
   // Index in the sequence of the first output token, which names its position; negative: the prompt's length.
   int64_t first_index = -1;
+  // Output tokens that came before, where it goes on with an output: its tokens have the noise of the places
+  // behind those.
+  int64_t output_offset = 0;
   SequenceId memory = SequenceId::kNone;
   std::vector<int32_t>
       order;  // of output positions, for methods with a free order; empty: drawn from the noise
@@ -61,6 +64,7 @@ struct GenerationOutput {
   bool is_complete = false;     // it is whole, and the constraint lets nothing follow
   int64_t forwards = 0;         // decode passes this generation took part in, the prompt's not counted
   int64_t rows = 0;             // rows it had in them (of one of a guidance pair)
+  int64_t shifts = 0;           // times that its context was full and a part of it dropped (context_shift.h)
   float score = 0.0f;           // methods that choose among candidates: the chosen one's
 };
 

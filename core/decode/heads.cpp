@@ -204,7 +204,7 @@ class HeadsProposer : public Proposer {
                                         std::span<const int32_t> guessed,
                                         std::span<const float> logits) const {
     const Generation& request = *followed_[static_cast<size_t>(context.generation)].request;
-    const int64_t position = context.output_tokens + level;
+    const int64_t position = request.output_offset + context.output_tokens + level;
     ConstraintCursor cursor = context.cursor;
     for (const int32_t token : guessed) cursor = cursor.after(token);
     std::vector<int32_t> path;
@@ -218,7 +218,7 @@ class HeadsProposer : public Proposer {
                                     .stream = request.stream,
                                     .position = position,
                                     .index = position,
-                                    .total = request.max_tokens},
+                                    .total = request.output_offset + request.max_tokens},
                          .noise = options_.noise,
                          .path = path,
                          .cursor = cursor},

@@ -127,9 +127,9 @@ void Lane::crop_output(int64_t rows) {
 OutputPlace Lane::place(int64_t position, int64_t index) const {
   return {.seed = generation_->seed,
           .stream = generation_->stream,
-          .position = position,
-          .index = index,
-          .total = generation_->max_tokens};
+          .position = generation_->output_offset + position,
+          .index = generation_->output_offset + index,
+          .total = generation_->output_offset + generation_->max_tokens};
 }
 
 }  // namespace volley

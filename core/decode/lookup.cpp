@@ -10,22 +10,28 @@ namespace {
 class Lookup : public Decoder {
  public:
   explicit Lookup(const OptionReader& options)
-      : ngram_{.longest = options.integer("ngram", 1, 64)},
+      : longest_(options.integer("ngram", 1, 64)),
         length_(options.integer("draft", 1, 255)),
+        pool_(options.integer("pool", 0, kMaxPool)),
         is_adaptive_(options.choice("length", {"fixed", "adaptive"}) == "adaptive"),
         acceptance_(options.choice("accept", {"coupled", "rejection"}) == "coupled"
                         ? AcceptanceKind::kCoupled
                         : AcceptanceKind::kRejection) {
     require_coupled("lookup", is_adaptive_, acceptance_);
+    require_no_pool("lookup", pool_, acceptance_);
   }
 
   std::vector<GenerationOutput> decode(Session& session, std::span<const Generation> generations,
                                        const DecodeControl& control) const override {
-    NGramSource source(ngram_);
+    DraftPool own;
+    DraftPool* const pool = pool_for(pool_, control, own);
+    NGramSource source({.longest = longest_, .pool = pool});
     ChainProposer proposer(source, length_);
     DraftLength length;
-    return VerifyLoop{
-        .proposer = proposer, .acceptance = acceptance_, .length = is_adaptive_ ? &length : nullptr}
+    return VerifyLoop{.proposer = proposer,
+                      .acceptance = acceptance_,
+                      .length = is_adaptive_ ? &length : nullptr,
+                      .pool = pool}
         .run(session, generations, control);
   }
   int64_t entries(const Generation& generation) const override {
@@ -33,8 +39,9 @@ class Lookup : public Decoder {
   }
 
  private:
-  NGramSource::Options ngram_;
+  int64_t longest_;  // match
   int64_t length_;
+  int64_t pool_;  // tokens
   bool is_adaptive_;
   AcceptanceKind acceptance_;
 };

@@ -2,10 +2,17 @@
 
 #include <algorithm>
 
+#include "core/base/error.h"
 #include "core/decode/acceptance_rates.h"
 
 namespace volley {
 namespace {
+
+// Grades of matches in the own text, by their length, and behind them those of the pool, whose shortest has
+// two tokens.
+constexpr int64_t kOwnGrades = 4;
+constexpr int64_t kPoolGrades = 2;
+static_assert(kOwnGrades + kPoolGrades < kDraftGrades);
 
 // What the constraint foresees, if it is a token of the model's.
 int32_t foreseen_by(const ConstraintCursor& cursor, const ProposalContext& context) {
@@ -15,19 +22,37 @@ int32_t foreseen_by(const ConstraintCursor& cursor, const ProposalContext& conte
 
 }  // namespace
 
+std::vector<DraftPool::Match> NGramSource::pooled(std::span<const int32_t> path) const {
+  if (options_.pool == nullptr) return {};
+  return options_.pool->matches(path, options_.longest);
+}
+
 std::vector<int32_t> NGramSource::candidates(std::span<const int32_t> path, int64_t count) {
   std::vector<int32_t> found;
   const auto size = static_cast<int64_t>(path.size());
+  const std::vector<DraftPool::Match> others = pooled(path);
+  auto other = others.begin();
+  // False once there are enough.
+  const auto take = [&](int32_t next) {
+    if (std::ranges::count(found, next) == 0) found.push_back(next);
+    return std::ssize(found) < count;
+  };
+  const auto take_pooled = [&](int64_t shortest) {
+    for (; other != others.end() && other->length >= shortest; ++other) {
+      if (!take(other->next)) return false;
+    }
+    return true;
+  };
   for (int64_t n = std::min(options_.longest, size - 1); n >= options_.shortest; --n) {
+    if (!take_pooled(n + 1)) return found;
     const auto suffix = path.last(static_cast<size_t>(n));
     for (int64_t end = size - 1; end >= n; --end) {
       if (!std::ranges::equal(path.subspan(static_cast<size_t>(end - n), static_cast<size_t>(n)), suffix))
         continue;
-      const int32_t next = path[static_cast<size_t>(end)];
-      if (std::ranges::count(found, next) == 0) found.push_back(next);
-      if (static_cast<int64_t>(found.size()) == count) return found;
+      if (!take(path[static_cast<size_t>(end)])) return found;
     }
   }
+  take_pooled(options_.shortest);
   return found;
 }
 
@@ -41,12 +66,30 @@ int64_t NGramSource::grade(std::span<const int32_t> path) {
       ++n;
     longest = std::max(longest, n);
   }
-  return longest < options_.shortest ? 0 : std::min(longest, kDraftGrades - 1);
+  const std::vector<DraftPool::Match> others = pooled(path);
+  if (!others.empty() && others.front().length > longest)
+    return kOwnGrades + std::min(others.front().length + 1 - DraftPool::kShortestMatch, kPoolGrades);
+  return longest < options_.shortest ? 0 : std::min(longest, kOwnGrades);
+}
+
+DraftPool* pool_for(int64_t tokens, const DecodeControl& control, DraftPool& own) {
+  if (tokens == 0) return nullptr;
+  DraftPool* pool = control.pool != nullptr ? control.pool : &own;
+  pool->set_limit(tokens);
+  return pool;
+}
+
+void require_no_pool(const std::string& decoder, int64_t tokens, AcceptanceKind acceptance) {
+  if (tokens == 0 || acceptance == AcceptanceKind::kCoupled) return;
+  throw Error("--decoder " + decoder +
+                  ": pool goes with accept=coupled only: what another answer drew by the same seed would be "
+                  "drafted",
+              ErrorKind::kUsage);
 }
 
 int64_t ChainProposer::grade(const ProposalContext& context) {
   if (context.cursor) {
-    if (foreseen_by(context.cursor, context) >= 0) return kDraftGrades - 1;
+    if (foreseen_by(context.cursor, context) >= 0) return kOwnGrades;
     const std::vector<int32_t> next = candidates_.candidates(context.path, 1);
     if (next.empty() || !context.cursor.allows(next[0])) return 0;
   }

@@ -8,6 +8,8 @@
 
 namespace volley {
 
+class DraftPool;
+
 // What one step of a method did to one generation.
 struct StepEvent {
   int64_t generation = 0;              // index in the request
@@ -24,12 +26,22 @@ struct StepEvent {
   int64_t total = 0;                   // at most
 };
 
+// A generation's context was full: of its sequence the first tokens stay, those behind them are dropped.
+struct ShiftEvent {
+  int64_t generation = 0;
+  int64_t step = 0;  // the next one
+  int64_t kept = 0;  // first tokens that stay
+  int64_t dropped = 0;
+  int64_t done = 0;  // output tokens so far
+};
+
 // Receives the progress of a run. Progress bars, previews, animations and event files are renderers of it.
 // Called on the thread that decodes; spans are valid during the call.
 class Observer {
  public:
   virtual ~Observer() = default;
   virtual void on_step(const StepEvent& event) { (void)event; }
+  virtual void on_shift(const ShiftEvent& event) { (void)event; }
 };
 
 // How a running method talks to its caller. `stop` is checked every step: a stopped run returns what it has.
@@ -39,6 +51,9 @@ struct DecodeControl {
   // Seconds from any beginning, for methods that measure what their steps take; empty: the machine's.
   // Whatever it says, the tokens of a same-tokens method are the same.
   std::function<double()> clock;
+  // Texts of earlier runs, for methods that draft from them (option `pool`); they add those of this run.
+  // Null: this run's alone. It only ever changes what a step tries.
+  DraftPool* pool = nullptr;
 };
 
 }  // namespace volley

@@ -12,10 +12,12 @@ namespace {
 class Tree : public Decoder {
  public:
   explicit Tree(const OptionReader& options)
-      : ngram_{.longest = options.integer("ngram", 1, 64)},
+      : longest_(options.integer("ngram", 1, 64)),
+        pool_(options.integer("pool", 0, kMaxPool)),
         acceptance_(options.choice("accept", {"coupled", "rejection"}) == "coupled"
                         ? AcceptanceKind::kCoupled
                         : AcceptanceKind::kRejection) {
+    require_no_pool("tree", pool_, acceptance_);
     int64_t level = 1;
     for (int64_t width : options.integers("widths", 1, 16)) {
       widths_.push_back(width);
@@ -31,9 +33,12 @@ class Tree : public Decoder {
 
   std::vector<GenerationOutput> decode(Session& session, std::span<const Generation> generations,
                                        const DecodeControl& control) const override {
-    NGramSource source(ngram_);
+    DraftPool own;
+    DraftPool* const pool = pool_for(pool_, control, own);
+    NGramSource source({.longest = longest_, .pool = pool});
     TreeProposer proposer(source, widths_);
-    return VerifyLoop{.proposer = proposer, .acceptance = acceptance_}.run(session, generations, control);
+    return VerifyLoop{.proposer = proposer, .acceptance = acceptance_, .pool = pool}.run(session, generations,
+                                                                                         control);
   }
   int64_t entries(const Generation& generation) const override {
     return prompt_entries(generation) + generation.max_tokens + nodes_;
@@ -42,7 +47,8 @@ class Tree : public Decoder {
  private:
   static constexpr int64_t kMaxNodes = 256;
 
-  NGramSource::Options ngram_;
+  int64_t longest_;  // match
+  int64_t pool_;     // tokens
   AcceptanceKind acceptance_;
   std::vector<int64_t> widths_;
   int64_t nodes_ = 0;

@@ -27,6 +27,9 @@ struct Progress {
   int64_t asked = 0;         // tokens of it that were chosen
   int64_t first_sample = 0;  // its rows in the step's samples
   int64_t steps = 0;
+  // The path in the pool of texts.
+  DraftPool::Place pooled = DraftPool::kBeginning;
+  int64_t pooled_tokens = 0;
 
   const Generation& generation() const { return lane.generation(); }
   int64_t emitted() const { return static_cast<int64_t>(output.tokens.size()); }
@@ -49,12 +52,17 @@ struct Progress {
     return taken;
   }
 
+  void add_to(DraftPool& pool) {
+    pooled = pool.add(pooled, std::span(path).subspan(static_cast<size_t>(pooled_tokens)));
+    pooled_tokens = std::ssize(path);
+  }
+
   // Only where nothing may come was a token chosen that may not.
   void take_by_constraint(int32_t token) {
     if (!cursor) return;
     if (!cursor.allows(token)) {
       throw Error("constraint: no token of the model's vocabulary may follow the first " +
-                  std::to_string(emitted()) + " of the output");
+                  std::to_string(generation().output_offset + emitted()) + " of the output");
     }
     const ConstraintCursor next = cursor.after(token);
     output.is_whole = next.is_broken() ? cursor.accepts() : next.accepts();
@@ -250,6 +258,7 @@ std::vector<GenerationOutput> VerifyLoop::run(Session& session, std::span<const 
   for (const Generation& generation : generations) {
     proposer.begin(static_cast<int64_t>(all.size()), generation);
     all.push_back(start(session, generation));
+    if (pool != nullptr) all.back().add_to(*pool);
   }
   const auto finish = [&] {
     std::vector<GenerationOutput> outputs;
@@ -278,6 +287,7 @@ std::vector<GenerationOutput> VerifyLoop::run(Session& session, std::span<const 
                         .hidden = std::span(hidden).last(static_cast<size_t>(session.model().traits().dim))});
     }
     const int64_t emitted = all[i].emit({&samples.tokens[i], 1});
+    if (pool != nullptr) all[i].add_to(*pool);
     report(control, session, all[i], static_cast<int64_t>(i), emitted, 0, 0, "prompt");
   }
 
@@ -345,6 +355,7 @@ std::vector<GenerationOutput> VerifyLoop::run(Session& session, std::span<const 
       progress.lane.commit(kept);
       ++progress.steps;
       const int64_t emitted = progress.emit(tokens);
+      if (pool != nullptr) progress.add_to(*pool);
       ++session.statistics().accepted[emitted];
       session.statistics().add_draft_tokens(progress.draft.size(), std::ssize(decision.accepted));
       lanes.push_back({.outlook = progress.outlook,

@@ -8,6 +8,7 @@
 #include "core/decode/acceptance.h"
 #include "core/decode/decoder.h"
 #include "core/decode/draft_length.h"
+#include "core/decode/draft_pool.h"
 #include "core/decode/proposer.h"
 
 namespace volley {
@@ -21,6 +22,9 @@ struct VerifyLoop {
   // Chooses how long drafts may be, by what steps take; null: as long as the proposer makes them. It counts a
   // draft's tokens as rows one behind the other, so the proposer's drafts are to be chains.
   DraftLength* length = nullptr;
+  // Gets the prompts' tokens and what comes to be final behind them, step by step, in the order of the
+  // generations; may be null.
+  DraftPool* pool = nullptr;
   UniformSource* uniforms = nullptr;  // null: the generation's own noise
   // Test hook: changes which of a step's rows a lane keeps; a wrong choice must be caught by the property
   // tests.

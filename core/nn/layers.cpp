@@ -224,12 +224,14 @@ void SwiGlu::apply(Queue& queue, Arena& arena, Phase phase, const RmsNorm& norm,
   }
 }
 
-void GeluFeedForward::apply(Queue& queue, Arena& arena, Phase phase, ConstTensor x, Tensor residual) const {
+void GeluFeedForward::apply(Queue& queue, Arena& arena, Phase phase, const LayerNorm& norm, Tensor x) const {
   const Arena::Scope scope(arena);
+  const Tensor normed = arena.tensor(x.shape);                                // [R, dim]
   const Tensor hidden = arena.tensor({x.shape[0], fc1.weight.out_features});  // [R, F]
-  fc1.apply(queue, phase, x, hidden);
-  queue.activate({.activation = Activation::kGeluErf, .x = hidden});
-  fc2.apply(queue, phase, hidden, residual, Accumulate::kAdd);
+  queue.activated_feed_forward({.norm = norm.of(x, normed),
+                                .up = fc1.of(phase, normed, hidden),
+                                .activation = Activation::kGeluErf,
+                                .down = fc2.of(phase, hidden, x, Accumulate::kAdd)});
 }
 
 Tensor embed_rows(const StepInputs& in, ConstTensor table, int64_t rows) {

@@ -29,9 +29,10 @@ struct LayerNorm {
   Weight bias;    // [W]
   float eps = 1e-5f;
 
-  void apply(Queue& queue, ConstTensor x, Tensor out) const {
-    queue.layer_norm({.x = x, .weight = weight.view(), .bias = bias.view(), .eps = eps, .out = out});
+  LayerNormArgs of(ConstTensor x, Tensor out) const {
+    return {.x = x, .weight = weight.view(), .bias = bias.view(), .eps = eps, .out = out};
   }
+  void apply(Queue& queue, ConstTensor x, Tensor out) const { queue.layer_norm(of(x, out)); }
 };
 LayerNorm load_layer_norm(WeightLoader& loader, const std::string& name, int64_t width, float eps);
 
@@ -46,12 +47,11 @@ struct Linear {
 
   void apply(Queue& queue, Phase phase, ConstTensor x, Tensor out,
              Accumulate accumulate = Accumulate::kAssign) const {
-    queue.linear({.x = x,
-                  .weight = weight,
-                  .bias = bias.view(),
-                  .phase = phase,
-                  .accumulate = accumulate,
-                  .out = out});
+    queue.linear(of(phase, x, out, accumulate));
+  }
+  LinearArgs of(Phase phase, ConstTensor x, Tensor out, Accumulate accumulate = Accumulate::kAssign) const {
+    return {
+        .x = x, .weight = weight, .bias = bias.view(), .phase = phase, .accumulate = accumulate, .out = out};
   }
   // The same among several products of the same rows.
   LinearTarget target(Tensor out) const { return {.weight = &weight, .bias = bias.view(), .out = out}; }
@@ -149,13 +149,13 @@ struct SwiGlu {
   void apply(Queue& queue, Arena& arena, Phase phase, const RmsNorm& norm, Tensor x) const;
 };
 
-// fc2(gelu(fc1 x)), the feed-forward of Whisper.
+// fc2(gelu(fc1 y)) of y = norm(x), the feed-forward of Whisper.
 struct GeluFeedForward {
   Linear fc1;  // [F, dim]
   Linear fc2;  // [dim, F]
 
-  // residual += fc2(...).
-  void apply(Queue& queue, Arena& arena, Phase phase, ConstTensor x, Tensor residual) const;
+  // x += fc2(...), x [R, dim].
+  void apply(Queue& queue, Arena& arena, Phase phase, const LayerNorm& norm, Tensor x) const;
 };
 
 // out[r] = the table's row ids[r]; rows whose id is negative are left as they are.

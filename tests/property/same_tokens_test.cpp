@@ -117,9 +117,10 @@ TEST_P(SameTokens, DraftsOfAnyQualityChangeNothing) {
 TEST_P(SameTokens, RegisteredMethodsEqualSequential) {
   std::vector<std::string> decoders = same_tokens_methods();
   for (const char* other :
-       {"lookup:draft=3,ngram=1", "tree:widths=4x3,ngram=1", "jacobi:window=5,init=random",
-        "jacobi:window=40", "lookahead:W=1,N=2,G=1", "lookahead:W=5,N=3,G=2", "lookahead:W=12,N=6,G=12",
-        "draft:draft=3,length=fixed", "draft:draft=1", "heads:width=3,confidence=0.05"}) {
+       {"lookup:draft=3,ngram=1", "lookup:pool=300", "lookup:ngram=1,pool=9", "tree:widths=4x3,ngram=1",
+        "tree:ngram=2,pool=300", "jacobi:window=5,init=random", "jacobi:window=40", "lookahead:W=1,N=2,G=1",
+        "lookahead:W=5,N=3,G=2", "lookahead:W=12,N=6,G=12", "draft:draft=3,length=fixed", "draft:draft=1",
+        "heads:width=3,confidence=0.05"}) {
     decoders.emplace_back(other);
   }
   for (const float temperature : {0.0f, 1.0f}) {
@@ -185,19 +186,69 @@ TEST_P(SameTokens, AdaptiveDraftsChangeNothingWhateverTheClockSays) {
   }
 }
 
+// Pools that other texts filled, with room for all of them and for hardly any.
+TEST_P(SameTokens, PoolsOfOtherTextsChangeNothing) {
+  for (const char* decoder :
+       {"lookup:pool=100000", "lookup:pool=25,ngram=2,draft=3", "lookup:pool=100000,ngram=5,length=adaptive",
+        "tree:pool=100000", "tree:pool=40,widths=4x3,ngram=1"}) {
+    for (const float temperature : {0.0f, 1.0f}) {
+      DraftPool pool;
+      DraftCounter counter;
+      for (uint64_t seed = 0; seed < (kSanitized ? 30 : 120); ++seed) {
+        std::vector<Generation> generations;
+        for (uint64_t i = 0; i <= seed % 3; ++i) generations.push_back(generation(3 * seed + i, temperature));
+        Session session(*model_, backend_, options(generations.size()));
+        const auto outputs = decoder_of(decoder)->decode(
+            session, generations, {.observer = &counter, .clock = OddClock(seed), .pool = &pool});
+        ASSERT_EQ(tokens_of(outputs), run("sequential", generations)) << decoder << ", seed " << seed;
+      }
+      EXPECT_GT(counter.accepted, 0) << decoder;
+      EXPECT_GT(counter.proposed, counter.accepted) << decoder;
+    }
+  }
+}
+
+// What a pool knows saves forwards, and how many is a function of what ran before, batches included.
+TEST_P(SameTokens, PoolsSaveForwardsAndCountsRepeat) {
+  const auto course = [&](const std::string& decoder) {
+    DraftPool pool;
+    std::vector<std::vector<int64_t>> forwards;
+    for (int round = 0; round < 2; ++round) {
+      std::vector<Generation> generations;
+      for (uint64_t seed = 0; seed < 7; ++seed) {
+        if (seed % 4 != 3) generations.push_back(generation(seed, 1.0f));
+      }
+      Session session(*model_, backend_, options(generations.size()));
+      const auto outputs = decoder_of(decoder)->decode(session, generations, {.pool = &pool});
+      EXPECT_EQ(tokens_of(outputs), run("sequential", generations));
+      forwards.emplace_back();
+      for (const GenerationOutput& output : outputs) forwards.back().push_back(output.forwards);
+    }
+    return forwards;
+  };
+  constexpr const char* kPooled = "lookup:ngram=5,pool=10000";
+  const auto with = course(kPooled), without = course("lookup:ngram=5");
+  EXPECT_EQ(with, course(kPooled));
+  EXPECT_EQ(without[0], without[1]);
+  for (size_t i = 0; i < with[1].size(); ++i) {
+    EXPECT_LE(with[1][i], 10) << "the second time, 23 tokens are known";
+    EXPECT_GT(without[1][i], with[1][i]);
+  }
+}
+
 // A machine on which a row costs as much as a forward: there lookup leaves drafting alone, and where rows are
 // free it does not.
 TEST_P(SameTokens, LengthsFollowWhatStepsTake) {
   Generation one = generation(0, 0.0f);
   one.max_tokens = 250;
-  const auto forwards = [&](double row_seconds) {
+  DraftPool pool;
+  const auto forwards = [&](double row_seconds, const char* decoder = "lookup:length=adaptive,draft=16") {
     Session session(*model_, backend_, options(1));
     const auto clock = [&] {
       const Statistics& counts = session.statistics();
       return static_cast<double>(counts.forwards) + row_seconds * static_cast<double>(counts.rows);
     };
-    const auto outputs =
-        decoder_of("lookup:length=adaptive,draft=16")->decode(session, {&one, 1}, {.clock = clock});
+    const auto outputs = decoder_of(decoder)->decode(session, {&one, 1}, {.clock = clock, .pool = &pool});
     EXPECT_EQ(tokens_of(outputs), run("sequential", {&one, 1}));
     return std::pair(outputs[0].forwards, session.statistics());
   };
@@ -208,6 +259,20 @@ TEST_P(SameTokens, LengthsFollowWhatStepsTake) {
   EXPECT_GT(2 * dear_counts.steps_off, dear_counts.steps);
   // The same clock, the same steps.
   EXPECT_EQ(forwards(0.0).first, cheap);
+  // With a pool that knows the output, and one that knows nothing of it.
+  constexpr const char* kPooled = "lookup:length=adaptive,draft=16,pool=5000";
+  forwards(0.0, kPooled);
+  EXPECT_LT(forwards(0.0, kPooled).first, cheap);
+  EXPECT_LE(forwards(1e6, kPooled).second.drafted_tokens, 16);
+  pool.set_limit(1);
+  pool.set_limit(5000);
+  TestRandom random(3);
+  std::vector<int32_t> other(4000);
+  for (int32_t& token : other) token = static_cast<int32_t>(random.below(16));
+  pool.add(DraftPool::kBeginning, other);
+  const auto [misled, misled_counts] = forwards(1e6, kPooled);
+  EXPECT_LE(misled_counts.drafted_tokens, 16);
+  EXPECT_GT(2 * misled_counts.steps_off, misled_counts.steps);
 }
 
 TEST_P(SameTokens, BatchEqualsSingles) {

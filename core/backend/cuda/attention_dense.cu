@@ -1,12 +1,14 @@
 // Dense attention with bf16 operands on tensor cores: softmax and sums are f32. A first kernel rounds keys
 // and values (attention_dense.cuh). A block then takes 64 rows of a head, each warp 16 of them, and goes over
 // the item's keys in tiles, in order. A row's sequence of operations depends on its item's number of rows
-// alone. Heads wider than kMostNarrow are attention_dense_wide.cu's.
+// alone. Heads wider than kMostNarrow are attention_dense_wide.cu's, and
+// those of 64 elements attention_dense_wgmma.cu's where there is wgmma.
 //
 // Letters as in multiply_accumulate.cuh: lane l holds rows l / 4 and l / 4 + 8 of 16, and of 8 columns
 // 2 * (l % 4) and the next.
 #include "core/backend/cuda/attention_dense.cuh"
 
+#include "core/backend/cuda/dense_planes.cuh"
 #include "core/backend/cuda/kernels.h"
 #include "core/backend/cuda/launch.cuh"
 #include "core/backend/cuda/multiply_accumulate.cuh"
@@ -202,11 +204,17 @@ bool takes_dense_bf16(const DenseAttentionArgs& args, const Abilities& abilities
          shared_bytes(padded_width(width)) <= abilities.shared_bytes;
 }
 
-int64_t dense_attention_scratch_bytes(const DenseAttentionArgs& args) {
+int64_t dense_attention_scratch_bytes(const DenseAttentionArgs& args, const Abilities& abilities) {
+  if (takes_dense_planes(args, abilities)) return dense_planes(args, nullptr).bytes();
   return 2 * 2 * rounded_elements(args);
 }
 
 void launch_dense_attention_bf16(const DenseAttentionArgs& args, std::byte* scratch, const Stream& stream) {
+  if (takes_dense_planes(args, stream)) {
+    const DensePlanes planes = dense_planes(args, scratch);
+    launch_round_dense_planes(args, planes, stream);
+    return launch_dense_planes(planes, {}, args.out.data, stream);
+  }
   constexpr float kLog2E = 1.4426950408889634f;
   const int64_t width = padded_width(args.q.shape[3]), vectors = rounded_elements(args) / kVector;
   auto* keys = reinterpret_cast<uint4*>(scratch);

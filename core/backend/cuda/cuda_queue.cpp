@@ -122,7 +122,8 @@ void CudaQueue::multiply(const LinearsArgs& args, Accumulate accumulate) {
 }
 
 void CudaQueue::gated_linears(const GatedLinearsArgs& args) {
-  if (args.gate.weight->type != WeightType::kBF16 || args.up.weight->type != WeightType::kBF16) {
+  if (args.gate.weight->type != WeightType::kBF16 || args.up.weight->type != WeightType::kBF16 ||
+      are_chains(args.phase)) {
     return Queue::gated_linears(args);
   }
   launch_gated_products_bf16(args, nullptr, rounded_rows(args.x, *args.gate.weight), stream());
@@ -138,17 +139,35 @@ void CudaQueue::normed_linears(const NormedLinearsArgs& args) {
 
 void CudaQueue::normed_gated_linears(const NormedGatedLinearsArgs& args) {
   const LinearWeight& first = *args.linears.gate.weight;
-  if (first.type != WeightType::kBF16 || args.linears.up.weight->type != WeightType::kBF16) {
+  if (first.type != WeightType::kBF16 || args.linears.up.weight->type != WeightType::kBF16 ||
+      are_chains(args.linears.phase)) {
     return Queue::normed_gated_linears(args);
   }
   launch_gated_products_bf16(args.linears, &args.norm, rounded_rows(args.norm.x, first), stream());
+}
+
+bool CudaQueue::are_chains(Phase phase) const {
+  return phase == Phase::kEncoder && abilities_.has_wgmma;
+}
+
+void CudaQueue::activated_feed_forward(const ActivatedFeedForwardArgs& args) {
+  if (!abilities_.has_wgmma || args.norm.x.size() == 0 || !takes_activated_feed_forward_bf16(args))
+    return Queue::activated_feed_forward(args);
+  launch_activated_feed_forward_bf16(args, scratch(activated_feed_forward_bytes(args)), stream());
+}
+
+void CudaQueue::dense_self_attention(const DenseSelfAttentionArgs& args) {
+  if (args.norm.x.size() == 0 || !takes_dense_self_attention_bf16(args, abilities_))
+    return Queue::dense_self_attention(args);
+  launch_dense_self_attention_bf16(args, scratch(dense_self_attention_bytes(args)), stream());
 }
 
 // What lies between the two products is written as the second takes it.
 void CudaQueue::feed_forward(const FeedForwardArgs& args) {
   const LinearWeight &gate = *args.gates.linears.gate.weight, &down = args.down.weight;
   if (gate.type != WeightType::kBF16 || args.gates.linears.up.weight->type != WeightType::kBF16 ||
-      down.type != WeightType::kBF16 || !takes_feed_forward_bf16(gate)) {
+      down.type != WeightType::kBF16 || !takes_feed_forward_bf16(gate) ||
+      are_chains(args.gates.linears.phase)) {
     return Queue::feed_forward(args);
   }
   const int64_t rows = args.gates.norm.x.size() / gate.in_features;
@@ -157,7 +176,8 @@ void CudaQueue::feed_forward(const FeedForwardArgs& args) {
 
 void CudaQueue::attention_inputs(const AttentionInputsArgs& args) {
   const NormedLinearsArgs& projections = args.projections;
-  if (are_all_bf16(projections.linears.targets) && takes_attention_inputs_bf16(args, abilities_)) {
+  if (are_all_bf16(projections.linears.targets) && !are_chains(projections.linears.phase) &&
+      takes_attention_inputs_bf16(args, abilities_)) {
     std::byte* const rounded = rounded_rows(projections.norm.x, *projections.linears.targets.front().weight);
     return launch_attention_inputs_bf16(args, rounded, stream());
   }
@@ -200,7 +220,8 @@ void CudaQueue::attention_weights(const AttentionWeightsArgs& args) {
 void CudaQueue::dense_attention(const DenseAttentionArgs& args) {
   if (args.q.size() == 0) return;
   if (takes_dense_bf16(args, abilities_))
-    return launch_dense_attention_bf16(args, scratch(dense_attention_scratch_bytes(args)), stream());
+    return launch_dense_attention_bf16(args, scratch(dense_attention_scratch_bytes(args, abilities_)),
+                                       stream());
   launch_dense_attention(args, stream());
 }
 
@@ -345,6 +366,10 @@ void CudaQueue::upload(const void* host, void* device, int64_t bytes) {
 void CudaQueue::download(const void* device, void* host, int64_t bytes) {
   if (bytes == 0) return;
   use_device();
+  if (bytes >= LargeDownload::kLeastBytes) {
+    if (large_download_ == nullptr) large_download_ = std::make_unique<LargeDownload>();
+    return large_download_->run(device, host, bytes, stream_);
+  }
   void* target = bytes <= kLandingBytes ? landing_ : host;
   check(cudaMemcpyAsync(target, device, static_cast<size_t>(bytes), cudaMemcpyDeviceToHost, stream_),
         "download");

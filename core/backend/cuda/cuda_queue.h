@@ -3,10 +3,12 @@
 #include <cuda_runtime_api.h>
 
 #include <map>
+#include <memory>
 #include <vector>
 
 #include "core/backend/backend.h"
 #include "core/backend/cuda/device_memory.h"
+#include "core/backend/cuda/large_download.h"
 #include "core/backend/cuda/stream.h"
 
 namespace volley::cuda {
@@ -51,6 +53,8 @@ class CudaQueue : public Queue {
   void attention_inputs(const AttentionInputsArgs& args) override;
   void attention_output(const AttentionOutputArgs& args) override;
   void rotate_and_write(const RotateAndWriteArgs& args) override;
+  void activated_feed_forward(const ActivatedFeedForwardArgs& args) override;
+  void dense_self_attention(const DenseSelfAttentionArgs& args) override;
   void normed_convs(const NormedConvsArgs& args) override;
   void upsampled_conv(const UpsampledConvArgs& args) override;
   void run_recorded(std::span<const int64_t> key, const std::function<void()>& operations) override;
@@ -72,6 +76,8 @@ class CudaQueue : public Queue {
   void multiply(const LinearsArgs& args, Accumulate accumulate);
   // Scratch memory for one operation. Memory that was handed out stays where it is: recordings know it.
   std::byte* scratch(int64_t bytes);
+  // Whether bf16 products of the phase are of another order than the rest (products_bf16_chains.cu).
+  bool are_chains(Phase phase) const;
   std::byte* rounded_rows(ConstTensor x, const LinearWeight& weight);
   // Whether the convolution is one that takes rounded planes here.
   bool takes_planes(const Conv2dArgs& args) const;
@@ -85,6 +91,7 @@ class CudaQueue : public Queue {
   std::byte* staging_ = nullptr;  // pinned host memory; uploads go round it
   int64_t staging_used_ = 0;
   std::byte* landing_ = nullptr;  // pinned host memory of downloads
+  std::unique_ptr<LargeDownload> large_download_;
   std::vector<Buffer> scratch_;
   Buffer moves_;
   std::map<std::vector<int64_t>, Recording> recordings_;

@@ -60,9 +60,10 @@ struct PackedRows;
 void launch_bf16_attention(const AttentionArgs& args, const PackedRows& packed, const Stream& stream);
 void launch_attention_weights(const AttentionWeightsArgs& args, const Stream& stream);
 void launch_dense_attention(const DenseAttentionArgs& args, const Stream& stream);
-// ---- attention_dense.cu, attention_dense_wide.cu: bf16 operands, heads of up to 512 elements
+// ---- attention_dense.cu, attention_dense_wide.cu, attention_dense_wgmma.cu: bf16 operands, heads of up to
+// 512 elements
 bool takes_dense_bf16(const DenseAttentionArgs& args, const Abilities& abilities);
-int64_t dense_attention_scratch_bytes(const DenseAttentionArgs& args);
+int64_t dense_attention_scratch_bytes(const DenseAttentionArgs& args, const Abilities& abilities);
 void launch_dense_attention_bf16(const DenseAttentionArgs& args, std::byte* scratch, const Stream& stream);
 
 // ---- products: the weights of `targets` are of one storage
@@ -87,6 +88,15 @@ void launch_attention_inputs_bf16(const AttentionInputsArgs& args, std::byte* ro
 bool takes_attention_output_bf16(const AttentionOutputArgs& args);
 int64_t attention_output_bytes(int64_t rows, const LinearWeight& output);
 void launch_attention_output_bf16(const AttentionOutputArgs& args, std::byte* scratch, const Stream& stream);
+// Of Phase::kEncoder, in rows of whole steps; where streams have wgmma.
+bool takes_activated_feed_forward_bf16(const ActivatedFeedForwardArgs& args);
+int64_t activated_feed_forward_bytes(const ActivatedFeedForwardArgs& args);
+void launch_activated_feed_forward_bf16(const ActivatedFeedForwardArgs& args, std::byte* scratch,
+                                        const Stream& stream);
+bool takes_dense_self_attention_bf16(const DenseSelfAttentionArgs& args, const Abilities& abilities);
+int64_t dense_self_attention_bytes(const DenseSelfAttentionArgs& args);
+void launch_dense_self_attention_bf16(const DenseSelfAttentionArgs& args, std::byte* scratch,
+                                      const Stream& stream);
 int64_t quantized_rows_bytes(int64_t rows, int64_t in_features);
 void launch_products_q8_0(const LinearsArgs& args, Accumulate accumulate, std::byte* quantized_rows,
                           const Stream& stream);

@@ -5,7 +5,7 @@
 #include "core/backend/cuda/group_norm.cuh"
 #include "core/backend/cuda/kernels.h"
 #include "core/backend/cuda/launch.cuh"
-#include "core/backend/cuda/row_parts.cuh"
+#include "core/backend/cuda/products_bf16.cuh"
 
 namespace volley::cuda {
 namespace {
@@ -98,6 +98,104 @@ void launch_norm(const NormRows& args, const Stream& stream) {
       throw Error("cuda: norm of rows wider than " + std::to_string(64 * kThreads));
     launch("norm", kernel, static_cast<unsigned>(args.rows), kThreads, stream, args);
   }
+}
+
+// ---- Layer norm of rows up to kMostHeld wide: a warp takes a row, a lane every 32nd four of its elements.
+
+constexpr int kMostHeld = 2048;
+
+// The results go to `packed` where it has data: rows of whole steps.
+template <int kFours>
+__global__ void __launch_bounds__(kThreads) layer_norm_rows(NormRows args, bool aligned, PackedRows packed) {
+  const int64_t row = int64_t{blockIdx.x} * (kThreads / kWarp) + threadIdx.x / kWarp;
+  const int lane = threadIdx.x % kWarp;
+  const auto first = [&](int i) { return (i * kWarp + lane) * 4; };
+  const auto load = [&](const float* from, int i) {
+    const int e = first(i);
+    if (aligned)
+      return e < args.width ? *reinterpret_cast<const float4*>(from + e)
+                            : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    const auto at = [&](int j) { return e + j < args.width ? from[e + j] : 0.0f; };
+    return make_float4(at(0), at(1), at(2), at(3));
+  };
+  // Weights are asked for before the rows are there.
+  constexpr bool kHolds = kFours <= 6;
+  float4 weight[kHolds ? kFours : 1], bias[kHolds ? kFours : 1];
+  if constexpr (kHolds) {
+#pragma unroll
+    for (int i = 0; i < kFours; ++i) {
+      weight[i] = load(args.weight, i);
+      bias[i] = load(args.bias, i);
+    }
+  }
+  await_previous();
+  if (row >= args.rows) return;
+  float4 x[kFours];
+#pragma unroll
+  for (int i = 0; i < kFours; ++i) x[i] = load(args.x + row * args.width, i);
+  const auto width = static_cast<float>(args.width);
+  float total = 0.0f;
+#pragma unroll
+  for (int i = 0; i < kFours; ++i) total += (x[i].x + x[i].y) + (x[i].z + x[i].w);
+  const float mean = warp_sum(total) / width;
+  float squares = 0.0f;
+#pragma unroll
+  for (int i = 0; i < kFours; ++i) {
+    const auto difference = [&](int j, float value) {
+      return first(i) + j < args.width ? value - mean : 0.0f;
+    };
+    const float a = difference(0, x[i].x), b = difference(1, x[i].y), c = difference(2, x[i].z),
+                d = difference(3, x[i].w);
+    squares += (a * a + b * b) + (c * c + d * d);
+  }
+  const float scale = 1.0f / sqrtf(warp_sum(squares) / width + args.eps);
+#pragma unroll
+  for (int i = 0; i < kFours; ++i) {
+    const int e = first(i);
+    if (e >= args.width) break;
+    const float4 w = kHolds ? weight[kHolds ? i : 0] : load(args.weight, i),
+                 b = kHolds ? bias[kHolds ? i : 0] : load(args.bias, i);
+    const float4 y = make_float4((x[i].x - mean) * scale * w.x + b.x, (x[i].y - mean) * scale * w.y + b.y,
+                                 (x[i].z - mean) * scale * w.z + b.z, (x[i].w - mean) * scale * w.w + b.w);
+    if (packed.data != nullptr) {
+      *reinterpret_cast<uint2*>(packed.at(row, e)) = make_uint2(two_bf16(y.x, y.y), two_bf16(y.z, y.w));
+      continue;
+    }
+    float* out = args.out + row * args.width + e;
+    if (aligned) {
+      *reinterpret_cast<float4*>(out) = y;
+    } else {
+      const float values[] = {y.x, y.y, y.z, y.w};
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        if (e + j < args.width) out[j] = values[j];
+      }
+    }
+  }
+}
+
+void launch_layer_norm_rows(const NormRows& args, const PackedRows& packed, const Stream& stream) {
+  const bool aligned = args.width % 4 == 0 && is_aligned(args.x, sizeof(float4)) &&
+                       is_aligned(args.weight, sizeof(float4)) && is_aligned(args.bias, sizeof(float4)) &&
+                       is_aligned(args.out, sizeof(float4));
+  // The sums of a width are the same whatever a lane could hold.
+  constexpr int kFour = 4 * kWarp;
+  const auto kernel = args.width <= 2 * kFour   ? layer_norm_rows<2>
+                      : args.width <= 6 * kFour ? layer_norm_rows<6>
+                                                : layer_norm_rows<kMostHeld / kFour>;
+  launch("layer_norm", kernel, blocks_of(args.rows, kThreads / kWarp), kThreads, stream, args, aligned,
+         packed);
+}
+
+NormRows norm_rows(const LayerNormArgs& args) {
+  const int64_t width = args.weight.size();
+  return {.x = args.x.data,
+          .weight = args.weight.data,
+          .bias = args.bias.data,
+          .eps = args.eps,
+          .width = static_cast<int>(width),
+          .rows = args.x.size() / width,
+          .out = args.out.data};
 }
 
 // ---- RMS norm: a block takes eight rows; the sums are those of rows that are normed within products.
@@ -208,15 +306,20 @@ void launch_rms_norm(const RmsNormArgs& args, const Stream& stream) {
 }
 
 void launch_layer_norm(const LayerNormArgs& args, const Stream& stream) {
+  const NormRows rows = norm_rows(args);
+  if (rows.width > kMostHeld) return launch_norm<Norm::kLayer>(rows, stream);
+  if (rows.rows > 0) launch_layer_norm_rows(rows, {}, stream);
+}
+
+bool takes_packed_layer_norm(const LayerNormArgs& args) {
   const int64_t width = args.weight.size();
-  launch_norm<Norm::kLayer>({.x = args.x.data,
-                             .weight = args.weight.data,
-                             .bias = args.bias.data,
-                             .eps = args.eps,
-                             .width = static_cast<int>(width),
-                             .rows = args.x.size() / width,
-                             .out = args.out.data},
-                            stream);
+  return width <= kMostHeld && width % kStep == 0;
+}
+
+void launch_packed_layer_norm(const LayerNormArgs& args, const PackedRows& packed, const Stream& stream) {
+  NormRows rows = norm_rows(args);
+  rows.out = nullptr;
+  launch_layer_norm_rows(rows, packed, stream);
 }
 
 void launch_l2_normalize(const L2NormalizeArgs& args, const Stream& stream) {

@@ -119,6 +119,8 @@ class NormedRows {
 
 void multiply(const NormedRows& rows, const LinearsArgs& args, Accumulate accumulate, std::byte* scratch,
               const Stream& stream) {
+  if (args.phase == Phase::kEncoder && stream.has_wgmma)
+    return multiply_chains(many_rows(rows.products(), scratch, stream), args, accumulate, stream);
   if (rows.few(stream)) return multiply_few_rows(rows.products(), args, accumulate, stream);
   const ManyRows many = many_rows(rows.products(), scratch, stream);
   if (stream.has_wgmma && row_groups_take(many)) return multiply_row_groups(many, args, accumulate, stream);
@@ -136,7 +138,7 @@ void multiply_gated(const NormedRows& rows, const GatedLinearsArgs& args, const 
 }  // namespace
 
 int64_t rounded_rows_bytes(int64_t rows, int64_t in_features) {
-  return takes_few_rows(rows, in_features, true, true) ? 0 : PackedRows::bytes(rows, in_features);
+  return PackedRows::bytes(rows, in_features);
 }
 
 void launch_products_bf16(const LinearsArgs& args, const RmsNormArgs* norm, Accumulate accumulate,
@@ -171,8 +173,9 @@ void launch_feed_forward_bf16(const FeedForwardArgs& args, std::byte* scratch, c
   multiply_gated(rows, args.gates.linears, &gated, scratch, stream);
   const std::array targets{
       LinearTarget{.weight = &args.down.weight, .bias = args.down.bias, .out = args.down.out}};
-  multiply(NormedRows(gated, rows.count(), args.down.weight), {.x = args.down.x, .targets = targets},
-           args.down.accumulate, scratch, stream);
+  multiply(NormedRows(gated, rows.count(), args.down.weight),
+           {.x = args.down.x, .targets = targets, .phase = args.down.phase}, args.down.accumulate, scratch,
+           stream);
 }
 
 namespace {
@@ -217,8 +220,9 @@ void launch_attention_output_bf16(const AttentionOutputArgs& args, std::byte* sc
                          .steps = static_cast<int>(weight.in_features / kStep)};
   launch_bf16_attention(args.attention, mixed, stream);
   const std::array targets{LinearTarget{.weight = &weight, .bias = args.output.bias, .out = args.output.out}};
-  multiply(NormedRows(mixed, args.attention.q.shape[0], weight), {.x = args.output.x, .targets = targets},
-           args.output.accumulate, nullptr, stream);
+  multiply(NormedRows(mixed, args.attention.q.shape[0], weight),
+           {.x = args.output.x, .targets = targets, .phase = args.output.phase}, args.output.accumulate,
+           nullptr, stream);
 }
 
 int64_t packed_elements_bf16(int64_t out, int64_t in) {

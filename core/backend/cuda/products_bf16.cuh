@@ -132,4 +132,17 @@ void multiply_row_groups(const ManyRows& rows, const GatedLinearsArgs& args, con
 bool row_groups_take(const AttentionInputsArgs& args);
 void multiply_row_groups(const ManyRows& rows, const AttentionInputsArgs& args, const Stream& stream);
 
+// ---- norms.cu: a layer norm whose results are rounded and packed
+bool takes_packed_layer_norm(const LayerNormArgs& args);
+void launch_packed_layer_norm(const LayerNormArgs& args, const PackedRows& packed, const Stream& stream);
+
+// ---- products_bf16_chains.cu: those of Phase::kEncoder where Stream::has_wgmma, whose outputs are sums of
+// another order
+void multiply_chains(const ManyRows& rows, const LinearsArgs& args, Accumulate accumulate,
+                     const Stream& stream);
+// Of one weight: the results are activated by Activation::kGeluErf and packed to `out`, those of rows up to a
+// multiple of 16.
+void multiply_gelu_chains(const ManyRows& rows, const LinearsArgs& args, const PackedRows& out,
+                          const Stream& stream);
+
 }  // namespace volley::cuda

@@ -84,12 +84,12 @@ struct Ring {
   Barrier (&empty)[Shape::kStages];
   std::byte* stages;
 
-  // By all threads of the block. A stage is filled by two threads, and read by all teams.
-  __device__ void init() const {
+  // By all threads of the block. A stage is filled by two threads, and read by so many teams.
+  __device__ void init(int teams = Shape::kTeams) const {
     if (threadIdx.x == 0) {
       for (int s = 0; s < Shape::kStages; ++s) {
         full[s].init(2);
-        empty[s].init(Shape::kTeams * 4);
+        empty[s].init(teams * 4);
       }
       publish_barriers();
     }

@@ -21,6 +21,7 @@ struct BoxMap {
   std::array<cuuint32_t, 3> box{};      // what a copy takes: every steps[i]-th of so many elements
   std::array<cuuint32_t, 3> steps{1, 1, 1};
   CUtensorMapL2promotion promotion = CU_TENSOR_MAP_L2_PROMOTION_L2_256B;
+  CUtensorMapSwizzle swizzle = CU_TENSOR_MAP_SWIZZLE_NONE;
 };
 
 // The driver's, which is not linked.
@@ -48,7 +49,7 @@ inline CUtensorMap tensor_map(const BoxMap& boxes) {
   const CUresult result =
       encode(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, const_cast<void*>(boxes.elements), boxes.sizes.data(),
              boxes.strides.data(), boxes.box.data(), boxes.steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE,
-             CU_TENSOR_MAP_SWIZZLE_NONE, boxes.promotion, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+             boxes.swizzle, boxes.promotion, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (result != CUDA_SUCCESS)
     throw Error("cuda: tensor map: error " + std::to_string(static_cast<int>(result)));
   return map;

@@ -129,7 +129,7 @@ __device__ void await_groups() {
 template <int kCount>
 __device__ void pin(float (&sums)[kCount]) {
 #pragma unroll
-  for (float& sum : sums) asm volatile("" : "+f"(sum)::"memory");
+  for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(sums[i])::"memory");
 }
 
 // begin: sums = 0, then add: sums += 64 rows by 16 inputs times 16 inputs by 2 * kCount outputs. Warp w has
@@ -156,6 +156,17 @@ struct GroupMultiply;
   ", "                                       \
   "%48, %49, %50, %51, %52, %53, %54, %55, " \
   "%56, %57, %58, %59, %60, %61, %62, %63"
+#define VOLLEY_FIRST_128                             \
+  VOLLEY_FIRST_64                                    \
+  ", "                                               \
+  "%64, %65, %66, %67, %68, %69, %70, %71, "         \
+  "%72, %73, %74, %75, %76, %77, %78, %79, "         \
+  "%80, %81, %82, %83, %84, %85, %86, %87, "         \
+  "%88, %89, %90, %91, %92, %93, %94, %95, "         \
+  "%96, %97, %98, %99, %100, %101, %102, %103, "     \
+  "%104, %105, %106, %107, %108, %109, %110, %111, " \
+  "%112, %113, %114, %115, %116, %117, %118, %119, " \
+  "%120, %121, %122, %123, %124, %125, %126, %127"
 #define VOLLEY_SUMS_8(how, i)                                                                             \
   how(sums[i]), how(sums[i + 1]), how(sums[i + 2]), how(sums[i + 3]), how(sums[i + 4]), how(sums[i + 5]), \
       how(sums[i + 6]), how(sums[i + 7])
@@ -163,6 +174,7 @@ struct GroupMultiply;
 #define VOLLEY_SUMS_32(how, i) VOLLEY_SUMS_16(how, i), VOLLEY_SUMS_16(how, i + 16)
 #define VOLLEY_SUMS_48(how, i) VOLLEY_SUMS_32(how, i), VOLLEY_SUMS_16(how, i + 32)
 #define VOLLEY_SUMS_64(how, i) VOLLEY_SUMS_32(how, i), VOLLEY_SUMS_32(how, i + 32)
+#define VOLLEY_SUMS_128(how, i) VOLLEY_SUMS_64(how, i), VOLLEY_SUMS_64(how, i + 64)
 // `first`, `second` and `third` are the operands behind the sums.
 #define VOLLEY_MULTIPLY(name, count, outputs, first, second, third, adds, how)                  \
   __device__ static void name(float(&sums)[count], const Matrix& rows, const Matrix& weights) { \
@@ -194,13 +206,16 @@ VOLLEY_GROUP_MULTIPLY(16, "32", "%16", "%17", "%18")
 VOLLEY_GROUP_MULTIPLY(32, "64", "%32", "%33", "%34")
 VOLLEY_GROUP_MULTIPLY(48, "96", "%48", "%49", "%50")
 VOLLEY_GROUP_MULTIPLY(64, "128", "%64", "%65", "%66")
+VOLLEY_GROUP_MULTIPLY(128, "256", "%128", "%129", "%130")
 #undef VOLLEY_GROUP_MULTIPLY
 #undef VOLLEY_MULTIPLY
+#undef VOLLEY_SUMS_128
 #undef VOLLEY_SUMS_64
 #undef VOLLEY_SUMS_48
 #undef VOLLEY_SUMS_32
 #undef VOLLEY_SUMS_16
 #undef VOLLEY_SUMS_8
+#undef VOLLEY_FIRST_128
 #undef VOLLEY_FIRST_64
 #undef VOLLEY_FIRST_48
 #undef VOLLEY_FIRST_32

@@ -41,11 +41,12 @@ TEST_F(CliDrafts, EveryDecoderRunsWithADraftModelAndALongestDraft) {
   EXPECT_EQ(result["request"]["decoder"], "draft:draft=16,length=adaptive");
   EXPECT_EQ(result["request"]["draft_model"], "small");
   EXPECT_GT(result["statistics"]["draft"]["forwards"], 0);
-  EXPECT_EQ(json({"Hello"})["request"]["decoder"], "lookup:accept=coupled,draft=16,length=adaptive,ngram=3");
+  EXPECT_EQ(json({"Hello"})["request"]["decoder"],
+            "lookup:accept=coupled,draft=16,length=adaptive,ngram=3,pool=65536");
   EXPECT_EQ(json({"Hello", "--draft-max", "5"})["request"]["decoder"],
-            "lookup:accept=coupled,draft=5,length=adaptive,ngram=3");
+            "lookup:accept=coupled,draft=5,length=adaptive,ngram=3,pool=65536");
   EXPECT_EQ(json({"Hello", "--decoder", "lookup"})["request"]["decoder"],
-            "lookup:accept=coupled,draft=8,length=fixed,ngram=3");
+            "lookup:accept=coupled,draft=8,length=fixed,ngram=3,pool=0");
   EXPECT_EQ(result["weights"]["draft"].get<std::string>().size(), 64u);
   EXPECT_NE(result["weights"]["draft"], result["weights"]["model"]);
   EXPECT_NE(text({"Hello", "--draft-model", "small", "-v"}).err.find("draft model: "), std::string::npos);

@@ -175,6 +175,16 @@ TEST(Decoder, LengthsByTheClockGoWithCoupledAcceptanceOnly) {
   EXPECT_NO_THROW(make_decoder(parse_decoder_spec("lookup:length=fixed,accept=rejection")));
 }
 
+TEST(Decoder, PoolsGoWithCoupledAcceptanceOnly) {
+  for (const std::string name : {"lookup", "tree"}) {
+    EXPECT_EQ(error_of([&] { make_decoder(parse_decoder_spec(name + ":accept=rejection,pool=100")); }),
+              "--decoder " + name +
+                  ": pool goes with accept=coupled only: what another answer drew by the same seed would be "
+                  "drafted");
+    EXPECT_NO_THROW(make_decoder(parse_decoder_spec(name + ":accept=rejection,pool=0")));
+  }
+}
+
 // Records events and may ask for a stop.
 class Recorder : public Observer {
  public:

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "core/base/thread_pool.h"
+
+namespace volley::cuda {
+
+// Downloads of many bytes to memory that is not pinned: the device fills one piece of pinned memory while
+// several threads empty the other.
+class LargeDownload {
+ public:
+  static constexpr int64_t kLeastBytes = 2 << 20;  // from which on this is faster
+
+  LargeDownload();
+  ~LargeDownload();
+  LargeDownload(const LargeDownload&) = delete;
+  LargeDownload& operator=(const LargeDownload&) = delete;
+
+  // In order with what the stream does; returns when `host` holds the bytes.
+  void run(const void* device, void* host, int64_t bytes, cudaStream_t stream);
+
+ private:
+  std::array<std::byte*, 2> pieces_{};
+  std::array<cudaEvent_t, 2> full_{};
+  ThreadPool copiers_;
+};
+
+}  // namespace volley::cuda

@@ -4,11 +4,9 @@
 #include <array>
 #include <charconv>
 #include <map>
-#include <system_error>
 #include <utility>
 
 #include "core/base/error.h"
-#include "core/base/thread_pool.h"
 #include "image/run_record.h"
 
 namespace volley::apps {
@@ -118,10 +116,7 @@ const std::map<std::string_view, Adder>& adders() {
        }},
       {"device",
        [](CLI::App& verb, SharedFlags& flags) {
-         add_text(verb,
-                  {.names = "-d,--device",
-                   .type = "NAME",
-                   .meaning = "auto, cpu, cpu-reference or cuda:N [auto, printed]"},
+         add_text(verb, {.names = "-d,--device", .type = "NAME", .meaning = flags.device_meaning},
                   flags.device);
        }},
       {"dtype",
@@ -303,22 +298,6 @@ void add_shared_flags(CLI::App& verb, SharedFlags& flags, std::initializer_list<
   add_choice(verb, "--color", {"auto", "always", "never"},
              "colours on standard error [auto; NO_COLOR is honoured]",
              [&flags](size_t i) { flags.color = static_cast<When>(i); });
-}
-
-int64_t threads_for(const SharedFlags& flags) {
-  return flags.threads > 0 ? flags.threads : physical_cores();
-}
-
-std::shared_ptr<const Backend> backend_for(const SharedFlags& flags) {
-  const int64_t threads = threads_for(flags);
-  try {
-    return make_backend(flags.device, threads);
-  } catch (const Error& error) {
-    if (error.kind() != ErrorKind::kFailed || std::string_view(error.what()).starts_with("--device")) throw;
-    throw Error("--threads " + std::to_string(threads) + ": " + error.what());
-  } catch (const std::system_error& error) {
-    throw Error("--threads " + std::to_string(threads) + ": cannot start them: " + error.code().message());
-  }
 }
 
 WeightType weight_type_of(const std::string& dtype, const Backend& backend) {

@@ -37,6 +37,7 @@ struct SharedFlags {
   std::string draft_model;
   std::string heads;
   std::optional<int64_t> draft_max;
+  std::string device_meaning = "auto, cpu, cpu-reference or cuda:N [auto, printed]";
   std::string model_default;  // what --help says of it, where `model` is empty at first
   // What --help says of the defaults of sampling.
   std::string temperature_default = "the model's card";
@@ -93,6 +94,11 @@ void add_number(CLI::App& verb, const NumberFlag& flag, std::function<void(doubl
 std::vector<std::string> device_names();
 // The backend of --device and --threads, and the number of threads that it uses.
 std::shared_ptr<const Backend> backend_for(const SharedFlags& flags);
+// The devices of a list such as cuda:0,cuda:1 or cuda:0,1 as each would be named alone. Throws Error kUsage.
+std::vector<std::string> listed_devices(const std::string& list);
+// A backend for each of them, which share the threads. Throws Error naming the device that is missing, or
+// two that do not compute alike.
+std::vector<std::shared_ptr<const Backend>> backends_for(const SharedFlags& flags);
 int64_t threads_for(const SharedFlags& flags);
 // Storage of the weights: --dtype's, else what the model is packed for, else bf16 where the device has it.
 // Throws Error kUsage for another storage than the model's.

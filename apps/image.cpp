@@ -8,6 +8,8 @@
 #include "apps/image_flags.h"
 #include "apps/image_renderer.h"
 #include "apps/image_tasks.h"
+#include "apps/loaded_models.h"
+#include "apps/memory_check.h"
 #include "apps/model_path.h"
 #include "apps/model_store.h"
 #include "apps/output_names.h"
@@ -128,13 +130,15 @@ Outputs name_all(const ImageFlags& flags, const ImageTasks& tasks, const image::
   return outputs;
 }
 
-int plan(const ImageFlags& flags, const ImageTasks& tasks, const OutputNames& names, Console& console) {
+int plan(const ImageFlags& flags, const ImageTasks& tasks, const OutputNames& names,
+         const MemoryCheck& memory, Console& console) {
   std::vector<std::string> files;
   for (const std::string& path : names.paths) {
     for (size_t f = 0; f < names.formats.size(); ++f) files.push_back(path_in_format(names, path, f));
   }
   if (flags.shared.json) {
-    nlohmann::json json{{"schema", image::kImageSchema}, {"dry_run", true}, {"files", files}};
+    nlohmann::json json{
+        {"schema", image::kImageSchema}, {"dry_run", true}, {"files", files}, {"memory", memory.json()}};
     if (flags.prompt_file.empty()) {
       json["request"] = to_json(tasks.tasks.front().request);
     } else {
@@ -150,6 +154,7 @@ int plan(const ImageFlags& flags, const ImageTasks& tasks, const OutputNames& na
                        printable(request.subject(), 100) + " with " + request.model + " by " +
                        method_line(request));
   }
+  for (const std::string& line : memory.lines()) console.print_line(line);
   for (const std::string& file : files) console.print_line(file);
   return tasks.failures.empty() ? kExitDone : kExitSomeFailed;
 }
@@ -210,8 +215,9 @@ ImageResult nothing_made(const image::ImageModel& model, const ImageRequest& req
           .dtype = std::string(image::weight_type_name(model.weight_type()))};
 }
 
-RunOutcome run_tasks(const ImageFlags& flags, Program& program, const image::ImageModel& model,
-                     ImageTasks& tasks, Outputs& outputs) {
+RunOutcome run_tasks(const ImageFlags& flags, Program& program, const LoadedModels& models, ImageTasks& tasks,
+                     Outputs& outputs) {
+  const image::ImageModel& model = models.first();
   const SharedFlags& shared = flags.shared;
   const Existing existing = shared.overwrite ? Existing::kReplace : Existing::kKeep;
   PictureWriter writer(program.console, outputs.names, flags.quality, existing);
@@ -245,10 +251,23 @@ RunOutcome run_tasks(const ImageFlags& flags, Program& program, const image::Ima
                             .task = task,
                             .sides = outputs.sides,
                             .writer = writer,
-                            .events = events ? &*events : nullptr});
-    ImageResult result = run_image(model, task.request, {.observer = &renderer, .stop = program.stop});
+                            .events = events ? &*events : nullptr,
+                            .encoders = models.is_processor() ? 1 : threads_for(shared)});
+    ImageResult result;
+    try {
+      result = run_image(models.pointers(), task.request, {.observer = &renderer, .stop = program.stop},
+                         flags.batch);
+    } catch (const Error&) {
+      renderer.write_made();
+      throw;
+    }
     result.threads = threads_for(shared);
-    renderer.finish(result);
+    double finishing_seconds = 0.0;
+    {
+      const StopWatch watch(finishing_seconds);
+      renderer.finish(result);
+    }
+    result.total_seconds += finishing_seconds;
     summarize(result, program.console);
     outcome.made += std::ssize(result.pictures);
     outcome.is_interrupted = outcome.is_interrupted || result.interrupted;
@@ -284,29 +303,31 @@ int run(const ImageFlags& flags, Program& program) {
     console.note(
         "--preview term: standard error shows no colours, so nothing is drawn; --color always draws");
   }
-  if (shared.dry_run) return plan(flags, tasks, outputs.names, console);
+  const auto backends = backends_for(shared);
+  const MemoryCheck memory = check_memory(flags, card, tasks, backends);
+  if (shared.dry_run) return plan(flags, tasks, outputs.names, memory, console);
+  for (const std::string& line : memory.lines()) console.detail(line);
+  memory.require();
 
   double load_seconds = 0.0;
-  std::unique_ptr<image::ImageModel> model;
+  LoadedModels models;
   const ImageRequest& first = tasks.tasks.front().request;
   {
     const StopWatch watch(load_seconds);
-    const auto backend = backend_for(shared);
-    model = std::make_unique<image::ImageModel>(
-        card, image::ImageModel::Options{.backend = backend,
-                                         .weight_type = weight_type_for({shared.dtype, card, *backend}),
-                                         .transformer = image::transformer_for(first.decoder)});
+    models = load_models(card, backends, {.dtype = shared.dtype, .decoder = first.decoder});
   }
-  console.note(console.faint(card.name + " on " + model->backend()->info().name + " (" +
-                             std::string(image::weight_type_name(model->weight_type())) + ", " +
+  console.note(console.faint(card.name + " on " + models.devices() + " (" +
+                             std::string(image::weight_type_name(models.first().weight_type())) + ", " +
                              plural(threads_for(shared), "thread") + "): " + method_line(first)));
   if (card.size_source == image::SizeSource::kAssumed) {
     console.note("nothing states the size of the pictures: " + std::to_string(card.image_size) +
                  " pixels assumed; --image-size says otherwise");
   }
-  console.detail("model " + card.folder + ", device: " + model->backend()->info().description);
+  console.detail("model " + card.folder);
+  for (const auto& model : models.all)
+    console.detail("device " + model->backend()->info().name + ": " + model->backend()->info().description);
   prepare_outputs(outputs.names, side_places(flags, outputs.sides));
-  RunOutcome outcome = run_tasks(flags, program, *model, tasks, outputs);
+  RunOutcome outcome = run_tasks(flags, program, models, tasks, outputs);
   if (!outcome.results.empty()) outcome.results.front().load_seconds = load_seconds;
   if (outcome.kept > 0) {
     console.note(plural(outcome.kept, "picture") + " of " + std::to_string(tasks.pictures()) +

@@ -18,13 +18,15 @@ void add_image_flags(CLI::App& verb, ImageFlags& flags) {
        .type = "FILE|-",
        .meaning = "what to draw, a line each: a prompt, or JSON with prompt or class, seed, count, name"},
       flags.prompt_file);
-  add_integer(verb,
-              {.names = "-n,--count",
-               .meaning = "pictures, decoded together in batches of up to " +
-                          std::to_string(image::kImageBatch) + " [1]",
-               .low = 1,
-               .high = image::kMaxCount},
+  add_integer(verb, {.names = "-n,--count", .meaning = "pictures [1]", .low = 1, .high = image::kMaxCount},
               [&flags](int64_t value) { flags.count = value; });
+  add_integer(verb,
+              {.names = "--batch",
+               .meaning = "pictures decoded together at most; takes memory, changes no picture [" +
+                          std::to_string(image::kImageBatch) + "]",
+               .low = 1,
+               .high = image::kImageBatch},
+              [&flags](int64_t value) { flags.batch = value; });
   add_text(verb, {.names = "--seeds", .type = "N,N,..", .meaning = "one picture of each of these seeds"},
            flags.seeds);
   verb.add_flag("--grid", flags.grid, "one file with all pictures side by side, instead of one each");

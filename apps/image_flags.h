@@ -6,16 +6,21 @@
 #include <vector>
 
 #include "apps/flags.h"
+#include "image/image_job.h"
 
 namespace volley::apps {
 
 // What `volley image` takes.
 struct ImageFlags {
-  SharedFlags shared{.model = std::string(kDefaultModel)};
+  SharedFlags shared{.model = std::string(kDefaultModel),
+                     .device_meaning =
+                         "auto, cpu, cpu-reference or cuda:N; several share the pictures: cuda:0,1 "
+                         "[auto, printed]"};
   std::vector<std::string> prompt;
   std::string class_name;
   std::string prompt_file;
   int64_t count = 1;
+  int64_t batch = image::kImageBatch;
   std::string seeds;
   bool grid = false;
   std::optional<int64_t> quality;

@@ -1,6 +1,9 @@
 #include "apps/image_renderer.h"
 
 #include <algorithm>
+#include <chrono>
+#include <system_error>
+#include <utility>
 
 #include "core/decode/statistics.h"
 
@@ -32,6 +35,7 @@ ImageRenderer::ImageRenderer(const RenderContext& context)
       request_(context.task.request),
       progress_(console_, work(context, request_.decoder.name)),
       check_progress_(console_, work(context, "check")),
+      most_made_(static_cast<size_t>(context.encoders)),
       items_(request_.items()) {
   if (context_.events != nullptr) context_.events->start(request_);
   const ImageFlags& flags = context.flags;
@@ -68,18 +72,49 @@ size_t ImageRenderer::file_of(int64_t item) const {
 }
 
 void ImageRenderer::on_step(const StepEvent& event) {
+  settle(most_made_);
   if (context_.events != nullptr) context_.events->step(event);
   show([&](auto& renderer) { renderer.on_step(event); });
   progress_.on_step(event);
 }
 
 void ImageRenderer::on_picture(const ImagePicture& picture) {
+  auto kept = std::make_shared<const ImagePicture>(picture);
+  std::future<std::vector<std::string>> encoded;
+  if (!context_.flags.grid) {
+    const auto encode_it = [kept, encoding = context_.writer.encoding_of(file_of(picture.index)),
+                            record = make_run_record(context_.model, request_, {&picture, 1}, {})] {
+      return encode(encoding, kept->picture, record);
+    };
+    try {
+      if (most_made_ > 1) encoded = std::async(std::launch::async, encode_it);
+    } catch (const std::system_error&) {  // no more threads: in its turn
+    }
+    if (!encoded.valid()) encoded = std::async(std::launch::deferred, encode_it);
+  }
+  made_.push_back({.picture = std::move(kept), .encoded = std::move(encoded)});
+  settle(most_made_ - 1);
+}
+
+void ImageRenderer::settle(size_t most) {
+  const auto is_encoded = [](const Made& made) {
+    return !made.encoded.valid() ||
+           made.encoded.wait_for(std::chrono::seconds(0)) != std::future_status::timeout;
+  };
+  while (!made_.empty() && (made_.size() > most || is_encoded(made_.front()))) {
+    Made made = std::move(made_.front());
+    made_.pop_front();
+    write(std::move(made));
+  }
+}
+
+void ImageRenderer::write(Made made) {
+  const ImagePicture& picture = *made.picture;
   const size_t file = file_of(picture.index);
   if (context_.flags.grid) {
     kept_.push_back(picture);
   } else {
-    context_.writer.write(file, picture.picture,
-                          make_run_record(context_.model, request_, {&picture, 1}, {}));
+    context_.writer.write(file, made.encoded.get());
   }
   // No animation stands beside a picture that is not there.
   show([&](auto& renderer) { renderer.on_picture(picture); });
@@ -105,6 +140,7 @@ void ImageRenderer::on_check(const CheckOutcome& outcome) {
 }
 
 void ImageRenderer::finish(image::ImageResult& result) {
+  settle(0);
   progress_.clear();
   if (!kept_.empty()) write_grid();
   if (fills_) fills_->finish();
@@ -135,8 +171,8 @@ void ImageRenderer::write_grid() {
   for (const ImagePicture& picture : kept_)
     cells[static_cast<size_t>(picture.index - first)] = &picture.picture;
   const image::GridLayout layout = image::grid_layout(count);
-  context_.writer.write(0, image::make_grid(cells, layout),
-                        make_run_record(context_.model, request_, kept_, layout));
+  context_.writer.write(0, encode(context_.writer.encoding_of(0), image::make_grid(cells, layout),
+                                  make_run_record(context_.model, request_, kept_, layout)));
   announce(0);
 }
 

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <deque>
+#include <future>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -30,6 +33,7 @@ struct RenderContext {
   const SideOutputs& sides;
   PictureWriter& writer;
   EventFile* events = nullptr;
+  int64_t encoders = 1;  // pictures whose files are encoded at once beside decoding; 1: each in its turn
 };
 
 // Renders the run of one task: files as pictures are finished, progress, events, previews, animations.
@@ -42,6 +46,8 @@ class ImageRenderer : public image::ImageObserver {
   void on_check_step(const StepEvent& event) override { check_progress_.on_step(event); }
   void on_check(const image::CheckOutcome& outcome) override;
 
+  // Writes the pictures that are made and not written yet: for runs that fail.
+  void write_made() { settle(0); }
   // Writes what could not be written earlier and names the pictures' files.
   void finish(image::ImageResult& result);
 
@@ -50,6 +56,15 @@ class ImageRenderer : public image::ImageObserver {
   template <typename Show>
   void show(Show show);
   size_t file_of(int64_t item) const;
+  // A picture whose file is being encoded on another thread.
+  struct Made {
+    std::shared_ptr<const image::ImagePicture> picture;
+    std::future<std::vector<std::string>> encoded;
+  };
+  // Writes those that are encoded, in the order in which they were made, and waits until at most so many are
+  // left.
+  void settle(size_t most);
+  void write(Made made);
   void announce(size_t file);
   void announce_in_order();
   void write_grid();
@@ -62,7 +77,9 @@ class ImageRenderer : public image::ImageObserver {
   std::optional<image::PictureMaker> maker_;  // of what follows, if there is any
   std::optional<Preview> preview_;
   std::optional<FillOutputs> fills_;
-  double render_seconds_ = 0.0;            // of preview_ and fills_
+  double render_seconds_ = 0.0;  // of preview_ and fills_
+  std::deque<Made> made_;
+  size_t most_made_ = 1;                   // at once
   std::vector<image::ImagePicture> kept_;  // for the grid
   std::vector<int64_t> items_;             // of the run, in order
   std::set<int64_t> finished_;             // whose names are not printed yet

@@ -19,20 +19,40 @@ void write_file(const std::string& path, std::string_view bytes, Existing existi
   if (!file.commit_new(path)) fail_taken(path);
 }
 
-void PictureWriter::write(size_t index, const image::Picture& picture, const image::RunRecord& record) {
+std::vector<std::string> encode(const PictureEncoding& encoding, const image::Picture& picture,
+                                const image::RunRecord& record) {
+  std::vector<std::string> encoded;
+  for (const auto& format : encoding.formats) {
+    encoded.emplace_back();
+    if (format)
+      encoded.back() =
+          image::encode_picture(picture, {.format = *format, .quality = encoding.quality}, record);
+  }
+  return encoded;
+}
+
+PictureEncoding PictureWriter::encoding_of(size_t index) const {
+  PictureEncoding encoding{.formats = {}, .quality = quality_};
+  for (size_t f = 0; f < names_.formats.size(); ++f) {
+    encoding.formats.emplace_back();
+    if (!kept_.contains(path_in_format(names_, names_.paths[index], f)))
+      encoding.formats.back() = names_.formats[f];
+  }
+  return encoding;
+}
+
+void PictureWriter::write(size_t index, const std::vector<std::string>& encoded) {
   for (size_t f = 0; f < names_.formats.size(); ++f) {
     const std::string path = path_in_format(names_, names_.paths[index], f);
     if (kept_.contains(path)) continue;
-    const std::string bytes =
-        image::encode_picture(picture, {.format = names_.formats[f], .quality = quality_}, record);
-    if (path == "-") return console_.print(bytes);
+    if (path == "-") return console_.print(encoded[f]);
     const Existing existing = replaced_.contains(path) ? Existing::kReplace : existing_;
     if (existing == Existing::kReplace || !names_.is_numbered || f > 0) {
-      write_file(path, bytes, existing);
+      write_file(path, encoded[f], existing);
       continue;
     }
     AtomicFile file(path);
-    file.write(bytes);
+    file.write(encoded[f]);
     while (!file.commit_new(path_in_format(names_, names_.paths[index], f)))
       names_.paths[index] = numbered_path(names_, names_.next++);
   }

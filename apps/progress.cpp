@@ -28,9 +28,10 @@ void Progress::on_step(const StepEvent& event) {
   } else if (event.source != "prompt") {
     ++output_forwards_;
     // A batch's forward reports each output at most once.
-    if (forwards_ == 0 || !in_forward_.insert(event.generation).second) {
+    std::set<int64_t>& reported = in_forward_[event.worker];
+    if (reported.empty() || !reported.insert(event.generation).second) {
       ++forwards_;
-      in_forward_ = {event.generation};
+      reported = {event.generation};
     }
   }
   if (!console_.shows_progress() || now - drawn_ < kBetweenDrawings) return;

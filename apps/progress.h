@@ -30,10 +30,11 @@ class Progress {
   Console& console_;
   Work work_;
   std::map<int64_t, int64_t> tokens_;  // of each output so far
-  std::set<int64_t> in_forward_;       // outputs that the forward going on has been reported for
-  int64_t given_ = 0;                  // of the tokens, by an edit
-  int64_t forwards_ = 0;               // of the batches
-  int64_t output_forwards_ = 0;        // of the outputs, each for itself
+  // Of each worker: outputs that the forward going on has been reported for.
+  std::map<int64_t, std::set<int64_t>> in_forward_;
+  int64_t given_ = 0;            // of the tokens, by an edit
+  int64_t forwards_ = 0;         // of the batches
+  int64_t output_forwards_ = 0;  // of the outputs, each for itself
   std::chrono::steady_clock::time_point start_{};
   std::chrono::steady_clock::time_point drawn_{};
 };

@@ -141,10 +141,12 @@ Verdict verify(const VerifyFlags& flags, const RecordedPicture& made, Program& p
     return differs("record", "dtype", record.dtype, "f32, bf16, q8_0 or q4_1");
 
   SharedFlags shared = flags.shared;
-  const bool device_is_recorded = shared.device == "auto";
-  if (device_is_recorded) shared.device = record.device;
-  const auto backend = device_is_recorded ? as_recorded(made, "device", [&] { return backend_for(shared); })
-                                          : backend_for(shared);
+  const bool is_by_record = shared.device == "auto";
+  // Devices that shared a grid compute alike: one of them is enough.
+  if (is_by_record) shared.device = record.device.substr(0, record.device.find(','));
+  const bool device_is_recorded = is_by_record && shared.device == record.device;
+  const auto backend =
+      is_by_record ? as_recorded(made, "device", [&] { return backend_for(shared); }) : backend_for(shared);
   const image::ImageModel model(card, {.backend = backend,
                                        .weight_type = weight_type_for({record.dtype, card, *backend}),
                                        .transformer = image::transformer_for(record.request.decoder)});

@@ -2,6 +2,9 @@
 #include "image/image_job.h"
 
 #include <algorithm>
+#include <exception>
+#include <memory>
+#include <thread>
 #include <utility>
 
 #include "core/base/error.h"
@@ -9,6 +12,7 @@
 #include "core/nn/arena.h"
 #include "image/image_prompt.h"
 #include "image/pixel_coder.h"
+#include "image/shared_work.h"
 
 namespace volley::image {
 namespace {
@@ -29,7 +33,8 @@ class Collector : public Observer {
     const ImageControl& control;
     PictureMaker& maker;
     double& pixels_seconds;
-    int64_t side = 0;  // of the model's square, in cells
+    int64_t side = 0;           // of the model's square, in cells
+    const std::string& device;  // that works
   };
   Collector(const Parts& parts, std::span<Item> items) : parts_(parts), items_(items) {}
 
@@ -89,7 +94,8 @@ class Collector : public Observer {
     ImagePicture picture{.index = item.index,
                          .seed = parts_.request.seed_of(item.index),
                          .tokens = item.codes,
-                         .token_hash = hash_tokens(item.codes)};
+                         .token_hash = hash_tokens(item.codes),
+                         .device = parts_.device};
     {
       const StopWatch watch(parts_.pixels_seconds);
       picture.picture = parts_.maker.whole(item.index, picture.tokens);
@@ -205,7 +211,9 @@ std::vector<Item> make_items(const Run& run, PictureMaker& maker, std::span<cons
   for (int64_t index : indices) {
     items.push_back({.index = index,
                      .codes = maker.known_codes(index),
-                     .info = {.index = index, .seed = run.request.seed_of(index)}});
+                     .info = {.index = index,
+                              .seed = run.request.seed_of(index),
+                              .device = run.model.backend()->info().name}});
     items.back().known = std::ranges::count_if(items.back().codes, [](int32_t code) { return code >= 0; });
   }
   return items;
@@ -222,7 +230,8 @@ WindowOutputs decode_batch(Run& run, PictureMaker& maker, std::vector<Item>& ite
                        .control = run.control,
                        .maker = maker,
                        .pixels_seconds = pixels_seconds,
-                       .side = run.model.card().grid},
+                       .side = run.model.card().grid,
+                       .device = run.model.backend()->info().name},
                       items);
   collector.tell_given();
   WindowOutputs last;
@@ -240,6 +249,75 @@ WindowOutputs decode_batch(Run& run, PictureMaker& maker, std::vector<Item>& ite
   return last;
 }
 
+// Makes batches until there are none, or until it is told to stop.
+ImageResult make_batches(const ImageModel& model, const ImageRequest& request, const ImageControl& control,
+                         BatchQueue& batches) {
+  ImageResult result;
+  Run run{.model = model,
+          .request = request,
+          .control = control,
+          .decoder = make_decoder(request.decoder),
+          .common = make_generation(model, request),
+          .windows = sliding_windows(request.edit ? request.edit->outpaint : Margins{}, model.card().grid)};
+  PictureMaker maker(model, request);
+  while (!control.stop.stop_requested()) {
+    const std::span<const int64_t> indices = batches.take();
+    if (indices.empty()) break;
+    std::vector<Item> items = make_items(run, maker, indices);
+    const WindowOutputs last = decode_batch(run, maker, items, result.pixels_seconds);
+    for (Item& item : items) {
+      if (item.known < std::ssize(item.codes)) continue;
+      item.info.token_hash = hash_tokens(item.codes);
+      result.pictures.push_back(item.info);
+    }
+    // Methods that promise sequential tokens know no edits: one window holds the whole of each picture.
+    if (request.check == Check::kYes && !control.stop.stop_requested())
+      check_batch(model, last.work.generations, indices, last.outputs, control, result);
+  }
+  if (run.session) result.statistics = run.session->statistics();
+  result.statistics.peak_bytes = model.backend()->peak_bytes();
+  return result;
+}
+
+// A worker for each model, on a thread of its own; the observer is called on this one. What fails, here or
+// there, stops all of them.
+ImageResult share_batches(std::span<const ImageModel* const> models, const ImageRequest& request,
+                          const ImageControl& control, BatchQueue& batches) {
+  std::vector<ImageResult> parts(models.size());
+  std::vector<std::exception_ptr> failures(models.size() + 1);
+  std::stop_source stop;
+  const std::stop_callback passed_on(control.stop, [&] { stop.request_stop(); });
+  ObserverRelay relay(std::ssize(models));
+  const auto work = [&](size_t w) {
+    ObserverRelay::Sender sender(relay, static_cast<int64_t>(w));
+    const ImageControl own{.observer = control.observer != nullptr ? &sender : nullptr,
+                           .stop = stop.get_token()};
+    try {
+      parts[w] = make_batches(*models[w], request, own, batches);
+    } catch (...) {
+      failures[w] = std::current_exception();
+      stop.request_stop();
+    }
+    relay.leave();
+  };
+  {
+    std::vector<std::jthread> workers;
+    try {
+      for (size_t w = 0; w < models.size(); ++w) workers.emplace_back(work, w);
+      ImageObserver nobody;
+      relay.run(control.observer != nullptr ? *control.observer : nobody);
+    } catch (...) {
+      failures.back() = std::current_exception();
+      stop.request_stop();
+      relay.abandon();
+    }
+  }
+  for (const std::exception_ptr& failure : failures) {
+    if (failure) std::rethrow_exception(failure);
+  }
+  return merge(std::move(parts));
+}
+
 }  // namespace
 
 bool ImageResult::is_check_equal() const {
@@ -248,53 +326,57 @@ bool ImageResult::is_check_equal() const {
 
 ImageResult run_image(const ImageModel& model, const ImageRequest& request, const ImageControl& control,
                       int64_t batch) {
-  VOLLEY_ASSERT(batch >= 1 && request.count >= 1);
-  VOLLEY_ASSERT(transformer_for(request.decoder) == model.transformer());
-  ImageResult result{.volley = std::string(version()),
-                     .request = request,
-                     .device = model.backend()->info().name,
-                     .dtype = std::string(weight_type_name(model.weight_type()))};
-  Run run{.model = model,
-          .request = request,
-          .control = control,
-          .decoder = make_decoder(request.decoder),
-          .common = make_generation(model, request),
-          .windows = sliding_windows(request.edit ? request.edit->outpaint : Margins{}, model.card().grid)};
-  const std::vector<int64_t> all_items = request.items();
-  {
-    const StopWatch watch(result.total_seconds);
-    PictureMaker maker(model, request);
-    for (size_t begin = 0; begin < all_items.size() && !control.stop.stop_requested();
-         begin += static_cast<size_t>(batch)) {
-      const auto indices =
-          std::span(all_items).subspan(begin, std::min(static_cast<size_t>(batch), all_items.size() - begin));
-      std::vector<Item> items = make_items(run, maker, indices);
-      const WindowOutputs last = decode_batch(run, maker, items, result.pixels_seconds);
-      for (Item& item : items) {
-        if (item.known < std::ssize(item.codes)) continue;
-        item.info.token_hash = hash_tokens(item.codes);
-        result.pictures.push_back(item.info);
-      }
-      // Methods that promise sequential tokens know no edits: one window holds the whole of each picture.
-      if (request.check == Check::kYes && !control.stop.stop_requested())
-        check_batch(model, last.work.generations, indices, last.outputs, control, result);
-    }
+  const ImageModel* const models[] = {&model};
+  return run_image(models, request, control, batch);
+}
+
+ImageResult run_image(std::span<const ImageModel* const> models, const ImageRequest& request,
+                      const ImageControl& control, int64_t batch) {
+  VOLLEY_ASSERT(batch >= 1 && request.count >= 1 && !models.empty());
+  std::vector<std::string> devices;
+  for (const ImageModel* model : models) {
+    VOLLEY_ASSERT(transformer_for(request.decoder) == model->transformer());
+    devices.push_back(model->backend()->info().name);
   }
-  result.weights = model.weights();
-  if (run.session) result.statistics = run.session->statistics();
-  result.statistics.peak_bytes = model.backend()->peak_bytes();
-  result.interrupted = result.pictures.size() < all_items.size() ||
-                       (request.check == Check::kYes && result.checks.size() < all_items.size());
+  double total_seconds = 0.0;
+  ImageResult result;
+  BatchQueue batches(request.items(), {.workers = std::ssize(models), .most = batch});
+  {
+    const StopWatch watch(total_seconds);
+    result = models.size() == 1 ? make_batches(*models.front(), request, control, batches)
+                                : share_batches(models, request, control, batches);
+  }
+  result.volley = version();
+  result.request = request;
+  result.weights = models.front()->weights();
+  result.device = join_devices(devices);
+  result.dtype = weight_type_name(models.front()->weight_type());
+  result.total_seconds = total_seconds;
+  const size_t count = batches.items().size();
+  result.interrupted =
+      result.pictures.size() < count || (request.check == Check::kYes && result.checks.size() < count);
   return result;
+}
+
+int64_t cache_bytes(const ImageModel& model, const ImageRequest& request, int64_t pictures) {
+  const int64_t before = model.backend()->allocated_bytes();
+  const auto session =
+      make_session(model, *make_decoder(request.decoder), make_generation(model, request), pictures);
+  return model.backend()->allocated_bytes() - before;
 }
 
 RunRecord make_run_record(const ImageModel& model, const ImageRequest& request,
                           std::span<const ImagePicture> pictures, GridLayout layout) {
   const Canvas canvas = canvas_of(model.card(), request);
+  std::vector<std::string> makers;
+  for (const ImagePicture& picture : pictures) {
+    if (!picture.device.empty()) makers.push_back(picture.device);
+  }
+  std::ranges::sort(makers);
   RunRecord record{.volley = std::string(version()),
                    .request = request,
                    .weights = model.weights(),
-                   .device = model.backend()->info().name,
+                   .device = makers.empty() ? model.backend()->info().name : join_devices(makers),
                    .dtype = std::string(weight_type_name(model.weight_type())),
                    .width = layout.columns * canvas.width(),
                    .height = layout.rows * canvas.height(),

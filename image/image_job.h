@@ -26,6 +26,7 @@ struct ImagePicture {
   std::vector<int32_t> tokens;
   std::string token_hash;
   Picture picture;
+  std::string device;  // that made it
 };
 
 // The `source` of the event that tells, before an item's first step, which cells an edit has given.
@@ -58,6 +59,7 @@ struct PictureInfo {
   int64_t forwards = 0;  // decode passes it took part in, the prompt's not counted
   int64_t rows = 0;      // rows it had in them, those of its guidance partner included
   std::string file;      // where the caller put it, or empty
+  std::string device;    // that made it
 
   bool operator==(const PictureInfo&) const = default;
 };
@@ -66,7 +68,7 @@ struct ImageResult {
   std::string volley;
   ImageRequest request;
   std::map<std::string, std::string> weights;
-  std::string device;
+  std::string device;  // or several, separated by commas
   std::string dtype;
   int64_t threads = 0;                // 0: not known
   std::vector<PictureInfo> pictures;  // that were finished
@@ -90,8 +92,18 @@ inline constexpr int64_t kImageBatch = 64;
 // Error.
 ImageResult run_image(const ImageModel& model, const ImageRequest& request, const ImageControl& control,
                       int64_t batch = kImageBatch);
+// The same by several at once, each on a thread of its own: `models` are one model on devices that compute
+// alike. Batches go to whoever is free; a picture is the same whoever makes it. Seconds and counts of the
+// result are sums, its peak of memory is that of the device that took most. If one fails, the others end
+// their step, what is finished is delivered, and its Error is thrown.
+ImageResult run_image(std::span<const ImageModel* const> models, const ImageRequest& request,
+                      const ImageControl& control, int64_t batch = kImageBatch);
 
-// The record of a file that holds these pictures in a grid.
+// Bytes of the caches of so many pictures at once. Nothing else may allocate on the model's backend
+// meanwhile.
+int64_t cache_bytes(const ImageModel& model, const ImageRequest& request, int64_t pictures);
+
+// The record of a file that holds these pictures in a grid. `model` is one of those that made them.
 RunRecord make_run_record(const ImageModel& model, const ImageRequest& request,
                           std::span<const ImagePicture> pictures, GridLayout layout);
 

@@ -5,6 +5,7 @@
 
 #include "core/base/error.h"
 #include "core/io/open_weights.h"
+#include "core/io/zero_source.h"
 #include "image/grid_transformer.h"
 
 namespace volley::image {
@@ -60,7 +61,21 @@ ImageModel::ImageModel(ImageCard card, const Options& options)
     : card_(std::move(card)),
       backend_(options.backend),
       weight_type_(options.weight_type),
-      transformer_(options.transformer) {
+      transformer_(options.transformer),
+      values_(options.values) {
+  load();
+}
+
+ImageModel::ImageModel(const ImageModel& other, std::shared_ptr<const Backend> backend)
+    : card_(other.card_),
+      backend_(std::move(backend)),
+      weight_type_(other.weight_type_),
+      transformer_(other.transformer_),
+      hashes_(other.hashes_) {
+  load();
+}
+
+void ImageModel::load() {
   const bool is_there =
       transformer_ == Transformer::kLlamaGen ? card_.llamagen.has_value() : card_.arpg.has_value();
   if (!is_there) {
@@ -69,8 +84,12 @@ ImageModel::ImageModel(ImageCard card, const Options& options)
                 ErrorKind::kModelMissing);
   }
   // The hash is of what is read here; files are not changed in place while they are mapped.
-  const auto open = [&](std::string_view role, const std::string& file) {
-    hashes_.emplace(role, FileHash(weight_files(file)));
+  const auto open = [&](std::string_view role,
+                        const std::string& file) -> std::unique_ptr<const WeightSource> {
+    if (values_ == WeightValues::kZero)
+      return std::make_unique<const ZeroSource>(open_image_weights(file, CrcCheck::kSkip));
+    auto& hash = hashes_[std::string(role)];
+    if (hash == nullptr) hash = std::make_shared<const FileHash>(weight_files(file));
     return open_image_weights(file);
   };
   {
@@ -96,7 +115,7 @@ ImageModel::ImageModel(ImageCard card, const Options& options)
 
 std::map<std::string, std::string> ImageModel::weights() const {
   std::map<std::string, std::string> weights;
-  for (const auto& [role, hash] : hashes_) weights.emplace(role, hash.hex());
+  for (const auto& [role, hash] : hashes_) weights.emplace(role, hash->hex());
   return weights;
 }
 

@@ -13,6 +13,9 @@ enum class Transformer : uint8_t { kLlamaGen, kArpg };
 // "llamagen", "arpg": keys of the card and of a run record's weights.
 std::string_view transformer_name(Transformer transformer);
 
+// kZero: only names, types and shapes of the checkpoints' tensors are looked at, and nothing is hashed.
+enum class WeightValues : uint8_t { kRead, kZero };
+
 // The networks that make pictures, loaded on one backend: a transformer that chooses the codes and a
 // tokenizer that turns them into pixels. Const and shareable.
 class ImageModel {
@@ -21,10 +24,13 @@ class ImageModel {
     std::shared_ptr<const Backend> backend;
     WeightType weight_type = WeightType::kF32;
     Transformer transformer = Transformer::kLlamaGen;
+    WeightValues values = WeightValues::kRead;
   };
   // Throws Error naming file and fault; kModelMissing if a file of the card, or the transformer, is not
   // there.
   ImageModel(ImageCard card, const Options& options);
+  // The same on another device. The files are read again and not hashed again.
+  ImageModel(const ImageModel& other, std::shared_ptr<const Backend> backend);
 
   const ImageCard& card() const { return card_; }
   const std::shared_ptr<const Backend>& backend() const { return backend_; }
@@ -47,11 +53,14 @@ class ImageModel {
   int32_t null_class_token() const;
 
  private:
+  void load();
+
   ImageCard card_;
   std::shared_ptr<const Backend> backend_;
   WeightType weight_type_;
   Transformer transformer_;
-  std::map<std::string, FileHash> hashes_;
+  WeightValues values_ = WeightValues::kRead;
+  std::map<std::string, std::shared_ptr<const FileHash>> hashes_;
   std::unique_ptr<const VqModel> vq_;
   std::unique_ptr<const TextEncoder> text_encoder_;
   std::unique_ptr<const LlamaGen> llamagen_;

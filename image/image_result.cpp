@@ -90,6 +90,7 @@ nlohmann::json to_json(const ImageResult& result) {
                          {"token_hash", picture.token_hash}, {"tokens", picture.tokens},
                          {"forwards", picture.forwards},     {"rows", picture.rows}};
     if (!picture.file.empty()) entry["file"] = picture.file;
+    if (picture.device != result.device) entry["device"] = picture.device;
     json["pictures"].push_back(std::move(entry));
   }
   if (result.request.check == Check::kNo) return json;
@@ -122,7 +123,8 @@ ImageResult read_image_result(const nlohmann::json& json, const std::string& sub
                                .tokens = picture.integer("tokens", count),
                                .forwards = picture.integer("forwards", count),
                                .rows = picture.integer("rows", count),
-                               .file = picture.text_or("file", "")});
+                               .file = picture.text_or("file", ""),
+                               .device = picture.text_or("device", result.device)});
   }
   read_statistics(fields.object("statistics"), result);
   if (result.request.check == Check::kNo) return result;

@@ -15,15 +15,26 @@ constexpr size_t kPlansKept = 64;
 PixelCoder::PixelCoder(const ImageModel& model)
     : model_(model), queue_(model.backend()->make_queue()), arena_(*model.backend()) {}
 
+View<uint8_t> PixelCoder::decode_on(Queue& queue, Arena& arena, std::span<const int32_t> codes,
+                                    const Canvas& canvas) const {
+  const View<int32_t> device = arena.indices({1, canvas.rows, canvas.columns});
+  const Tensor pixels = arena.tensor({1, 3, canvas.height(), canvas.width()});
+  queue.upload(codes.data(), device.data, static_cast<int64_t>(codes.size_bytes()));
+  model_.vq().decode(queue, arena, {.codes = device, .pixels = pixels});
+  const View<uint8_t> bytes = arena.bytes_of({1, canvas.height(), canvas.width(), 3});
+  queue.channel_bytes({.x = pixels, .out = bytes});
+  return bytes;
+}
+
 Picture PixelCoder::decode(std::span<const int32_t> codes, const Canvas& canvas) {
   VOLLEY_ASSERT(std::ssize(codes) == canvas.cells());
-  arena_.reset();
-  const View<int32_t> device = arena_.indices({1, canvas.rows, canvas.columns});
-  const Tensor pixels = arena_.tensor({1, 3, canvas.height(), canvas.width()});
-  queue_->upload(codes.data(), device.data, static_cast<int64_t>(codes.size_bytes()));
-  model_.vq().decode(*queue_, arena_, {.codes = device, .pixels = pixels});
-  const View<uint8_t> bytes = arena_.bytes_of({1, canvas.height(), canvas.width(), 3});
-  queue_->channel_bytes({.x = pixels, .out = bytes});
+  if (canvas.cells() > most_cells_) {
+    most_cells_ = canvas.cells();
+    arena_.reset_for([&](Queue& queue, Arena& arena) { decode_on(queue, arena, codes, canvas); });
+  } else {
+    arena_.reset();
+  }
+  const View<uint8_t> bytes = decode_on(*queue_, arena_, codes, canvas);
   Picture picture{.width = canvas.width(),
                   .height = canvas.height(),
                   .rgb = std::vector<uint8_t>(static_cast<size_t>(bytes.size()))};
@@ -31,21 +42,28 @@ Picture PixelCoder::decode(std::span<const int32_t> codes, const Canvas& canvas)
   return picture;
 }
 
+View<int32_t> PixelCoder::encode_on(Queue& queue, Arena& arena, const PlanesOfPicture& picture,
+                                    int64_t side) const {
+  const Tensor pixels = arena.tensor({1, 3, picture.height, picture.width});
+  const Tensor latents = arena.tensor({1, model_.vq().config().codebook_embed_dim, side, side});
+  const View<int32_t> codes = arena.indices({1, side, side});
+  queue.upload(picture.values.data(), pixels.data, pixels.size() * 4);
+  model_.vq().encode(queue, arena, {.pixels = pixels, .latents = latents, .codes = codes});
+  return codes;
+}
+
 std::vector<int32_t> PixelCoder::encode(const Picture& picture, int64_t side) {
   const int64_t area = picture.width * picture.height;
-  std::vector<float> planes(picture.rgb.size());
+  PlanesOfPicture planes{.height = picture.height, .width = picture.width, .values = {}};
+  planes.values.resize(picture.rgb.size());
   for (int64_t i = 0; i < area; ++i) {
     for (int64_t c = 0; c < 3; ++c) {
-      planes[static_cast<size_t>(c * area + i)] =
+      planes.values[static_cast<size_t>(c * area + i)] =
           static_cast<float>(picture.rgb[static_cast<size_t>(3 * i + c)]) / 127.5f - 1.0f;
     }
   }
-  arena_.reset();
-  const Tensor pixels = arena_.tensor({1, 3, picture.height, picture.width});
-  const Tensor latents = arena_.tensor({1, model_.vq().config().codebook_embed_dim, side, side});
-  const View<int32_t> codes = arena_.indices({1, side, side});
-  queue_->upload(planes.data(), pixels.data, pixels.size() * 4);
-  model_.vq().encode(*queue_, arena_, {.pixels = pixels, .latents = latents, .codes = codes});
+  arena_.reset_for([&](Queue& queue, Arena& arena) { encode_on(queue, arena, planes, side); });
+  const View<int32_t> codes = encode_on(*queue_, arena_, planes, side);
   std::vector<int32_t> result(static_cast<size_t>(side * side));
   queue_->download(codes.data, result.data(), side * side * 4);
   return result;

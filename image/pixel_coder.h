@@ -23,9 +23,20 @@ class PixelCoder {
   std::vector<int32_t> encode(const Picture& picture, int64_t side);
 
  private:
+  // The same in an arena: pixels [1, H, W, 3], and codes [1, side, side] of values [3, height, width].
+  View<uint8_t> decode_on(Queue& queue, Arena& arena, std::span<const int32_t> codes,
+                          const Canvas& canvas) const;
+  struct PlanesOfPicture {
+    int64_t height = 0;
+    int64_t width = 0;
+    std::vector<float> values;
+  };
+  View<int32_t> encode_on(Queue& queue, Arena& arena, const PlanesOfPicture& picture, int64_t side) const;
+
   const ImageModel& model_;
   std::unique_ptr<Queue> queue_;
   Arena arena_;
+  int64_t most_cells_ = 0;  // that were decoded at once: more may need more memory
 };
 
 // The pictures of a request's items: what its codes show, with the kept part of an edit in its place.

@@ -4,6 +4,8 @@
 #include "core/backend/backend.h"
 #include "core/backend/cpu/cpu_backend.h"
 #include "core/backend/cpu/reference/reference_backend.h"
+#include "core/backend/plan_backend.h"
+#include "core/base/machine.h"
 #if VOLLEY_CUDA
 #include "core/backend/cuda/cuda_backend.h"
 #endif
@@ -27,12 +29,20 @@ int64_t cuda_index(std::string_view device) {
 int64_t cuda_devices() {
   return 0;
 }
+int64_t cuda_free_bytes(int64_t) {
+  return 0;
+}
 std::shared_ptr<const Backend> make_cuda_backend(int64_t device) {
   throw Error("--device cuda:" + std::to_string(device) + ": this build has no CUDA backend");
 }
 #endif
 
 }  // namespace
+
+int64_t free_memory(std::string_view device) {
+  if (const int64_t index = cuda_index(device); index >= 0) return cuda_free_bytes(index);
+  return available_memory();
+}
 
 std::vector<std::string> devices() {
   std::vector<std::string> names{"cpu", "cpu-reference"};

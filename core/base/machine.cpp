@@ -56,6 +56,20 @@ MachineInfo describe_machine() {
   return info;
 }
 
+int64_t parse_available_memory(std::string_view text) {
+  const auto kibibytes = [&](std::string_view key) -> int64_t {
+    const size_t at = text.find(key);
+    if (at == std::string_view::npos) return -1;
+    return std::strtoll(std::string(text.substr(at + key.size(), 32)).c_str(), nullptr, 10);
+  };
+  const int64_t available = kibibytes("MemAvailable:"), swap = kibibytes("SwapFree:");
+  return available < 0 ? 0 : (available + std::max<int64_t>(swap, 0)) * 1024;
+}
+
+int64_t available_memory() {
+  return parse_available_memory(text_of("/proc/meminfo"));
+}
+
 std::string load_average() {
   std::ifstream file("/proc/loadavg");
   std::string one, five, fifteen;

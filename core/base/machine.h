@@ -28,6 +28,10 @@ MachineInfo describe_machine();
 // Processor and instructions by the text of /proc/cpuinfo.
 MachineInfo parse_cpuinfo(std::string_view text);
 
+// Bytes that programs can still take, swap included, by the text of /proc/meminfo; 0: not known.
+int64_t parse_available_memory(std::string_view text);
+int64_t available_memory();
+
 // The first three fields of /proc/loadavg.
 std::string load_average();
 

@@ -14,6 +14,7 @@ class DraftPool;
 struct StepEvent {
   int64_t generation = 0;              // index in the request
   int64_t candidate = 0;               // of methods that make several and choose one
+  int64_t worker = 0;                  // of runs that several share: who did it
   int64_t step = 0;                    // of this generation, from 0 (the prompt's own token)
   std::span<const int32_t> positions;  // indices in the output
   std::span<const int32_t> tokens;     // now at those positions

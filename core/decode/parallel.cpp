@@ -69,7 +69,7 @@ class Parallel : public Decoder {
         all[i].lane.add_to(steps, make_step(session.model(), all[i], sizes[i][step]));
       }
       if (active.empty()) break;
-      session.step(steps);
+      session.step(steps, LogitsUse::kSampled);
       for (size_t i : active) add_sample_rows(all[i], sizes[i][step], rows);
       const Samples samples = session.sample(rows);
       size_t next = 0;

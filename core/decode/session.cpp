@@ -84,7 +84,7 @@ Indices Session::upload(std::vector<Buffer>& buffers, size_t slot, std::span<con
   return {reinterpret_cast<const int32_t*>(buffers[slot].data()), shape};
 }
 
-Session::DeviceTables Session::upload_tables(const HostTables& host, size_t buffer) {
+Session::DeviceTables Session::upload_tables(const HostTables& host, size_t buffer, const Place& place) {
   // What varies in size between steps of one shape comes last: the others keep their addresses.
   const std::array<const std::vector<int32_t>*, 12> tables{
       &host.row_sequence,   &host.row_entry,      &host.row_context,   &host.row_prefix,
@@ -98,10 +98,14 @@ Session::DeviceTables Session::upload_tables(const HostTables& host, size_t buff
     packed_tables_.insert(packed_tables_.end(), tables[i]->begin(), tables[i]->end());
     packed_tables_.resize((packed_tables_.size() + kAlignment - 1) / kAlignment * kAlignment);
   }
-  const Indices all =
-      upload(table_buffers_, buffer, packed_tables_, {static_cast<int64_t>(packed_tables_.size())});
+  // A plan follows no address.
+  const int32_t* first = reinterpret_cast<const int32_t*>(kAlignment);
+  if (!is_plan(place)) {
+    first =
+        upload(table_buffers_, buffer, packed_tables_, {static_cast<int64_t>(packed_tables_.size())}).data;
+  }
   const auto table = [&](size_t i) {
-    return Indices{all.data + places[i], {static_cast<int64_t>(tables[i]->size())}};
+    return Indices{first + places[i], {static_cast<int64_t>(tables[i]->size())}};
   };
   return {.step = {.row_sequence = table(0),
                    .row_entry = table(1),
@@ -117,14 +121,9 @@ Session::DeviceTables Session::upload_tables(const HostTables& host, size_t buff
           .logits_rows = table(10)};
 }
 
-void Session::step(std::span<const SequenceStep> steps) {
-  check_step(model_.traits(), steps, cache_, memory_.get());
-  arena_.reset();
-  passes_.clear();
-  sequence_outputs_.assign(steps.size(), {});
-
-  // Passes: one for each (phase, layer subset), in order of first appearance.
-  std::vector<std::vector<int32_t>> groups;
+// One for each (phase, layer subset), in order of first appearance.
+Session::Groups Session::passes_of(std::span<const SequenceStep> steps) {
+  Groups groups;
   for (size_t i = 0; i < steps.size(); ++i) {
     const auto same_pass = [&](const std::vector<int32_t>& group) {
       const SequenceStep& first = steps[static_cast<size_t>(group.front())];
@@ -136,30 +135,66 @@ void Session::step(std::span<const SequenceStep> steps) {
     } else {
       group->push_back(static_cast<int32_t>(i));
     }
-    reserve(steps[i]);
   }
+  return groups;
+}
+
+void Session::step(std::span<const SequenceStep> steps, LogitsUse use) {
+  check_step(model_.traits(), steps, cache_, memory_.get());
+  const Groups groups = passes_of(steps);
+  for (const SequenceStep& step : steps) reserve(step);
   if (memory_ != nullptr) memory_->publish();
   // Logits rows of a pass follow each other: the model fills them as one tensor.
   first_logits_row_.assign(steps.size(), 0);
-  int32_t logits_rows = 0;
+  logits_rows_ = 0;
   for (const auto& group : groups) {
     for (int32_t index : group) {
-      first_logits_row_[static_cast<size_t>(index)] = logits_rows;
-      logits_rows += static_cast<int32_t>(steps[static_cast<size_t>(index)].wanted.logits.size());
+      first_logits_row_[static_cast<size_t>(index)] = static_cast<int32_t>(logits_rows_);
+      logits_rows_ += std::ssize(steps[static_cast<size_t>(index)].wanted.logits);
     }
   }
-  logits_ = arena_.tensor({logits_rows, model_.traits().vocab_size});  // [n, vocab]
-  for (const auto& group : groups) {
-    passes_.emplace_back();
-    run_pass(steps, group, passes_.back());
-  }
+  has_logits_ = use == LogitsUse::kAny || logits_rows_ <= kMostLogits || model_.head() == nullptr ||
+                groups.size() > 1 || steps.front().phase != Phase::kDecode;
+  make_room(steps, groups);
+  run_passes(steps, groups, {*queue_, arena_});
   for (const SequenceStep& step : steps) {
     if (step.write == CacheWrite::kNone) cache_.discard(step.sequence);
   }
   statistics_.peak_bytes = std::max(statistics_.peak_bytes, backend_->peak_bytes());
 }
 
-void Session::run_pass(std::span<const SequenceStep> steps, std::span<const int32_t> indices, Pass& pass) {
+void Session::make_room(std::span<const SequenceStep> steps, const Groups& groups) {
+  int64_t rows = 0;
+  for (const SequenceStep& step : steps) rows += std::ssize(step.rows);
+  if (rows <= most_rows_ && logits_rows_ <= most_logits_) return arena_.reset();
+  most_rows_ = std::max(most_rows_, rows);
+  most_logits_ = std::max(most_logits_, logits_rows_);
+  arena_.reset_for([&](Queue& queue, Arena& arena) {
+    run_passes(steps, groups, {queue, arena});
+    arena.tensor({3, logits_rows_});  // of `sample`
+    if (!has_logits_) arena.tensor({kMostLogits, model_.traits().vocab_size});
+  });
+}
+
+void Session::run_passes(std::span<const SequenceStep> steps, const Groups& groups, const Place& place) {
+  passes_.clear();
+  sequence_outputs_.assign(steps.size(), {});
+  const ModelTraits& traits = model_.traits();
+  logits_ = {};
+  head_rows_ = {};
+  if (has_logits_) {
+    logits_ = place.arena.tensor({logits_rows_, traits.vocab_size});  // [n, vocab]
+  } else {
+    head_rows_ = place.arena.tensor({logits_rows_, traits.dim});  // [n, dim]
+  }
+  for (const auto& group : groups) {
+    passes_.emplace_back();
+    run_pass(steps, group, passes_.back(), place);
+  }
+}
+
+void Session::run_pass(std::span<const SequenceStep> steps, std::span<const int32_t> indices, Pass& pass,
+                       const Place& place) {
   const ModelTraits& traits = model_.traits();
   const SequenceStep& first = steps[static_cast<size_t>(indices.front())];
   const bool is_prompt = first.phase == Phase::kPrompt;
@@ -170,14 +205,16 @@ void Session::run_pass(std::span<const SequenceStep> steps, std::span<const int3
     real_rows += static_cast<int64_t>(steps[static_cast<size_t>(index)].rows.size());
   const int64_t bucket = options_.row_bucket;
   const HostTables host = build_tables(traits, steps, indices, (bucket - real_rows % bucket) % bucket);
-  (is_prompt ? statistics_.prompt_forwards : statistics_.forwards) += 1;
-  (is_prompt ? statistics_.prompt_rows : statistics_.rows) += real_rows;
+  if (!is_plan(place)) {
+    (is_prompt ? statistics_.prompt_forwards : statistics_.forwards) += 1;
+    (is_prompt ? statistics_.prompt_rows : statistics_.rows) += real_rows;
+  }
 
-  const DeviceTables device = upload_tables(host, passes_.size() - 1);
+  const DeviceTables device = upload_tables(host, passes_.size() - 1, place);
   ConstTensor embeddings;
   if (!host.embeddings.empty()) {
-    const Tensor given = arena_.tensor({host.rows, traits.dim});  // [R, dim]
-    queue_->upload(host.embeddings.data(), given.data, given.size() * 4);
+    const Tensor given = place.arena.tensor({host.rows, traits.dim});  // [R, dim]
+    place.queue.upload(host.embeddings.data(), given.data, given.size() * 4);
     embeddings = given;
   }
   std::vector<int32_t> layers = first.layers;
@@ -200,15 +237,16 @@ void Session::run_pass(std::span<const SequenceStep> steps, std::span<const int3
     if (step.memory != SequenceId::kNone)
       pass.memory_columns = std::max(pass.memory_columns, memory_->length(step.memory));
   }
-  for (int32_t layer : hidden_layers) pass.hidden.push_back({layer, arena_.tensor({host.rows, traits.dim})});
+  for (int32_t layer : hidden_layers)
+    pass.hidden.push_back({layer, place.arena.tensor({host.rows, traits.dim})});
   for (AttentionTap tap : attention)
-    pass.attention.push_back({tap, arena_.tensor({host.rows, pass.columns})});
+    pass.attention.push_back({tap, place.arena.tensor({host.rows, pass.columns})});
   for (AttentionTap tap : cross_attention) {
-    pass.cross_attention.push_back({tap, arena_.tensor({host.rows, pass.memory_columns})});
+    pass.cross_attention.push_back({tap, place.arena.tensor({host.rows, pass.memory_columns})});
   }
 
-  const StepInputs in{.queue = *queue_,
-                      .arena = arena_,
+  const StepInputs in{.queue = place.queue,
+                      .arena = place.arena,
                       .cache = cache_,
                       .memory = memory_.get(),
                       .phase = first.phase,
@@ -219,12 +257,16 @@ void Session::run_pass(std::span<const SequenceStep> steps, std::span<const int3
                       .positions = device.positions,
                       .tables = device.step,
                       .layers = layers};
+  const int64_t first_row = first_logits_row_[static_cast<size_t>(indices.front())];
+  const auto logits_rows = static_cast<int64_t>(host.logits_rows.size());
   const StepOutputs out{.logits_rows = device.logits_rows,
-                        .logits = logits_.rows(first_logits_row_[static_cast<size_t>(indices.front())],
-                                               static_cast<int64_t>(host.logits_rows.size())),
+                        .logits = has_logits_ ? logits_.rows(first_row, logits_rows) : Tensor{},
+                        .head_rows = has_logits_ ? Tensor{} : head_rows_.rows(first_row, logits_rows),
                         .hidden = pass.hidden,
                         .attention = pass.attention,
                         .cross_attention = pass.cross_attention};
+  const Arena::Scope scope(place.arena);
+  if (is_plan(place)) return model_.step(in, out);
   queue_->run_recorded(recording_key(in, out), [&] { model_.step(in, out); });
 }
 
@@ -251,6 +293,7 @@ std::vector<int64_t> Session::recording_key(const StepInputs& in, const StepOutp
   add_address(in.tables.tail.data);
   add_address(in.embeddings.data);
   add_address(out.logits.data);
+  add_address(out.head_rows.data);
   add_address(arena_.next());
   add(std::ssize(in.layers));
   for (int32_t layer : in.layers) add(layer);
@@ -380,6 +423,7 @@ void Session::crop_prompt(const Prompt& prompt, int64_t length) {
 }
 
 std::vector<float> Session::logits_on_host(int64_t row) const {
+  VOLLEY_ASSERT(has_logits_);
   std::vector<float> values(static_cast<size_t>(logits_.shape[1]));
   queue_->download(logits_.data + row * logits_.shape[1], values.data(),
                    static_cast<int64_t>(values.size()) * 4);
@@ -430,82 +474,6 @@ Session::AttentionRows Session::download_attention(int64_t sequence, std::span<c
   return result;
 }
 
-Samples Session::sample(std::span<const SampleRow> rows, std::span<const int32_t> path,
-                        const SampleWants& wants) {
-  const StopWatch watch(statistics_.sample_seconds);
-  const auto count = static_cast<int64_t>(rows.size());
-  const int64_t vocab = logits_.shape[1];
-  static_assert(sizeof(SampleRow) % sizeof(int32_t) == 0);
-  const Indices table = upload(
-      sample_buffers_, 0,
-      {reinterpret_cast<const int32_t*>(rows.data()), rows.size() * sizeof(SampleRow) / sizeof(int32_t)},
-      {static_cast<int64_t>(rows.size() * sizeof(SampleRow) / sizeof(int32_t))});
-  // Side by side, so that they come back in one copy.
-  const Tensor chosen = arena_.tensor({3, count});  // [tokens, probability, entropy]
-  const View<int32_t> tokens{reinterpret_cast<int32_t*>(chosen.data), {count}};
-  const Tensor probability{chosen.data + count, {count}};
-  const Tensor entropy{chosen.data + 2 * count, {count}};
-  Tensor distribution, top_probability;
-  View<int32_t> top_tokens;
-  if (wants.distribution) distribution = arena_.tensor({count, vocab});  // [m, vocab]
-  if (wants.top > 0) {
-    VOLLEY_ASSERT(wants.top <= vocab);
-    top_tokens = arena_.indices({count, wants.top});      // [m, top]
-    top_probability = arena_.tensor({count, wants.top});  // [m, top]
-  }
-  queue_->sample({.logits = logits_,
-                  .rows = {reinterpret_cast<const SampleRow*>(table.data), {count}},
-                  .path = upload(sample_buffers_, 1, path, {static_cast<int64_t>(path.size())}),
-                  .tokens = tokens,
-                  .probability = probability,
-                  .entropy = entropy,
-                  .distribution = distribution,
-                  .top_tokens = top_tokens,
-                  .top_probability = top_probability});
-  Samples samples{.tokens = std::vector<int32_t>(rows.size()),
-                  .probability = std::vector<float>(rows.size()),
-                  .entropy = std::vector<float>(rows.size())};
-  std::vector<std::byte> host(static_cast<size_t>(3 * count * 4));
-  queue_->download(chosen.data, host.data(), 3 * count * 4);
-  std::memcpy(samples.tokens.data(), host.data(), static_cast<size_t>(count) * 4);
-  std::memcpy(samples.probability.data(), host.data() + count * 4, static_cast<size_t>(count) * 4);
-  std::memcpy(samples.entropy.data(), host.data() + 2 * count * 4, static_cast<size_t>(count) * 4);
-  if (std::ranges::any_of(samples.tokens, [](int32_t token) { return token < 0; })) {
-    throw Error("model " + model_.traits().family +
-                ": its logits hold no finite number; the weights are broken");
-  }
-  if (wants.distribution) {
-    samples.distribution.resize(rows.size() * static_cast<size_t>(vocab));
-    queue_->download(distribution.data, samples.distribution.data(), count * vocab * 4);
-  }
-  if (wants.top > 0) {
-    samples.top_tokens.resize(rows.size() * static_cast<size_t>(wants.top));
-    samples.top_probability.resize(samples.top_tokens.size());
-    queue_->download(top_tokens.data, samples.top_tokens.data(), count * wants.top * 4);
-    queue_->download(top_probability.data, samples.top_probability.data(), count * wants.top * 4);
-  }
-  return samples;
-}
-
-void Session::add_to_logits(std::span<const int32_t> rows, std::span<const float> bias) {
-  const StopWatch watch(statistics_.sample_seconds);
-  const int64_t vocab = logits_.shape[1];
-  const auto count = static_cast<int64_t>(rows.size());
-  VOLLEY_ASSERT(static_cast<int64_t>(bias.size()) == count * vocab);
-  if (count == 0) return;
-  const Arena::Scope scope(arena_);
-  const Tensor device = arena_.tensor({count, vocab});  // [count, vocab]
-  queue_->upload(bias.data(), device.data, device.size() * 4);
-  // Rows that follow each other go in one operation.
-  for (int64_t begin = 0; begin < count;) {
-    int64_t end = begin + 1;
-    while (end < count && rows[static_cast<size_t>(end)] == rows[static_cast<size_t>(end - 1)] + 1) ++end;
-    const Tensor target = logits_.rows(rows[static_cast<size_t>(begin)], end - begin);
-    queue_->add({.a = target, .b = device.rows(begin, end - begin), .out = target});
-    begin = end;
-  }
-}
-
 SequenceId Session::add_memory(ConstTensor rows) {
   VOLLEY_ASSERT(memory_ != nullptr && rows.shape[1] == model_.traits().memory_width);
   const int64_t count = rows.shape[0];
@@ -521,7 +489,7 @@ SequenceId Session::add_memory(ConstTensor rows) {
                          .arena = arena_,
                          .cache = *memory_,
                          .rows = rows,
-                         .tables = upload_tables(host, 0).step});
+                         .tables = upload_tables(host, 0, {*queue_, arena_}).step});
   memory_->commit_prefix(id, count);
   return id;
 }

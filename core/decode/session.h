@@ -23,6 +23,8 @@ struct Samples {
   std::vector<float> top_probability;  // [m, top], or empty
 };
 enum class WantLogits : uint8_t { kNo, kYes };
+// Who reads the logits of a step. If only `sample` does, those of many rows are made there, some at a time.
+enum class LogitsUse : uint8_t { kAny, kSampled };
 // What comes back beside token, probability and entropy.
 struct SampleWants {
   bool distribution = false;
@@ -54,7 +56,7 @@ class Session {
   // Runs new rows of some sequences together. Sequences that differ in phase or layer subset run as separate
   // passes of the same step. Outputs are valid until the next step. Throws Error naming the field the model
   // cannot run.
-  void step(std::span<const SequenceStep> steps);
+  void step(std::span<const SequenceStep> steps, LogitsUse use = LogitsUse::kAny);
   // Runs whole prompts on the prompt path in chunks cut at multiples of 256 entries and commits them.
   // Afterwards the logits of the i-th prompt's last row are row i of logits(), if wanted, and hidden(i,
   // layer) are the rows of its last chunk, for each of `hidden_layers`. Chunks that earlier prompts had, or
@@ -68,7 +70,7 @@ class Session {
   // the last row's logits.
   void crop_prompt(const Prompt& prompt, int64_t length);
 
-  // Logits of the last step, [n, vocab], in the backend's memory.
+  // Logits of the last step, [n, vocab], in the backend's memory. Not of one for LogitsUse::kSampled.
   ConstTensor logits() const { return logits_; }
   // Which row of logits() holds the `wanted`-th wanted row of the `sequence`-th sequence of the step.
   int32_t logits_row(int64_t sequence, int64_t wanted) const {
@@ -109,6 +111,8 @@ class Session {
   Statistics& statistics() { return statistics_; }
 
  private:
+  // Rows of logits that are made at once at most where they are made for `sample` alone.
+  static constexpr int64_t kMostLogits = 1024;
   struct Pass;
   // Reserves what the step writes; kept prompts make room.
   void reserve(const SequenceStep& step);
@@ -117,7 +121,36 @@ class Session {
   // Runs each prompt from its entry `done` on.
   void run_chunks(std::span<const Prompt> prompts, std::span<const int64_t> done, WantLogits want,
                   std::span<const int32_t> hidden_layers = {});
-  void run_pass(std::span<const SequenceStep> steps, std::span<const int32_t> indices, Pass& pass);
+  // Sequences of a step that run together, by index.
+  using Groups = std::vector<std::vector<int32_t>>;
+  static Groups passes_of(std::span<const SequenceStep> steps);
+  // Where a step runs: on the session's own queue and arena, or on those of a plan, which has no tables.
+  struct Place {
+    Queue& queue;
+    Arena& arena;
+  };
+  bool is_plan(const Place& place) const { return &place.arena != &arena_; }
+  void run_passes(std::span<const SequenceStep> steps, const Groups& groups, const Place& place);
+  void run_pass(std::span<const SequenceStep> steps, std::span<const int32_t> indices, Pass& pass,
+                const Place& place);
+  // Gives all scratch memory back, after making sure that this step finds enough.
+  void make_room(std::span<const SequenceStep> steps, const Groups& groups);
+  // The sample rows from `begin` on whose logits are made together, and which logits those are.
+  struct SamplePart {
+    size_t end = 0;
+    int64_t first_logits = 0;
+    int64_t logits = 0;
+  };
+  static SamplePart part_of(std::span<const SampleRow> rows, size_t begin);
+  struct SampleTargets {
+    View<int32_t> tokens;
+    Tensor probability, entropy, distribution;
+    View<int32_t> top_tokens;
+    Tensor top_probability;
+  };
+  void sample_in_parts(std::span<const SampleRow> rows, Indices path, const SampleTargets& all);
+  void sample_by(ConstTensor logits, std::span<const SampleRow> rows, Indices path,
+                 const SampleTargets& targets);
   // Tables of a pass in the backend's memory, by one copy.
   struct DeviceTables {
     StepTables step;
@@ -125,7 +158,7 @@ class Session {
     Indices positions;  // [R, components]
     Indices logits_rows;
   };
-  DeviceTables upload_tables(const HostTables& host, size_t buffer);
+  DeviceTables upload_tables(const HostTables& host, size_t buffer, const Place& place);
   // All that the operations of a pass depend on, save the contents of the tables.
   std::vector<int64_t> recording_key(const StepInputs& in, const StepOutputs& out) const;
   Indices upload(std::vector<Buffer>& buffers, size_t slot, std::span<const int32_t> values, Shape shape);
@@ -147,8 +180,15 @@ class Session {
   std::vector<int32_t> packed_tables_;  // [numbers of all tables of a pass]
   std::vector<Buffer> sample_buffers_;
 
+  // The largest step so far: larger ones may need more scratch memory.
+  int64_t most_rows_ = 0;
+  int64_t most_logits_ = 0;
+  int64_t logits_rows_ = 0;  // of the last step
+  bool has_logits_ = true;   // all at once
+
   // Outputs of the last step.
   Tensor logits_;
+  Tensor head_rows_;  // [n, dim] in place of logits
   std::vector<int32_t> first_logits_row_;
   struct SequenceOutputs {
     std::vector<int32_t> packed_row;

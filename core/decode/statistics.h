@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <map>
@@ -37,6 +38,30 @@ struct Statistics {
     ++steps;
     drafted_tokens += drafted;
     right_tokens += right;
+  }
+
+  // Adds what another session counted at the same time; `peak_bytes` is the larger one.
+  void add(const Statistics& other) {
+    forwards += other.forwards;
+    prompt_forwards += other.prompt_forwards;
+    rows += other.rows;
+    prompt_rows += other.prompt_rows;
+    prompt_rows_kept += other.prompt_rows_kept;
+    tokens += other.tokens;
+    for (const auto& [length, times] : other.accepted) accepted[length] += times;
+    steps += other.steps;
+    steps_off += other.steps_off;
+    drafted_tokens += other.drafted_tokens;
+    right_tokens += other.right_tokens;
+    draft_forwards += other.draft_forwards;
+    draft_rows += other.draft_rows;
+    draft_prompt_forwards += other.draft_prompt_forwards;
+    draft_prompt_rows += other.draft_prompt_rows;
+    draft_seconds += other.draft_seconds;
+    prompt_seconds += other.prompt_seconds;
+    decode_seconds += other.decode_seconds;
+    sample_seconds += other.sample_seconds;
+    peak_bytes = std::max(peak_bytes, other.peak_bytes);
   }
 
   // Adds what a draft model's session counted.

@@ -1,5 +1,6 @@
 #include "core/nn/layers.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 
@@ -199,23 +200,28 @@ void CrossAttention::project(Queue& queue, Arena& arena, const AttentionShape& s
 }
 
 void SwiGlu::apply(Queue& queue, Arena& arena, Phase phase, const RmsNorm& norm, Tensor x) const {
-  const Arena::Scope scope(arena);
-  const Tensor gated = arena.tensor({x.shape[0], gate.weight.out_features});  // [R, F]
-  const Tensor raised = arena.tensor(gated.shape);                            // [R, F]
-  const Tensor normed = arena.tensor(x.shape);                                // [R, dim]
-  queue.feed_forward(
-      {.gates = {.norm = {.x = x, .weight = norm.weight.view(), .eps = norm.eps, .out = normed},
-                 .linears = {.x = normed,
-                             .gate = gate.target(gated),
-                             .up = up.target(raised),
-                             .phase = phase,
-                             .out = gated}},
-       .down = {.x = gated,
-                .weight = down.weight,
-                .bias = down.bias.view(),
-                .phase = phase,
-                .accumulate = Accumulate::kAdd,
-                .out = x}});
+  // More rows at once need more memory and are no faster.
+  constexpr int64_t kMostRows = 2048;
+  for (int64_t row = 0; row < x.shape[0]; row += kMostRows) {
+    const Arena::Scope scope(arena);
+    const Tensor part = x.rows(row, std::min(kMostRows, x.shape[0] - row));        // [R', dim]
+    const Tensor gated = arena.tensor({part.shape[0], gate.weight.out_features});  // [R', F]
+    const Tensor raised = arena.tensor(gated.shape);                               // [R', F]
+    const Tensor normed = arena.tensor(part.shape);                                // [R', dim]
+    queue.feed_forward(
+        {.gates = {.norm = {.x = part, .weight = norm.weight.view(), .eps = norm.eps, .out = normed},
+                   .linears = {.x = normed,
+                               .gate = gate.target(gated),
+                               .up = up.target(raised),
+                               .phase = phase,
+                               .out = gated}},
+         .down = {.x = gated,
+                  .weight = down.weight,
+                  .bias = down.bias.view(),
+                  .phase = phase,
+                  .accumulate = Accumulate::kAdd,
+                  .out = part}});
+  }
 }
 
 void GeluFeedForward::apply(Queue& queue, Arena& arena, Phase phase, const LayerNorm& norm, Tensor x) const {

@@ -169,8 +169,8 @@ Tensor embed_rows(const StepInputs& in, const Embedding& embedding, int64_t rows
 // Copies the hidden states behind `layer` to whoever wants them.
 void tap_hidden(const StepInputs& in, const StepOutputs& out, int32_t layer, ConstTensor x);
 
-// Fills out.logits from x [R, dim]: picks the wanted rows, applies `norm` and `head`. Hands the rows behind
-// `norm` to whoever wants them.
+// Fills out.logits, or out.head_rows, from x [R, dim]: picks the wanted rows, applies `norm` and `head`.
+// Hands the rows behind `norm` to whoever wants them.
 template <typename Norm>
 void write_logits(const StepInputs& in, const StepOutputs& out, const Norm& norm, const Linear& head,
                   ConstTensor x) {
@@ -179,10 +179,11 @@ void write_logits(const StepInputs& in, const StepOutputs& out, const Norm& norm
   }
   const int64_t count = out.logits_rows.size();
   if (count == 0) return;
-  const Tensor picked = in.arena.tensor({count, x.shape[-1]});  // [n, dim]
+  const Tensor picked =
+      out.head_rows.data != nullptr ? out.head_rows : in.arena.tensor({count, x.shape[-1]});  // [n, dim]
   in.queue.gather_rows({.table = x, .ids = out.logits_rows, .out = picked});
   norm.apply(in.queue, picked, picked);
-  head.apply(in.queue, in.phase, picked, out.logits);
+  if (out.logits.data != nullptr) head.apply(in.queue, in.phase, picked, out.logits);
 }
 
 }  // namespace volley

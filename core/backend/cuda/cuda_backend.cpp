@@ -169,6 +169,15 @@ int64_t cuda_devices() {
   return count;
 }
 
+int64_t cuda_free_bytes(int64_t device) {
+  size_t free_bytes = 0, total_bytes = 0;
+  if (cudaSetDevice(static_cast<int>(device)) == cudaSuccess &&
+      cudaMemGetInfo(&free_bytes, &total_bytes) == cudaSuccess)
+    return static_cast<int64_t>(free_bytes);
+  cudaGetLastError();
+  return 0;
+}
+
 std::shared_ptr<const Backend> make_cuda_backend(int64_t device) {
   const std::string name = "cuda:" + std::to_string(device);
   int count = 0;

@@ -118,7 +118,7 @@ TEST_F(Cli, TooLittleMemoryIsOneLine) {
   write_text(folder + "/vq.safetensors", start + header);
   std::filesystem::resize_file(folder + "/vq.safetensors", start.size() + header.size() + (8 << 20) * 32);
   Command run = command({"image", "-m", "large", "bird", "-t", "1"});
-  run.memory_limit = 900 << 20;  // the file is mapped twice: to be read and to be hashed
+  run.memory_limit = 600 << 20;  // the file is mapped, and a plan needs as much again
   expect_failure(run_command(run), 1, "out of memory");
   run = command({"image", "-m", "toy", "bird", "-t", "1024"});
   run.memory_limit = 900 << 20;  // too little for the stacks of so many threads
@@ -126,7 +126,7 @@ TEST_F(Cli, TooLittleMemoryIsOneLine) {
   EXPECT_TRUE(files().empty());
   // Wherever memory runs out, in whichever thread: loading, packing, caches, kernels, sampling.
   int64_t failures = 0;
-  for (int64_t mebibytes = 60; mebibytes <= 240; mebibytes += 12) {
+  for (int64_t mebibytes = 64; mebibytes <= 244; mebibytes += 12) {
     run = command({"image", "-m", "toy", "bird", "-n", "8", "-t", "2", "-q", "-o", "x%d.png", "--overwrite"});
     run.memory_limit = mebibytes << 20;
     const CommandResult result = run_command(run);

@@ -39,5 +39,13 @@ TEST(Machine, ThePeakHoldsWhatTheProcessHolds) {
   EXPECT_EQ(std::ranges::count(memory, 1), std::ssize(memory));
 }
 
+TEST(Machine, AvailableMemoryIsTheSystemsEstimate) {
+  EXPECT_EQ(parse_available_memory("MemTotal: 9 kB\nMemAvailable:    2048 kB\nSwapFree:  1 kB\n"),
+            2049 * 1024);
+  EXPECT_EQ(parse_available_memory("MemTotal: 9 kB\nMemAvailable: 4 kB\n"), 4096);
+  EXPECT_EQ(parse_available_memory("MemTotal: 9 kB\n"), 0);
+  EXPECT_GT(available_memory(), 0);
+}
+
 }  // namespace
 }  // namespace volley

@@ -212,6 +212,59 @@ TEST_F(ArpgModel, CommittedContentIsSeenLikeTheStepsOwn) {
   EXPECT_EQ(all_logits(session, 1), ask({9}, 1));
 }
 
+// More rows than are made at once, in guidance pairs and alone, of sequences with different numbers of rows.
+TEST_F(ArpgModel, LogitsThatAreMadeInPartsChooseTheSame) {
+  for (const char* device : {"cpu-reference", "cpu"}) {
+    SCOPED_TRACE(device);
+    const auto backend = make_backend(device, 2);
+    const Arpg model(kArpg, WeightLoader(weights_, *backend, WeightType::kF32));
+    constexpr int64_t kSequences = 160;
+    Session session(model, backend, {.sequences = kSequences, .entries = 16});
+    std::vector<SequenceId> sequences;
+    for (int64_t i = 0; i < kSequences; ++i) sequences.push_back(session.cache().create());
+    const auto choose = [&](LogitsUse use) {
+      std::vector<SequenceStep> steps;
+      for (int64_t i = 0; i < kSequences; ++i) {
+        SequenceStep step{.sequence = sequences[static_cast<size_t>(i)],
+                          .visibility = {.kind = MaskKind::kFull},
+                          .write = CacheWrite::kNone};
+        step.rows = {content(model, model.class_token(i / 2 % 3), 0),
+                     content(model, static_cast<int32_t>(i % 7), 3)};
+        for (int64_t cell = 0; cell < 8 + i / 2 % 5; ++cell) {
+          step.wanted.logits.push_back(static_cast<int32_t>(step.rows.size()));
+          step.rows.push_back(query(model, 1 + cell));
+        }
+        steps.push_back(std::move(step));
+      }
+      session.step(steps, use);
+      std::vector<SampleRow> rows;
+      for (int64_t pair = 0; pair < kSequences / 2; ++pair) {
+        for (int64_t wanted = 0; wanted < 8 + pair % 5; ++wanted) {
+          rows.push_back({.logits_row = session.logits_row(2 * pair, wanted),
+                          .guidance_row = pair % 3 == 0 ? -1 : session.logits_row(2 * pair + 1, wanted),
+                          .guidance_scale = 2.5f,
+                          .seed = 5,
+                          .stream = static_cast<uint32_t>(pair),
+                          .position = static_cast<uint32_t>(wanted)});
+        }
+      }
+      return session.sample(rows, {}, {.distribution = true, .top = 2});
+    };
+    const Samples expected = choose(LogitsUse::kAny);
+    ASSERT_GT(2 * expected.tokens.size(), 1500u);
+    for (int repeat = 0; repeat < 2; ++repeat) {
+      const Samples found = choose(LogitsUse::kSampled);
+      EXPECT_EQ(found.tokens, expected.tokens);
+      EXPECT_EQ(found.probability, expected.probability);
+      EXPECT_EQ(found.entropy, expected.entropy);
+      EXPECT_EQ(found.distribution, expected.distribution);
+      EXPECT_EQ(found.top_tokens, expected.top_tokens);
+      EXPECT_EQ(found.top_probability, expected.top_probability);
+    }
+    EXPECT_EQ(choose(LogitsUse::kAny).tokens, expected.tokens);
+  }
+}
+
 TEST_F(ArpgModel, RefusesLogitsOfContentRows) {
   Session session(model_, backend_, {.entries = 16});
   SequenceStep step{.sequence = session.cache().create(), .visibility = {.kind = MaskKind::kFull}};

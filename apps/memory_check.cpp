@@ -1,0 +1,73 @@
+#include "apps/memory_check.h"
+
+#include <algorithm>
+
+#include "core/backend/plan_backend.h"
+#include "core/base/error.h"
+
+namespace volley::apps {
+
+std::vector<std::string> MemoryCheck::lines() const {
+  std::vector<std::string> lines;
+  for (const Device& device : devices) {
+    lines.push_back("memory of " + device.name + ": " + byte_count(device.copies * plan.total()) +
+                    " needed (weights " + byte_count(plan.weights) + ", caches " + byte_count(plan.caches) +
+                    ", working memory " + byte_count(plan.working) +
+                    (device.copies > 1 ? ", " + std::to_string(device.copies) + " times" : "") + ")" +
+                    (device.free > 0 ? ", " + byte_count(device.free) + " free" : ""));
+  }
+  return lines;
+}
+
+nlohmann::json MemoryCheck::json() const {
+  nlohmann::json json = nlohmann::json::array();
+  for (const Device& device : devices) {
+    json.push_back({{"device", device.name},
+                    {"weights", device.copies * plan.weights},
+                    {"caches", device.copies * plan.caches},
+                    {"working", device.copies * plan.working},
+                    {"total", device.copies * plan.total()},
+                    {"free", device.free}});
+  }
+  return json;
+}
+
+void MemoryCheck::require() const {
+  for (const Device& device : devices) {
+    const int64_t needed = device.copies * plan.total();
+    if (device.free == 0 || needed <= device.free) continue;
+    std::string remedies;
+    if (batch > 1) remedies += "--batch below " + std::to_string(batch) + " takes smaller caches, ";
+    throw Error(device.name + ": too little memory: " + std::to_string(needed) + " bytes needed (weights " +
+                std::to_string(plan.weights) + ", caches " + std::to_string(plan.caches) +
+                ", working memory " + std::to_string(plan.working) +
+                (device.copies > 1 ? ", " + std::to_string(device.copies) + " times" : "") + "), " +
+                std::to_string(device.free) + " free; " + remedies + "--dtype bf16 or q8_0 smaller weights");
+  }
+}
+
+MemoryCheck check_memory(const ImageFlags& flags, const image::ImageCard& card, const ImageTasks& tasks,
+                         std::span<const std::shared_ptr<const Backend>> backends) {
+  const auto most =
+      std::ranges::max_element(tasks.tasks, {}, [](const ImageTask& task) { return task.request.count; });
+  const auto workers = static_cast<int64_t>(backends.size());
+  MemoryCheck check;
+  check.plan = plan_memory(card, most->request,
+                           {.backend = backends.front(),
+                            .weight_type = weight_type_for({flags.shared.dtype, card, *backends.front()}),
+                            .workers = workers,
+                            .batch = flags.batch});
+  check.batch = std::min(flags.batch, (most->request.count + workers - 1) / workers);
+  for (const auto& backend : backends) {
+    const std::string& name = backend->info().name;
+    const auto known = std::ranges::find(check.devices, name, &MemoryCheck::Device::name);
+    if (known != check.devices.end()) {
+      ++known->copies;
+    } else {
+      check.devices.push_back({.name = name, .free = free_memory(name)});
+    }
+  }
+  return check;
+}
+
+}  // namespace volley::apps

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "image/image_model.h"
+#include "image/image_request.h"
+
+namespace volley::image {
+
+// Bytes that a run takes of a device.
+struct MemoryPlan {
+  int64_t weights = 0;
+  int64_t caches = 0;
+  int64_t working = 0;  // scratch memory and tables of steps, pixels
+  int64_t total() const { return weights + caches + working; }
+};
+
+struct MemoryPlanOptions {
+  std::shared_ptr<const Backend> backend;  // whose memory is meant; nothing is allocated there
+  WeightType weight_type = WeightType::kF32;
+  int64_t workers = 1;  // devices that share the run
+  int64_t batch = 1;    // pictures that are decoded together at most
+};
+
+// What a run of the request takes of a device, by running it with the checkpoints' shapes and without their
+// values on a device that carries out nothing. Throws Error as loading does.
+MemoryPlan plan_memory(const ImageCard& card, const ImageRequest& request, const MemoryPlanOptions& options);
+
+}  // namespace volley::image

@@ -304,7 +304,7 @@ int run(const ImageFlags& flags, Program& program) {
         "--preview term: standard error shows no colours, so nothing is drawn; --color always draws");
   }
   const auto backends = backends_for(shared);
-  const MemoryCheck memory = check_memory(flags, card, tasks, backends);
+  const MemoryCheck memory = check_memory(flags, card, tasks, backends, program.stop);
   if (shared.dry_run) return plan(flags, tasks, outputs.names, memory, console);
   for (const std::string& line : memory.lines()) console.detail(line);
   memory.require();

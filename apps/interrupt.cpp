@@ -76,7 +76,8 @@ void prepare_process() {
   }
 #if defined(__GLIBC__)
   // glibc would keep freed blocks, ever larger ones: of a text model of 94 MiB 8 MiB more at the most.
-  mallopt(M_MMAP_THRESHOLD, 1 << 20);
+  constexpr int kReturned = 1 << 20;  // bytes of a block, at least
+  mallopt(M_MMAP_THRESHOLD, kReturned);
 #endif
 }
 

@@ -37,27 +37,33 @@ void MemoryCheck::require() const {
     const int64_t needed = device.copies * plan.total();
     if (device.free == 0 || needed <= device.free) continue;
     std::string remedies;
-    if (batch > 1) remedies += "--batch below " + std::to_string(batch) + " takes smaller caches, ";
+    if (plan.batch > 1) remedies = "; --batch below " + std::to_string(plan.batch) + " takes smaller caches";
+    if (!smaller_types.empty())
+      remedies += (remedies.empty() ? "; --dtype " : ", --dtype ") + smaller_types + " smaller weights";
     throw Error(device.name + ": too little memory: " + std::to_string(needed) + " bytes needed (weights " +
                 std::to_string(plan.weights) + ", caches " + std::to_string(plan.caches) +
                 ", working memory " + std::to_string(plan.working) +
                 (device.copies > 1 ? ", " + std::to_string(device.copies) + " times" : "") + "), " +
-                std::to_string(device.free) + " free; " + remedies + "--dtype bf16 or q8_0 smaller weights");
+                std::to_string(device.free) + " free" + remedies);
   }
 }
 
 MemoryCheck check_memory(const ImageFlags& flags, const image::ImageCard& card, const ImageTasks& tasks,
-                         std::span<const std::shared_ptr<const Backend>> backends) {
+                         std::span<const std::shared_ptr<const Backend>> backends,
+                         const std::stop_token& stop) {
   const auto most =
       std::ranges::max_element(tasks.tasks, {}, [](const ImageTask& task) { return task.request.count; });
   const auto workers = static_cast<int64_t>(backends.size());
+  const WeightType type = weight_type_for({flags.shared.dtype, card, *backends.front()});
   MemoryCheck check;
   check.plan = plan_memory(card, most->request,
                            {.backend = backends.front(),
-                            .weight_type = weight_type_for({flags.shared.dtype, card, *backends.front()}),
+                            .weight_type = type,
                             .workers = workers,
-                            .batch = flags.batch});
-  check.batch = std::min(flags.batch, (most->request.count + workers - 1) / workers);
+                            .batch = flags.batch,
+                            .stop = stop});
+  if (!card.packed && type == WeightType::kF32) check.smaller_types = "bf16 or q8_0";
+  if (!card.packed && type == WeightType::kBF16) check.smaller_types = "q8_0";
   for (const auto& backend : backends) {
     const std::string& name = backend->info().name;
     const auto known = std::ranges::find(check.devices, name, &MemoryCheck::Device::name);

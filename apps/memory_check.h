@@ -3,6 +3,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <span>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -21,7 +22,7 @@ struct MemoryCheck {
     int64_t free = 0;    // bytes; 0: not known
   };
   std::vector<Device> devices;
-  int64_t batch = 1;
+  std::string smaller_types;  // of weights that the model could have, for --dtype; empty: none
 
   // "memory of cpu: 1.2 GiB needed (...), 3.4 GiB free", a line for each device.
   std::vector<std::string> lines() const;
@@ -32,6 +33,7 @@ struct MemoryCheck {
 
 // By the task with the most pictures. Throws Error as loading does.
 MemoryCheck check_memory(const ImageFlags& flags, const image::ImageCard& card, const ImageTasks& tasks,
-                         std::span<const std::shared_ptr<const Backend>> backends);
+                         std::span<const std::shared_ptr<const Backend>> backends,
+                         const std::stop_token& stop);
 
 }  // namespace volley::apps

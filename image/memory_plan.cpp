@@ -16,10 +16,11 @@ MemoryPlan plan_memory(const ImageCard& card, const ImageRequest& request, const
   // One batch of the largest size, and a picture's pixels.
   ImageRequest first = request;
   const BatchQueue batches(request.items(), {.workers = options.workers, .most = options.batch});
+  plan.batch = batches.size();
   first.only.assign(batches.items().begin(), batches.items().begin() + batches.size());
   plan.caches = cache_bytes(model, first, batches.size());
   ImageObserver observer;
-  run_image(model, first, {.observer = &observer}, batches.size());
+  run_image(model, first, {.observer = &observer, .stop = options.stop}, batches.size());
   plan.working = backend->peak_bytes() - plan.weights - plan.caches;
   return plan;
 }

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <stop_token>
 
 #include "image/image_model.h"
 #include "image/image_request.h"
@@ -13,14 +14,16 @@ struct MemoryPlan {
   int64_t weights = 0;
   int64_t caches = 0;
   int64_t working = 0;  // scratch memory and tables of steps, pixels
+  int64_t batch = 0;    // pictures that are decoded together
   int64_t total() const { return weights + caches + working; }
 };
 
 struct MemoryPlanOptions {
   std::shared_ptr<const Backend> backend;  // whose memory is meant; nothing is allocated there
   WeightType weight_type = WeightType::kF32;
-  int64_t workers = 1;  // devices that share the run
-  int64_t batch = 1;    // pictures that are decoded together at most
+  int64_t workers = 1;   // devices that share the run
+  int64_t batch = 1;     // pictures that are decoded together at most
+  std::stop_token stop;  // ends it early, with less than the run would take
 };
 
 // What a run of the request takes of a device, by running it with the checkpoints' shapes and without their

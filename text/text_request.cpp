@@ -189,9 +189,10 @@ std::optional<ContextShift> shift_of(const TextCheckpoint& checkpoint, const Tex
     keep = std::min(*request.context_shift->keep, size);
   }
   if (keep > checkpoint.context() - kLeastRoom) {
-    throw Error(subject_of(prompt) + ": its first " + std::to_string(keep) +
-                    " tokens are to be kept; the context of model " + checkpoint.name + " is " +
-                    std::to_string(checkpoint.context()) + ", answer included",
+    throw Error(subject_of(prompt) + ": --context-shift would keep its first " + std::to_string(keep) +
+                    " tokens, of a context of " + std::to_string(checkpoint.context()) + " of model " +
+                    checkpoint.name + "; --keep of at most " +
+                    std::to_string(checkpoint.context() - kLeastRoom) + " leaves room for an answer",
                 ErrorKind::kUsage);
   }
   return ContextShift{.context = checkpoint.context(), .keep = keep};

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "core/base/error.h"
 
@@ -43,7 +44,6 @@ class ShiftingOutput {
 
   bool is_done() const { return is_done_; }
   const GenerationOutput& output() const { return output_; }
-  int64_t steps() const { return steps_; }
 
   // The next stretch as a generation of its own. This must stay where it is until the stretch is taken.
   Generation stretch() {
@@ -61,9 +61,10 @@ class ShiftingOutput {
     return made;
   }
 
-  // Takes a stretch that was decoded, and where the output goes on drops what does not stay. Returns how many
-  // tokens were dropped.
-  int64_t take(const GenerationOutput& made) {
+  // Takes a stretch that was decoded, and where the output goes on drops what does not stay.
+  void take(const GenerationOutput& made) {
+    if (dropped_ > 0 && !made.tokens.empty()) ++output_.shifts;
+    dropped_ = 0;
     for (const int32_t token : made.tokens) {
       if (request_.constraint) state_ = request_.constraint->next(state_, token);
       output_.tokens.push_back(token);
@@ -78,16 +79,24 @@ class ShiftingOutput {
         ended_ || made.is_complete || std::ssize(output_.tokens) == request_.max_tokens ||
         (!made.tokens.empty() && std::ranges::count(request_.stop_tokens, made.tokens.back()) > 0);
     is_done_ = !made.finished || has_ended;
-    if (is_done_) return 0;
+    first_step_ = steps_;
+    if (is_done_) return;
     VOLLEY_ASSERT(std::ssize(tokens_) == shift_.context);
     tokens_ = shifted(tokens_, shift_.keep);
-    ++output_.shifts;
-    return shift_.context - std::ssize(tokens_);
+    dropped_ = shift_.context - std::ssize(tokens_);
+    is_told_ = false;
   }
 
   // An event of the stretch, as one of the whole output.
   void tell(StepEvent event, int64_t generation, Observer& observer) {
     const auto before = static_cast<int32_t>(std::ssize(output_.tokens));
+    if (!std::exchange(is_told_, true)) {
+      observer.on_shift({.generation = generation,
+                         .step = steps_,
+                         .kept = shift_.keep,
+                         .dropped = dropped_,
+                         .done = before});
+    }
     std::vector<int32_t> positions(event.positions.begin(), event.positions.end());
     for (int32_t& position : positions) position += before;
     event.generation = generation;
@@ -98,7 +107,6 @@ class ShiftingOutput {
     steps_ = event.step + 1;
     observer.on_step(event);
   }
-  void end_steps() { first_step_ = steps_; }
 
  private:
   const StepModel& model_;
@@ -111,6 +119,8 @@ class ShiftingOutput {
   bool is_done_ = false;
   int64_t steps_ = 0;
   int64_t first_step_ = 0;  // of the stretch
+  int64_t dropped_ = 0;     // before the stretch; a shift that brought no token is none
+  bool is_told_ = true;     // of that
 };
 
 // Tells of the stretches of a batch.
@@ -174,18 +184,7 @@ std::vector<GenerationOutput> decode_shifting(const Decoder& decoder, Session& s
     std::optional<StretchObserver> observer;
     if (control.observer != nullptr) of_stretch.observer = &observer.emplace(*control.observer, all, batch);
     const std::vector<GenerationOutput> made = decoder.decode(session, stretches, of_stretch);
-    for (size_t b = 0; b < batch.size(); ++b) {
-      ShiftingOutput& output = all[batch[b]];
-      const int64_t dropped = output.take(made[b]);
-      output.end_steps();
-      if (dropped > 0 && control.observer != nullptr) {
-        control.observer->on_shift({.generation = static_cast<int64_t>(batch[b]),
-                                    .step = output.steps(),
-                                    .kept = shifts[batch[b]].keep,
-                                    .dropped = dropped,
-                                    .done = std::ssize(output.output().tokens)});
-      }
-    }
+    for (size_t b = 0; b < batch.size(); ++b) all[batch[b]].take(made[b]);
   }
   std::vector<GenerationOutput> outputs;
   for (const ShiftingOutput& output : all) outputs.push_back(output.output());

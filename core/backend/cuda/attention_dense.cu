@@ -1,8 +1,8 @@
 // Dense attention with bf16 operands on tensor cores: softmax and sums are f32. A first kernel rounds keys
 // and values (attention_dense.cuh). A block then takes 64 rows of a head, each warp 16 of them, and goes over
 // the item's keys in tiles, in order. A row's sequence of operations depends on its item's number of rows
-// alone. Heads wider than kMostNarrow are attention_dense_wide.cu's, and
-// those of 64 elements attention_dense_wgmma.cu's where there is wgmma.
+// alone. Heads wider than kMostNarrow are attention_dense_wide.cu's, and those of 64 elements
+// attention_dense_wgmma.cu's where there is wgmma.
 //
 // Letters as in multiply_accumulate.cuh: lane l holds rows l / 4 and l / 4 + 8 of 16, and of 8 columns
 // 2 * (l % 4) and the next.

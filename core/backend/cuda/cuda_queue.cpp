@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 #include <cstring>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -342,17 +343,19 @@ void CudaQueue::run_recorded(std::span<const int64_t> key, const std::function<v
 }
 
 void CudaQueue::record(Recording& recording, const std::function<void()>& operations) {
-  if (meeting_.bytes() == 0) {
-    meeting_ = recorded_.allocate(sizeof(Program::Meeting));
-    check(cudaMemsetAsync(meeting_.data(), 0, sizeof(Program::Meeting), stream_), "recording");
+  std::optional<Program> program;
+  if constexpr (kTakesPrograms) {
+    if (meeting_.bytes() == 0) {
+      meeting_ = recorded_.allocate(sizeof(Program::Meeting));
+      check(cudaMemsetAsync(meeting_.data(), 0, sizeof(Program::Meeting), stream_), "recording");
+    }
+    program_ = &program.emplace(recorded_, reinterpret_cast<Program::Meeting*>(meeting_.data()));
   }
-  Program program(recorded_, reinterpret_cast<Program::Meeting*>(meeting_.data()));
-  check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed), "recording");
   cudaGraph_t graph = nullptr;
-  program_ = kTakesPrograms ? &program : nullptr;
   try {
+    check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed), "recording");
     operations();
-    program.end();
+    if (program) program->end();
   } catch (...) {
     program_ = nullptr;
     cudaStreamEndCapture(stream_, &graph);
@@ -361,10 +364,17 @@ void CudaQueue::record(Recording& recording, const std::function<void()>& operat
   }
   program_ = nullptr;
   check(cudaStreamEndCapture(stream_, &graph), "recording");
-  const cudaError_t status = cudaGraphInstantiate(&recording.graph, graph, 0);
+  cudaGraphExec_t made = nullptr;
+  const cudaError_t status = cudaGraphInstantiate(&made, graph, 0);
   cudaGraphDestroy(graph);
   check(status, "recording");
-  recording.memory = program.finish(stream_);
+  try {
+    if (program) recording.memory = program->finish(stream_);
+  } catch (...) {
+    cudaGraphExecDestroy(made);
+    throw;
+  }
+  recording.graph = made;
 }
 
 void CudaQueue::upload(const void* host, void* device, int64_t bytes) {
@@ -390,7 +400,8 @@ void CudaQueue::download(const void* device, void* host, int64_t bytes) {
   use_device();
   if (bytes >= LargeDownload::kLeastBytes) {
     if (large_download_ == nullptr) large_download_ = std::make_unique<LargeDownload>();
-    return large_download_->run(device, host, bytes, stream_);
+    large_download_->run(device, host, bytes, stream_);
+    return finish();
   }
   void* target = bytes <= kLandingBytes ? landing_ : host;
   check(cudaMemcpyAsync(target, device, static_cast<size_t>(bytes), cudaMemcpyDeviceToHost, stream_),

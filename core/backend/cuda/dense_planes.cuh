@@ -45,7 +45,9 @@ inline DensePlanes dense_planes(const DenseAttentionArgs& args, std::byte* data)
 
 // ---- attention_dense_wgmma.cu: bf16 operands, heads of kDenseWidth
 inline bool takes_dense_planes(const DenseAttentionArgs& args, const Abilities& abilities) {
-  return abilities.has_wgmma && args.operands == Operands::kBF16 && args.q.shape[3] == kDenseWidth;
+  constexpr int64_t kMostHeads = 65'535;  // of all items: of a grid's second axis
+  return abilities.has_wgmma && args.operands == Operands::kBF16 && args.q.shape[3] == kDenseWidth &&
+         args.q.shape[0] * args.q.shape[2] <= kMostHeads;
 }
 void launch_round_dense_planes(const DenseAttentionArgs& args, const DensePlanes& planes,
                                const Stream& stream);

@@ -14,7 +14,7 @@ namespace volley::cuda {
 // several threads empty the other.
 class LargeDownload {
  public:
-  static constexpr int64_t kLeastBytes = 2 << 20;  // from which on this is faster
+  static constexpr int64_t kLeastBytes = 8 << 20;  // fewer were not timed
 
   LargeDownload();
   ~LargeDownload();

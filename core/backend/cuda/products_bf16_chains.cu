@@ -112,7 +112,11 @@ bool takes_dense_self_attention_bf16(const DenseSelfAttentionArgs& args, const A
     return are_chains(target.weight->type, projections.phase) &&
            target.weight->out_features == args.attention.q.shape[2] * kDenseWidth;
   };
-  return takes_dense_planes(args.attention, abilities) && std::ranges::all_of(projections.targets, takes) &&
+  const Shape& queries = args.attention.q.shape;
+  return takes_dense_planes(args.attention, abilities) &&
+         std::ssize(projections.targets) == DensePlanes::kCount &&
+         std::ranges::all_of(projections.targets, takes) && rows_of(args.norm) == queries[0] * queries[1] &&
+         args.output.weight.in_features == queries[2] * kDenseWidth &&
          are_chains(args.output.weight.type, args.output.phase) && takes_packed_layer_norm(args.norm);
 }
 

@@ -4,6 +4,9 @@
 // dealt to the blocks, unit by unit. One thread of a block brings the weights of its units, through all
 // phases, to a ring of stages in shared memory.
 
+#include <new>
+#include <type_traits>
+
 #include "core/backend/cuda/attention_teams.cuh"
 #include "core/backend/cuda/few_rows.cuh"
 #include "core/backend/cuda/program.h"

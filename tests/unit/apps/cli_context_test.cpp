@@ -101,7 +101,7 @@ TEST_F(CliContext, WhatCannotBeMeantIsRefused) {
   std::string much;
   for (int i = 0; i < 300; ++i) much += "no ";
   expect_failure(volley(longer({much, "--keep", "-1"})), 2,
-                 "tokens are to be kept; the context of model talker is 256, answer included");
+                 "--keep of at most 252 leaves room for an answer");
   write_toy_llada_folder(box_.file("masker"));
   expect_failure(
       volley({"text", "-m", "masker", "--context-shift", "Hello"}), 2,

@@ -8,14 +8,15 @@
 namespace volley::apps {
 namespace {
 
+using testing::EndsWith;
 using testing::HasSubstr;
 using testing::ThrowsMessage;
 
 MemoryCheck check(int64_t free, int64_t copies = 1) {
-  return {.plan = {.weights = 600, .caches = 300, .working = 100},
+  return {.plan = {.weights = 600, .caches = 300, .working = 100, .batch = 8},
           .devices = {{.name = "cuda:0", .free = int64_t{1} << 40},
                       {.name = "cuda:1", .copies = copies, .free = free}},
-          .batch = 8};
+          .smaller_types = "bf16 or q8_0"};
 }
 
 TEST(MemoryCheckTest, TooLittleIsOneLineThatNamesDeviceAndBytes) {
@@ -26,6 +27,10 @@ TEST(MemoryCheckTest, TooLittleIsOneLineThatNamesDeviceAndBytes) {
       ThrowsMessage<Error>("cuda:1: too little memory: 1000 bytes needed (weights 600, caches 300, working "
                            "memory 100), 999 free; --batch below 8 takes smaller caches, --dtype bf16 or "
                            "q8_0 smaller weights"));
+  MemoryCheck smallest = check(999);
+  smallest.plan.batch = 1;
+  smallest.smaller_types.clear();
+  EXPECT_THAT([&] { smallest.require(); }, ThrowsMessage<Error>(EndsWith("999 free")));
   EXPECT_THAT([] { check(1999, 2).require(); }, ThrowsMessage<Error>(HasSubstr("2000 bytes needed")));
   check(2000, 2).require();
 }

@@ -282,9 +282,8 @@ TEST(DraftLengthTest, NoiseOfTheClockDoesNotMisleadIt) {
   double seconds = 0.0, best = 0.0;
   for (uint64_t seed = 0; seed < 20; ++seed) {
     TestRandom random(seed);
-    const Task task{.tokens = 1000, .clock = [&](double seconds) {
-                      return seconds * (0.85 + 0.3 * random.uniform()) *
-                             (random.uniform() < 0.02 ? 10.0 : 1.0);
+    const Task task{.tokens = 1000, .clock = [&](double cost) {
+                      return cost * (0.85 + 0.3 * random.uniform()) * (random.uniform() < 0.02 ? 10.0 : 1.0);
                     }};
     const Fate seldom([](int64_t) { return 0.2; }, seed), often([](int64_t) { return 0.9; }, seed);
     EXPECT_LE(adaptive(task, {"linear", linear}, seldom).seconds,

@@ -180,8 +180,7 @@ TEST_F(ContextShiftText, LongPromptsLoseTheirMiddle) {
   TextRequest request = request_of({words}, "lookup");
   request.context_shift->keep = ShiftRule::kWholePrompt;
   const std::string message = message_of([&] { run_text({model}, request, {}); });
-  EXPECT_NE(message.find("tokens are to be kept; the context of model toy is 96"), std::string::npos)
-      << message;
+  EXPECT_NE(message.find("tokens, of a context of 96 of model toy"), std::string::npos) << message;
   request.context_shift.reset();
   EXPECT_NE(message_of([&] { run_text({model}, request, {}); }).find("the context of model toy is 96"),
             std::string::npos);
@@ -227,6 +226,35 @@ TEST_F(ContextShiftText, FormsAndStopTextsGoOn) {
     EXPECT_EQ(cut.answers[0].finish, Finish::kStopText);
     EXPECT_TRUE(cut.is_check_equal());
   }
+}
+
+// Asks to stop once an answer has so many tokens.
+struct Stopper : text::TextObserver {
+  explicit Stopper(int64_t at) : tokens(at) {}
+  void on_step(const StepEvent& event) override {
+    if (event.done >= tokens) source.request_stop();
+  }
+  void on_shift(const ShiftEvent&) override { ++shifts; }
+  int64_t tokens = 0;
+  int64_t shifts = 0;
+  std::stop_source source;
+};
+
+// Wherever it is stopped, also where the context is just full: a shift counts once a token came behind it.
+TEST_F(ContextShiftText, AStoppedAnswerCountsTheShiftsThatCameToSomething) {
+  const TextModel model = load();
+  TextRequest request = request_of({"Hello"}, "sequential");
+  int64_t shifts = 0;
+  for (int64_t tokens = 40; tokens < 140; ++tokens) {
+    Stopper stopper(tokens);
+    const TextResult result =
+        run_text({model}, request, {.observer = &stopper, .stop = stopper.source.get_token()});
+    const TextAnswer& answer = result.answers.at(0);
+    EXPECT_EQ(text::forward_tokens(request, answer), answer.forwards) << tokens << " tokens";
+    EXPECT_EQ(answer.shifts, stopper.shifts);
+    shifts = std::max(shifts, answer.shifts);
+  }
+  EXPECT_GE(shifts, 1);
 }
 
 // A conversation that is longer than the context, with the cache and the texts of its turns kept.

@@ -15,7 +15,7 @@ constexpr size_t kFewestPhases = 6;
 constexpr int64_t kMostRowsOfPhase = kTileRows;
 
 // Threads of a block that wait for others.
-constexpr unsigned kWaiters = 2;
+[[maybe_unused]] constexpr unsigned kWaiters = 2;
 
 struct ProgramArgs {
   const ProgramPhase* phases;
@@ -42,7 +42,8 @@ struct PhaseMemory {
 };
 
 // By a warp.
-__device__ void bring_phases(const ProgramArgs& args, PhaseMemory& memory, const StageRing& ring) {
+[[maybe_unused]] __device__ void bring_phases(const ProgramArgs& args, PhaseMemory& memory,
+                                              const StageRing& ring) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   WeightBringer bringer(ring);
   for (int p = 0; p < args.count; ++p) {

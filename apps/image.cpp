@@ -1,7 +1,9 @@
 // volley image: pictures of words or of a class.
 #include <algorithm>
+#include <exception>
 #include <iterator>
 #include <memory>
+#include <new>
 #include <optional>
 
 #include "apps/event_file.h"
@@ -215,6 +217,16 @@ ImageResult nothing_made(const image::ImageModel& model, const ImageRequest& req
           .dtype = std::string(image::weight_type_name(model.weight_type()))};
 }
 
+std::string message_of(const std::exception_ptr& failure) {
+  try {
+    std::rethrow_exception(failure);
+  } catch (const std::bad_alloc&) {
+    return "out of memory";
+  } catch (const std::exception& error) {
+    return error.what();
+  }
+}
+
 RunOutcome run_tasks(const ImageFlags& flags, Program& program, const LoadedModels& models, ImageTasks& tasks,
                      Outputs& outputs) {
   const image::ImageModel& model = models.first();
@@ -254,19 +266,19 @@ RunOutcome run_tasks(const ImageFlags& flags, Program& program, const LoadedMode
                             .events = events ? &*events : nullptr,
                             .encoders = models.is_processor() ? 1 : threads_for(shared)});
     ImageResult result;
+    double finishing_seconds = 0.0;
     try {
       result = run_image(models.pointers(), task.request, {.observer = &renderer, .stop = program.stop},
                          flags.batch);
-    } catch (const Error&) {
-      renderer.write_made();
+      const StopWatch watch(finishing_seconds);
+      renderer.finish(result);
+    } catch (...) {
+      const std::exception_ptr failure = std::current_exception(), another = renderer.keep_what_is_made();
+      if (another && message_of(another) != message_of(failure))
+        program.console.note(printable(message_of(another), 1000));
       throw;
     }
     result.threads = threads_for(shared);
-    double finishing_seconds = 0.0;
-    {
-      const StopWatch watch(finishing_seconds);
-      renderer.finish(result);
-    }
     result.total_seconds += finishing_seconds;
     summarize(result, program.console);
     outcome.made += std::ssize(result.pictures);

@@ -63,8 +63,8 @@ ImageRenderer::ImageRenderer(const RenderContext& context)
 template <typename Show>
 void ImageRenderer::show(Show show) {
   const StopWatch watch(render_seconds_);
+  if (fills_) show(*fills_);  // first: a preview that fails takes no picture from them
   if (preview_) show(*preview_);
-  if (fills_) show(*fills_);
 }
 
 size_t ImageRenderer::file_of(int64_t item) const {
@@ -101,31 +101,34 @@ void ImageRenderer::settle(size_t most) {
     return !made.encoded.valid() ||
            made.encoded.wait_for(std::chrono::seconds(0)) != std::future_status::timeout;
   };
-  while (!made_.empty() && (made_.size() > most || is_encoded(made_.front()))) {
-    Made made = std::move(made_.front());
-    made_.pop_front();
-    write(std::move(made));
-  }
+  while (!made_.empty() && (made_.size() > most || is_encoded(made_.front()))) write_first_made();
 }
 
-void ImageRenderer::write(Made made) {
+// One fewer is left, whatever fails.
+void ImageRenderer::write_first_made() {
+  Made made = std::move(made_.front());
+  made_.pop_front();
   const ImagePicture& picture = *made.picture;
   const size_t file = file_of(picture.index);
   if (context_.flags.grid) {
     kept_.push_back(picture);
   } else {
     context_.writer.write(file, made.encoded.get());
+    finished_.insert(picture.index);
   }
   // No animation stands beside a picture that is not there.
   show([&](auto& renderer) { renderer.on_picture(picture); });
-  if (!context_.flags.grid) {
-    finished_.insert(picture.index);
-    announce_in_order();
-  }
+  announce_in_order();
   if (context_.events != nullptr) context_.events->picture(picture, context_.writer.paths(file).front());
 }
 
+void ImageRenderer::on_check_step(const StepEvent& event) {
+  settle(most_made_);
+  check_progress_.on_step(event);
+}
+
 void ImageRenderer::on_check(const CheckOutcome& outcome) {
+  settle(0);  // a picture is told of before its check
   if (context_.events != nullptr) context_.events->check(outcome);
   const std::string name = "picture " + std::to_string(outcome.index) + " (seed " +
                            std::to_string(request_.seed_of(outcome.index)) + "): ";
@@ -139,13 +142,30 @@ void ImageRenderer::on_check(const CheckOutcome& outcome) {
                 std::to_string(outcome.sequential_token) + "; " + counts + forwards);
 }
 
-void ImageRenderer::finish(image::ImageResult& result) {
-  settle(0);
+std::exception_ptr ImageRenderer::keep_what_is_made() {
+  std::exception_ptr first;
+  const auto attempt = [&](auto&& act) {
+    try {
+      act();
+    } catch (...) {
+      if (!first) first = std::current_exception();
+    }
+  };
+  while (!made_.empty()) attempt([&] { write_first_made(); });
   progress_.clear();
-  if (!kept_.empty()) write_grid();
-  if (fills_) fills_->finish();
+  if (!kept_.empty()) attempt([&] { write_grid(); });
+  if (fills_) attempt([&] { fills_->finish(); });
+  for (int64_t item : finished_) attempt([&] { announce(file_of(item)); });
+  // What has failed once is not tried again.
+  kept_.clear();
+  fills_.reset();
+  finished_.clear();
+  return first;
+}
+
+void ImageRenderer::finish(image::ImageResult& result) {
+  if (const std::exception_ptr failure = keep_what_is_made()) std::rethrow_exception(failure);
   result.render_seconds = render_seconds_;
-  for (int64_t item : finished_) announce(file_of(item));
   for (image::PictureInfo& info : result.pictures)
     info.file = context_.writer.paths(file_of(info.index)).front();
   if (context_.events != nullptr) context_.events->end(result);
@@ -163,7 +183,7 @@ void ImageRenderer::announce_in_order() {
   while (next_ < items_.size() && finished_.erase(items_[next_]) > 0) announce(file_of(items_[next_++]));
 }
 
-// After an interruption the places of pictures that are missing stay white.
+// After an interruption or a failure the places of pictures that are missing stay white.
 void ImageRenderer::write_grid() {
   std::ranges::sort(kept_, {}, &ImagePicture::index);
   const int64_t first = kept_.front().index, count = kept_.back().index - first + 1;

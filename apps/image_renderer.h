@@ -1,6 +1,7 @@
 #pragma once
 
 #include <deque>
+#include <exception>
 #include <future>
 #include <memory>
 #include <optional>
@@ -43,12 +44,13 @@ class ImageRenderer : public image::ImageObserver {
 
   void on_step(const StepEvent& event) override;
   void on_picture(const image::ImagePicture& picture) override;
-  void on_check_step(const StepEvent& event) override { check_progress_.on_step(event); }
+  void on_check_step(const StepEvent& event) override;
   void on_check(const image::CheckOutcome& outcome) override;
 
-  // Writes the pictures that are made and not written yet: for runs that fail.
-  void write_made() { settle(0); }
-  // Writes what could not be written earlier and names the pictures' files.
+  // Writes all that is made and not written yet, and prints the names that are not printed yet. What fails
+  // keeps nothing else from being written; returns the first failure, if there is any.
+  std::exception_ptr keep_what_is_made();
+  // The same, which throws that failure, and names the pictures' files in the result.
   void finish(image::ImageResult& result);
 
  private:
@@ -64,7 +66,7 @@ class ImageRenderer : public image::ImageObserver {
   // Writes those that are encoded, in the order in which they were made, and waits until at most so many are
   // left.
   void settle(size_t most);
-  void write(Made made);
+  void write_first_made();
   void announce(size_t file);
   void announce_in_order();
   void write_grid();

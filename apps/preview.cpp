@@ -25,15 +25,17 @@ void Preview::on_step(const StepEvent& event) {
   for (size_t i = 0; i < event.positions.size(); ++i)
     item.codes[static_cast<size_t>(event.positions[i])] = event.tokens[i];
   ++item.steps;
-  // A whole picture follows at once and is shown as such.
-  if (event.done == event.total || event.generation != items_.begin()->first || !is_due(item)) return;
+  // A whole picture is shown as such when it is written; until then the next one is the first unfinished.
+  if (event.done == event.total) {
+    items_.erase(event.generation);
+    return;
+  }
+  if (event.generation != items_.begin()->first || !is_due(item)) return;
   show(maker_.partial(event.generation, item.codes));
 }
 
 void Preview::on_picture(const image::ImagePicture& picture) {
-  const bool is_shown = items_.empty() || items_.begin()->first == picture.index;
-  items_.erase(picture.index);
-  if (is_shown) show(picture.picture);
+  if (items_.empty() || picture.index < items_.begin()->first) show(picture.picture);
 }
 
 void Preview::show(const image::Picture& picture) {

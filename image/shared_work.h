@@ -13,7 +13,8 @@
 namespace volley::image {
 
 // The items of a run in batches, for several workers to take. All batches but the last are of one size: the
-// largest that gives every worker as many, so that none waits long for another at the end.
+// smallest with which each worker takes no more batches than with the largest. With few items the last
+// batch is small, or workers have none (5 items for 4 workers: 2, 2, 1).
 class BatchQueue {
  public:
   struct Sizes {

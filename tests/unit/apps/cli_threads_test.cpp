@@ -1,6 +1,7 @@
 // Real work on several threads, small enough for the thread sanitizer too.
 #include <signal.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <sstream>
 
@@ -10,6 +11,13 @@ namespace volley::test {
 namespace {
 
 using CliThreads = Cli;
+
+std::vector<std::string> split_lines(const std::string& text) {
+  std::vector<std::string> lines;
+  std::istringstream stream(text);
+  for (std::string line; std::getline(stream, line);) lines.push_back(line);
+  return lines;
+}
 
 // The model in the box: its products, convolutions and attention are large enough to be shared.
 TEST_F(CliThreads, APictureOfThreeIsThatOfOne) {
@@ -34,13 +42,13 @@ TEST_F(CliThreads, AllThatARunCanWrite) {
 // A device that is named twice works on two batches at once.
 TEST_F(CliThreads, SeveralDevicesMakeWhatOneMakes) {
   const std::vector<std::string> common{
-      "image",           "-m", "toy",        "bird",   "-n", "5", "--decoder", "jacobi",
-      "--preview-every", "1",  "--step-map", "m%d.png"};
+      "image",           "-m", "toy",        "bird",    "-n",     "5", "--decoder", "jacobi",
+      "--preview-every", "1",  "--step-map", "m%d.png", "--check"};
   const auto made_by = [&](const std::string& device, const std::string& folder) {
     std::filesystem::create_directory(path(folder));
     Command run = command(common);
     run.folder = path(folder);
-    for (const char* more : {"-d", device.c_str(), "-t", "2", "-o", "p%d.png", "--preview", "v.png",
+    for (const char* more : {"-d", device.c_str(), "-t", "4", "-o", "p%d.png", "--preview", "v.png",
                              "--animate", "a%d.webp", "--events", "e.jsonl"})
       run.arguments.emplace_back(more);
     const CommandResult result = run_command(run);
@@ -90,8 +98,63 @@ TEST_F(CliThreads, SeveralDevicesKeepWhatIsFinished) {
   run.on_output = [](pid_t process) { ::kill(process, SIGINT); };
   const CommandResult result = run_command(run);
   expect_failure(result, 130, "interrupted: ");
-  EXPECT_FALSE(files().empty());
-  for (const std::string& file : files()) EXPECT_TRUE(file.ends_with(".png")) << "left behind: " << file;
+  const std::set<std::string> kept = files();
+  EXPECT_FALSE(kept.empty());
+  for (const std::string& file : kept) EXPECT_TRUE(file.ends_with(".png")) << "left behind: " << file;
+  EXPECT_EQ(split_lines(result.out), std::vector<std::string>(kept.begin(), kept.end()));
+  const std::string told =
+      "interrupted: " + std::to_string(kept.size()) + " of 20000 pictures finished and kept";
+  EXPECT_NE(result.err.find(told), std::string::npos) << result.err;
+}
+
+// The file of a picture that was overtaken by a later one cannot be written.
+TEST_F(CliThreads, AFileThatCannotBeWrittenLosesNoOther) {
+  const std::vector<std::string> common{"image",     "-m",     "toy", "bird",      "-o",
+                                        "p%02d.png", "--seed", "1",   "--decoder", "jacobi:window=6"};
+  const auto run = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> arguments = common;
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return volley(arguments);
+  };
+  // The order in which the first of two devices finishes its half of twice as many.
+  ASSERT_EQ(run({"-n", "12", "--events", "e.jsonl"}).exit_code, 0);
+  int64_t latest = -1, overtaken = -1;
+  for (const std::string& line : split_lines(read_text(path("e.jsonl")))) {
+    const auto event = parse_json(line).value();
+    if (event["event"] != "picture" || overtaken >= 0) continue;
+    const int64_t picture = event["picture"];
+    if (picture < latest) overtaken = picture;
+    latest = std::max(latest, picture);
+  }
+  ASSERT_GE(overtaken, 0) << "all were finished in order";
+  const auto name = [](int64_t picture) {
+    return (picture < 10 ? "p0" : "p") + std::to_string(picture) + ".png";
+  };
+  for (const std::string& file : files()) std::filesystem::remove(path(file));
+  std::filesystem::create_symlink("/dev/full", path(name(overtaken)));
+  const CommandResult result = run({"-n", "24", "-d", "cpu,cpu", "-t", "4", "--overwrite"});
+  expect_failure(result, 1, name(overtaken) + ": cannot write");
+  EXPECT_TRUE(std::filesystem::remove(path(name(overtaken))));
+  const std::set<std::string> kept = files();
+  EXPECT_TRUE(kept.contains(name(latest)));
+  EXPECT_LT(kept.size(), 24u);
+  EXPECT_EQ(split_lines(result.out), std::vector<std::string>(kept.begin(), kept.end()));
+  EXPECT_EQ(json_of({"verify", name(latest)}, "volley.verify.1.json")["identical"], true);
+}
+
+// The file of events grows too large in the middle of the run.
+TEST_F(CliThreads, AGridIsKeptWhenTheRunFails) {
+  Command run = command({"image", "-m", "toy", "bird", "-n", "200", "--batch", "4", "-o", "g.png", "--grid",
+                         "--animate", "g.webp", "-d", "cpu,cpu", "-t", "4", "--events", "e.jsonl"});
+  run.file_limit = 1 << 17;
+  const CommandResult result = run_command(run);
+  expect_failure(result, 1, "e.jsonl: cannot write");
+  EXPECT_EQ(files(), (std::set<std::string>{"e.jsonl", "g.png", "g.webp"}));
+  EXPECT_EQ(result.out, "g.png\n");
+  const auto json = json_of({"verify", "g.png"}, "volley.verify.1.json");
+  EXPECT_EQ(json["identical"], true);
+  EXPECT_GT(json["pictures"], 0);
+  EXPECT_LT(json["pictures"], 200);
 }
 
 TEST_F(CliThreads, ListsOfDevicesThatCannotBeAreOneLine) {

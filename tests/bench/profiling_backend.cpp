@@ -208,7 +208,7 @@ class ProfilingQueue : public Queue {
 }  // namespace
 
 std::unique_ptr<Queue> ProfilingBackend::make_queue() const {
-  return std::make_unique<ProfilingQueue>(inner_->make_queue(), profile_);
+  return std::make_unique<ProfilingQueue>(inner().make_queue(), profile_);
 }
 
 }  // namespace volley

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "core/base/error.h"
+#include "tests/support/forwarding_backend.h"
 #include "tests/unit/image/toy_model_folder.h"
 #include "tests/unit/io/temp_folder.h"
 
@@ -17,45 +18,20 @@ namespace volley::image {
 namespace {
 
 // `cpu` under another name, whose memory may come to an end.
-class NamedDevice : public Backend {
+class NamedDevice : public test::ForwardingBackend {
  public:
-  explicit NamedDevice(std::string name) : inner_(make_backend("cpu", 1)), info_(inner_->info()) {
+  explicit NamedDevice(std::string name) : ForwardingBackend(make_backend("cpu", 1)), info_(inner().info()) {
     info_.name = std::move(name);
   }
   void fail_from(int64_t allocation) { left_ = allocation; }
 
   const DeviceInfo& info() const override { return info_; }
-  std::unique_ptr<Queue> make_queue() const override { return inner_->make_queue(); }
   Buffer allocate(int64_t bytes) const override {
     if (left_-- == 0) throw Error(info_.name + ": too little memory");
-    return inner_->allocate(bytes);
-  }
-  int64_t allocated_bytes() const override { return inner_->allocated_bytes(); }
-  int64_t peak_bytes() const override { return inner_->peak_bytes(); }
-  LinearWeight pack_linear(const HostView& weight, WeightType type) const override {
-    return inner_->pack_linear(weight, type);
-  }
-  LinearWeight pack_quantized(const HostView& quants, const HostView& scales) const override {
-    return inner_->pack_quantized(quants, scales);
-  }
-  ConvWeight pack_conv(const HostView& weight, const HostView& bias, WeightType type) const override {
-    return inner_->pack_conv(weight, bias, type);
-  }
-  std::string_view packed_layout() const override { return inner_->packed_layout(); }
-  PackedPlanes packed_planes(const LinearWeight& weight) const override {
-    return inner_->packed_planes(weight);
-  }
-  LinearWeight map_linear(const MapLinearArgs& args) const override { return inner_->map_linear(args); }
-  LinearWeight conv_as_linear(const ConvWeight& weight) const override {
-    return inner_->conv_as_linear(weight);
-  }
-  ConvWeight conv_from_linear(const LinearWeight& weight, const HostView& bias,
-                              const Shape& shape) const override {
-    return inner_->conv_from_linear(weight, bias, shape);
+    return inner().allocate(bytes);
   }
 
  private:
-  std::shared_ptr<const Backend> inner_;
   DeviceInfo info_;
   mutable std::atomic<int64_t> left_ = -1;
 };

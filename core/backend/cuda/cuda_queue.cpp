@@ -4,7 +4,6 @@
 #include <array>
 #include <bit>
 #include <cstring>
-#include <optional>
 #include <string>
 #include <utility>
 
@@ -18,8 +17,6 @@ namespace {
 constexpr int64_t kStagingBytes = 4 << 20;
 constexpr int64_t kLandingBytes = 1 << 20;
 constexpr size_t kMostRecordings = 512;
-
-constexpr bool kTakesPrograms = VOLLEY_CUDA_PROGRAMS;  // an option of the build
 
 }  // namespace
 
@@ -343,19 +340,17 @@ void CudaQueue::run_recorded(std::span<const int64_t> key, const std::function<v
 }
 
 void CudaQueue::record(Recording& recording, const std::function<void()>& operations) {
-  std::optional<Program> program;
-  if constexpr (kTakesPrograms) {
-    if (meeting_.bytes() == 0) {
-      meeting_ = recorded_.allocate(sizeof(Program::Meeting));
-      check(cudaMemsetAsync(meeting_.data(), 0, sizeof(Program::Meeting), stream_), "recording");
-    }
-    program_ = &program.emplace(recorded_, reinterpret_cast<Program::Meeting*>(meeting_.data()));
+  if (meeting_.bytes() == 0) {
+    meeting_ = recorded_.allocate(sizeof(Program::Meeting));
+    check(cudaMemsetAsync(meeting_.data(), 0, sizeof(Program::Meeting), stream_), "recording");
   }
+  Program program(recorded_, reinterpret_cast<Program::Meeting*>(meeting_.data()));
+  program_ = &program;
   cudaGraph_t graph = nullptr;
   try {
     check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed), "recording");
     operations();
-    if (program) program->end();
+    program.end();
   } catch (...) {
     program_ = nullptr;
     cudaStreamEndCapture(stream_, &graph);
@@ -369,7 +364,7 @@ void CudaQueue::record(Recording& recording, const std::function<void()>& operat
   cudaGraphDestroy(graph);
   check(status, "recording");
   try {
-    if (program) recording.memory = program->finish(stream_);
+    recording.memory = program.finish(stream_);
   } catch (...) {
     cudaGraphExecDestroy(made);
     throw;

@@ -70,10 +70,7 @@ std::vector<std::shared_ptr<const Backend>> backends_for(const SharedFlags& flag
     const int64_t share = std::max<int64_t>(1, threads / count + (i < threads % count ? 1 : 0));
     backends.push_back(make(devices[static_cast<size_t>(i)], share));
     const DeviceInfo &first = backends.front()->info(), &info = backends.back()->info();
-    // The description of a processor says how many threads it has been given.
-    if (info.name == first.name ||
-        (kind_of(info.name) == kind_of(first.name) && info.description == first.description))
-      continue;
+    if (compute_alike(info, first)) continue;
     refuse(flags.device, first.name + " (" + first.description + ") and " + info.name + " (" +
                              info.description +
                              ") do not compute alike: a picture would depend on who made it");

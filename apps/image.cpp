@@ -8,10 +8,10 @@
 
 #include "apps/event_file.h"
 #include "apps/image_flags.h"
+#include "apps/image_memory.h"
 #include "apps/image_renderer.h"
 #include "apps/image_tasks.h"
 #include "apps/loaded_models.h"
-#include "apps/memory_check.h"
 #include "apps/model_path.h"
 #include "apps/model_store.h"
 #include "apps/output_names.h"
@@ -316,7 +316,13 @@ int run(const ImageFlags& flags, Program& program) {
         "--preview term: standard error shows no colours, so nothing is drawn; --color always draws");
   }
   const auto backends = backends_for(shared);
-  const MemoryCheck memory = check_memory(flags, card, tasks, backends, program.stop);
+  const MemoryCheck memory = check_memory({.flags = flags,
+                                           .card = card,
+                                           .tasks = tasks,
+                                           .names = outputs.names,
+                                           .sides = outputs.sides,
+                                           .backends = backends},
+                                          program.stop);
   if (shared.dry_run) return plan(flags, tasks, outputs.names, memory, console);
   for (const std::string& line : memory.lines()) console.detail(line);
   memory.require();

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "core/backend/plan_backend.h"
+#include "apps/console.h"
 #include "core/base/error.h"
 
 namespace volley::apps {
@@ -37,7 +37,7 @@ void MemoryCheck::require() const {
     const int64_t needed = device.copies * plan.total();
     if (device.free == 0 || needed <= device.free) continue;
     std::string remedies;
-    if (plan.batch > 1) remedies = "; --batch below " + std::to_string(plan.batch) + " takes smaller caches";
+    if (!smaller_caches.empty()) remedies = "; " + smaller_caches + " takes smaller caches";
     if (!smaller_types.empty())
       remedies += (remedies.empty() ? "; --dtype " : ", --dtype ") + smaller_types + " smaller weights";
     throw Error(device.name + ": too little memory: " + std::to_string(needed) + " bytes needed (weights " +
@@ -48,32 +48,22 @@ void MemoryCheck::require() const {
   }
 }
 
-MemoryCheck check_memory(const ImageFlags& flags, const image::ImageCard& card, const ImageTasks& tasks,
-                         std::span<const std::shared_ptr<const Backend>> backends,
-                         const std::stop_token& stop) {
-  const auto most =
-      std::ranges::max_element(tasks.tasks, {}, [](const ImageTask& task) { return task.request.count; });
-  const auto workers = static_cast<int64_t>(backends.size());
-  const WeightType type = weight_type_for({flags.shared.dtype, card, *backends.front()});
-  MemoryCheck check;
-  check.plan = plan_memory(card, most->request,
-                           {.backend = backends.front(),
-                            .weight_type = type,
-                            .workers = workers,
-                            .batch = flags.batch,
-                            .stop = stop});
-  if (!card.packed && type == WeightType::kF32) check.smaller_types = "bf16 or q8_0";
-  if (!card.packed && type == WeightType::kBF16) check.smaller_types = "q8_0";
+std::vector<MemoryCheck::Device> devices_of(std::span<const std::shared_ptr<const Backend>> backends) {
+  std::vector<MemoryCheck::Device> devices;
   for (const auto& backend : backends) {
     const std::string& name = backend->info().name;
-    const auto known = std::ranges::find(check.devices, name, &MemoryCheck::Device::name);
-    if (known != check.devices.end()) {
+    const auto known = std::ranges::find(devices, name, &MemoryCheck::Device::name);
+    if (known != devices.end()) {
       ++known->copies;
     } else {
-      check.devices.push_back({.name = name, .free = free_memory(name)});
+      devices.push_back({.name = name, .free = free_memory(name)});
     }
   }
-  return check;
+  return devices;
+}
+
+std::string smaller_types_than(WeightType type) {
+  return type == WeightType::kF32 ? "bf16 or q8_0" : type == WeightType::kBF16 ? "q8_0" : "";
 }
 
 }  // namespace volley::apps

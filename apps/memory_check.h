@@ -3,26 +3,24 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <span>
-#include <stop_token>
 #include <string>
 #include <vector>
 
-#include "apps/image_flags.h"
-#include "apps/image_tasks.h"
-#include "image/memory_plan.h"
+#include "core/backend/plan_backend.h"
 
 namespace volley::apps {
 
-// What a run of pictures takes of each device, beside what there is, before anything is loaded.
+// What a run takes of each device, beside what there is, before anything is loaded.
 struct MemoryCheck {
-  image::MemoryPlan plan;
+  MemoryPlan plan;
   struct Device {
     std::string name;
     int64_t copies = 1;  // of the model that it will hold
     int64_t free = 0;    // bytes; 0: not known
   };
   std::vector<Device> devices;
-  std::string smaller_types;  // of weights that the model could have, for --dtype; empty: none
+  std::string smaller_caches;  // flag and value that make caches smaller: "--batch below 8"; empty: none
+  std::string smaller_types;   // of weights that the model could have, for --dtype; empty: none
 
   // "memory of cpu: 1.2 GiB needed (...), 3.4 GiB free", a line for each device.
   std::vector<std::string> lines() const;
@@ -31,9 +29,9 @@ struct MemoryCheck {
   void require() const;
 };
 
-// By the task with the most pictures. Throws Error as loading does.
-MemoryCheck check_memory(const ImageFlags& flags, const image::ImageCard& card, const ImageTasks& tasks,
-                         std::span<const std::shared_ptr<const Backend>> backends,
-                         const std::stop_token& stop);
+// The devices of a list, each once, and what they have left.
+std::vector<MemoryCheck::Device> devices_of(std::span<const std::shared_ptr<const Backend>> backends);
+// "bf16 or q8_0": what weights of that storage could be instead.
+std::string smaller_types_than(WeightType type);
 
 }  // namespace volley::apps

@@ -116,4 +116,29 @@ int64_t keep_existing(const ResumeContext& context, ImageTask& task) {
   return kept;
 }
 
+std::vector<int64_t> missing_items(const ExistingFiles& files, const ImageTask& task) {
+  const std::vector<int64_t> items = task.request.items();
+  // A grid may be there in part; what cannot be read is refused, or kept because of its name, in its turn.
+  const auto is_whole = [](const std::string& path, int64_t pictures) {
+    try {
+      return std::ssize(read_recorded_picture(path, Pixels::kLeave).record.pictures) >= pictures;
+    } catch (const Error&) {
+      return true;
+    }
+  };
+  const auto is_made = [&](size_t file, int64_t pictures) {
+    for (size_t f = 0; f < files.names.formats.size(); ++f) {
+      const std::string path = path_in_format(files.names, files.names.paths[file], f);
+      if (!exists(path) || (pictures > 1 && !is_whole(path, pictures))) return false;
+    }
+    return has_sides(files.sides, file);
+  };
+  if (files.flags.grid) return is_made(0, std::ssize(items)) ? std::vector<int64_t>() : items;
+  std::vector<int64_t> missing;
+  for (int64_t item : items) {
+    if (!is_made(task.first_file + static_cast<size_t>(item), 1)) missing.push_back(item);
+  }
+  return missing;
+}
+
 }  // namespace volley::apps

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "apps/line_editor.h"
+#include "apps/memory_check.h"
 #include "apps/model_path.h"
 #include "apps/text_chat.h"
 #include "apps/text_plan.h"
@@ -13,6 +14,7 @@
 #include "apps/verbs.h"
 #include "core/base/error.h"
 #include "core/io/untrusted_text.h"
+#include "text/memory_plan.h"
 #include "text/text_job.h"
 
 namespace volley::apps {
@@ -206,18 +208,46 @@ int finish(const Workshop& workshop, const TextPlan& plan, const std::vector<Tex
   return plan.failures.empty() ? kExitDone : kExitSomeFailed;
 }
 
-int tell_plan(const TextFlags& flags, const TextPlan& plan, Console& console) {
+// A conversation is planned by its first turn, or by none of its words: later ones may need a larger cache.
+MemoryCheck check_memory(const TextFlags& flags, const text::TextCheckpoint& checkpoint, const TextPlan& plan,
+                         const std::shared_ptr<const Backend>& backend, const std::stop_token& stop) {
+  const auto storage = [&](const text::TextCheckpoint& of) {
+    return storage_of(flags.shared.dtype, of, *backend);
+  };
+  TextRequest request = plan.request;
+  if (flags.chat && last_words(request.prompts.front()).empty())
+    request.prompts.front().messages.back().content = "?";
+  const WeightStorage weights = storage(checkpoint);
+  MemoryCheck check{.plan = plan_memory({.model = checkpoint,
+                                         .draft = plan.draft ? &*plan.draft : nullptr,
+                                         .heads = plan.heads ? &*plan.heads : nullptr},
+                                        request,
+                                        {.backend = backend,
+                                         .storage = weights,
+                                         .draft_storage = plan.draft ? storage(*plan.draft) : weights,
+                                         .stop = stop}),
+                    .devices = devices_of({&backend, 1})};
+  check.smaller_caches = "--max-tokens below " + std::to_string(request.max_tokens);
+  if (!weights.keeps_blocks) check.smaller_types = smaller_types_than(weights.floats);
+  return check;
+}
+
+int tell_plan(const TextFlags& flags, const TextPlan& plan, const MemoryCheck& memory, Console& console) {
   const TextRequest& request = plan.request;
   if (flags.shared.json) {
-    console.print_line(
-        nlohmann::json{{"schema", text::kTextSchema}, {"dry_run", true}, {"request", to_json(request)}}
-            .dump());
+    console.print_line(nlohmann::json{
+        {"schema", text::kTextSchema},
+        {"dry_run", true},
+        {"memory", memory.json()},
+        {"request",
+         to_json(request)}}.dump());
   } else {
     for (const TextPrompt& prompt : request.prompts) {
       console.print_line(flags.chat ? "would talk with " + request.model
                                     : "would answer " + quote(last_words(prompt)) + " with " + request.model);
     }
     console.print_line("by " + method_line(request));
+    for (const std::string& line : memory.lines()) console.print_line(line);
   }
   return plan.failures.empty() ? kExitDone : kExitSomeFailed;
 }
@@ -233,11 +263,14 @@ int run(const TextFlags& flags, Program& program) {
   TextPlan plan = make_plan(flags, checkpoint);
   for (const LineFailure& failure : plan.failures) console.error(printable(failure.message, 1000));
   for (const std::string& note : plan.notes) console.note(printable(note, 1000));
-  if (shared.dry_run) return tell_plan(flags, plan, console);
+  const auto backend = backend_for(shared);
+  const MemoryCheck memory = check_memory(flags, checkpoint, plan, backend, program.stop);
+  if (shared.dry_run) return tell_plan(flags, plan, memory, console);
+  for (const std::string& line : memory.lines()) console.detail(line);
+  memory.require();
   if (!shared.events.empty() && shared.events == shared.out)
     throw Error("--events " + shared.events + ": is also where the text goes", ErrorKind::kUsage);
   TextOutput output(flags, console);
-  const auto backend = backend_for(shared);
   const auto load = [&](text::TextCheckpoint&& opened) {
     const WeightStorage storage = storage_of(shared.dtype, opened, *backend);
     return text::TextModel(std::move(opened),

@@ -87,7 +87,8 @@ void ImageModel::load() {
   const auto open = [&](std::string_view role,
                         const std::string& file) -> std::unique_ptr<const WeightSource> {
     if (values_ == WeightValues::kZero)
-      return std::make_unique<const ZeroSource>(open_image_weights(file, CrcCheck::kSkip));
+      return std::make_unique<const ZeroSource>(
+          std::shared_ptr<const WeightSource>(open_image_weights(file, CrcCheck::kSkip)));
     auto& hash = hashes_[std::string(role)];
     if (hash == nullptr) hash = std::make_shared<const FileHash>(weight_files(file));
     return open_image_weights(file);

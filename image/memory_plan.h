@@ -4,25 +4,21 @@
 #include <memory>
 #include <stop_token>
 
+#include "core/backend/plan_backend.h"
 #include "image/image_model.h"
 #include "image/image_request.h"
 
 namespace volley::image {
 
-// Bytes that a run takes of a device.
-struct MemoryPlan {
-  int64_t weights = 0;
-  int64_t caches = 0;
-  int64_t working = 0;  // scratch memory and tables of steps, pixels
-  int64_t batch = 0;    // pictures that are decoded together
-  int64_t total() const { return weights + caches + working; }
-};
+enum class Watched : uint8_t { kNo, kYes };
 
 struct MemoryPlanOptions {
   std::shared_ptr<const Backend> backend;  // whose memory is meant; nothing is allocated there
   WeightType weight_type = WeightType::kF32;
-  int64_t workers = 1;   // devices that share the run
-  int64_t batch = 1;     // pictures that are decoded together at most
+  int64_t workers = 1;  // devices that share the run
+  int64_t batch = 1;    // pictures that are decoded together at most; 0: none is made, the model is loaded
+  // Whether someone looks at pictures in the making, with a PictureMaker of its own.
+  Watched watched = Watched::kNo;
   std::stop_token stop;  // ends it early, with less than the run would take
 };
 

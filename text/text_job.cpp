@@ -13,6 +13,9 @@
 namespace volley::text {
 namespace {
 
+// Beginnings of prompts that stay in a runner's cache.
+constexpr int64_t kKeptPrompts = 4;
+
 // An answer in the making.
 struct Item {
   TextAnswer answer;
@@ -210,6 +213,13 @@ void check_batch(const TextModel& model, const TextRequest& request, std::span<c
   }
 }
 
+std::unique_ptr<Decoder> decoder_of(const TextModels& models, const TextRequest& request) {
+  Drafters drafters{.backend = models.model.backend()};
+  if (models.draft != nullptr) drafters.model = &models.draft->step_model();
+  if (models.heads != nullptr) drafters.heads = &models.heads->heads();
+  return make_decoder(request.decoder, drafters);
+}
+
 // Adds what a batch's session counted.
 void add(const Statistics& batch, Statistics& sum) {
   sum.forwards += batch.forwards;
@@ -277,10 +287,7 @@ TextResult TextRunner::run(const TextRequest& request, const TextControl& contro
                     .request = request,
                     .device = model.backend()->info().name,
                     .dtype = std::string(model.storage().name())};
-  Drafters drafters{.backend = model.backend()};
-  if (models.draft != nullptr) drafters.model = &models.draft->step_model();
-  if (models.heads != nullptr) drafters.heads = &models.heads->heads();
-  const auto decoder = make_decoder(request.decoder, drafters);
+  const auto decoder = decoder_of(models, request);
   {
     const StopWatch watch(result.total_seconds);
     std::vector<Item> items = make_items(model, request);
@@ -315,6 +322,27 @@ TextResult TextRunner::run(const TextRequest& request, const TextControl& contro
   result.interrupted = result.interrupted || result.answers.size() < request.prompts.size() ||
                        (request.check == Check::kYes && result.checks.size() < request.prompts.size());
   return result;
+}
+
+BatchBytes batch_bytes(const TextModels& models, const TextRequest& request) {
+  const TextModel& model = models.model;
+  const auto decoder = decoder_of(models, request);
+  std::vector<Item> items = make_items(model, request);
+  const Batch batch = make_batch(model, request, items);
+  Session::Options room = batch.room(*decoder);
+  room.kept_prompts = kKeptPrompts;
+  const int64_t before = model.backend()->allocated_bytes();
+  const Session session(model.step_model(), model.backend(), room);
+  BatchBytes bytes{.cache = model.backend()->allocated_bytes() - before};
+  if (!request.constraint || decoder_model(request.decoder) == DecoderModel::kMaskedDiffusion) return bytes;
+  for (const Generation& generation : batch.generations) {
+    // The rows of a step are what its entries are more than prompt and output.
+    const int64_t rows =
+        decoder->entries(generation) - std::ssize(generation.prompt.rows) - generation.max_tokens;
+    bytes.constraint += std::max<int64_t>(rows, 1) * model.step_model().traits().vocab_size *
+                        static_cast<int64_t>(sizeof(float));
+  }
+  return bytes;
 }
 
 TextResult run_text(const TextModels& models, const TextRequest& request, const TextControl& control,

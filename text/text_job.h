@@ -137,8 +137,6 @@ class TextRunner {
   TextResult run(const TextRequest& request, const TextControl& control, int64_t batch = kTextBatch);
 
  private:
-  static constexpr int64_t kKeptPrompts = 4;
-
   Session& session_for(Session::Options room);
 
   TextModels models_;
@@ -150,6 +148,15 @@ class TextRunner {
 // The same for one request.
 TextResult run_text(const TextModels& models, const TextRequest& request, const TextControl& control,
                     int64_t batch = kTextBatch);
+
+// What the prompts of a request, answered together, take of the models' backend besides their steps' own
+// memory: bytes of the cache, and of what a constraint adds to the logits of a step at most. Nothing else may
+// allocate there meanwhile. Throws Error as TextRunner::run does.
+struct BatchBytes {
+  int64_t cache = 0;
+  int64_t constraint = 0;
+};
+BatchBytes batch_bytes(const TextModels& models, const TextRequest& request);
 
 inline constexpr std::string_view kTextSchema = "volley.text/1";
 nlohmann::json to_json(const TextResult& result);

@@ -127,12 +127,25 @@ struct DeviceInfo {
   std::string description;  // processor or card
   bool has_bf16 = false;    // products on bf16 weights run natively
   bool has_blocks = false;  // products of q4_1 weights, and gather_weight_rows
+  std::string arithmetic;   // what bits depend on: devices that agree in it give the same ones
 };
 
 // A packed weight's planes in host memory (core/nn/packed_weights.h); `scales` only of quantised weights.
 struct PackedPlanes {
   HostView panels;
   HostView scales;
+};
+
+// Whether a result has the same bits on both.
+inline bool compute_alike(const DeviceInfo& a, const DeviceInfo& b) {
+  return a.arithmetic == b.arithmetic;
+}
+
+// Bytes that a packed weight takes.
+struct PackedBytes {
+  int64_t data = 0;
+  int64_t beside = 0;   // scales of a product's weight, a convolution's bias
+  int64_t packing = 0;  // besides both, while it is packed
 };
 
 // A device: its memory, its weight layouts, its queues. Const after construction and shareable between
@@ -187,6 +200,15 @@ class Backend {
   virtual LinearWeight conv_as_linear(const ConvWeight& weight) const = 0;
   virtual ConvWeight conv_from_linear(const LinearWeight& weight, const HostView& bias,
                                       const Shape& shape) const = 0;
+
+  // What all that takes of the device's memory, before any is taken (core/backend/plan_backend.h): a weight
+  // [out_features, in_features] of such storage, a convolution's [out, in, kh, kw] and what a queue holds for
+  // its operations. Throw Error as packing does.
+  virtual PackedBytes linear_bytes(const Shape& shape, WeightType type) const = 0;
+  virtual PackedBytes conv_bytes(const Shape& shape, WeightType type) const = 0;
+  // Carries out nothing and follows no address (PlanQueue); allocates in `memory`, which outlives it, what a
+  // queue of make_queue would allocate for itself.
+  virtual std::unique_ptr<Queue> make_plan_queue(const Memory& memory) const = 0;
 };
 
 // Names of the devices of this machine that make_backend takes.

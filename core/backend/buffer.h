@@ -30,4 +30,12 @@ class Buffer {
   int64_t bytes_ = 0;
 };
 
+// Where buffers come from.
+class Memory {
+ public:
+  virtual ~Memory() = default;
+  // Uninitialised, aligned to 64 bytes. Throws Error naming the bytes asked for when there is too little.
+  virtual Buffer allocate(int64_t bytes) const = 0;
+};
+
 }  // namespace volley

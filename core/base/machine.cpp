@@ -1,9 +1,11 @@
 #include "core/base/machine.h"
 
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <fstream>
 #include <iterator>
 #include <sstream>
@@ -17,7 +19,7 @@ constexpr std::array<std::string_view, 10> kInstructions{"avx2",     "avx512f", 
                                                          "amx_int8", "amx_bf16", "asimd",       "asimddp",
                                                          "i8mm",     "bf16"};
 
-std::string text_of(const char* path) {
+std::string text_of(const std::string& path) {
   std::ifstream file(path);
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }
@@ -66,8 +68,87 @@ int64_t parse_available_memory(std::string_view text) {
   return available < 0 ? 0 : (available + std::max<int64_t>(swap, 0)) * 1024;
 }
 
+namespace {
+
+std::optional<int64_t> number_of(const std::string& text) {
+  int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end == text.data()) return std::nullopt;  // "max", or no such file
+  return value;
+}
+
+// The number behind a word at the beginning of a line.
+int64_t statistic(const std::string& text, const std::string& word) {
+  const size_t at = ("\n" + text).find("\n" + word + " ");
+  return at == text.npos ? 0 : number_of(text.substr(at + word.size() + 1)).value_or(0);
+}
+
+// Files of a version of control groups.
+struct GroupFiles {
+  const char* folder;  // where the groups are mounted
+  const char* limit;
+  const char* usage;
+  const char* files;  // of memory.stat: what is kept of files and not in use
+};
+constexpr GroupFiles kVersion2{"/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"};
+constexpr GroupFiles kVersion1{"/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes",
+                               "total_inactive_file"};
+
+// What a group and all around it have left, the least.
+std::optional<int64_t> left_of(const std::string& root, const GroupFiles& files, std::string group) {
+  std::optional<int64_t> least;
+  while (true) {
+    const std::string folder = root + files.folder + group + "/";
+    const auto limit = number_of(text_of(folder + files.limit)),
+               usage = number_of(text_of(folder + files.usage));
+    if (limit && usage) {
+      const int64_t files_bytes = statistic(text_of(folder + "memory.stat"), files.files);
+      const int64_t left = *limit - std::max<int64_t>(0, *usage - files_bytes);
+      least = std::min(least.value_or(left), left);
+    }
+    if (group.empty()) return least;
+    group.resize(group.find_last_of('/'));  // within a container the folder may be the group itself
+  }
+}
+
+std::optional<int64_t> least_of(std::optional<int64_t> a, std::optional<int64_t> b) {
+  return a && b ? std::min(*a, *b) : a ? a : b;
+}
+
+}  // namespace
+
+// Lines of /proc/self/cgroup: "0::/group" of version 2, "N:memory:/group" of version 1.
+std::optional<int64_t> control_group_memory_left(const std::string& root) {
+  std::optional<int64_t> least;
+  std::istringstream lines(text_of(root + "/proc/self/cgroup"));
+  for (std::string line; std::getline(lines, line);) {
+    const size_t first = line.find(':'), second = line.find(':', first + 1);
+    if (second == line.npos) continue;
+    const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
+    std::string group = line.substr(second + 1);
+    if (!group.starts_with('/')) continue;
+    if (group == "/") group.clear();
+    if (controllers == ",,") least = least_of(least, left_of(root, kVersion2, group));
+    if (controllers.find(",memory,") != controllers.npos)
+      least = least_of(least, left_of(root, kVersion1, group));
+  }
+  return least;
+}
+
+std::optional<int64_t> address_space_left() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return std::nullopt;
+  int64_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  return static_cast<int64_t>(limit.rlim_cur) - pages * ::sysconf(_SC_PAGESIZE);
+}
+
 int64_t available_memory() {
-  return parse_available_memory(text_of("/proc/meminfo"));
+  const int64_t available = parse_available_memory(text_of("/proc/meminfo"));
+  const auto limited = least_of(control_group_memory_left(), address_space_left());
+  if (!limited) return available;
+  const int64_t least = available > 0 ? std::min(available, *limited) : *limited;
+  return std::max<int64_t>(least, 1);
 }
 
 std::string load_average() {

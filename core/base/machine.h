@@ -6,6 +6,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -30,6 +31,14 @@ MachineInfo parse_cpuinfo(std::string_view text);
 
 // Bytes that programs can still take, swap included, by the text of /proc/meminfo; 0: not known.
 int64_t parse_available_memory(std::string_view text);
+
+// The same as far as limits go that the system sets this process: the least of what its memory control groups
+// (version 2 and 1, and those around them) and its address space have left. Nothing: there is no limit.
+// `root` stands before /proc and /sys, for tests. Contents of files that a group can give back count as left.
+std::optional<int64_t> control_group_memory_left(const std::string& root = "");
+std::optional<int64_t> address_space_left();
+
+// The least of all three, at least 1; 0: not known.
 int64_t available_memory();
 
 // The first three fields of /proc/loadavg.

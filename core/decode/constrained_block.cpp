@@ -21,14 +21,14 @@ bool ConstrainedBlock::is_stop(int32_t token) const {
   return std::ranges::count(stop_tokens_, token) > 0;
 }
 
-size_t ConstrainedBlock::node_of(const Place& place) {
-  const Constraint::State key = place.has_ended ? Constraint::kBroken : place.state;
+size_t ConstrainedBlock::node_of(const AutomatonState& at) {
+  const Constraint::State key = at.has_ended ? Constraint::kBroken : at.state;
   const auto [entry, is_new] = node_of_state_.try_emplace(key, nodes_.size());
-  if (is_new) nodes_.push_back({.place = place});
+  if (is_new) nodes_.push_back({.at = at});
   return entry->second;
 }
 
-void ConstrainedBlock::add_edge(size_t from, const Place& to, std::vector<int32_t> tokens) {
+void ConstrainedBlock::add_edge(size_t from, const AutomatonState& to, std::vector<int32_t> tokens) {
   const auto [entry, is_new] = list_index_.try_emplace(std::move(tokens), lists_.size());
   if (is_new) {
     lists_.push_back(&entry->first);
@@ -45,7 +45,7 @@ void ConstrainedBlock::add_edge(size_t from, const Place& to, std::vector<int32_
 
 const std::vector<ConstrainedBlock::Edge>& ConstrainedBlock::edges_of(size_t node) {
   if (std::exchange(nodes_[node].is_expanded, true)) return nodes_[node].edges;
-  const Place from = nodes_[node].place;
+  const AutomatonState from = nodes_[node].at;
   if (!from.has_ended) {
     std::unordered_map<Constraint::State, size_t> group;
     std::vector<std::pair<Constraint::State, std::vector<int32_t>>> groups;
@@ -69,18 +69,20 @@ const std::vector<ConstrainedBlock::Edge>& ConstrainedBlock::edges_of(size_t nod
   return nodes_[node].edges;
 }
 
-std::optional<ConstrainedBlock::Place> ConstrainedBlock::follow(const Place& from, int32_t token) const {
+std::optional<ConstrainedBlock::AutomatonState> ConstrainedBlock::follow(const AutomatonState& from,
+                                                                         int32_t token) const {
   if (is_stop(token))
-    return from.has_ended || constraint_.accepts(from.state) ? std::optional(Place{.has_ended = true})
-                                                             : std::nullopt;
+    return from.has_ended || constraint_.accepts(from.state)
+               ? std::optional(AutomatonState{.has_ended = true})
+               : std::nullopt;
   if (from.has_ended || token == never_) return std::nullopt;
   const Constraint::State state = constraint_.next(from.state, token);
-  return state == Constraint::kBroken ? std::nullopt : std::optional(Place{.state = state});
+  return state == Constraint::kBroken ? std::nullopt : std::optional(AutomatonState{.state = state});
 }
 
 bool ConstrainedBlock::is_whole(size_t node) const {
-  const Place& place = nodes_[node].place;
-  return place.has_ended || constraint_.accepts(place.state);
+  const AutomatonState& at = nodes_[node].at;
+  return at.has_ended || constraint_.accepts(at.state);
 }
 
 void ConstrainedBlock::expand_all() {
@@ -105,12 +107,12 @@ bool ConstrainedBlock::node_can_end(size_t node, int64_t places) {
   return can_end_[static_cast<size_t>(std::min(places, std::ssize(can_end_) - 1))][node];
 }
 
-bool ConstrainedBlock::can_end(const Place& place, int64_t places) {
-  return node_can_end(node_of(place), places);
+bool ConstrainedBlock::can_end(const AutomatonState& at, int64_t places) {
+  return node_can_end(node_of(at), places);
 }
 
-std::optional<int64_t> ConstrainedBlock::least_places(const Place& place) {
-  const size_t node = node_of(place);
+std::optional<int64_t> ConstrainedBlock::least_places(const AutomatonState& at) {
+  const size_t node = node_of(at);
   expand_all();
   for (int64_t places = 0; places < std::ssize(nodes_); ++places) {  // no shortest way comes by a node twice
     if (node_can_end(node, places)) return places;
@@ -193,7 +195,7 @@ std::optional<ConstrainedBlock::Choice> ConstrainedBlock::solve(const Request& r
     for (size_t w = 0; w < lattice.last().size(); ++w) {
       const Lattice::Way& way = lattice.last()[w];
       if (fixed >= 0) {
-        const auto to = follow(nodes_[way.node].place, fixed);
+        const auto to = follow(nodes_[way.node].at, fixed);
         if (!to) continue;
         const size_t node = node_of(*to);
         if (leads_on(node))
@@ -223,7 +225,7 @@ std::optional<ConstrainedBlock::Choice> ConstrainedBlock::solve(const Request& r
   }
   if (!best) return std::nullopt;
   return Choice{.tokens = lattice.tokens(*best),
-                .end = nodes_[last[*best].node].place,
+                .end = nodes_[last[*best].node].at,
                 .log_probability = last[*best].log_probability};
 }
 

@@ -19,17 +19,17 @@ namespace volley {
 class ConstrainedBlock {
  public:
   // Where an output is: in a state of the constraint, or behind a stop token.
-  struct Place {
+  struct AutomatonState {
     Constraint::State state = Constraint::kBroken;
     bool has_ended = false;
-    bool operator==(const Place&) const = default;
+    bool operator==(const AutomatonState&) const = default;
   };
   enum class End : uint8_t {
     kOpen,   // more places follow, nobody knows how many: the last state need not accept
     kWhole,  // the output ends with the block and `behind`: in a state that accepts, or behind a stop token
   };
   struct Request {
-    Place begin;
+    AutomatonState begin;
     // [places, vocab] probabilities of the places' tokens, or other weights; rows of hidden and fixed places
     // are not read.
     std::span<const float> distribution;
@@ -40,7 +40,7 @@ class ConstrainedBlock {
   };
   struct Choice {
     std::vector<int32_t> tokens;   // [places]; -1: hidden
-    Place end;                     // as one filling of the hidden places leads there
+    AutomatonState end;            // as one filling of the hidden places leads there
     double log_probability = 0.0;  // of the tokens that were chosen; a probability of 0 counts as 1e-30
   };
   // Token ids that it keeps at most; equal lists of different states count once.
@@ -51,15 +51,15 @@ class ConstrainedBlock {
   ConstrainedBlock(const Constraint& constraint, std::span<const int32_t> stop_tokens, int64_t vocab,
                    int32_t never = -1);
 
-  Place begin() const { return {.state = constraint_.start()}; }
+  AutomatonState begin() const { return {.state = constraint_.start()}; }
   // Nothing if no tokens keep the constraint. Of equally likely choices the first, by state and token.
   // Requests for a kWhole end look at every state that can be reached from `begin`. Throws Error if those
   // have more than kMaxListedTokens.
   std::optional<Choice> solve(const Request& request);
-  // Whether an output that is at `place` can end `places` further on. Looks at states as kWhole does.
-  bool can_end(const Place& place, int64_t places);
+  // Whether an output that is in state `at` can end `places` further on. Looks at states as kWhole does.
+  bool can_end(const AutomatonState& at, int64_t places);
   // The least such number; nothing if there is none.
-  std::optional<int64_t> least_places(const Place& place);
+  std::optional<int64_t> least_places(const AutomatonState& at);
 
  private:
   // Tokens that lead from one node to another.
@@ -67,19 +67,19 @@ class ConstrainedBlock {
     size_t to = 0;
     size_t list = 0;  // of lists_
   };
-  // A place that can be reached.
+  // A state that can be reached.
   struct Node {
-    Place place;
+    AutomatonState at;
     bool is_expanded = false;
     std::vector<Edge> edges;
   };
   class Lattice;
 
   bool is_stop(int32_t token) const;
-  size_t node_of(const Place& place);
+  size_t node_of(const AutomatonState& at);
   const std::vector<Edge>& edges_of(size_t node);
-  void add_edge(size_t from, const Place& to, std::vector<int32_t> tokens);
-  std::optional<Place> follow(const Place& from, int32_t token) const;
+  void add_edge(size_t from, const AutomatonState& to, std::vector<int32_t> tokens);
+  std::optional<AutomatonState> follow(const AutomatonState& from, int32_t token) const;
   bool is_whole(size_t node) const;
   bool node_can_end(size_t node, int64_t places);
   void expand_all();
@@ -89,7 +89,7 @@ class ConstrainedBlock {
   int64_t vocab_;
   int32_t never_;
   std::deque<Node> nodes_;
-  std::unordered_map<Constraint::State, size_t> node_of_state_;  // the ended place is kBroken
+  std::unordered_map<Constraint::State, size_t> node_of_state_;  // the ended state is kBroken
   std::map<std::vector<int32_t>, size_t> list_index_;            // increasing tokens
   std::vector<const std::vector<int32_t>*> lists_;
   int64_t listed_tokens_ = 0;

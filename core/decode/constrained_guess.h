@@ -13,7 +13,7 @@ namespace volley {
 
 // A block of a masked output that is being filled.
 struct BlockState {
-  ConstrainedBlock::Place begin;
+  ConstrainedBlock::AutomatonState begin;
   std::span<const int32_t> tokens;  // [places] the mask where a place is hidden
   int64_t behind = 0;               // places of the output behind it
 };

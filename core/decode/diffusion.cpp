@@ -280,11 +280,11 @@ class Canvas {
   const Settings* settings_;
   Lane lane_;
   std::shared_ptr<ConstrainedBlock> constrained_;
-  ConstraintCursor cursor_;        // behind the output's tokens
-  ConstrainedBlock::Place begin_;  // of the block
-  GenerationOutput output_;        // its tokens: what is whole from the left
-  std::vector<int32_t> tokens_;    // of all places
-  int64_t done_ = 0;               // places filled
+  ConstraintCursor cursor_;                 // behind the output's tokens
+  ConstrainedBlock::AutomatonState begin_;  // of the block
+  GenerationOutput output_;                 // its tokens: what is whole from the left
+  std::vector<int32_t> tokens_;             // of all places
+  int64_t done_ = 0;                        // places filled
   int64_t step_ = 0;
   int64_t block_begin_ = 0;
   int64_t block_end_ = 0;

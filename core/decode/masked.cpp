@@ -13,13 +13,13 @@ namespace {
 
 class NoiseMasks : public MaskUniforms {
  public:
-  float at(const Generation& generation, const Place& place) override {
+  float at(const Generation& generation, const Draw& draw) override {
     return uniform({.seed = generation.seed,
                     .stream = generation.stream,
                     .purpose = NoisePurpose::kMask,
-                    .draw = static_cast<uint32_t>(place.step),
-                    .position = static_cast<uint32_t>(place.position - std::ssize(generation.prompt.rows))},
-                   static_cast<uint32_t>(place.candidate));
+                    .draw = static_cast<uint32_t>(draw.step),
+                    .position = static_cast<uint32_t>(draw.position - std::ssize(generation.prompt.rows))},
+                   static_cast<uint32_t>(draw.candidate));
   }
 };
 

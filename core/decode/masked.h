@@ -12,13 +12,13 @@ namespace volley {
 class MaskUniforms {
  public:
   virtual ~MaskUniforms() = default;
-  struct Place {
+  struct Draw {
     int64_t generation = 0;
     int64_t candidate = 0;
     int64_t step = 0;
     int64_t position = 0;  // in the whole sequence, prompt included
   };
-  virtual float at(const Generation& generation, const Place& place) = 0;
+  virtual float at(const Generation& generation, const Draw& draw) = 0;
 };
 
 // All candidates of a generation: whole sequences, prompt included.

@@ -84,7 +84,8 @@ Indices Session::upload(std::vector<Buffer>& buffers, size_t slot, std::span<con
   return {reinterpret_cast<const int32_t*>(buffers[slot].data()), shape};
 }
 
-Session::DeviceTables Session::upload_tables(const HostTables& host, size_t buffer, const Place& place) {
+Session::DeviceTables Session::upload_tables(const HostTables& host, size_t buffer,
+                                             const ExecutionContext& execution) {
   // What varies in size between steps of one shape comes last: the others keep their addresses.
   const std::array<const std::vector<int32_t>*, 12> tables{
       &host.row_sequence,   &host.row_entry,      &host.row_context,   &host.row_prefix,
@@ -100,7 +101,7 @@ Session::DeviceTables Session::upload_tables(const HostTables& host, size_t buff
   }
   // A plan follows no address.
   const int32_t* first = reinterpret_cast<const int32_t*>(kAlignment);
-  if (!is_plan(place)) {
+  if (!is_plan(execution)) {
     first =
         upload(table_buffers_, buffer, packed_tables_, {static_cast<int64_t>(packed_tables_.size())}).data;
   }
@@ -176,25 +177,26 @@ void Session::make_room(std::span<const SequenceStep> steps, const Groups& group
   });
 }
 
-void Session::run_passes(std::span<const SequenceStep> steps, const Groups& groups, const Place& place) {
+void Session::run_passes(std::span<const SequenceStep> steps, const Groups& groups,
+                         const ExecutionContext& execution) {
   passes_.clear();
   sequence_outputs_.assign(steps.size(), {});
   const ModelTraits& traits = model_.traits();
   logits_ = {};
   head_rows_ = {};
   if (has_logits_) {
-    logits_ = place.arena.tensor({logits_rows_, traits.vocab_size});  // [n, vocab]
+    logits_ = execution.arena.tensor({logits_rows_, traits.vocab_size});  // [n, vocab]
   } else {
-    head_rows_ = place.arena.tensor({logits_rows_, traits.dim});  // [n, dim]
+    head_rows_ = execution.arena.tensor({logits_rows_, traits.dim});  // [n, dim]
   }
   for (const auto& group : groups) {
     passes_.emplace_back();
-    run_pass(steps, group, passes_.back(), place);
+    run_pass(steps, group, passes_.back(), execution);
   }
 }
 
 void Session::run_pass(std::span<const SequenceStep> steps, std::span<const int32_t> indices, Pass& pass,
-                       const Place& place) {
+                       const ExecutionContext& execution) {
   const ModelTraits& traits = model_.traits();
   const SequenceStep& first = steps[static_cast<size_t>(indices.front())];
   const bool is_prompt = first.phase == Phase::kPrompt;
@@ -205,16 +207,16 @@ void Session::run_pass(std::span<const SequenceStep> steps, std::span<const int3
     real_rows += static_cast<int64_t>(steps[static_cast<size_t>(index)].rows.size());
   const int64_t bucket = options_.row_bucket;
   const HostTables host = build_tables(traits, steps, indices, (bucket - real_rows % bucket) % bucket);
-  if (!is_plan(place)) {
+  if (!is_plan(execution)) {
     (is_prompt ? statistics_.prompt_forwards : statistics_.forwards) += 1;
     (is_prompt ? statistics_.prompt_rows : statistics_.rows) += real_rows;
   }
 
-  const DeviceTables device = upload_tables(host, passes_.size() - 1, place);
+  const DeviceTables device = upload_tables(host, passes_.size() - 1, execution);
   ConstTensor embeddings;
   if (!host.embeddings.empty()) {
-    const Tensor given = place.arena.tensor({host.rows, traits.dim});  // [R, dim]
-    place.queue.upload(host.embeddings.data(), given.data, given.size() * 4);
+    const Tensor given = execution.arena.tensor({host.rows, traits.dim});  // [R, dim]
+    execution.queue.upload(host.embeddings.data(), given.data, given.size() * 4);
     embeddings = given;
   }
   std::vector<int32_t> layers = first.layers;
@@ -238,15 +240,15 @@ void Session::run_pass(std::span<const SequenceStep> steps, std::span<const int3
       pass.memory_columns = std::max(pass.memory_columns, memory_->length(step.memory));
   }
   for (int32_t layer : hidden_layers)
-    pass.hidden.push_back({layer, place.arena.tensor({host.rows, traits.dim})});
+    pass.hidden.push_back({layer, execution.arena.tensor({host.rows, traits.dim})});
   for (AttentionTap tap : attention)
-    pass.attention.push_back({tap, place.arena.tensor({host.rows, pass.columns})});
+    pass.attention.push_back({tap, execution.arena.tensor({host.rows, pass.columns})});
   for (AttentionTap tap : cross_attention) {
-    pass.cross_attention.push_back({tap, place.arena.tensor({host.rows, pass.memory_columns})});
+    pass.cross_attention.push_back({tap, execution.arena.tensor({host.rows, pass.memory_columns})});
   }
 
-  const StepInputs in{.queue = place.queue,
-                      .arena = place.arena,
+  const StepInputs in{.queue = execution.queue,
+                      .arena = execution.arena,
                       .cache = cache_,
                       .memory = memory_.get(),
                       .phase = first.phase,
@@ -265,8 +267,8 @@ void Session::run_pass(std::span<const SequenceStep> steps, std::span<const int3
                         .hidden = pass.hidden,
                         .attention = pass.attention,
                         .cross_attention = pass.cross_attention};
-  const Arena::Scope scope(place.arena);
-  if (is_plan(place)) return model_.step(in, out);
+  const Arena::Scope scope(execution.arena);
+  if (is_plan(execution)) return model_.step(in, out);
   queue_->run_recorded(recording_key(in, out), [&] { model_.step(in, out); });
 }
 

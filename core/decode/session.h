@@ -125,14 +125,15 @@ class Session {
   using Groups = std::vector<std::vector<int32_t>>;
   static Groups passes_of(std::span<const SequenceStep> steps);
   // Where a step runs: on the session's own queue and arena, or on those of a plan, which has no tables.
-  struct Place {
+  struct ExecutionContext {
     Queue& queue;
     Arena& arena;
   };
-  bool is_plan(const Place& place) const { return &place.arena != &arena_; }
-  void run_passes(std::span<const SequenceStep> steps, const Groups& groups, const Place& place);
+  bool is_plan(const ExecutionContext& execution) const { return &execution.arena != &arena_; }
+  void run_passes(std::span<const SequenceStep> steps, const Groups& groups,
+                  const ExecutionContext& execution);
   void run_pass(std::span<const SequenceStep> steps, std::span<const int32_t> indices, Pass& pass,
-                const Place& place);
+                const ExecutionContext& execution);
   // Gives all scratch memory back, after making sure that this step finds enough.
   void make_room(std::span<const SequenceStep> steps, const Groups& groups);
   // The sample rows from `begin` on whose logits are made together, and which logits those are.
@@ -158,7 +159,7 @@ class Session {
     Indices positions;  // [R, components]
     Indices logits_rows;
   };
-  DeviceTables upload_tables(const HostTables& host, size_t buffer, const Place& place);
+  DeviceTables upload_tables(const HostTables& host, size_t buffer, const ExecutionContext& execution);
   // All that the operations of a pass depend on, save the contents of the tables.
   std::vector<int64_t> recording_key(const StepInputs& in, const StepOutputs& out) const;
   Indices upload(std::vector<Buffer>& buffers, size_t slot, std::span<const int32_t> values, Shape shape);

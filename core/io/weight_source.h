@@ -35,6 +35,9 @@ class WeightSource {
   virtual void release(const HostView& view) const { static_cast<void>(view); }
   // What the file says of itself, by key.
   virtual const std::map<std::string, std::string>& metadata() const;
+  // Whether the bytes of views are the file's: of those that only have types and shapes nobody needs to
+  // convert any.
+  virtual bool has_values() const { return true; }
   // Null if the checkpoint has no tensor of that name.
   const HostView* find(std::string_view name) const;
 };

@@ -8,7 +8,7 @@
 
 namespace volley {
 
-ZeroSource::ZeroSource(std::unique_ptr<const WeightSource> source)
+ZeroSource::ZeroSource(std::shared_ptr<const WeightSource> source)
     : source_(std::move(source)), tensors_(source_->tensors()) {
   int64_t largest = 1;
   for (const NamedTensor& tensor : tensors_) largest = std::max(largest, tensor.view.bytes());

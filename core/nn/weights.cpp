@@ -115,6 +115,7 @@ WeightType WeightLoader::type_of(DType dtype) const {
 }
 
 LinearWeight WeightLoader::pack(const std::string& name, const HostView& view) const {
+  if (!source_.has_values()) return backend_.pack_linear(view, type_of(view.dtype));
   if (view.dtype == DType::kF64) {  // no backend packs it
     const std::vector<float> values = to_f32(view);
     return pack(name, host_view(values, view.shape));
@@ -195,6 +196,10 @@ Embedding WeightLoader::embedding(const std::string& name, int64_t rows, int64_t
 }
 
 Weight WeightLoader::tensor(const std::string& name, Shape shape) {
+  if (!source_.has_values() && !find_quantized(name, shape)) {
+    find_floats(name, shape);
+    return {backend_.allocate(shape.size() * static_cast<int64_t>(sizeof(float))), shape};
+  }
   return tensor(values(name, shape), shape);
 }
 

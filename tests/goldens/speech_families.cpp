@@ -151,9 +151,9 @@ class RecordedUniforms : public MaskUniforms {
   RecordedUniforms(const Case& golden, int64_t steps, int64_t length) : length_(length) {
     for (int64_t s = 0; s < steps; ++s) numbers_.push_back(golden.floats(step_name(s, "u")));
   }
-  float at(const Generation&, const Place& place) override {
-    return numbers_[static_cast<size_t>(place.step)]
-                   [static_cast<size_t>(place.candidate * length_ + place.position)];
+  float at(const Generation&, const Draw& draw) override {
+    return numbers_[static_cast<size_t>(draw.step)]
+                   [static_cast<size_t>(draw.candidate * length_ + draw.position)];
   }
 
  private:

@@ -39,6 +39,15 @@ class ForwardingBackend : public Backend {
                               const Shape& shape) const override {
     return inner_->conv_from_linear(weight, bias, shape);
   }
+  PackedBytes linear_bytes(const Shape& shape, WeightType type) const override {
+    return inner_->linear_bytes(shape, type);
+  }
+  PackedBytes conv_bytes(const Shape& shape, WeightType type) const override {
+    return inner_->conv_bytes(shape, type);
+  }
+  std::unique_ptr<Queue> make_plan_queue(const Memory& memory) const override {
+    return inner_->make_plan_queue(memory);
+  }
 
  protected:
   const Backend& inner() const { return *inner_; }

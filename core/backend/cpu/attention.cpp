@@ -92,6 +92,27 @@ void attend_heads(const HeadsArgs& args) {
 
 }  // namespace
 
+namespace {
+
+// Of a block of rows that see so many keys: a row of values, and where the keys lie.
+int64_t attention_work_bytes(int64_t width, int64_t block_keys) {
+  return width * 4 + block_keys * 8;
+}
+int64_t dense_attention_work_bytes(const DenseAttentionArgs& args) {
+  return args.q.shape[3] * 4 + args.q.shape[1] * 8;
+}
+
+}  // namespace
+
+void reserve_attention(const AttentionArgs& args, int64_t threads, ScratchPool& scratch) {
+  const int64_t rows = args.q.shape[0], width = args.q.shape[2];
+  const int64_t most_keys = args.cache.block_table.shape[1] * kPageSize;  // of a row
+  scratch.prepare(threads, attention_work_bytes(width, std::min(kRowBlock, rows) * most_keys));
+}
+void reserve_dense_attention(const DenseAttentionArgs& args, int64_t threads, ScratchPool& scratch) {
+  scratch.prepare(threads, dense_attention_work_bytes(args));
+}
+
 void run_attention(const AttentionArgs& args, ThreadPool& threads, ScratchPool& scratch) {
   const int64_t rows = args.q.shape[0], heads = args.q.shape[1], width = args.q.shape[2];
   const PlaneLayout layout(args.plane);
@@ -102,7 +123,7 @@ void run_attention(const AttentionArgs& args, ThreadPool& threads, ScratchPool& 
     keys += count;
     block_keys = std::max(block_keys, std::min(kRowBlock, rows) * count);
   }
-  const int64_t work_bytes = width * 4 + block_keys * 8;
+  const int64_t work_bytes = attention_work_bytes(width, block_keys);
   scratch.prepare(threads.threads(), work_bytes);
   const int64_t row_blocks = (rows + kRowBlock - 1) / kRowBlock,
                 blocks = head_blocks(row_blocks, heads, threads);
@@ -176,11 +197,12 @@ void run_dense_attention(const DenseAttentionArgs& args, ThreadPool& threads, Sc
   const int64_t row_blocks = (rows + kRowBlock - 1) / kRowBlock;
   const int64_t blocks = head_blocks(items * row_blocks, heads, threads);
   const double guess = attention_nanoseconds(items * rows * rows * heads, width);
-  scratch.prepare(threads.threads(), width * 4 + rows * 8);
+  const int64_t work_bytes = dense_attention_work_bytes(args);
+  scratch.prepare(threads.threads(), work_bytes);
   share_items(threads, items * row_blocks * blocks, guess, [&](int64_t share) {
     const int64_t item = share / blocks / row_blocks, block = share % blocks;
     const int64_t first_row = share / blocks % row_blocks * kRowBlock;
-    const auto work = scratch.take(width * 4 + rows * 8);
+    const auto work = scratch.take(work_bytes);
     auto* offsets = work.as<int64_t>();
     for (int64_t i = 0; i < rows; ++i) offsets[i] = i * heads * width;
     std::array<RowHeads, kRowBlock> row_heads;

@@ -12,4 +12,8 @@ void run_attention(const AttentionArgs& args, ThreadPool& threads, ScratchPool& 
 void run_attention_weights(const AttentionWeightsArgs& args, ThreadPool& threads);
 void run_dense_attention(const DenseAttentionArgs& args, ThreadPool& threads, ScratchPool& scratch);
 
+// Take of `scratch` what these take of it at most on so many threads, and give it back; tables are not read.
+void reserve_attention(const AttentionArgs& args, int64_t threads, ScratchPool& scratch);
+void reserve_dense_attention(const DenseAttentionArgs& args, int64_t threads, ScratchPool& scratch);
+
 }  // namespace volley

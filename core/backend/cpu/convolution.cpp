@@ -68,10 +68,14 @@ struct Band : ConvolutionBand {
 
 }  // namespace
 
+int64_t convolution_bias_bytes(int64_t channels) {
+  return round_up(channels, kChannelTile) * 4;
+}
+
 ConvWeight describe_convolution(const Shape& shape, const HostView& bias, const HostMemory& memory) {
   VOLLEY_ASSERT(shape.rank() == 4);
   const int64_t channels = shape[0], padded = round_up(channels, kChannelTile);
-  ConvWeight described{.bias = memory.allocate(padded * 4),
+  ConvWeight described{.bias = memory.allocate(convolution_bias_bytes(channels)),
                        .out_channels = channels,
                        .in_channels = shape[1],
                        .kernel_h = shape[2],
@@ -85,13 +89,18 @@ ConvWeight describe_convolution(const Shape& shape, const HostView& bias, const 
   return described;
 }
 
+PackedBytes convolution_bytes(const Shape& shape) {
+  const int64_t bias = convolution_bias_bytes(shape[0]);
+  return {.data = bias * shape[1] * shape[2] * shape[3], .beside = bias};
+}
+
 // Packed: [ceil(out / kChannelTile), in * kh * kw, kChannelTile].
 ConvWeight pack_convolution(const HostView& weight, const HostView& bias, const HostMemory& memory) {
   ConvWeight packed = describe_convolution(weight.shape, bias, memory);
   const std::vector<float> values = to_f32(weight);
   const int64_t channels = packed.out_channels, padded = round_up(channels, kChannelTile);
   const int64_t taps = packed.in_channels * packed.kernel_h * packed.kernel_w;
-  packed.data = memory.allocate(padded * taps * 4);
+  packed.data = memory.allocate(convolution_bytes(weight.shape).data);
   auto* data = reinterpret_cast<float*>(packed.data.data());
   for (int64_t o = 0; o < padded; ++o) {
     for (int64_t k = 0; k < taps; ++k) {
@@ -102,22 +111,41 @@ ConvWeight pack_convolution(const HostView& weight, const HostView& bias, const 
   return packed;
 }
 
+namespace {
+
+int64_t taps_of(const ConvWeight& weight) {
+  return weight.in_channels * weight.kernel_h * weight.kernel_w;
+}
+int64_t work_bytes(const Band& band) {
+  return (band.input_size + kChannelTile * band.out_stride + 2 * taps_of(band.args.weight)) * 4;
+}
+// Rows of a band.
+int64_t rows_of(const Conv2dArgs& args) {
+  return band_rows(args, args.weight.in_channels, 4);
+}
+bool is_empty(const Conv2dArgs& args) {
+  return args.x.shape[0] == 0 || args.out.shape[2] <= 0 || args.out.shape[3] <= 0;
+}
+
+}  // namespace
+
+void reserve_convolution(const Conv2dArgs& args, int64_t threads, ScratchPool& scratch) {
+  if (!is_empty(args)) scratch.prepare(threads, work_bytes(Band(args, rows_of(args))));
+}
+
 void run_convolution(const Conv2dArgs& args, ThreadPool& threads, ScratchPool& scratch) {
   const ConvWeight& w = args.weight;
   const int64_t batch = args.x.shape[0], out_h = args.out.shape[2], out_w = args.out.shape[3];
   assert_convolution(args);
-  if (batch == 0 || out_h <= 0 || out_w <= 0) return;
+  if (is_empty(args)) return;
 
-  const int64_t taps = w.in_channels * w.kernel_h * w.kernel_w;
-  const int64_t rows = band_rows(args, w.in_channels, 4);
+  const int64_t taps = taps_of(w);
+  const int64_t rows = rows_of(args);
   const int64_t bands = divide_up(out_h, rows);
   const int64_t tiles = divide_up(w.out_channels, kChannelTile);
   const int64_t shares = std::clamp<int64_t>(divide_up(2 * threads.threads(), batch * bands), 1, tiles);
   const double guess = static_cast<double>(batch * out_h * out_w * w.out_channels * taps) / 30.0;
-  const auto work_bytes = [&](const Band& band) {
-    return (band.input_size + kChannelTile * band.out_stride + 2 * taps) * 4;
-  };
-  scratch.prepare(threads.threads(), work_bytes(Band(args, rows)));
+  reserve_convolution(args, threads.threads(), scratch);
   share_items(threads, batch * bands * shares, guess, [&](int64_t item) {
     const int64_t share = item % shares, n = item / shares / bands;
     const int64_t first = item / shares % bands * rows;

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "core/backend/cpu/convolution.h"
+#include "core/backend/cpu/cpu_plan_queue.h"
 #include "core/backend/cpu/cpu_queue.h"
 #include "core/backend/cpu/grouped_convolution.h"
 #include "core/backend/cpu/packed_weight.h"
@@ -19,7 +20,8 @@ class CpuBackend : public Backend {
               .description = describe_machine().processor + ", " + std::to_string(threads) +
                              (threads == 1 ? " thread" : " threads"),
               .has_bf16 = device_->products.has_native_bf16(),
-              .has_blocks = true} {}
+              .has_blocks = true,
+              .arithmetic = "cpu"} {}
 
   const DeviceInfo& info() const override { return info_; }
   std::unique_ptr<Queue> make_queue() const override { return std::make_unique<CpuQueue>(device_); }
@@ -49,6 +51,16 @@ class CpuBackend : public Backend {
     return type == WeightType::kF32
                ? pack_convolution(weight, bias, device_->memory)
                : pack_grouped_convolution(weight, bias, device_->memory, device_->threads);
+  }
+
+  PackedBytes linear_bytes(const Shape& shape, WeightType type) const override {
+    return device_->products.packed_bytes(shape, type);
+  }
+  PackedBytes conv_bytes(const Shape& shape, WeightType type) const override {
+    return type == WeightType::kF32 ? convolution_bytes(shape) : grouped_convolution_bytes(shape);
+  }
+  std::unique_ptr<Queue> make_plan_queue(const Memory& memory) const override {
+    return std::make_unique<CpuPlanQueue>(device_, memory);
   }
 
  private:

@@ -22,6 +22,11 @@ void copy_floats(const float* from, int64_t count, float* to) {
   if (count > 0) std::memcpy(to, from, static_cast<size_t>(count) * sizeof(float));
 }
 
+// A row's angles.
+int64_t rope_work_bytes(const RopeArgs& args) {
+  return args.x.shape[2] * static_cast<int64_t>(sizeof(float));
+}
+
 }  // namespace
 
 void CpuQueue::gather_rows(const GatherRowsArgs& args) {
@@ -122,16 +127,20 @@ void CpuQueue::add(const AddArgs& args) {
                });
 }
 
+void reserve_rope(const RopeArgs& args, int64_t threads, ScratchPool& scratch) {
+  if (args.x.shape[0] > 0) scratch.prepare(threads, rope_work_bytes(args));
+}
+
 void CpuQueue::rope(const RopeArgs& args) {
   const int64_t rows = args.x.shape[0], heads = args.x.shape[1], width = args.x.shape[2];
   if (rows == 0) return;
   const int64_t half = width / 2;
   const int64_t components = args.positions.size() / rows;
   const int64_t columns = half / components;
-  scratch_.prepare(threads_.threads(), width * static_cast<int64_t>(sizeof(float)));
+  reserve_rope(args, threads_.threads(), scratch_);
   share_ranges(threads_, rows, static_cast<double>(args.x.size()) * kSimple, [&](int64_t begin, int64_t end) {
     // A row's angles side by side: every head turns by the same ones.
-    const auto angles = scratch_.take(width * static_cast<int64_t>(sizeof(float)));
+    const auto angles = scratch_.take(rope_work_bytes(args));
     float* cosines = angles.as<float>();
     float* sines = cosines + half;
     for (int64_t r = begin; r < end; ++r) {

@@ -17,6 +17,9 @@ struct CpuDevice {
   LinearProducts products;
 };
 
+// Takes of `scratch` what `rope` takes of it on so many threads, and gives it back.
+void reserve_rope(const RopeArgs& args, int64_t threads, ScratchPool& scratch);
+
 // Runs each operation when it is called; its scratch grows to the largest need and stays.
 class CpuQueue : public Queue {
  public:

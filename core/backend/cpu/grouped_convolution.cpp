@@ -19,8 +19,11 @@ int64_t divide_up(int64_t value, int64_t divisor) {
   return (value + divisor - 1) / divisor;
 }
 
+int64_t padded_channels(int64_t channels) {
+  return divide_up(channels, kDepthStep) * kDepthStep;
+}
 int64_t padded_channels(const ConvWeight& weight) {
-  return divide_up(weight.in_channels, kDepthStep) * kDepthStep;
+  return padded_channels(weight.in_channels);
 }
 
 // Points of a band with their channels side by side, as a kernel reads its rows: bf16, or f32 rounded to it.
@@ -81,6 +84,11 @@ class PointPlanes {
 
 }  // namespace
 
+PackedBytes grouped_convolution_bytes(const Shape& shape) {
+  const PackedExtents extents(shape[0], shape[2] * shape[3] * padded_channels(shape[1]), WeightType::kBF16);
+  return {.data = extents.panel_bytes(), .beside = convolution_bias_bytes(shape[0])};
+}
+
 ConvWeight pack_grouped_convolution(const HostView& weight, const HostView& bias, const HostMemory& memory,
                                     ThreadPool& threads) {
   ConvWeight packed = describe_convolution(weight.shape, bias, memory);
@@ -122,26 +130,59 @@ ConvWeight grouped_convolution_from_linear(const LinearWeight& weight, const Hos
   return convolution;
 }
 
+namespace {
+
+// How a convolution is cut: into bands of output rows, and the groups of its weight into shares.
+struct Cut {
+  Cut(const Conv2dArgs& args, RowFormat row_format, int64_t threads)
+      : format(row_format),
+        channels(padded_channels(args.weight)),
+        taps(args.weight.kernel_h * args.weight.kernel_w),
+        extents(args.weight.out_channels, taps * channels, WeightType::kBF16),
+        rows(band_rows(args, channels, row_element_bytes(format))),
+        bands(divide_up(args.out.shape[2], rows)),
+        shares(std::clamp<int64_t>(divide_up(4 * threads, args.x.shape[0] * bands), 1, extents.groups)) {}
+
+  static bool is_empty(const Conv2dArgs& args) {
+    return args.x.shape[0] == 0 || args.out.shape[2] <= 0 || args.out.shape[3] <= 0;
+  }
+  int64_t work_bytes(const ConvolutionBand& band, int64_t groups) const {
+    return PointPlanes::bytes(band, format) + kSliceRows * groups * kGroupColumns * 4 + taps * 8;
+  }
+  // Of the largest item.
+  int64_t most_work_bytes(const Conv2dArgs& args) const {
+    return work_bytes(ConvolutionBand(args, rows), divide_up(extents.groups, shares));
+  }
+
+  RowFormat format;
+  int64_t channels = 0, taps = 0;
+  PackedExtents extents;
+  int64_t rows = 0, bands = 0, shares = 0;
+};
+
+}  // namespace
+
+void reserve_grouped_convolution(const ReserveGroupedConvolutionArgs& call) {
+  const Conv2dArgs& args = call.convolution;
+  if (Cut::is_empty(args)) return;
+  const Cut cut(args, call.products.row_format(WeightType::kBF16), call.threads);
+  call.scratch.prepare(call.threads, cut.most_work_bytes(args));
+}
+
 void run_grouped_convolution(const GroupedConvolutionArgs& call) {
   const Conv2dArgs& args = call.convolution;
   const ConvWeight& w = args.weight;
   assert_convolution(args);
   const int64_t batch = args.x.shape[0], out_h = args.out.shape[2], out_w = args.out.shape[3];
-  if (batch == 0 || out_h <= 0 || out_w <= 0) return;
+  if (Cut::is_empty(args)) return;
 
-  const RowFormat format = call.products.row_format(WeightType::kBF16);
-  const int64_t channels = padded_channels(w), taps = w.kernel_h * w.kernel_w;
-  const PackedExtents extents(w.out_channels, taps * channels, WeightType::kBF16);
-  const int64_t rows = band_rows(args, channels, row_element_bytes(format));
-  const int64_t bands = divide_up(out_h, rows);
-  const int64_t shares =
-      std::clamp<int64_t>(divide_up(4 * call.threads.threads(), batch * bands), 1, extents.groups);
+  const Cut cut(args, call.products.row_format(WeightType::kBF16), call.threads.threads());
+  const PackedExtents& extents = cut.extents;
+  const RowFormat format = cut.format;
+  const int64_t channels = cut.channels, taps = cut.taps, rows = cut.rows, bands = cut.bands,
+                shares = cut.shares;
   const double guess = static_cast<double>(batch * out_h * out_w * w.out_channels * taps * channels) / 300.0;
-  const auto work_bytes = [&](const ConvolutionBand& band, int64_t groups) {
-    return PointPlanes::bytes(band, format) + kSliceRows * groups * kGroupColumns * 4 + taps * 8;
-  };
-  call.scratch.prepare(call.threads.threads(),
-                       work_bytes(ConvolutionBand(args, rows), divide_up(extents.groups, shares)));
+  call.scratch.prepare(call.threads.threads(), cut.most_work_bytes(args));
   share_items(call.threads, batch * bands * shares, guess, [&](int64_t item) {
     const int64_t share = item % shares, n = item / shares / bands;
     const int64_t first = item / shares % bands * rows;
@@ -149,7 +190,7 @@ void run_grouped_convolution(const GroupedConvolutionArgs& call) {
     const int64_t groups = extents.groups * (share + 1) / shares - group;
     const ConvolutionBand band(args, std::min(rows, out_h - first));
     const int64_t plane_bytes = PointPlanes::bytes(band, format);
-    const auto work = call.scratch.take(work_bytes(band, groups));
+    const auto work = call.scratch.take(cut.work_bytes(band, groups));
     std::byte* points = work.as<std::byte>();
     float* tile = reinterpret_cast<float*>(points + plane_bytes);
     auto* offsets = reinterpret_cast<int64_t*>(tile + kSliceRows * groups * kGroupColumns);

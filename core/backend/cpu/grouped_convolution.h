@@ -1,6 +1,8 @@
 #pragma once
 
+#include "core/backend/backend.h"
 #include "core/backend/cpu/grouped_products.h"
+#include "core/backend/cpu/host_memory.h"
 #include "core/backend/cpu/scratch_pool.h"
 #include "core/backend/operations.h"
 #include "core/base/thread_pool.h"
@@ -10,6 +12,7 @@ namespace volley {
 // Convolutions with bf16 weights, as products of points with the groups of a packed weight
 // (packed_weight.h): its depth is the kernel's taps in row-major order, and in each the input channels,
 // padded to a multiple of 32.
+PackedBytes grouped_convolution_bytes(const Shape& shape);
 ConvWeight pack_grouped_convolution(const HostView& weight, const HostView& bias, const HostMemory& memory,
                                     ThreadPool& threads);
 
@@ -27,5 +30,13 @@ struct GroupedConvolutionArgs {
   ScratchPool& scratch;
 };
 void run_grouped_convolution(const GroupedConvolutionArgs& args);
+// Takes of `scratch` what that takes of it on so many threads, and gives it back.
+struct ReserveGroupedConvolutionArgs {
+  const Conv2dArgs& convolution;
+  const GroupedProducts& products;
+  int64_t threads = 0;
+  ScratchPool& scratch;
+};
+void reserve_grouped_convolution(const ReserveGroupedConvolutionArgs& args);
 
 }  // namespace volley

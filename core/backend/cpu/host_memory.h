@@ -10,10 +10,9 @@
 namespace volley {
 
 // Allocates host memory aligned to 64 bytes and counts it. Buffers may outlive the allocator.
-class HostMemory {
+class HostMemory : public Memory {
  public:
-  // Uninitialised. Throws Error naming the bytes asked for when there is too little memory.
-  Buffer allocate(int64_t bytes) const;
+  Buffer allocate(int64_t bytes) const override;
   // The same for what lives as long as a model: such buffers lie side by side in large pages, where the
   // system has them, because a step streams through all of them and each small page would cost a translation.
   // The memory goes back when all buffers of a slab are gone.

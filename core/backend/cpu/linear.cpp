@@ -46,12 +46,24 @@ struct PanelPlan {
   PanelShape full, last;
 
   const PanelShape& shape(int64_t panel) const { return panel + 1 < panels ? full : last; }
+  int64_t tile_bytes() const { return kSliceRows * full.columns * 4; }
 };
 
 // First bytes of a packed f32 weight; the panels follow.
 struct alignas(64) PackedHeader {
   int64_t panel_stride = 0;  // bytes from a panel to the next
 };
+
+PackedHeader header_of(const PanelPlan& plan, const PanelProducts& products) {
+  return {plan.panels > 1 ? round_up(products.packed_bytes(plan.full), 64) : 0};
+}
+
+bool are_one_grouped_kind(std::span<const LinearTarget> targets) {
+  const WeightType type = targets.front().weight->type;
+  return type != WeightType::kF32 && std::ranges::all_of(targets, [&](const LinearTarget& target) {
+           return target.weight->type == type;
+         });
+}
 
 std::unique_ptr<const GroupedProducts> choose_grouped(ProductKernels kernels) {
   if (kernels == ProductKernels::kBest) {
@@ -80,16 +92,25 @@ LinearWeight LinearProducts::pack(const HostView& weight, WeightType type, const
   return type == WeightType::kF32 ? pack_f32(weight, memory) : pack_weight(weight, type, memory, threads);
 }
 
+PackedBytes LinearProducts::packed_bytes(const Shape& shape, WeightType type) const {
+  if (type != WeightType::kF32) {
+    const PackedExtents extents(shape[0], shape[1], type);
+    return {.data = extents.panel_bytes(), .beside = extents.scale_bytes()};
+  }
+  const PanelPlan plan(shape[0], shape[1]);
+  return {.data = static_cast<int64_t>(sizeof(PackedHeader)) +
+                  (plan.panels - 1) * header_of(plan, *f32_).panel_stride + f32_->packed_bytes(plan.last)};
+}
+
 LinearWeight LinearProducts::pack_f32(const HostView& weight, const HostMemory& memory) const {
   const int64_t out_features = weight.shape[0], in_features = weight.shape[1];
   const PanelPlan plan(out_features, in_features);
-  const PackedHeader header{plan.panels > 1 ? round_up(f32_->packed_bytes(plan.full), 64) : 0};
+  const PackedHeader header = header_of(plan, *f32_);
   if (first_non_finite(weight) >= 0) throw Error("weight with a value that is not finite");
   const std::vector<float> values = to_f32(weight);
 
   LinearWeight packed{.type = WeightType::kF32, .out_features = out_features, .in_features = in_features};
-  packed.data = memory.allocate(static_cast<int64_t>(sizeof(header)) +
-                                (plan.panels - 1) * header.panel_stride + f32_->packed_bytes(plan.last));
+  packed.data = memory.allocate(packed_bytes(weight.shape, WeightType::kF32).data);
   std::memcpy(packed.data.data(), &header, sizeof(header));
   std::vector<float> transposed;
   for (int64_t p = 0; p < plan.panels; ++p) {
@@ -123,14 +144,13 @@ void LinearProducts::run(const LinearsArgs& args, ThreadPool& threads, ScratchPo
   VOLLEY_ASSERT(!args.targets.empty());
   const LinearWeight& first = *args.targets.front().weight;
   const int64_t rows = args.x.size() / first.in_features;
-  bool is_one_kind = first.type != WeightType::kF32;
   for (const LinearTarget& target : args.targets) {
     VOLLEY_ASSERT(target.weight->in_features == first.in_features);
     VOLLEY_ASSERT(target.out.size() == rows * target.weight->out_features);
-    is_one_kind = is_one_kind && target.weight->type == first.type;
   }
   if (rows == 0) return;
-  if (is_one_kind) return run_grouped({.x = args.x, .targets = args.targets}, threads, scratch);
+  if (are_one_grouped_kind(args.targets))
+    return run_grouped({.x = args.x, .targets = args.targets}, threads, scratch);
   for (const LinearTarget& target : args.targets) {
     run({.x = args.x, .weight = *target.weight, .bias = target.bias, .out = target.out}, threads, scratch);
   }
@@ -147,7 +167,7 @@ void LinearProducts::run_f32(const LinearArgs& args, ThreadPool& threads, Scratc
   const int64_t slices = divide_up(rows, kSliceRows);
   const int64_t groups = std::min(slices, divide_up(4 * threads.threads(), plan.panels));
   const double guess = product_guess(rows, weight.out_features * weight.in_features * 4);
-  scratch.prepare(threads.threads(), kSliceRows * plan.full.columns * 4);
+  scratch.prepare(threads.threads(), plan.tile_bytes());
   share_items(threads, plan.panels * groups, guess, [&](int64_t item) {
     const int64_t panel = item / groups, group = item % groups;
     const PanelShape& shape = plan.shape(panel);
@@ -234,18 +254,76 @@ int64_t in_stripes(int64_t item, int64_t items, int64_t stripes) {
 
 }  // namespace
 
-void LinearProducts::run_grouped(const GroupedArgs& args, ThreadPool& threads, ScratchPool& scratch) const {
-  const LinearWeight& like = *args.targets.front().weight;
-  const int64_t width = like.in_features;
-  const int64_t rows = args.x.size() / width;
-  const RowFormat format = grouped_->row_format(like.type);
-  const PackedExtents shared(kGroupColumns, width, like.type);  // what all targets have in common: a group
+// Parts of the weights: enough for the threads, small enough for the cache, in steps that the kernels like.
+struct LinearProducts::GroupedParts {
+  GroupedParts(const GroupedArgs& args, RowFormat format, int64_t threads)
+      : like(*args.targets.front().weight),
+        rows(args.x.size() / like.in_features),
+        shared(kGroupColumns, like.in_features, like.type),
+        held_rows(round_up(rows, kRowTile)),
+        row_bytes(shared.depth * row_element_bytes(format)),
+        blocks(shared.depth / kDepthStep) {
+    constexpr int64_t kGroupStep = 4;
+    for (const LinearTarget& target : args.targets) {
+      all_groups += divide_up(target.weight->out_features, kGroupColumns);
+    }
+    const int64_t sharing = round_up(divide_up(all_groups, 16 * threads), kGroupStep);
+    const int64_t fitting =
+        std::max(kGroupStep, kPanelBytes / shared.group_bytes() / kGroupStep * kGroupStep);
+    groups = std::min(sharing, fitting);
+    for (const LinearTarget& target : args.targets) count += of(target);
+  }
 
-  const int64_t held_rows = round_up(rows, kRowTile);
-  const int64_t row_bytes = shared.depth * row_element_bytes(format);
-  const int64_t blocks = shared.depth / kDepthStep;
-  const auto source = scratch.take(held_rows * (row_bytes + 2 * blocks * 4));
-  auto* row_scales = reinterpret_cast<float*>(source.as<std::byte>() + held_rows * row_bytes);
+  int64_t of(const LinearTarget& target) const {
+    return divide_up(target.weight->out_features, groups * kGroupColumns);
+  }
+  // Of the rows as kernels read them, with their scales and sums; of what a thread multiplies at once.
+  int64_t source_bytes() const { return held_rows * (row_bytes + 2 * blocks * 4); }
+  int64_t tile_bytes() const { return kSliceRows * groups * kGroupColumns * 4; }
+
+  const LinearWeight& like;
+  int64_t rows = 0;
+  PackedExtents shared;  // what all targets have in common: a group
+  int64_t held_rows = 0;
+  int64_t row_bytes = 0;
+  int64_t blocks = 0;      // of a row
+  int64_t all_groups = 0;  // of all targets
+  int64_t groups = 0;      // of a part
+  int64_t count = 0;       // of parts
+};
+
+void LinearProducts::reserve(const LinearArgs& args, int64_t threads, ScratchPool& scratch) const {
+  const LinearTarget target{.weight = &args.weight, .bias = args.bias, .out = args.out};
+  reserve(LinearsArgs{.x = args.x, .targets = {&target, 1}}, threads, scratch);
+}
+
+void LinearProducts::reserve(const LinearsArgs& args, int64_t threads, ScratchPool& scratch) const {
+  if (args.x.size() == 0) return;
+  const auto reserve_grouped = [&](std::span<const LinearTarget> targets) {
+    const WeightType type = targets.front().weight->type;
+    const GroupedParts parts({.x = args.x, .targets = targets}, grouped_->row_format(type), threads);
+    const auto source = scratch.take(parts.source_bytes());
+    scratch.prepare(threads, parts.tile_bytes());
+  };
+  if (are_one_grouped_kind(args.targets)) return reserve_grouped(args.targets);
+  for (const LinearTarget& target : args.targets) {
+    const LinearWeight& weight = *target.weight;
+    if (weight.type != WeightType::kF32) {
+      reserve_grouped({&target, 1});
+    } else {
+      scratch.prepare(threads, PanelPlan(weight.out_features, weight.in_features).tile_bytes());
+    }
+  }
+}
+
+void LinearProducts::run_grouped(const GroupedArgs& args, ThreadPool& threads, ScratchPool& scratch) const {
+  const RowFormat format = grouped_->row_format(args.targets.front().weight->type);
+  const GroupedParts parts(args, format, threads.threads());
+  const PackedExtents& shared = parts.shared;
+  const int64_t width = parts.like.in_features, rows = parts.rows, blocks = parts.blocks,
+                row_bytes = parts.row_bytes, part_groups = parts.groups;
+  const auto source = scratch.take(parts.source_bytes());
+  auto* row_scales = reinterpret_cast<float*>(source.as<std::byte>() + parts.held_rows * row_bytes);
   const SourceRows converted{
       .format = format,
       .rows = rows,
@@ -253,36 +331,22 @@ void LinearProducts::run_grouped(const GroupedArgs& args, ThreadPool& threads, S
       .depth = shared.depth,
       .values = source.as<std::byte>(),
       .scales = row_scales,
-      .sums = like.type == WeightType::kQ4_1 ? row_scales + held_rows * blocks : nullptr};
+      .sums = parts.like.type == WeightType::kQ4_1 ? row_scales + parts.held_rows * blocks : nullptr};
   share_ranges(threads, rows, static_cast<double>(rows * shared.depth) * 0.1,
                [&](int64_t begin, int64_t end) {
                  for (int64_t r = begin; r < end; ++r) convert_row(args.x.data + r * width, converted, r);
                });
 
-  // Parts of the weights: enough for the threads, small enough for the cache, in steps that the kernels like.
-  constexpr int64_t kGroupStep = 4;
-  int64_t all_groups = 0;
-  for (const LinearTarget& target : args.targets) {
-    all_groups += divide_up(target.weight->out_features, kGroupColumns);
-  }
-  const int64_t sharing = round_up(divide_up(all_groups, 16 * threads.threads()), kGroupStep);
-  const int64_t fitting = std::max(kGroupStep, kPanelBytes / shared.group_bytes() / kGroupStep * kGroupStep);
-  const int64_t part_groups = std::min(sharing, fitting);
-  const auto parts_of = [&](const LinearTarget& target) {
-    return divide_up(target.weight->out_features, part_groups * kGroupColumns);
-  };
-  int64_t parts = 0;
-  for (const LinearTarget& target : args.targets) parts += parts_of(target);
   const int64_t slices = divide_up(rows, kSliceRows);
-  const int64_t shares = std::min(slices, divide_up(4 * threads.threads(), parts));
+  const int64_t shares = std::min(slices, divide_up(4 * threads.threads(), parts.count));
   const int64_t offset = 0;
-  scratch.prepare(threads.threads(), kSliceRows * part_groups * kGroupColumns * 4);
-  const double guess = product_guess(rows, all_groups * shared.group_bytes());
-  share_items(threads, parts * shares, guess, [&](int64_t item) {
+  scratch.prepare(threads.threads(), parts.tile_bytes());
+  const double guess = product_guess(rows, parts.all_groups * shared.group_bytes());
+  share_items(threads, parts.count * shares, guess, [&](int64_t item) {
     const int64_t share = item % shares;
-    int64_t part = in_stripes(item / shares, parts, threads.threads());
+    int64_t part = in_stripes(item / shares, parts.count, threads.threads());
     const LinearTarget* target = args.targets.data();
-    for (; part >= parts_of(*target); ++target) part -= parts_of(*target);
+    for (; part >= parts.of(*target); ++target) part -= parts.of(*target);
     const LinearWeight& weight = *target->weight;
     const int64_t group = part * part_groups;
     const int64_t groups = std::min(part_groups, divide_up(weight.out_features, kGroupColumns) - group);

@@ -5,6 +5,7 @@
 
 #include "core/backend/backend.h"
 #include "core/backend/cpu/grouped_products.h"
+#include "core/backend/cpu/host_memory.h"
 #include "core/backend/cpu/panel_products.h"
 #include "core/backend/cpu/scratch_pool.h"
 #include "core/base/thread_pool.h"
@@ -31,9 +32,14 @@ class LinearProducts {
 
   LinearWeight pack(const HostView& weight, WeightType type, const HostMemory& memory,
                     ThreadPool& threads) const;
+  // What a weight [out, in] takes when it is packed.
+  PackedBytes packed_bytes(const Shape& shape, WeightType type) const;
   void run(const LinearArgs& args, ThreadPool& threads, ScratchPool& scratch) const;
   // One loop of the threads for all targets.
   void run(const LinearsArgs& args, ThreadPool& threads, ScratchPool& scratch) const;
+  // Takes of `scratch` what `run` takes of it on so many threads, and gives it back.
+  void reserve(const LinearArgs& args, int64_t threads, ScratchPool& scratch) const;
+  void reserve(const LinearsArgs& args, int64_t threads, ScratchPool& scratch) const;
 
  private:
   LinearWeight pack_f32(const HostView& weight, const HostMemory& memory) const;
@@ -43,6 +49,7 @@ class LinearProducts {
     std::span<const LinearTarget> targets;
     Accumulate accumulate = Accumulate::kAssign;
   };
+  struct GroupedParts;
   void run_grouped(const GroupedArgs& args, ThreadPool& threads, ScratchPool& scratch) const;
 
   std::unique_ptr<const PanelProducts> f32_;

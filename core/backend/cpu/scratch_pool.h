@@ -7,14 +7,14 @@
 #include <utility>
 #include <vector>
 
-#include "core/backend/cpu/host_memory.h"
+#include "core/backend/buffer.h"
 
 namespace volley {
 
 // Work memory that the items of a loop borrow. Pieces stay, so a steady state allocates nothing.
 class ScratchPool {
  public:
-  explicit ScratchPool(const HostMemory& memory) : memory_(memory) {}
+  explicit ScratchPool(const Memory& memory) : memory_(memory) {}
 
   // A piece of at least the asked size, aligned to 64 bytes, given back on destruction. Contents are
   // undefined.
@@ -74,7 +74,7 @@ class ScratchPool {
     free_.push_back(std::move(buffer));
   }
 
-  const HostMemory& memory_;
+  const Memory& memory_;
   std::mutex mutex_;
   int64_t pieces_ = 0;  // that there have been
   std::vector<Buffer> free_;

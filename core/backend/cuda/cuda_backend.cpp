@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "core/backend/cuda/cuda_plan_queue.h"
 #include "core/backend/cuda/cuda_queue.h"
 #include "core/backend/cuda/kernels.h"
 #include "core/backend/cuda/status.h"
@@ -30,7 +31,7 @@ class CudaBackend : public Backend {
 
   const DeviceInfo& info() const override { return info_; }
   std::unique_ptr<Queue> make_queue() const override {
-    return std::make_unique<CudaQueue>(device_, memory_, abilities_);
+    return std::make_unique<CudaQueue>(device_, memory_, abilities_, copiers_);
   }
   Buffer allocate(int64_t bytes) const override { return memory_.allocate(bytes); }
   int64_t allocated_bytes() const override { return memory_.allocated_bytes(); }
@@ -43,18 +44,17 @@ class CudaBackend : public Backend {
   LinearWeight pack_linear(const HostView& weight, WeightType type) const override {
     VOLLEY_ASSERT(weight.shape.rank() == 2);
     const int64_t out = weight.shape[0], in = weight.shape[1];
-    if (type == WeightType::kQ4_1) throw Error("this device has no products of 4-bit weights");
+    const PackedBytes bytes = linear_bytes(weight.shape, type);
     if (first_non_finite(weight) >= 0) throw Error("weight with a value that is not finite");
     const std::vector<float> values = to_f32(weight);
     if (type == WeightType::kQ8_0) return pack_rounded(values, out, in);
     const Buffer source = to_device(memory_, values.data(), values.size() * sizeof(float));
     const auto* floats = reinterpret_cast<const float*>(source.data());
     LinearWeight packed{.type = type, .out_features = out, .in_features = in};
+    packed.data = memory_.allocate(bytes.data);
     if (type == WeightType::kF32) {
-      packed.data = memory_.allocate(packed_elements_f32(out, in) * 4);
       launch_pack_f32(floats, out, in, reinterpret_cast<float*>(packed.data.data()), Stream{});
     } else {
-      packed.data = memory_.allocate(packed_elements_bf16(out, in) * 2);
       launch_pack_bf16(floats, out, in, reinterpret_cast<uint16_t*>(packed.data.data()), Stream{});
     }
     check(cudaStreamSynchronize(nullptr), "weights");
@@ -86,11 +86,8 @@ class CudaBackend : public Backend {
       packed.data = std::move(source);
       return packed;
     }
-    const ConvShape shape{.out_channels = packed.out_channels,
-                          .in_channels = packed.in_channels,
-                          .kernel = packed.kernel_h * packed.kernel_w};
-    packed.data = memory_.allocate(packed_conv_elements_bf16(shape) * 2);
-    launch_pack_conv_bf16(reinterpret_cast<const float*>(source.data()), shape,
+    packed.data = memory_.allocate(conv_bytes(weight.shape, type).data);
+    launch_pack_conv_bf16(reinterpret_cast<const float*>(source.data()), conv_shape(weight.shape),
                           reinterpret_cast<uint16_t*>(packed.data.data()), Stream{});
     check(cudaStreamSynchronize(nullptr), "weights");
     return packed;
@@ -105,7 +102,38 @@ class CudaBackend : public Backend {
     throw no_layout();
   }
 
+  // Weights are packed on the device.
+  PackedBytes linear_bytes(const Shape& shape, WeightType type) const override {
+    const int64_t out = shape[0], in = shape[1];
+    const int64_t blocks = out * ((in + kQ8BlockSize - 1) / kQ8BlockSize);
+    switch (type) {
+      case WeightType::kF32:
+        return {.data = packed_elements_f32(out, in) * 4, .packing = shape.size() * 4};
+      case WeightType::kBF16:
+        return {.data = packed_elements_bf16(out, in) * 2, .packing = shape.size() * 4};
+      case WeightType::kQ8_0:
+        return {.data = packed_quants_q8_0(out, in),
+                .beside = packed_scales_q8_0(out, in) * 2,
+                .packing = blocks * (kQ8BlockSize + 2)};
+      case WeightType::kQ4_1:
+        break;
+    }
+    throw Error("this device has no products of 4-bit weights");
+  }
+  PackedBytes conv_bytes(const Shape& shape, WeightType type) const override {
+    const int64_t values = shape.size() * 4, bias = shape[0] * 4;
+    if (type == WeightType::kF32) return {.data = values, .beside = bias};  // as they come
+    return {.data = packed_conv_elements_bf16(conv_shape(shape)) * 2, .beside = bias, .packing = values};
+  }
+  std::unique_ptr<Queue> make_plan_queue(const Memory& memory) const override {
+    return std::make_unique<CudaPlanQueue>(device_, memory, abilities_);
+  }
+
  private:
+  static ConvShape conv_shape(const Shape& shape) {
+    return {.out_channels = shape[0], .in_channels = shape[1], .kernel = shape[2] * shape[3]};
+  }
+
   struct Planes {
     const std::byte* quants = nullptr;  // [out, blocks * 32]
     const std::byte* scales = nullptr;  // f16 [out, blocks]
@@ -136,8 +164,9 @@ class CudaBackend : public Backend {
     const Buffer quants = to_device(memory_, planes.quants, count * kQ8BlockSize);
     const Buffer scales = to_device(memory_, planes.scales, count * 2);
     LinearWeight packed{.type = WeightType::kQ8_0, .out_features = planes.out, .in_features = planes.in};
-    packed.data = memory_.allocate(packed_quants_q8_0(planes.out, planes.in));
-    packed.scales = memory_.allocate(packed_scales_q8_0(planes.out, planes.in) * 2);
+    const PackedBytes bytes = linear_bytes({planes.out, planes.in}, WeightType::kQ8_0);
+    packed.data = memory_.allocate(bytes.data);
+    packed.scales = memory_.allocate(bytes.beside);
     launch_pack_q8_0({.quants = reinterpret_cast<const int8_t*>(quants.data()),
                       .scales = reinterpret_cast<const uint16_t*>(scales.data()),
                       .out = planes.out,
@@ -155,6 +184,7 @@ class CudaBackend : public Backend {
   Abilities abilities_;
   DeviceInfo info_;
   DeviceMemory memory_;
+  Copiers copiers_;
 };
 
 }  // namespace
@@ -198,13 +228,22 @@ std::shared_ptr<const Backend> make_cuda_backend(int64_t device) {
                 ", for which this build has no kernels (" + cudaGetErrorString(status) + ")");
   }
   const std::string memory = std::to_string(properties.totalGlobalMem >> 20) + " MiB";
+  const cuda::Abilities abilities{.overlaps = properties.major >= 9,
+                                  .has_wgmma = cuda::has_wgmma_kernels(),
+                                  .processors = properties.multiProcessorCount,
+                                  .shared_bytes = static_cast<int64_t>(properties.sharedMemPerBlockOptin)};
+  // What kernels are compiled for and chosen by. How many processors share the work changes no bits, nor does
+  // memory.
+  const std::string arithmetic = "cuda, compute capability " + std::to_string(properties.major) + "." +
+                                 std::to_string(properties.minor) + (abilities.has_wgmma ? ", wgmma" : "") +
+                                 ", " + std::to_string(abilities.shared_bytes) + " bytes of a block";
   return std::make_shared<cuda::CudaBackend>(
       index,
-      DeviceInfo{.name = name, .description = std::string(properties.name) + ", " + memory, .has_bf16 = true},
-      cuda::Abilities{.overlaps = properties.major >= 9,
-                      .has_wgmma = cuda::has_wgmma_kernels(),
-                      .processors = properties.multiProcessorCount,
-                      .shared_bytes = static_cast<int64_t>(properties.sharedMemPerBlockOptin)});
+      DeviceInfo{.name = name,
+                 .description = std::string(properties.name) + ", " + memory,
+                 .has_bf16 = true,
+                 .arithmetic = arithmetic},
+      abilities);
 }
 
 }  // namespace volley

@@ -9,13 +9,13 @@
 namespace volley::cuda {
 
 // Allocates memory of one device and counts it. Buffers may outlive the allocator.
-class DeviceMemory {
+class DeviceMemory : public Memory {
  public:
   DeviceMemory(int device, std::string name) : device_(device), name_(std::move(name)) {}
 
   // Uninitialised, aligned to 256 bytes. Throws Error naming the bytes needed and free when there is too
   // little memory.
-  Buffer allocate(int64_t bytes) const;
+  Buffer allocate(int64_t bytes) const override;
   int64_t allocated_bytes() const { return counts_->now.load(); }
   int64_t peak_bytes() const { return counts_->peak.load(); }
 

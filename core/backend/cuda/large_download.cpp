@@ -14,7 +14,12 @@ constexpr int64_t kMostCopiers = 8;
 
 }  // namespace
 
-LargeDownload::LargeDownload() : copiers_(std::min(kMostCopiers, physical_cores())) {
+ThreadPool& Copiers::threads() const {
+  std::call_once(started_, [this] { threads_.emplace(std::min(kMostCopiers, physical_cores())); });
+  return *threads_;
+}
+
+LargeDownload::LargeDownload(ThreadPool& copiers) : copiers_(copiers) {
   void* pinned = nullptr;
   check(cudaMallocHost(&pinned, static_cast<size_t>(2 * kMostPieceBytes)), "pinned memory");
   pieces_ = {static_cast<std::byte*>(pinned), static_cast<std::byte*>(pinned) + kMostPieceBytes};

@@ -5,10 +5,22 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
+#include <optional>
 
 #include "core/base/thread_pool.h"
 
 namespace volley::cuda {
+
+// The threads that empty pinned memory, for all queues of a device. They start with the first download.
+class Copiers {
+ public:
+  ThreadPool& threads() const;
+
+ private:
+  mutable std::once_flag started_;
+  mutable std::optional<ThreadPool> threads_;
+};
 
 // Downloads of many bytes to memory that is not pinned: the device fills one piece of pinned memory while
 // several threads empty the other.
@@ -16,7 +28,8 @@ class LargeDownload {
  public:
   static constexpr int64_t kLeastBytes = 8 << 20;  // fewer were not timed
 
-  LargeDownload();
+  // `copiers` may serve others at the same time, and must outlive it.
+  explicit LargeDownload(ThreadPool& copiers);
   ~LargeDownload();
   LargeDownload(const LargeDownload&) = delete;
   LargeDownload& operator=(const LargeDownload&) = delete;
@@ -27,7 +40,7 @@ class LargeDownload {
  private:
   std::array<std::byte*, 2> pieces_{};
   std::array<cudaEvent_t, 2> full_{};
-  ThreadPool copiers_;
+  ThreadPool& copiers_;
 };
 
 }  // namespace volley::cuda

@@ -118,7 +118,7 @@ TEST_F(Cli, TooLittleMemoryIsOneLine) {
   write_text(folder + "/vq.safetensors", start + header);
   std::filesystem::resize_file(folder + "/vq.safetensors", start.size() + header.size() + (8 << 20) * 32);
   Command run = command({"image", "-m", "large", "bird", "-t", "1"});
-  run.memory_limit = 600 << 20;  // the file is mapped, and a plan needs as much again
+  run.memory_limit = 500 << 20;  // the file is mapped, and a plan needs as much again
   expect_failure(run_command(run), 1, "out of memory");
   run = command({"image", "-m", "toy", "bird", "-t", "1024"});
   run.memory_limit = 900 << 20;  // too little for the stacks of so many threads

@@ -16,6 +16,7 @@ MemoryCheck check(int64_t free, int64_t copies = 1) {
   return {.plan = {.weights = 600, .caches = 300, .working = 100, .batch = 8},
           .devices = {{.name = "cuda:0", .free = int64_t{1} << 40},
                       {.name = "cuda:1", .copies = copies, .free = free}},
+          .smaller_caches = "--batch below 8",
           .smaller_types = "bf16 or q8_0"};
 }
 
@@ -28,7 +29,7 @@ TEST(MemoryCheckTest, TooLittleIsOneLineThatNamesDeviceAndBytes) {
                            "memory 100), 999 free; --batch below 8 takes smaller caches, --dtype bf16 or "
                            "q8_0 smaller weights"));
   MemoryCheck smallest = check(999);
-  smallest.plan.batch = 1;
+  smallest.smaller_caches.clear();
   smallest.smaller_types.clear();
   EXPECT_THAT([&] { smallest.require(); }, ThrowsMessage<Error>(EndsWith("999 free")));
   EXPECT_THAT([] { check(1999, 2).require(); }, ThrowsMessage<Error>(HasSubstr("2000 bytes needed")));

@@ -14,7 +14,7 @@
 namespace volley::test {
 namespace {
 
-using Place = ConstrainedBlock::Place;
+using State = ConstrainedBlock::AutomatonState;
 using End = ConstrainedBlock::End;
 
 constexpr int64_t kVocab = 6;
@@ -30,53 +30,53 @@ struct Case {
   size_t places() const { return hidden.size(); }
 };
 
-// Follows one token; a broken place has no state and has not ended.
-Place follow(const Case& one, Place place, int32_t token) {
+// Follows one token; a broken one has no state and has not ended.
+State follow(const Case& one, State state, int32_t token) {
   const bool is_stop = std::ranges::count(one.stop_tokens, token) > 0;
-  if (place.has_ended) return {.has_ended = is_stop};
-  if (place.state == Constraint::kBroken) return {};
-  if (is_stop) return {.has_ended = one.constraint->accepts(place.state)};
-  return {.state = one.constraint->next(place.state, token)};
+  if (state.has_ended) return {.has_ended = is_stop};
+  if (state.state == Constraint::kBroken) return {};
+  if (is_stop) return {.has_ended = one.constraint->accepts(state.state)};
+  return {.state = one.constraint->next(state.state, token)};
 }
 
-bool goes_on(const Case& one, Place place) {
+bool goes_on(const Case& one, State state) {
   for (int32_t token = 0; token < kVocab; ++token) {
-    if (follow(one, place, token) != Place{}) return true;
+    if (follow(one, state, token) != State{}) return true;
   }
   return false;
 }
 
 // The best of all token strings.
-double best_of_all(const Case& one, Place place, size_t i) {
-  if (place == Place{}) return kImpossible;
+double best_of_all(const Case& one, State state, size_t i) {
+  if (state == State{}) return kImpossible;
   if (i == one.places()) {
-    const bool is_whole = place.has_ended || one.constraint->accepts(place.state);
-    return is_whole || (one.end == End::kOpen && goes_on(one, place)) ? 0.0 : kImpossible;
+    const bool is_whole = state.has_ended || one.constraint->accepts(state.state);
+    return is_whole || (one.end == End::kOpen && goes_on(one, state)) ? 0.0 : kImpossible;
   }
   double best = kImpossible;
   for (int32_t token = 0; token < kVocab; ++token) {
     const float p = one.distribution[i * kVocab + static_cast<size_t>(token)];
     const double here = one.hidden[i] != 0 ? 0.0 : std::log(static_cast<double>(std::max(p, 1e-30f)));
-    best = std::max(best, here + best_of_all(one, follow(one, place, token), i + 1));
+    best = std::max(best, here + best_of_all(one, follow(one, state, token), i + 1));
   }
   return best;
 }
 
 // What the chosen tokens are worth, hidden places filled in the best way.
-double value_of(const Case& one, Place place, std::span<const int32_t> tokens, size_t i) {
-  if (place == Place{}) return kImpossible;
+double value_of(const Case& one, State state, std::span<const int32_t> tokens, size_t i) {
+  if (state == State{}) return kImpossible;
   if (i == one.places()) {
-    const bool is_whole = place.has_ended || one.constraint->accepts(place.state);
-    return is_whole || (one.end == End::kOpen && goes_on(one, place)) ? 0.0 : kImpossible;
+    const bool is_whole = state.has_ended || one.constraint->accepts(state.state);
+    return is_whole || (one.end == End::kOpen && goes_on(one, state)) ? 0.0 : kImpossible;
   }
   if (tokens[i] >= 0) {
     const float p = one.distribution[i * kVocab + static_cast<size_t>(tokens[i])];
     return std::log(static_cast<double>(std::max(p, 1e-30f))) +
-           value_of(one, follow(one, place, tokens[i]), tokens, i + 1);
+           value_of(one, follow(one, state, tokens[i]), tokens, i + 1);
   }
   double best = kImpossible;
   for (int32_t token = 0; token < kVocab; ++token)
-    best = std::max(best, value_of(one, follow(one, place, token), tokens, i + 1));
+    best = std::max(best, value_of(one, follow(one, state, token), tokens, i + 1));
   return best;
 }
 
@@ -176,15 +176,15 @@ TEST(ConstrainedBlockTest, GuessesAreTheBestOfAllThatCanBeFinished) {
            .plain = row_of(plain, i)});
     }
     const size_t places = tokens.size() + static_cast<size_t>(behind);
-    const std::function<double(Place, size_t, std::span<const int32_t>)> best_from =
-        [&](Place place, size_t i, std::span<const int32_t> given) {
-          if (place == Place{}) return kImpossible;
-          if (i == places) return place.has_ended || one.constraint->accepts(place.state) ? 0.0 : kImpossible;
+    const std::function<double(State, size_t, std::span<const int32_t>)> best_from =
+        [&](State state, size_t i, std::span<const int32_t> given) {
+          if (state == State{}) return kImpossible;
+          if (i == places) return state.has_ended || one.constraint->accepts(state.state) ? 0.0 : kImpossible;
           double best = kImpossible;
           for (int32_t token = 0; token < kMask; ++token) {
             if (i < given.size() && given[i] != token) continue;
             best = std::max(best, (i < tokens.size() ? value(i, token) : 0.0) +
-                                      best_from(follow(one, place, token), i + 1, given));
+                                      best_from(follow(one, state, token), i + 1, given));
           }
           return best;
         };
@@ -230,10 +230,10 @@ TEST(ConstrainedBlockTest, BlocksFollowEachOther) {
   const std::vector<float> even(3 * kVocab, 1.0f / kVocab);
   const auto first = block.solve({.begin = block.begin(), .distribution = even});
   EXPECT_EQ(first->tokens, (std::vector<int32_t>{0, 1, 2}));
-  EXPECT_EQ(first->end, (Place{.state = 3}));
+  EXPECT_EQ(first->end, (State{.state = 3}));
   const auto second = block.solve({.begin = first->end, .distribution = even, .end = End::kWhole});
   EXPECT_EQ(second->tokens, (std::vector<int32_t>{3, 5, 5}));
-  EXPECT_EQ(second->end, (Place{.has_ended = true}));
+  EXPECT_EQ(second->end, (State{.has_ended = true}));
   const auto third = block.solve({.begin = second->end, .distribution = even});
   EXPECT_EQ(third->tokens, (std::vector<int32_t>{5, 5, 5}));
   EXPECT_FALSE(block.solve({.begin = block.begin(), .distribution = even, .end = End::kWhole}).has_value());

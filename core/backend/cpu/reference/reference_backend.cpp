@@ -5,6 +5,7 @@
 
 #include "core/backend/cpu/host_memory.h"
 #include "core/backend/cpu/reference/reference_queue.h"
+#include "core/backend/plan_queue.h"
 #include "core/backend/q4_1.h"
 #include "core/base/error.h"
 #include "core/io/convert.h"
@@ -27,16 +28,13 @@ class ReferenceBackend : public Backend {
     if (type == WeightType::kQ4_1) return pack_four_bits(weight);
     const std::vector<float> values = to_f32(weight);
     if (first_non_finite(weight) >= 0) throw Error("weight with a value that is not finite");
-    LinearWeight packed{.type = type, .out_features = weight.shape[0], .in_features = weight.shape[1]};
+    LinearWeight packed = allocate_linear(weight.shape, type);
     if (type == WeightType::kF32) {
-      packed.data = copy(values);
+      std::ranges::copy(values, reinterpret_cast<float*>(packed.data.data()));
       return packed;
     }
     if (type == WeightType::kQ8_0) {
-      const int64_t rows = weight.shape[0], width = weight.shape[1];
-      const int64_t blocks = (width + kQ8BlockSize - 1) / kQ8BlockSize;
-      packed.data = memory_.allocate(rows * blocks * kQ8BlockSize);
-      packed.scales = memory_.allocate(rows * blocks * 4);
+      const int64_t rows = weight.shape[0], width = weight.shape[1], blocks = blocks_of(width);
       auto* quants = reinterpret_cast<int8_t*>(packed.data.data());
       auto* scales = reinterpret_cast<float*>(packed.scales.data());
       for (int64_t b = 0; b < rows * blocks; ++b) {
@@ -47,18 +45,15 @@ class ReferenceBackend : public Backend {
       }
       return packed;
     }
-    packed.data = memory_.allocate(weight.shape.size() * 2);
     auto* out = reinterpret_cast<uint16_t*>(packed.data.data());
     for (size_t i = 0; i < values.size(); ++i) out[i] = f32_to_bf16(values[i]);
     return packed;
   }
 
   LinearWeight pack_quantized(const HostView& quants, const HostView& scales) const override {
-    LinearWeight packed{
-        .type = WeightType::kQ8_0, .out_features = quants.shape[0], .in_features = quants.shape[1]};
-    packed.data = memory_.allocate(quants.bytes());
+    LinearWeight packed = allocate_linear(quants.shape, WeightType::kQ8_0);
     std::memcpy(packed.data.data(), quants.data, static_cast<size_t>(quants.bytes()));
-    packed.scales = copy(to_f32(scales));
+    std::ranges::copy(to_f32(scales), reinterpret_cast<float*>(packed.scales.data()));
     return packed;
   }
 
@@ -89,13 +84,42 @@ class ReferenceBackend : public Backend {
             .kernel_w = weight.shape[3]};
   }
 
+  PackedBytes linear_bytes(const Shape& shape, WeightType type) const override {
+    const int64_t blocks = shape[0] * blocks_of(shape[1]);
+    switch (type) {
+      case WeightType::kF32:
+        return {.data = shape.size() * 4};
+      case WeightType::kBF16:
+        return {.data = shape.size() * 2};
+      case WeightType::kQ8_0:
+        return {.data = blocks * kQ8BlockSize, .beside = blocks * 4};
+      case WeightType::kQ4_1:
+        return {.data = blocks * kQ8BlockSize, .beside = 2 * blocks * 4};
+    }
+    return {};
+  }
+  PackedBytes conv_bytes(const Shape& shape, WeightType) const override {
+    return {.data = shape.size() * 4, .beside = shape[0] * 4};
+  }
+  std::unique_ptr<Queue> make_plan_queue(const Memory&) const override {
+    return std::make_unique<PlanQueue>();
+  }
+
  private:
+  static int64_t blocks_of(int64_t width) { return (width + kQ8BlockSize - 1) / kQ8BlockSize; }
+
+  LinearWeight allocate_linear(const Shape& shape, WeightType type) const {
+    const PackedBytes bytes = linear_bytes(shape, type);
+    LinearWeight made{.type = type, .out_features = shape[0], .in_features = shape[1]};
+    made.data = memory_.allocate(bytes.data);
+    if (is_quantized(type)) made.scales = memory_.allocate(bytes.beside);
+    return made;
+  }
+
   LinearWeight pack_four_bits(const HostView& weight) const {
     const int64_t rows = weight.shape[0], width = weight.shape[1];
-    LinearWeight packed{.type = WeightType::kQ4_1, .out_features = rows, .in_features = width};
+    LinearWeight packed = allocate_linear(weight.shape, WeightType::kQ4_1);
     FourBitRow row(width);
-    packed.data = memory_.allocate(rows * row.blocks * kQ8BlockSize);
-    packed.scales = memory_.allocate(2 * rows * row.blocks * 4);
     auto* scales = reinterpret_cast<float*>(packed.scales.data());
     for (int64_t n = 0; n < rows; ++n) {
       read_four_bit_row(weight, n, row);
@@ -121,7 +145,8 @@ class ReferenceBackend : public Backend {
   DeviceInfo info_{.name = "cpu-reference",
                    .description = "plain loops, one thread",
                    .has_bf16 = false,
-                   .has_blocks = true};
+                   .has_blocks = true,
+                   .arithmetic = "cpu-reference"};
 };
 
 }  // namespace

@@ -227,7 +227,8 @@ MemoryCheck check_memory(const TextFlags& flags, const text::TextCheckpoint& che
                                          .draft_storage = plan.draft ? storage(*plan.draft) : weights,
                                          .stop = stop}),
                     .devices = devices_of({&backend, 1})};
-  check.smaller_caches = "--max-tokens below " + std::to_string(request.max_tokens);
+  if (request.max_tokens > 1)
+    check.smaller_caches = "--max-tokens below " + std::to_string(request.max_tokens);
   if (!weights.keeps_blocks) check.smaller_types = smaller_types_than(weights.floats);
   return check;
 }

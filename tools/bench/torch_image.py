@@ -17,9 +17,10 @@ import os
 import re
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
+
+from memory_watch import MemoryWatch
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools" / "train"))
@@ -29,22 +30,6 @@ CASE = r"(arpg|arpg-xl|arpg-xxl|llamagen|vq)-b([1-9][0-9]*)(?:-s([1-9][0-9]*))?"
 MODES = ["eager", "compile", "freeze", "max-autotune", "graphs"]
 CELLS, CLASSES, CLASS_ID, STEPS = 256, 1000, 207, 64
 SIZES = {"arpg": (1024, 24), "arpg-xl": (1280, 36), "arpg-xxl": (1536, 48), "llamagen": (1024, 24)}  # width, layers
-
-
-class MemoryWatch(threading.Thread):
-    """Highest anonymous memory (resident minus shared of /proc/self/statm), looked at every 5 ms."""
-
-    def __init__(self):
-        super().__init__(daemon=True)
-        self.peak = 0
-        self.start()
-
-    def run(self):
-        page = os.sysconf("SC_PAGE_SIZE")
-        while True:
-            _, resident, shared = map(int, Path("/proc/self/statm").read_text().split()[:3])
-            self.peak = max(self.peak, (resident - shared) * page)
-            time.sleep(0.005)
 
 
 def build(torch, family, dtype):

@@ -14,32 +14,16 @@ first of the layers only.
 
 import argparse
 import json
-import os
 import resource
-import threading
 import time
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
+from memory_watch import MemoryWatch
+
 KINDS = ["full", "prefix", "dual"]
-
-
-class MemoryWatch(threading.Thread):
-    """Highest anonymous memory (resident minus shared of /proc/self/statm), looked at every 5 ms."""
-
-    def __init__(self):
-        super().__init__(daemon=True)
-        self.peak = 0
-        self.start()
-
-    def run(self):
-        page = os.sysconf("SC_PAGE_SIZE")
-        while True:
-            _, resident, shared = map(int, Path("/proc/self/statm").read_text().split()[:3])
-            self.peak = max(self.peak, (resident - shared) * page)
-            time.sleep(0.005)
 
 
 def open_weights(folder):

@@ -90,10 +90,6 @@ void attend_heads(const HeadsArgs& args) {
   }
 }
 
-}  // namespace
-
-namespace {
-
 // Of a block of rows that see so many keys: a row of values, and where the keys lie.
 int64_t attention_work_bytes(int64_t width, int64_t block_keys) {
   return width * 4 + block_keys * 8;

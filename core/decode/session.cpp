@@ -144,6 +144,7 @@ void Session::step(std::span<const SequenceStep> steps, LogitsUse use) {
   check_step(model_.traits(), steps, cache_, memory_.get());
   const Groups groups = passes_of(steps);
   for (const SequenceStep& step : steps) reserve(step);
+  cache_.publish();
   if (memory_ != nullptr) memory_->publish();
   // Logits rows of a pass follow each other: the model fills them as one tensor.
   first_logits_row_.assign(steps.size(), 0);
@@ -206,7 +207,7 @@ void Session::run_pass(std::span<const SequenceStep> steps, std::span<const int3
   for (int32_t index : indices)
     real_rows += static_cast<int64_t>(steps[static_cast<size_t>(index)].rows.size());
   const int64_t bucket = options_.row_bucket;
-  const HostTables host = build_tables(traits, steps, indices, (bucket - real_rows % bucket) % bucket);
+  HostTables host = build_tables(traits, steps, indices, (bucket - real_rows % bucket) % bucket);
   if (!is_plan(execution)) {
     (is_prompt ? statistics_.prompt_forwards : statistics_.forwards) += 1;
     (is_prompt ? statistics_.prompt_rows : statistics_.rows) += real_rows;
@@ -230,7 +231,7 @@ void Session::run_pass(std::span<const SequenceStep> steps, std::span<const int3
   for (size_t s = 0; s < indices.size(); ++s) {
     const auto index = static_cast<size_t>(indices[s]);
     const SequenceStep& step = steps[index];
-    sequence_outputs_[index] = {.packed_row = host.packed_row[s], .pass = passes_.size() - 1};
+    sequence_outputs_[index] = {.packed_row = std::move(host.packed_row[s]), .pass = passes_.size() - 1};
     append_unique(hidden_layers, step.wanted.hidden_layers);
     append_unique(attention, step.wanted.attention);
     append_unique(cross_attention, step.wanted.cross_attention);
@@ -481,6 +482,7 @@ SequenceId Session::add_memory(ConstTensor rows) {
   const int64_t count = rows.shape[0];
   const SequenceId id = memory_->create();
   memory_->reserve(id, count);
+  memory_->publish();
   HostTables host{.rows = count};
   host.row_sequence.assign(static_cast<size_t>(count), 0);
   host.row_entry.resize(static_cast<size_t>(count));

@@ -308,6 +308,7 @@ std::vector<GenerationOutput> VerifyLoop::run(Session& session, std::span<const 
     const double before_forward = now();
 
     std::vector<SequenceStep> steps;
+    steps.reserve(2 * active.size());
     for (size_t i : active) {
       Progress& progress = all[i];
       SequenceStep step = make_step(session.model(), progress);

@@ -66,7 +66,7 @@ SequenceId KvCache::fork(SequenceId source) {
   const int64_t used = (from.length + kPageSize - 1) / kPageSize;
   to.pages.assign(from.pages.begin(), from.pages.begin() + used);
   for (int32_t page : to.pages) ++page_users_[static_cast<size_t>(page)];
-  upload_pages(id);
+  note_pages(id);
   move(id, {}, from.length);
   return id;
 }
@@ -78,7 +78,7 @@ void KvCache::share(SequenceId source, int64_t length, SequenceId empty) {
   drop_pages_from(to, 0);
   to.pages.assign(from.pages.begin(), from.pages.begin() + length / kPageSize);
   for (int32_t page : to.pages) ++page_users_[static_cast<size_t>(page)];
-  upload_pages(empty);
+  note_pages(empty);
   move(empty, {}, length);
 }
 
@@ -147,17 +147,30 @@ void KvCache::own_pages(SequenceId id, int64_t first, int64_t last) {
     page = copy;
     changed = true;
   }
-  if (changed) upload_pages(id);
+  if (changed) note_pages(id);
 }
 
-void KvCache::upload_pages(SequenceId id) {
-  const Sequence& s = state(id);
-  queue_.upload(s.pages.data(), tables_.block_table.data + static_cast<int64_t>(id) * pages_per_sequence_,
-                static_cast<int64_t>(s.pages.size()) * 4);
+void KvCache::note_pages(SequenceId id) {
+  const auto slot = static_cast<int64_t>(id);
+  const bool is_first = first_changed_ == end_changed_;
+  first_changed_ = is_first ? slot : std::min(first_changed_, slot);
+  end_changed_ = is_first ? slot + 1 : std::max(end_changed_, slot + 1);
+}
+
+void KvCache::publish_pages() {
+  const int64_t slots = end_changed_ - first_changed_;
+  if (slots == 0) return;
+  std::vector<int32_t> table(static_cast<size_t>(slots * pages_per_sequence_), 0);  // [slots, pages]
+  for (int64_t i = 0; i < slots; ++i) {
+    std::ranges::copy(sequences_[static_cast<size_t>(first_changed_ + i)].pages,
+                      table.begin() + i * pages_per_sequence_);
+  }
+  queue_.upload(table.data(), tables_.block_table.data + first_changed_ * pages_per_sequence_,
+                std::ssize(table) * 4);
+  first_changed_ = end_changed_ = 0;
 }
 
 void KvCache::reserve(SequenceId sequence, int64_t rows, std::span<const int32_t> replaced) {
-  publish();
   Sequence& s = state(sequence);
   const int64_t end = s.length + rows;
   if (end > config_.entries) {
@@ -231,6 +244,7 @@ void KvCache::move(SequenceId id, std::span<const int32_t> moves, int64_t length
     lengths_changed_ = true;
     return;
   }
+  publish_pages();
   queue_.move_entries({.planes = planes_,
                        .cache = tables_,
                        .slot = static_cast<int64_t>(id),
@@ -240,6 +254,7 @@ void KvCache::move(SequenceId id, std::span<const int32_t> moves, int64_t length
 }
 
 void KvCache::publish() {
+  publish_pages();
   if (!lengths_changed_) return;
   std::vector<int32_t> lengths;
   for (const Sequence& sequence : sequences_) lengths.push_back(static_cast<int32_t>(sequence.length));

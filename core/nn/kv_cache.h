@@ -14,8 +14,8 @@ enum class SequenceId : int32_t { kNone = -1 };
 
 // Paged keys and values of many sequences. What counts is logical order: entry i of a sequence is its i-th
 // committed row wherever it lies. A step appends scratch rows behind the committed entries; `commit` keeps
-// some of them. Steps read every length and block table from the device (CacheTables), which `publish` and
-// `reserve` bring up to date with the host's; no one else keeps either.
+// some of them. Steps read every length and block table from the device (CacheTables), which `publish` brings
+// up to date with the host's before a step; no one else keeps either.
 //
 // Pages are shared by forks and copied before the first write (copy-on-write).
 class KvCache {
@@ -63,8 +63,8 @@ class KvCache {
   // Drops the given entries (strictly increasing); later ones move up.
   void evict(SequenceId sequence, std::span<const int32_t> entries);
 
-  // Makes the device know the lengths that changed since the last time, all by one copy. `reserve` does it,
-  // so that every step sees what was committed before it.
+  // Makes the device know the lengths and the block tables that changed since the last time, by one copy
+  // each: before a step, behind the reservations of all its sequences.
   void publish();
 
   // Upper bound of the committed entries; exact while every decision is taken on the host.
@@ -96,7 +96,9 @@ class KvCache {
   int64_t pages_to_own(const Sequence& sequence, int64_t first, int64_t last) const;
   // Makes pages [first, last] exist and belong to this sequence alone.
   void own_pages(SequenceId id, int64_t first, int64_t last);
-  void upload_pages(SequenceId id);
+  // The block table of a sequence has changed.
+  void note_pages(SequenceId id);
+  void publish_pages();
   void move(SequenceId id, std::span<const int32_t> moves, int64_t length);
 
   Queue& queue_;
@@ -109,7 +111,9 @@ class KvCache {
   std::vector<Sequence> sequences_;
   std::vector<int32_t> free_pages_;
   std::vector<int32_t> page_users_;
-  bool lengths_changed_ = false;  // since the device was told
+  // Since the device was told.
+  bool lengths_changed_ = false;
+  int64_t first_changed_ = 0, end_changed_ = 0;  // slots with changed block tables lie within
 };
 
 // A cached sequence that is released with its owner.

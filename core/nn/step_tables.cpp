@@ -1,8 +1,8 @@
 #include "core/nn/step_tables.h"
 
 #include <algorithm>
-#include <set>
 #include <string>
+#include <utility>
 
 #include "core/base/error.h"
 
@@ -218,6 +218,15 @@ void append_row(HostTables& tables, const ModelTraits& traits, const SequenceSte
   ++tables.rows;
 }
 
+void reserve_rows(HostTables& tables, int64_t rows, int64_t position_components) {
+  for (std::vector<int32_t>* table :
+       {&tables.tokens, &tables.row_sequence, &tables.row_entry, &tables.row_context, &tables.row_prefix,
+        &tables.row_tail_begin, &tables.row_tail_count}) {
+    table->reserve(static_cast<size_t>(rows));
+  }
+  tables.positions.reserve(static_cast<size_t>(rows * position_components));
+}
+
 // A leading run 0, 1, 2, ... of visible rows is stored as a count; what follows, as a list.
 void append_visible(HostTables& tables, std::span<const int32_t> visible) {
   size_t prefix = 0;
@@ -236,11 +245,16 @@ int64_t content_rows(const SequenceStep& step) {
 
 void check_step(const ModelTraits& traits, std::span<const SequenceStep> steps, const KvCache& cache,
                 const KvCache* memory) {
-  std::set<SequenceId> seen;
+  std::vector<SequenceId> sequences;
+  for (const SequenceStep& step : steps) sequences.push_back(step.sequence);
+  std::ranges::sort(sequences);
+  const auto twice = std::ranges::adjacent_find(sequences);
+  bool is_second = false;
   for (size_t i = 0; i < steps.size(); ++i) {
     const StepCheck check(traits, i);
-    check.require(seen.insert(steps[i].sequence).second, "sequence",
-                  [] { return "it is in the step twice"; });
+    if (twice != sequences.end() && *twice == steps[i].sequence) {
+      check.require(!std::exchange(is_second, true), "sequence", [] { return "it is in the step twice"; });
+    }
     check.rows(steps[i]);
     check.visibility(steps[i]);
     check.write(steps[i], cache);
@@ -255,24 +269,31 @@ HostTables build_tables(const ModelTraits& traits, std::span<const SequenceStep>
                         std::span<const int32_t> indices, int64_t padding) {
   HostTables tables;
   bool has_embeddings = false;
+  int64_t all_rows = padding;
   for (int32_t index : indices) {
+    all_rows += std::ssize(steps[index].rows);
     tables.sequence_slot.push_back(static_cast<int32_t>(steps[index].sequence));
     tables.sequence_memory.push_back(static_cast<int32_t>(steps[index].memory));
     tables.packed_row.emplace_back(steps[index].rows.size(), -1);
     has_embeddings |= !steps[index].embeddings.empty();
   }
+  reserve_rows(tables, all_rows, traits.position_components);
+  // Of one sequence after the other.
+  std::vector<int32_t> scratch;  // scratch row of each content row
+  std::vector<std::vector<int32_t>> ancestors;
+  std::vector<int32_t> visible;
   for (const bool queries : {false, true}) {
     for (size_t s = 0; s < indices.size(); ++s) {
       const SequenceStep& step = steps[indices[s]];
       const auto count = static_cast<int64_t>(step.rows.size());
-      std::vector<int32_t> scratch(step.rows.size(), -1);  // scratch row of each content row
+      scratch.assign(step.rows.size(), -1);
       int32_t content = 0;
       for (int64_t i = 0; i < count; ++i) {
         if (step.rows[i].kind != RowKind::kQuery) scratch[i] = content++;
       }
-      std::vector<std::vector<int32_t>> ancestors;
+      if (queries && content == count) continue;
       if (step.visibility.kind == MaskKind::kTree) {
-        ancestors.resize(step.rows.size());
+        ancestors.assign(step.rows.size(), {});
         for (int64_t i = 0; i < count; ++i) {
           const int32_t parent = step.visibility.parents[i];
           if (parent < 0) continue;
@@ -291,7 +312,7 @@ HostTables build_tables(const ModelTraits& traits, std::span<const SequenceStep>
           entry = replaced_entry(step.replaced[scratch[i]]);
         append_row(tables, traits, step, static_cast<int32_t>(s), row, entry);
         tables.query_rows += is_query;
-        std::vector<int32_t> visible;
+        visible.clear();
         // Replacing rows are seen in their places among the committed entries.
         if (step.write != CacheWrite::kReplace) {
           for (int64_t j = 0; j < count; ++j) {

@@ -28,6 +28,7 @@ class CacheFixture {
     const auto rows = static_cast<int64_t>(codes.size());
     const std::vector<int32_t> zeros(codes.size(), 0);
     const int32_t slot = static_cast<int32_t>(sequence);
+    cache_.publish();
     const StepTables step{.row_sequence = {zeros.data(), {rows}},
                           .row_entry = {codes.data(), {rows}},
                           .sequence_slot = {&slot, {1}}};
@@ -228,6 +229,30 @@ TEST(KvCache, SharedEntriesAreTheOthersUntilOneIsWritten) {
   EXPECT_EQ(fixture.read(other), changed);
 }
 
+TEST(KvCache, OnePublishingTellsOfAllReservations) {
+  CacheFixture fixture(
+      {.planes = kPlanes, .kv_heads = kHeads, .head_width = kWidth, .sequences = 5, .entries = 200});
+  KvCache& cache = fixture.cache();
+  std::vector<SequenceId> ids;
+  for (int i = 0; i < 5; ++i) ids.push_back(cache.create());
+  std::map<SequenceId, std::vector<float>> expected;
+  float next_value = 1.0f;
+  // Not every sequence takes part every time, and not in the order of their slots.
+  for (const std::vector<size_t>& part : {std::vector<size_t>{3, 1}, {4, 0, 2}, {1}, {2, 4, 3, 1, 0}}) {
+    for (size_t i : part) cache.reserve(ids[i], 50);
+    std::vector<int32_t> codes(50);
+    std::iota(codes.begin(), codes.end(), 0);
+    for (size_t i : part) {
+      std::vector<float> values(50);
+      for (float& value : values) value = next_value++;
+      fixture.write(ids[i], codes, values);
+      expected[ids[i]].insert(expected[ids[i]].end(), values.begin(), values.end());
+    }
+    for (size_t i : part) cache.commit_prefix(ids[i], 50);
+    for (SequenceId id : ids) EXPECT_EQ(fixture.read(id), expected[id]);
+  }
+}
+
 TEST(KvCache, TakesHalfTheBytesInBf16) {
   const auto backend = make_backend("cpu-reference", 1);
   const auto queue = backend->make_queue();
@@ -269,6 +294,7 @@ TEST(KvCache, SaysWhatDoesNotFit) {
   // The failed reservation changed nothing: a smaller one gets the last page, on the device too.
   cache.reserve(b, 64);
   cache.commit_prefix(b, 64);
+  cache.publish();
   const int32_t* table = cache.tables().block_table.data;
   const auto page = [&](SequenceId id, int64_t i) { return table[static_cast<int64_t>(id) * 2 + i]; };
   EXPECT_NE(page(b, 0), page(a, 0));

@@ -208,6 +208,20 @@ int finish(const Workshop& workshop, const TextPlan& plan, const std::vector<Tex
   return plan.failures.empty() ? kExitDone : kExitSomeFailed;
 }
 
+// There are first words, and the model takes them; else the conversation says what is wrong with them.
+bool can_be_asked(const text::TextCheckpoint& checkpoint, const TextRequest& request) {
+  if (last_words(request.prompts.front()).empty()) return false;
+  try {
+    const TextPrompt& prompt = request.prompts.front();
+    const std::vector<int32_t> tokens = encode_prompt(checkpoint, request, prompt);
+    shift_of(checkpoint, request, prompt, tokens);
+    answer_limit(checkpoint, request, std::ssize(tokens));
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
 // A conversation is planned by its first turn, or by none of its words: later ones may need a larger cache.
 MemoryCheck check_memory(const TextFlags& flags, const text::TextCheckpoint& checkpoint, const TextPlan& plan,
                          const std::shared_ptr<const Backend>& backend, const std::stop_token& stop) {
@@ -215,8 +229,7 @@ MemoryCheck check_memory(const TextFlags& flags, const text::TextCheckpoint& che
     return storage_of(flags.shared.dtype, of, *backend);
   };
   TextRequest request = plan.request;
-  if (flags.chat && last_words(request.prompts.front()).empty())
-    request.prompts.front().messages.back().content = "?";
+  if (flags.chat && !can_be_asked(checkpoint, request)) request.prompts.front().messages.back().content = "?";
   const WeightStorage weights = storage(checkpoint);
   MemoryCheck check{.plan = plan_memory({.model = checkpoint,
                                          .draft = plan.draft ? &*plan.draft : nullptr,

@@ -32,19 +32,25 @@ HeadsCheckpoint without_values(const HeadsCheckpoint& heads) {
           .weights = std::make_unique<ZeroSource>(*heads.weights)};
 }
 
-size_t size_of(const TextPrompt& prompt) {
-  size_t size = prompt.text.size();
-  for (const ChatMessage& message : prompt.messages) size += message.content.size();
-  return size;
-}
-
-// The longest prompts of a batch. What may end their answers, or forbid what a model without values says, is
-// left out.
-TextRequest largest_batch(const TextRequest& request, int64_t batch) {
+// A batch of the prompts with the most tokens and the longest drafts. What may end their answers, or forbid
+// what a model without values says, is left out.
+TextRequest largest_batch(const TextCheckpoint& checkpoint, const TextRequest& request, int64_t batch) {
   TextRequest largest = request;
-  std::ranges::stable_sort(largest.prompts, std::ranges::greater(), size_of);
-  if (std::ssize(largest.prompts) > batch) largest.prompts.resize(static_cast<size_t>(batch));
+  if (std::ssize(largest.prompts) > batch) {
+    std::vector<std::pair<int64_t, TextPrompt>> sized;  // tokens
+    for (TextPrompt& prompt : largest.prompts) {
+      const int64_t tokens = std::ssize(encode_prompt(checkpoint, request, prompt));
+      sized.emplace_back(tokens, std::move(prompt));
+    }
+    std::ranges::stable_sort(sized, std::ranges::greater(), &std::pair<int64_t, TextPrompt>::first);
+    largest.prompts.clear();
+    for (int64_t i = 0; i < batch; ++i)
+      largest.prompts.push_back(std::move(sized[static_cast<size_t>(i)].second));
+  }
   largest.stops.clear();
+  // Lengths that are measured to pay: forwards without values pay anything.
+  const auto length = largest.decoder.options.find("length");
+  if (length != largest.decoder.options.end() && length->second == "adaptive") length->second = "fixed";
   return largest;
 }
 
@@ -83,7 +89,7 @@ MemoryPlan plan_memory(const TextCheckpoints& checkpoints, const TextRequest& re
   const TextModels models{
       .model = model, .draft = draft ? &*draft : nullptr, .heads = heads ? &*heads : nullptr};
 
-  TextRequest first = largest_batch(request, options.batch);
+  TextRequest first = largest_batch(model.checkpoint(), request, options.batch);
   plan.batch = std::ssize(first.prompts);
   const BatchBytes bytes = batch_bytes(models, first);
   plan.caches = bytes.cache;

@@ -291,12 +291,21 @@ TextResult TextRunner::run(const TextRequest& request, const TextControl& contro
   {
     const StopWatch watch(result.total_seconds);
     std::vector<Item> items = make_items(model, request);
+    const auto batch_at = [&](size_t begin) {
+      return std::span(items).subspan(begin, std::min(static_cast<size_t>(batch), items.size() - begin));
+    };
+    // One cache for all batches, so that none grows in between.
+    Session::Options most{.sequences = 0};
+    for (size_t begin = 0; begin < items.size(); begin += static_cast<size_t>(batch)) {
+      const Session::Options room = make_batch(model, request, batch_at(begin)).room(*decoder);
+      most.sequences = std::max(most.sequences, room.sequences);
+      most.entries = std::max(most.entries, room.entries);
+    }
     for (size_t begin = 0; begin < items.size() && !control.stop.stop_requested();
          begin += static_cast<size_t>(batch)) {
-      const auto some =
-          std::span(items).subspan(begin, std::min(static_cast<size_t>(batch), items.size() - begin));
+      const std::span<Item> some = batch_at(begin);
       const Batch answers = make_batch(model, request, some);
-      Session& session = session_for(answers.room(*decoder));
+      Session& session = session_for(most);
       Narrator narrator(some, control);
       const auto outputs =
           answers.decode(*decoder, session, {.observer = &narrator, .stop = control.stop, .pool = &pool_});

@@ -88,11 +88,14 @@ struct GroupFiles {
   const char* folder;  // where the groups are mounted
   const char* limit;
   const char* usage;
-  const char* files;  // of memory.stat: what is kept of files and not in use
+  std::array<const char*, 2> files;  // of memory.stat: what is kept of files, read once and again
 };
-constexpr GroupFiles kVersion2{"/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"};
-constexpr GroupFiles kVersion1{"/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes",
-                               "total_inactive_file"};
+constexpr GroupFiles kVersion2{
+    "/sys/fs/cgroup", "memory.max", "memory.current", {"inactive_file", "active_file"}};
+constexpr GroupFiles kVersion1{"/sys/fs/cgroup/memory",
+                               "memory.limit_in_bytes",
+                               "memory.usage_in_bytes",
+                               {"total_inactive_file", "total_active_file"}};
 
 // What a group and all around it have left, the least.
 std::optional<int64_t> left_of(const std::string& root, const GroupFiles& files, std::string group) {
@@ -102,7 +105,9 @@ std::optional<int64_t> left_of(const std::string& root, const GroupFiles& files,
     const auto limit = number_of(text_of(folder + files.limit)),
                usage = number_of(text_of(folder + files.usage));
     if (limit && usage) {
-      const int64_t files_bytes = statistic(text_of(folder + "memory.stat"), files.files);
+      const std::string statistics = text_of(folder + "memory.stat");
+      int64_t files_bytes = 0;
+      for (const char* kind : files.files) files_bytes += statistic(statistics, kind);
       const int64_t left = *limit - std::max<int64_t>(0, *usage - files_bytes);
       least = std::min(least.value_or(left), left);
     }
@@ -137,7 +142,7 @@ std::optional<int64_t> control_group_memory_left(const std::string& root) {
 
 std::optional<int64_t> address_space_left() {
   rlimit limit{};
-  if (::getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return std::nullopt;
+  if (::getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur > INT64_MAX) return std::nullopt;
   int64_t pages = 0;
   std::ifstream("/proc/self/statm") >> pages;
   return static_cast<int64_t>(limit.rlim_cur) - pages * ::sysconf(_SC_PAGESIZE);

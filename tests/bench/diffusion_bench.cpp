@@ -224,7 +224,7 @@ int bench_main(int argc, char** argv) {
   app.add_option("--device", flags.device, "as volley's");
   app.add_option("--threads", flags.threads, "[physical cores]")->check(CLI::Range(0, 1024));
   app.add_option("--prompt", flags.prompt, "tokens")->check(CLI::Range(1, 2048));
-  app.add_option("--tokens", flags.tokens, "of the answer")->check(CLI::Range(1, 2048));
+  app.add_option("--tokens", flags.tokens, "of the answer")->check(CLI::Range(2, 2048));
   app.add_option("--block", flags.block, "tokens of a block")->check(CLI::Range(2, 2048));
   app.add_option("--repeats", flags.repeats, "timed forwards of each kind, behind one to warm up")
       ->check(CLI::Range(1, 100));

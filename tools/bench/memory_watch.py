@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class MemoryWatch(threading.Thread):
-    """Highest anonymous memory (resident minus shared of /proc/self/statm), looked at every 5 ms."""
+    """Highest anonymous memory (resident minus shared of /proc/self/statm), looked at about every 5 ms."""
 
     def __init__(self):
         super().__init__(daemon=True)
@@ -15,8 +15,16 @@ class MemoryWatch(threading.Thread):
         self.start()
 
     def run(self):
-        page = os.sysconf("SC_PAGE_SIZE")
         while True:
-            _, resident, shared = map(int, Path("/proc/self/statm").read_text().split()[:3])
-            self.peak = max(self.peak, (resident - shared) * page)
+            self.look()
             time.sleep(0.005)
+
+    def look(self):
+        _, resident, shared = map(int, Path("/proc/self/statm").read_text().split()[:3])
+        self.peak = max(self.peak, (resident - shared) * os.sysconf("SC_PAGE_SIZE"))
+
+    def take_peak(self):
+        """The peak since the last time, after a last look."""
+        self.look()
+        peak, self.peak = self.peak, 0
+        return peak

@@ -175,7 +175,7 @@ def main():
                 print(f"(the last of these waited for the disk {faults} times)")
     if "full" in args.kind:
         print("\nlikeliest tokens of the first block:", *guesses)
-    print(f"anonymous memory at most {watch.peak / 2**20:.0f} MiB; load average {' '.join(Path('/proc/loadavg').read_text().split()[:3])}")
+    print(f"anonymous memory at most {watch.take_peak() / 2**20:.0f} MiB; load average {' '.join(Path('/proc/loadavg').read_text().split()[:3])}")
 
 
 if __name__ == "__main__":

@@ -37,7 +37,8 @@ class TextMemoryPlan : public testing::TestWithParam<std::string> {
     return request;
   }
 
-  void expect_planned(const std::string& name, const TextRequest& request, WeightType type) const {
+  void expect_planned(const std::string& name, const TextRequest& request, WeightType type,
+                      int64_t batch = kTextBatch) const {
     const auto backend = make_backend(GetParam(), kThreads);
     const TextCheckpoint checkpoint = open_text_checkpoint(path(name)),
                          small = open_text_checkpoint(path("small"));
@@ -46,7 +47,7 @@ class TextMemoryPlan : public testing::TestWithParam<std::string> {
         plan_memory({.model = checkpoint,
                      .draft = request.draft_model.empty() ? nullptr : &small,
                      .heads = request.heads.empty() ? nullptr : &heads},
-                    request, {.backend = backend, .storage = type, .draft_storage = type});
+                    request, {.backend = backend, .storage = type, .draft_storage = type, .batch = batch});
     EXPECT_EQ(backend->peak_bytes(), 0) << "nothing is allocated";
     const TextModel model(open_text_checkpoint(path(name)), {.backend = backend, .storage = type});
     std::optional<TextModel> draft;
@@ -62,7 +63,7 @@ class TextMemoryPlan : public testing::TestWithParam<std::string> {
     };
     near(plan.weights, backend->allocated_bytes(), 4 << 10);
     run_text({.model = model, .draft = draft ? &*draft : nullptr, .heads = drafting ? &*drafting : nullptr},
-             request, {});
+             request, {}, batch);
     near(plan.total(), backend->peak_bytes(), kBeyond);
     EXPECT_GT(plan.caches, 0);
   }
@@ -114,6 +115,32 @@ TEST_P(TextMemoryPlan, ConstraintsAndLaterPromptsCount) {
   later.prompts.insert(later.prompts.begin(), later.prompts.front());
   later.prompts.back().messages.back().content = std::string(100, 'x') + " 1 2 3 4 5 6 7 8 9 10 11 12 13 14";
   EXPECT_GT(total(later, 1), free);
+}
+
+// More bytes are not more tokens, and the batch that needs the largest cache is not the first.
+TEST_P(TextMemoryPlan, TheMostTokensOfAnyBatchCount) {
+  TextRequest request = request_of(3);
+  choose_decoder("sequential", request);
+  std::string& few = request.prompts[1].messages.back().content;
+  for (int i = 0; i < 20; ++i) few += " Servingman";  // a token of the small vocabulary
+  std::string& longest = request.prompts[2].messages.back().content;
+  for (int i = 0; i < 50; ++i) longest += "7 ";
+  expect_planned("toy", request, WeightType::kF32, 1);
+}
+
+// Planning takes no clock: drafts are as long as they may get.
+TEST_P(TextMemoryPlan, AdaptiveDraftsArePlannedAtTheirLongest) {
+  const auto backend = make_backend(GetParam(), kThreads);
+  const TextCheckpoint checkpoint = open_text_checkpoint(path("toy"));
+  const auto total = [&](const char* decoder) {
+    TextRequest request = request_of(3);
+    choose_decoder("lookup", request);
+    request.decoder = parse_decoder_spec(decoder);
+    return plan_memory({.model = checkpoint}, request, {.backend = backend}).total();
+  };
+  const int64_t longest = total("lookup:length=fixed,draft=12,ngram=1");
+  EXPECT_EQ(total("lookup:length=adaptive,draft=12,ngram=1"), longest);
+  EXPECT_GT(longest, total("lookup:length=fixed,draft=1,ngram=1"));
 }
 
 INSTANTIATE_TEST_SUITE_P(Devices, TextMemoryPlan, testing::ValuesIn(devices()),

@@ -212,10 +212,7 @@ int finish(const Workshop& workshop, const TextPlan& plan, const std::vector<Tex
 bool can_be_asked(const text::TextCheckpoint& checkpoint, const TextRequest& request) {
   if (last_words(request.prompts.front()).empty()) return false;
   try {
-    const TextPrompt& prompt = request.prompts.front();
-    const std::vector<int32_t> tokens = encode_prompt(checkpoint, request, prompt);
-    shift_of(checkpoint, request, prompt, tokens);
-    answer_limit(checkpoint, request, std::ssize(tokens));
+    check_prompt(checkpoint, request, request.prompts.front());
     return true;
   } catch (const Error&) {
     return false;

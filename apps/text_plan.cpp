@@ -183,6 +183,13 @@ void refuse_contradictions(const TextFlags& flags) {
     refuse("text: say something: a prompt, --prompt-file or --chat");
 }
 
+int64_t check_prompt(const text::TextCheckpoint& checkpoint, const TextRequest& request,
+                     const TextPrompt& prompt) {
+  const std::vector<int32_t> tokens = encode_prompt(checkpoint, request, prompt);
+  shift_of(checkpoint, request, prompt, tokens);
+  return answer_limit(checkpoint, request, std::ssize(tokens));
+}
+
 TextPlan make_plan(const TextFlags& flags, const text::TextCheckpoint& checkpoint) {
   TextPlan plan{.request = common_request(flags, checkpoint)};
   open_draft(flags, checkpoint, plan);
@@ -190,9 +197,7 @@ TextPlan make_plan(const TextFlags& flags, const text::TextCheckpoint& checkpoin
   TextRequest& request = plan.request;
   const auto decoder = make_decoder(request.decoder);
   const auto check = [&](const TextPrompt& prompt) {
-    const std::vector<int32_t> tokens = encode_prompt(checkpoint, request, prompt);
-    shift_of(checkpoint, request, prompt, tokens);
-    const int64_t limit = answer_limit(checkpoint, request, std::ssize(tokens));
+    const int64_t limit = check_prompt(checkpoint, request, prompt);
     decoder->check_length(limit);
     return limit;
   };

@@ -31,6 +31,9 @@ struct TextPlan {
 void refuse_contradictions(const TextFlags& flags);
 // Throws Error for flags and prompts that do not fit the model; of a prompt file only if no line is left.
 TextPlan make_plan(const TextFlags& flags, const text::TextCheckpoint& checkpoint);
+// How many tokens its answer may have. Throws Error for a prompt that does not fit the model or its context.
+int64_t check_prompt(const text::TextCheckpoint& checkpoint, const text::TextRequest& request,
+                     const text::TextPrompt& prompt);
 // The seed of the first prompt: --seed's, or a random one.
 uint64_t first_seed(const SharedFlags& shared);
 // How a request's tokens are made, in words.

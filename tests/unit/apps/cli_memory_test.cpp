@@ -43,6 +43,10 @@ TEST_F(CliMemory, TextTellsItsPlan) {
       json({"Hello", "--dry-run", "--decoder", "draft", "--draft-model", "talker"})["memory"][0]["weights"],
       plan["weights"]);
   EXPECT_EQ(json({"--chat", "--dry-run"})["memory"][0]["weights"], plan["weights"]);
+  // What cannot be said is refused when it is said.
+  const std::string endless(100'000, 'x');
+  EXPECT_EQ(json({"--chat", "--dry-run", endless})["memory"], json({"--chat", "--dry-run"})["memory"]);
+  expect_failure(text({"--dry-run", endless}), 2, "the context of model");
 }
 
 TEST_F(CliMemory, PicturesThatAreThereAreNotPlanned) {

@@ -118,10 +118,14 @@ TEST(Machine, TheAddressSpacesLimitCounts) {
   ASSERT_EQ(::setrlimit(RLIMIT_AS, &limited), 0);
   const auto left = address_space_left();
   const int64_t available = available_memory();
+  limited.rlim_cur = rlim_t{1} << 63;  // more than a signed number counts
+  ASSERT_EQ(::setrlimit(RLIMIT_AS, &limited), 0);
+  const auto endless = address_space_left();
   ASSERT_EQ(::setrlimit(RLIMIT_AS, &before), 0);
   ASSERT_TRUE(left.has_value());
   EXPECT_NEAR(static_cast<double>(*left), double{kLeft}, double{4 << 20});
   EXPECT_LE(available, kLeft);
+  EXPECT_EQ(endless, std::nullopt);
   EXPECT_EQ(address_space_left(), std::nullopt);
 }
 

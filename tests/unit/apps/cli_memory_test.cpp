@@ -45,7 +45,8 @@ TEST_F(CliMemory, TextTellsItsPlan) {
   EXPECT_EQ(json({"--chat", "--dry-run"})["memory"][0]["weights"], plan["weights"]);
   // What cannot be said is refused when it is said.
   const std::string endless(100'000, 'x');
-  EXPECT_EQ(json({"--chat", "--dry-run", endless})["memory"], json({"--chat", "--dry-run"})["memory"]);
+  EXPECT_EQ(json({"--chat", "--dry-run", endless})["memory"][0]["total"],
+            json({"--chat", "--dry-run"})["memory"][0]["total"]);
   expect_failure(text({"--dry-run", endless}), 2, "the context of model");
 }
 

@@ -3,6 +3,7 @@
 // The sampling rule in scalar form, written once: host backends call it, others are tested against it.
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -39,9 +40,12 @@ inline void processed_logits(const SampleArgs& args, const SampleRow& row, std::
   if (row.temperature > 0.0f && row.temperature != 1.0f) {
     for (float& value : logits) value /= row.temperature;
   }
-  // What is no number cannot be chosen; a row of nothing else is reported by choose().
+  // What is no number cannot be chosen; a row of nothing else is reported by choose(). On bits, so that the
+  // loop becomes vectors.
   for (float& value : logits) {
-    if (!std::isfinite(value)) value = kExcluded;
+    const auto bits = std::bit_cast<uint32_t>(value);
+    const bool is_finite = (bits & 0x7fffffffu) < 0x7f800000u;
+    value = std::bit_cast<float>(is_finite ? bits : std::bit_cast<uint32_t>(kExcluded));
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 
 #include "core/backend/sampling.h"
@@ -40,6 +41,37 @@ class TokenNoise {
   std::array<uint32_t, 4> bits_{};
 };
 
+// e^x of an x <= 0, within 3e-7 of it, or e^-87 where that is more. No branches and no calls: a loop of it
+// becomes vectors.
+float exponential_below_zero(float x) {
+  constexpr float kMagic = 0x1.8p23f;  // brings a small number's whole part to the lowest bits
+  // Of negative numbers the one with fewer bits set is the larger.
+  const float inside =
+      std::bit_cast<float>(std::min(std::bit_cast<uint32_t>(x), std::bit_cast<uint32_t>(-87.0f)));
+  const float shifted = inside * 1.44269504f + kMagic;
+  const float whole = shifted - kMagic;
+  const float r = (inside - whole * 0.693359375f) - whole * -2.12194440e-4f;
+  const float p =
+      ((((r * (1.0f / 720.0f) + 1.0f / 120.0f) * r + 1.0f / 24.0f) * r + 1.0f / 6.0f) * r + 0.5f) * r + 1.0f;
+  const uint32_t exponent = std::bit_cast<uint32_t>(shifted) - std::bit_cast<uint32_t>(kMagic) + 127;
+  return (p * r + 1.0f) * std::bit_cast<float>(exponent << 23);
+}
+
+// Of e^(score - largest); what is excluded adds next to nothing.
+double sum_of_exponentials(std::span<const float> scores, float largest) {
+  constexpr size_t kBlock = 64;
+  std::array<float, kBlock> sums{};
+  size_t i = 0;
+  for (; i + kBlock <= scores.size(); i += kBlock) {
+    const float* block = scores.data() + i;
+    for (size_t lane = 0; lane < kBlock; ++lane) sums[lane] += exponential_below_zero(block[lane] - largest);
+  }
+  double total = 0.0;
+  for (; i < scores.size(); ++i) total += exponential_below_zero(scores[i] - largest);
+  for (const float sum : sums) total += sum;
+  return total;
+}
+
 }  // namespace
 
 std::vector<HeadGuess> best_guesses(const DraftHeadsTraits& heads, std::span<const float> logits,
@@ -69,6 +101,7 @@ std::vector<HeadGuess> best_guesses(const DraftHeadsTraits& heads, std::span<con
   const bool is_noisy = row.temperature > 0.0f && place.noise == GuessNoise::kTargets;
   TokenNoise noise(sampling::noise_key(row));
   std::vector<int32_t> left;  // candidates
+  left.reserve(scores.size());
   for (int64_t i = 0; i < size; ++i) {
     float& score = scores[static_cast<size_t>(i)];
     if (score == sampling::kExcluded) continue;
@@ -82,8 +115,7 @@ std::vector<HeadGuess> best_guesses(const DraftHeadsTraits& heads, std::span<con
     return score_of(a) != score_of(b) ? score_of(a) > score_of(b) : a < b;
   });
   const double best = score_of(left[0]);
-  double total = 0.0;
-  for (const int32_t candidate : left) total += std::exp(score_of(candidate) - best);
+  const double total = sum_of_exponentials(scores, score_of(left[0]));
   std::vector<HeadGuess> guesses;
   for (const int32_t candidate : std::span(left).first(static_cast<size_t>(kept))) {
     guesses.push_back(

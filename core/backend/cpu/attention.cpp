@@ -103,10 +103,11 @@ int64_t dense_attention_work_bytes(const DenseAttentionArgs& args) {
 void reserve_attention(const AttentionArgs& args, int64_t threads, ScratchPool& scratch) {
   const int64_t rows = args.q.shape[0], width = args.q.shape[2];
   const int64_t most_keys = args.cache.block_table.shape[1] * kPageSize;  // of a row
-  scratch.prepare(threads, attention_work_bytes(width, std::min(kRowBlock, rows) * most_keys));
+  ScratchPool::ThreadLease(scratch, threads,
+                           attention_work_bytes(width, std::min(kRowBlock, rows) * most_keys));
 }
 void reserve_dense_attention(const DenseAttentionArgs& args, int64_t threads, ScratchPool& scratch) {
-  scratch.prepare(threads, dense_attention_work_bytes(args));
+  ScratchPool::ThreadLease(scratch, threads, dense_attention_work_bytes(args));
 }
 
 void run_attention(const AttentionArgs& args, ThreadPool& threads, ScratchPool& scratch) {
@@ -119,15 +120,14 @@ void run_attention(const AttentionArgs& args, ThreadPool& threads, ScratchPool& 
     keys += count;
     block_keys = std::max(block_keys, std::min(kRowBlock, rows) * count);
   }
-  const int64_t work_bytes = attention_work_bytes(width, block_keys);
-  scratch.prepare(threads.threads(), work_bytes);
+  const ScratchPool::ThreadLease work(scratch, threads.threads(), attention_work_bytes(width, block_keys));
   const int64_t row_blocks = (rows + kRowBlock - 1) / kRowBlock,
                 blocks = head_blocks(row_blocks, heads, threads);
-  share_items(threads, row_blocks * blocks, attention_nanoseconds(keys * heads, width), [&](int64_t item) {
+  const double guess = attention_nanoseconds(keys * heads, width);
+  share_items(threads, row_blocks * blocks, guess, [&](int64_t item, int64_t thread) {
     const int64_t first_row = item / blocks * kRowBlock, block = item % blocks;
     const int64_t end_row = std::min(rows, first_row + kRowBlock);
-    const auto work = scratch.take(work_bytes);
-    auto* offsets = work.as<int64_t>();
+    auto* offsets = work.of<int64_t>(thread);
     auto* values = reinterpret_cast<float*>(offsets + block_keys);
     std::array<RowHeads, kRowBlock> row_heads;
     size_t active = 0;
@@ -193,13 +193,11 @@ void run_dense_attention(const DenseAttentionArgs& args, ThreadPool& threads, Sc
   const int64_t row_blocks = (rows + kRowBlock - 1) / kRowBlock;
   const int64_t blocks = head_blocks(items * row_blocks, heads, threads);
   const double guess = attention_nanoseconds(items * rows * rows * heads, width);
-  const int64_t work_bytes = dense_attention_work_bytes(args);
-  scratch.prepare(threads.threads(), work_bytes);
-  share_items(threads, items * row_blocks * blocks, guess, [&](int64_t share) {
+  const ScratchPool::ThreadLease work(scratch, threads.threads(), dense_attention_work_bytes(args));
+  share_items(threads, items * row_blocks * blocks, guess, [&](int64_t share, int64_t thread) {
     const int64_t item = share / blocks / row_blocks, block = share % blocks;
     const int64_t first_row = share / blocks % row_blocks * kRowBlock;
-    const auto work = scratch.take(work_bytes);
-    auto* offsets = work.as<int64_t>();
+    auto* offsets = work.of<int64_t>(thread);
     for (int64_t i = 0; i < rows; ++i) offsets[i] = i * heads * width;
     std::array<RowHeads, kRowBlock> row_heads;
     size_t count = 0;

@@ -167,13 +167,13 @@ void LinearProducts::run_f32(const LinearArgs& args, ThreadPool& threads, Scratc
   const int64_t slices = divide_up(rows, kSliceRows);
   const int64_t groups = std::min(slices, divide_up(4 * threads.threads(), plan.panels));
   const double guess = product_guess(rows, weight.out_features * weight.in_features * 4);
-  scratch.prepare(threads.threads(), plan.tile_bytes());
-  share_items(threads, plan.panels * groups, guess, [&](int64_t item) {
+  const ScratchPool::ThreadLease tiles(scratch, threads.threads(), plan.tile_bytes());
+  share_items(threads, plan.panels * groups, guess, [&](int64_t item, int64_t thread) {
     const int64_t panel = item / groups, group = item % groups;
     const PanelShape& shape = plan.shape(panel);
     const int64_t first = panel * plan.columns;
     const int64_t columns = std::min(plan.columns, weight.out_features - first);
-    const auto tile = scratch.take(kSliceRows * shape.columns * 4);
+    auto* tile = tiles.of<float>(thread);
     for (int64_t s = slices * group / groups; s < slices * (group + 1) / groups; ++s) {
       const int64_t begin = s * kSliceRows;
       const int64_t count = std::min(kSliceRows, rows - begin);
@@ -181,8 +181,8 @@ void LinearProducts::run_f32(const LinearArgs& args, ThreadPool& threads, Scratc
                       .rows = count,
                       .x = args.x.data + begin * weight.in_features,
                       .panel = panels + panel * header->panel_stride,
-                      .out = tile.as<float>()});
-      store_tile({.tile = tile.as<float>(),
+                      .out = tile});
+      store_tile({.tile = tile,
                   .tile_stride = shape.columns,
                   .rows = count,
                   .columns = columns,
@@ -245,13 +245,6 @@ void convert_row(const float* x, const SourceRows& to, int64_t row) {
   }
 }
 
-// Items are handed to threads in order. As long as the threads take turns, each gets neighbours: the items of
-// a stripe of its own.
-int64_t in_stripes(int64_t item, int64_t items, int64_t stripes) {
-  const int64_t height = items / stripes;
-  return item < height * stripes ? item % stripes * height + item / stripes : item;
-}
-
 }  // namespace
 
 // Parts of the weights: enough for the threads, small enough for the cache, in steps that the kernels like.
@@ -303,7 +296,7 @@ void LinearProducts::reserve(const LinearsArgs& args, int64_t threads, ScratchPo
     const WeightType type = targets.front().weight->type;
     const GroupedParts parts({.x = args.x, .targets = targets}, grouped_->row_format(type), threads);
     const auto source = scratch.take(parts.source_bytes());
-    scratch.prepare(threads, parts.tile_bytes());
+    ScratchPool::ThreadLease(scratch, threads, parts.tile_bytes());
   };
   if (are_one_grouped_kind(args.targets)) return reserve_grouped(args.targets);
   for (const LinearTarget& target : args.targets) {
@@ -311,7 +304,8 @@ void LinearProducts::reserve(const LinearsArgs& args, int64_t threads, ScratchPo
     if (weight.type != WeightType::kF32) {
       reserve_grouped({&target, 1});
     } else {
-      scratch.prepare(threads, PanelPlan(weight.out_features, weight.in_features).tile_bytes());
+      ScratchPool::ThreadLease(scratch, threads,
+                               PanelPlan(weight.out_features, weight.in_features).tile_bytes());
     }
   }
 }
@@ -340,18 +334,18 @@ void LinearProducts::run_grouped(const GroupedArgs& args, ThreadPool& threads, S
   const int64_t slices = divide_up(rows, kSliceRows);
   const int64_t shares = std::min(slices, divide_up(4 * threads.threads(), parts.count));
   const int64_t offset = 0;
-  scratch.prepare(threads.threads(), parts.tile_bytes());
+  const ScratchPool::ThreadLease tiles(scratch, threads.threads(), parts.tile_bytes());
   const double guess = product_guess(rows, parts.all_groups * shared.group_bytes());
-  share_items(threads, parts.count * shares, guess, [&](int64_t item) {
+  share_items(threads, parts.count * shares, guess, [&](int64_t item, int64_t thread) {
     const int64_t share = item % shares;
-    int64_t part = in_stripes(item / shares, parts.count, threads.threads());
+    int64_t part = item / shares;
     const LinearTarget* target = args.targets.data();
     for (; part >= parts.of(*target); ++target) part -= parts.of(*target);
     const LinearWeight& weight = *target->weight;
     const int64_t group = part * part_groups;
     const int64_t groups = std::min(part_groups, divide_up(weight.out_features, kGroupColumns) - group);
     const int64_t first = group * kGroupColumns;
-    const auto tile = scratch.take(kSliceRows * groups * kGroupColumns * 4);
+    auto* tile = tiles.of<float>(thread);
     for (int64_t s = slices * share / shares; s < slices * (share + 1) / shares; ++s) {
       const int64_t begin = s * kSliceRows;
       const int64_t count = std::min(kSliceRows, rows - begin);
@@ -367,7 +361,7 @@ void LinearProducts::run_grouped(const GroupedArgs& args, ThreadPool& threads, S
           .scales = reinterpret_cast<const uint16_t*>(weight.scales.data()) + group * shared.group_scales(),
           .groups = groups,
           .following = divide_up(weight.out_features, kGroupColumns) - group - groups,
-          .out = tile.as<float>()};
+          .out = tile};
       if (weight.type == WeightType::kBF16) {
         grouped_->multiply_bf16(product);
       } else if (weight.type == WeightType::kQ8_0) {
@@ -375,7 +369,7 @@ void LinearProducts::run_grouped(const GroupedArgs& args, ThreadPool& threads, S
       } else {
         grouped_->multiply_q4_1(product);
       }
-      store_tile({.tile = tile.as<float>(),
+      store_tile({.tile = tile,
                   .tile_stride = groups * kGroupColumns,
                   .rows = count,
                   .columns = std::min(groups * kGroupColumns, weight.out_features - first),

@@ -8,11 +8,10 @@
 #endif
 
 #include <algorithm>
-#include <type_traits>
-#include <utility>
 
 #include "core/backend/cpu/grouped_products.h"
 #include "core/backend/cpu/packed_weight.h"
+#include "core/backend/cpu/unrolled-inl.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -72,18 +71,6 @@ class Ahead {
   Lines scales_;
 };
 
-// Calls body(0) ... body(kCount - 1) with constants. GCC keeps an array in registers only if it sees every
-// index as a constant before it unrolls loops.
-#undef VOLLEY_UNROLLED
-#define VOLLEY_UNROLLED HWY_ATTR __attribute__((always_inline))
-template <int kCount, class Body>
-HWY_INLINE void unrolled(const Body& body) {
-  [&]<int... i>(std::integer_sequence<int, i...>) VOLLEY_UNROLLED {
-    (body(std::integral_constant<int, i>()), ...);
-  }
-  (std::make_integer_sequence<int, kCount>());
-}
-
 // Sums of some rows and groups, in memory between the steps of the depth.
 template <int kRows>
 struct Sums {
@@ -105,15 +92,6 @@ struct Sums {
     }
   }
 };
-
-// Calls run(std::integral_constant<int, n>) for n = rows, 1 <= rows <= kMost.
-template <int kMost, class Run>
-HWY_INLINE void with_rows(int64_t rows, const Run& run) {
-  if constexpr (kMost > 1) {
-    if (rows < kMost) return with_rows<kMost - 1>(rows, run);
-  }
-  run(std::integral_constant<int, kMost>());
-}
 
 // What a group has in memory, and in how many steps a block of rows multiplies kStreams of them.
 struct GroupExtents {
@@ -138,7 +116,7 @@ HWY_INLINE void for_blocks(const GroupedProductArgs& args, const GroupExtents& e
          .bytes = next_count * extents.scales * static_cast<int64_t>(sizeof(*args.scales))},
         blocks.count * extents.steps);
     for (int64_t b = 0; b < blocks.count; ++b) {
-      with_rows<kMost>(blocks.size(b), [&](auto rows) HWY_ATTR {
+      with_count<kMost>(blocks.size(b), [&](auto rows) HWY_ATTR {
         multiply(rows, blocks.begin(b), group, next - group, ahead);
       });
     }

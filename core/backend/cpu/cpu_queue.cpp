@@ -105,6 +105,18 @@ void CpuQueue::linears(const LinearsArgs& args) {
   device_->products.run(args, threads_, scratch_);
 }
 
+void CpuQueue::gated_linears(const GatedLinearsArgs& args) {
+  if (!device_->products.run(args, threads_, scratch_)) Queue::gated_linears(args);
+}
+
+void CpuQueue::normed_linears(const NormedLinearsArgs& args) {
+  if (!device_->products.run(args, threads_, scratch_)) Queue::normed_linears(args);
+}
+
+void CpuQueue::normed_gated_linears(const NormedGatedLinearsArgs& args) {
+  if (!device_->products.run(args, threads_, scratch_)) Queue::normed_gated_linears(args);
+}
+
 void CpuQueue::activate(const ActivateArgs& args) {
   share_ranges(threads_, args.x.size(), static_cast<double>(args.x.size()) * kExponential,
                [&](int64_t begin, int64_t end) {

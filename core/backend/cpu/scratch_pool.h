@@ -39,15 +39,28 @@ class ScratchPool {
   class ThreadLease {
    public:
     ThreadLease(ScratchPool& pool, int64_t threads, int64_t bytes)
-        : stride_((bytes + kAlignment - 1) / kAlignment * kAlignment), lease_(pool.take(threads * stride_)) {}
+        : pool_(pool),
+          number_(++pool.thread_leases_),
+          stride_((bytes + kAlignment - 1) / kAlignment * kAlignment),
+          lease_(pool.take(threads * stride_)) {
+      if (static_cast<int64_t>(pool.marks_.size()) < threads)
+        pool.marks_.resize(static_cast<size_t>(threads));
+    }
 
     template <typename T>
     T* of(int64_t thread) const {
       return reinterpret_cast<T*>(lease_.as<std::byte>() + thread * stride_);
     }
 
+    // True when the thread asks for the first time, and has asked of no lease that began later.
+    bool is_first_use(int64_t thread) const {
+      return std::exchange(pool_.marks_[static_cast<size_t>(thread)].lease, number_) != number_;
+    }
+
    private:
     static constexpr int64_t kAlignment = 64;
+    ScratchPool& pool_;
+    int64_t number_ = 0;
     int64_t stride_ = 0;
     Lease lease_;
   };
@@ -70,7 +83,14 @@ class ScratchPool {
   }
 
  private:
+  // The lease that a thread has used last; a line of memory each, which no other thread needs.
+  struct alignas(64) Mark {
+    int64_t lease = 0;
+  };
+
   const Memory& memory_;
+  int64_t thread_leases_ = 0;  // that there have been
+  std::vector<Mark> marks_;
   int64_t pieces_ = 0;  // that there have been
   std::vector<Buffer> free_;
 };

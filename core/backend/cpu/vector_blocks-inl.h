@@ -33,19 +33,13 @@ constexpr int kFourBitRows = HWY_MAX_BYTES >= 64 ? 8 : HWY_MAX_BYTES >= 32 ? 4 :
 // several places at a time than in one.
 constexpr int64_t kStreams = 2;
 
-// Memory that is multiplied next.
-struct Region {
-  const void* begin = nullptr;
-  int64_t bytes = 0;
-};
-
 // Asks for what is multiplied next, a share of it in each step of a loop over `steps`, so that memory is read
 // all the time and not only in the first of several passes over a panel. It goes to the second-level cache:
 // the first has no room beside the rows.
 class Ahead {
  public:
-  Ahead(const Region& panels, const Region& scales, int64_t steps)
-      : panels_(panels, steps), scales_(scales, steps) {}
+  Ahead(const WeightStretch& next, int64_t steps)
+      : panels_(next.panels, next.panel_bytes, steps), scales_(next.scales, next.scale_bytes, steps) {}
   HWY_INLINE void step() {
     panels_.step();
     scales_.step();
@@ -54,10 +48,10 @@ class Ahead {
  private:
   static constexpr int64_t kLine = 64;
   struct Lines {
-    Lines(const Region& region, int64_t steps)
-        : next(static_cast<const std::byte*>(region.begin)),
-          step_bytes((region.bytes + steps * kLine - 1) / (steps * kLine) * kLine),
-          end(next + region.bytes) {}
+    Lines(const void* begin, int64_t bytes, int64_t steps)
+        : next(static_cast<const std::byte*>(begin)),
+          step_bytes((bytes + steps * kLine - 1) / (steps * kLine) * kLine),
+          end(next + bytes) {}
     HWY_INLINE void step() {
       const std::byte* stop = end - next < step_bytes ? end : next + step_bytes;
       for (; next < stop; next += kLine) __builtin_prefetch(next, 0, 2);
@@ -109,12 +103,13 @@ HWY_INLINE void for_blocks(const GroupedProductArgs& args, const GroupExtents& e
   const RowBlocks blocks(args.rows, kMost);
   for (int64_t group = 0; group < args.groups; group += kStreams) {
     const int64_t next = std::min(group + kStreams, args.groups);
-    const int64_t next_count = std::min(kStreams, args.groups + args.following - next);
-    Ahead ahead(
-        {.begin = args.panels + next * extents.panel_bytes, .bytes = next_count * extents.panel_bytes},
-        {.begin = args.scales + next * extents.scales,
-         .bytes = next_count * extents.scales * static_cast<int64_t>(sizeof(*args.scales))},
-        blocks.count * extents.steps);
+    const int64_t next_count = std::min(kStreams, args.groups - next);
+    const WeightStretch stretch{
+        .panels = args.panels + next * extents.panel_bytes,
+        .panel_bytes = next_count * extents.panel_bytes,
+        .scales = args.scales + next * extents.scales,
+        .scale_bytes = next_count * extents.scales * static_cast<int64_t>(sizeof(*args.scales))};
+    Ahead ahead(next_count > 0 ? stretch : args.next, blocks.count * extents.steps);
     for (int64_t b = 0; b < blocks.count; ++b) {
       with_count<kMost>(blocks.size(b), [&](auto rows) HWY_ATTR {
         multiply(rows, blocks.begin(b), group, next - group, ahead);

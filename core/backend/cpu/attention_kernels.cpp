@@ -186,20 +186,6 @@ float exponentiate(float* scores, int64_t count, float maximum) {
   return hn::GetLane(hn::SumOfLanes(dv, sums)) + tail;
 }
 
-float greatest_of(const float* scores, int64_t count) {
-  const hn::ScalableTag<float> d;
-  auto most = hn::Set(d, scores[0]);
-  float rest = scores[0];
-  for_each_vector(0, count, [&](auto di, int64_t i) HWY_ATTR {
-    if constexpr (hn::MaxLanes(decltype(di)()) == 1) {
-      rest = scores[i] > rest ? scores[i] : rest;
-    } else {
-      most = hn::Max(most, hn::LoadU(di, scores + i));
-    }
-  });
-  return std::max(rest, hn::GetLane(hn::MaxOfLanes(d, most)));
-}
-
 // Joins what a chunk adds to what was known.
 template <class D>
 HWY_INLINE void join_sums(D d, const AttentionState& state, int64_t width, float keep, float gain) {

@@ -40,7 +40,7 @@ class ProductParts {
       if (order == Order::kBehindEachOther || &target == &targets.front()) length_ += groups_of(target);
     }
     // Small enough for the cache, and enough of them that threads can help each other.
-    constexpr int64_t kLeast = 4, kMost = 16;  // groups of a part, parts of a thread
+    constexpr int64_t kLeast = 8, kMost = 16;  // groups of a part, parts of a thread
     const int64_t step_bytes = group_.group_bytes() * (order == Order::kSideBySide ? 2 : 1);
     const int64_t own = divide_up(length_, threads);  // groups of a thread
     parts_of_thread_ =

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <optional>
 #include <span>
 
 #include "core/backend/cpu/attention_kernels.h"
@@ -17,22 +18,26 @@ double attention_nanoseconds(int64_t dots, int64_t width) {
   return static_cast<double>(dots) * (4.0 + static_cast<double>(width) / 8.0);
 }
 
-// Blocks of heads in which rows are shared out: more only where the rows alone would leave threads idle.
+// Blocks of heads in which rows are shared out: more only where the rows alone would leave threads idle. A
+// single block of rows is cut evenly, as heads of one group read the same keys.
 int64_t head_blocks(int64_t row_blocks, int64_t heads, const ThreadPool& threads) {
-  const int64_t blocks = (4 * threads.threads() + row_blocks - 1) / std::max<int64_t>(row_blocks, 1);
+  const int64_t wanted = row_blocks > 1 ? 4 * threads.threads() : threads.threads();
+  const int64_t blocks = (wanted + row_blocks - 1) / std::max<int64_t>(row_blocks, 1);
   return std::clamp<int64_t>(blocks, 1, heads);
 }
 
 // Rows that are computed together, head by head: those that see the same keys find them in the cache.
 constexpr int64_t kRowBlock = 8;
 
-// Heads [first, end) of a row. Offsets are those of the visible keys' vectors of group 0.
+// Offsets are those of the visible keys' vectors of group 0.
 struct RowHeads {
   const float* q = nullptr;  // of head 0
   float* out = nullptr;      // of head 0
   const int64_t* offsets = nullptr;
   int64_t count = 0;
+  int64_t shared = 0;  // first keys that are those of the row before
 };
+// Heads [first, end) of some rows.
 struct HeadsArgs {
   std::span<const RowHeads> rows;
   int64_t first = 0, end = 0;
@@ -42,60 +47,102 @@ struct HeadsArgs {
   float scale = 1.0f;
   const float* keys = nullptr;  // of group 0
   const float* values = nullptr;
-  float* work = nullptr;  // [width]
+  float* work = nullptr;  // [kMostQueries, 3, width]
 };
 
-// Whether a head is its group's first or last of those that are computed together.
-struct GroupPlace {
-  bool is_first = false;
-  bool is_last = false;
-};
+// Query heads of one group that are computed together.
+struct QueryBatch {
+  struct Query {
+    const RowHeads* row = nullptr;
+    int64_t head = 0;
+  };
+  std::array<Query, kMostQueries> queries;
+  int64_t count = 0;
+  int64_t shared = 0;  // first keys that all see
 
-void attend_head(const HeadsArgs& args, const RowHeads& row, int64_t head, const GroupPlace& place) {
-  float* out = row.out + head * args.width;
-  if (row.count == 0) {
-    std::fill(out, out + args.width, 0.0f);
-    return;
+  void add(const RowHeads& row, int64_t head) {
+    if (count == 0) {
+      shared = row.count;
+    } else if (queries[static_cast<size_t>(count - 1)].row != &row) {
+      shared = std::min(shared, row.shared);
+    }
+    queries[static_cast<size_t>(count++)] = {&row, head};
   }
-  const int64_t group = head / args.heads_per_group * args.group_stride;
-  AttentionState state{.values = args.work};
-  begin_attention(state, args.width);
-  for (int64_t begin = 0; begin < row.count; begin += kKeyChunk) {
-    attend_chunk({.q = row.q + head * args.width,
+};
+
+// `is_first`: nobody has asked for these keys' values before.
+void attend_batch(const HeadsArgs& args, const QueryBatch& batch, bool is_first) {
+  const int64_t group = batch.queries[0].head / args.heads_per_group;
+  const bool is_last_group = (group + 1) * args.heads_per_group >= args.end;
+  std::array<AttentionState, kMostQueries> states;
+  int64_t most = 0;
+  for (int64_t i = 0; i < batch.count; ++i) {
+    float* work = args.work + i * 3 * args.width;
+    states[static_cast<size_t>(i)] = {.values = work, .sums = work + args.width};
+    begin_attention(states[static_cast<size_t>(i)], args.width);
+    most = std::max(most, batch.queries[static_cast<size_t>(i)].row->count);
+  }
+  for (int64_t begin = 0; begin < most; begin += kKeyChunk) {
+    std::array<AttentionQuery, kMostQueries> queries;
+    int64_t shared = batch.shared - begin;
+    for (size_t i = 0; i < static_cast<size_t>(batch.count); ++i) {
+      const auto& [row, head] = batch.queries[i];
+      queries[i] = {.q = row->q + head * args.width,
+                    .offsets = row->offsets + begin,
+                    .count = std::clamp<int64_t>(row->count - begin, 0, kKeyChunk),
+                    .state = &states[i]};
+      shared = std::min(shared, queries[i].count);
+    }
+    attend_chunk({.queries = std::span(queries).first(static_cast<size_t>(batch.count)),
+                  .shared = std::max<int64_t>(shared, 0),
                   .width = args.width,
                   .scale = args.scale,
-                  .keys = args.keys + group,
-                  .values = args.values + group,
-                  .offsets = row.offsets + begin,
-                  .count = std::min(kKeyChunk, row.count - begin),
-                  .asks_for_values = place.is_first,
-                  .next_keys = place.is_last && head + 1 < args.end ? args.group_stride : 0},
-                 state);
+                  .keys = args.keys + group * args.group_stride,
+                  .values = args.values + group * args.group_stride,
+                  .asks_for_values = is_first,
+                  .next_keys = is_first && !is_last_group ? args.group_stride : 0});
   }
-  finish_attention(state, args.width, out);
+  for (size_t i = 0; i < static_cast<size_t>(batch.count); ++i) {
+    const auto& [row, head] = batch.queries[i];
+    finish_attention(states[i], args.width, row->out + head * args.width);
+  }
 }
 
 void attend_heads(const HeadsArgs& args) {
-  for (int64_t head = args.first; head < args.end; ++head) {
-    const RowHeads* before = nullptr;
+  for (int64_t head = args.first, next = head; head < args.end; head = next) {
+    next = std::min(args.end, (head / args.heads_per_group + 1) * args.heads_per_group);
+    QueryBatch batch;
+    bool is_first =
+        true;  // of a sequence's rows, which follow each other: later ones find its keys in the cache
+    const auto attend = [&] {
+      if (batch.count > 0) attend_batch(args, batch, is_first);
+      batch = {};
+      is_first = false;
+    };
     for (const RowHeads& row : args.rows) {
-      // Rows of one sequence follow each other, and the later ones find its keys in the cache.
-      const bool is_new =
-          before == nullptr || row.count == 0 || before->count == 0 || row.offsets[0] != before->offsets[0];
-      attend_head(args, row, head,
-                  {.is_first = is_new && (head == args.first || head % args.heads_per_group == 0),
-                   .is_last = is_new && (head + 1) % args.heads_per_group == 0});
-      before = &row;
+      if (row.count == 0) {
+        std::fill(row.out + head * args.width, row.out + next * args.width, 0.0f);
+        continue;
+      }
+      if (row.shared == 0) {
+        attend();
+        is_first = true;
+      }
+      for (int64_t h = head; h < next; ++h) {
+        batch.add(row, h);
+        if (batch.count == kMostQueries) attend();
+      }
     }
+    attend();
   }
 }
 
-// Of a block of rows that see so many keys: a row of values, and where the keys lie.
+// Of a block of rows that see so many keys: states of queries, and where the keys lie.
 int64_t attention_work_bytes(int64_t width, int64_t block_keys) {
-  return width * 4 + block_keys * 8;
+  return kMostQueries * 3 * width * 4 + block_keys * 8;
 }
 int64_t dense_attention_work_bytes(const DenseAttentionArgs& args) {
-  return args.q.shape[3] * 4 + args.q.shape[1] * 8;
+  return attention_work_bytes(args.q.shape[3], args.q.shape[1]);
 }
 
 }  // namespace
@@ -103,10 +150,11 @@ int64_t dense_attention_work_bytes(const DenseAttentionArgs& args) {
 void reserve_attention(const AttentionArgs& args, int64_t threads, ScratchPool& scratch) {
   const int64_t rows = args.q.shape[0], width = args.q.shape[2];
   const int64_t most_keys = args.cache.block_table.shape[1] * kPageSize;  // of a row
-  scratch.prepare(threads, attention_work_bytes(width, std::min(kRowBlock, rows) * most_keys));
+  ScratchPool::ThreadLease(scratch, threads,
+                           attention_work_bytes(width, std::min(kRowBlock, rows) * most_keys));
 }
 void reserve_dense_attention(const DenseAttentionArgs& args, int64_t threads, ScratchPool& scratch) {
-  scratch.prepare(threads, dense_attention_work_bytes(args));
+  ScratchPool::ThreadLease(scratch, threads, dense_attention_work_bytes(args));
 }
 
 void run_attention(const AttentionArgs& args, ThreadPool& threads, ScratchPool& scratch) {
@@ -119,26 +167,29 @@ void run_attention(const AttentionArgs& args, ThreadPool& threads, ScratchPool& 
     keys += count;
     block_keys = std::max(block_keys, std::min(kRowBlock, rows) * count);
   }
-  const int64_t work_bytes = attention_work_bytes(width, block_keys);
-  scratch.prepare(threads.threads(), work_bytes);
+  const ScratchPool::ThreadLease work(scratch, threads.threads(), attention_work_bytes(width, block_keys));
   const int64_t row_blocks = (rows + kRowBlock - 1) / kRowBlock,
                 blocks = head_blocks(row_blocks, heads, threads);
-  share_items(threads, row_blocks * blocks, attention_nanoseconds(keys * heads, width), [&](int64_t item) {
+  const double guess = attention_nanoseconds(keys * heads, width);
+  share_items(threads, row_blocks * blocks, guess, [&](int64_t item, int64_t thread) {
     const int64_t first_row = item / blocks * kRowBlock, block = item % blocks;
     const int64_t end_row = std::min(rows, first_row + kRowBlock);
-    const auto work = scratch.take(work_bytes);
-    auto* offsets = work.as<int64_t>();
-    auto* values = reinterpret_cast<float*>(offsets + block_keys);
+    auto* offsets = work.of<int64_t>(thread);
+    auto* states = reinterpret_cast<float*>(offsets + block_keys);
     std::array<RowHeads, kRowBlock> row_heads;
     size_t active = 0;
+    std::optional<VisibleKeys> before;
     for (int64_t r = first_row; r < end_row; ++r) {
       const VisibleKeys visible(args, r);
       if (!visible.active()) continue;
-      row_heads[active++] = {.q = args.q.data + r * heads * width,
-                             .out = args.out.data + r * heads * width,
-                             .offsets = offsets,
-                             .count = visible.size()};
+      row_heads[active] = {.q = args.q.data + r * heads * width,
+                           .out = args.out.data + r * heads * width,
+                           .offsets = offsets,
+                           .count = visible.size(),
+                           .shared = before ? visible.shared_with(*before) : 0};
       for (int64_t i = 0; i < visible.size(); ++i) *offsets++ = layout.offset(visible.entry(i));
+      before = visible;
+      ++active;
     }
     attend_heads({.rows = std::span(row_heads).first(active),
                   .first = heads * block / blocks,
@@ -149,7 +200,7 @@ void run_attention(const AttentionArgs& args, ThreadPool& threads, ScratchPool& 
                   .scale = args.scale,
                   .keys = args.plane.f32_keys(),
                   .values = args.plane.f32_values(),
-                  .work = values});
+                  .work = states});
   });
 }
 
@@ -193,20 +244,23 @@ void run_dense_attention(const DenseAttentionArgs& args, ThreadPool& threads, Sc
   const int64_t row_blocks = (rows + kRowBlock - 1) / kRowBlock;
   const int64_t blocks = head_blocks(items * row_blocks, heads, threads);
   const double guess = attention_nanoseconds(items * rows * rows * heads, width);
-  const int64_t work_bytes = dense_attention_work_bytes(args);
-  scratch.prepare(threads.threads(), work_bytes);
-  share_items(threads, items * row_blocks * blocks, guess, [&](int64_t share) {
+  const ScratchPool::ThreadLease work(scratch, threads.threads(), dense_attention_work_bytes(args));
+  share_items(threads, items * row_blocks * blocks, guess, [&](int64_t share, int64_t thread) {
     const int64_t item = share / blocks / row_blocks, block = share % blocks;
     const int64_t first_row = share / blocks % row_blocks * kRowBlock;
-    const auto work = scratch.take(work_bytes);
-    auto* offsets = work.as<int64_t>();
+    auto* offsets = work.of<int64_t>(thread);
+    auto* states = reinterpret_cast<float*>(offsets + rows);
     for (int64_t i = 0; i < rows; ++i) offsets[i] = i * heads * width;
     std::array<RowHeads, kRowBlock> row_heads;
     size_t count = 0;
     for (int64_t r = first_row; r < std::min(rows, first_row + kRowBlock); ++r) {
       const int64_t at = (item * rows + r) * heads * width;
-      row_heads[count++] = {
-          .q = args.q.data + at, .out = args.out.data + at, .offsets = offsets, .count = rows};
+      row_heads[count] = {.q = args.q.data + at,
+                          .out = args.out.data + at,
+                          .offsets = offsets,
+                          .count = rows,
+                          .shared = count > 0 ? rows : 0};
+      ++count;
     }
     attend_heads({.rows = std::span(row_heads).first(count),
                   .first = heads * block / blocks,
@@ -216,7 +270,7 @@ void run_dense_attention(const DenseAttentionArgs& args, ThreadPool& threads, Sc
                   .scale = args.scale,
                   .keys = args.k.data + item * rows * heads * width,
                   .values = args.v.data + item * rows * heads * width,
-                  .work = reinterpret_cast<float*>(offsets + rows)});
+                  .work = states});
   });
 }
 

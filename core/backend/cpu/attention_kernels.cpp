@@ -11,6 +11,7 @@
 #define HWY_TARGET_INCLUDE "core/backend/cpu/attention_kernels.cpp"
 #include "hwy/foreach_target.h"
 // Must come after foreach_target.h.
+#include "core/backend/cpu/unrolled-inl.h"
 #include "core/backend/cpu/vector_math-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -51,76 +52,100 @@ HWY_INLINE void ask_for(const float* elements, int64_t count) {
   for (int64_t i = 0; i < count; i += kLine) __builtin_prefetch(elements + i, 0, 2);
 }
 
-// Dot products of q with four keys, each in its own chain of lanes; of fewer, the last stands for the others.
-template <class D>
-HWY_INLINE void score_with(D d, const AttentionChunkArgs& args, float* scores) {
-  constexpr int64_t kKeys = 4;
+// Scores of a chunk, with room for what is computed beyond its end.
+constexpr int64_t kScoredTogether = 4;
+using Scores = float[kKeyChunk + kScoredTogether];
+
+// Which keys of a chunk: [begin, end).
+struct KeyRange {
+  int64_t begin = 0;
+  int64_t end = 0;
+};
+
+// Scores of kQueries queries, whose keys in the range lie where those of the first do. Four keys at a time,
+// each in its own chain of lanes; of fewer, the last stands for the others.
+template <int kQueries, class D>
+HWY_INLINE void score_keys(D d, const AttentionChunkArgs& args, const AttentionQuery* queries,
+                           const KeyRange& range, Scores* scores) {
+  constexpr int kKeys = kScoredTogether;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  for (int64_t first = 0; first < args.count; first += kKeys) {
-    hn::Vec<D> sums[kKeys];
+  for (int64_t first = range.begin; first < range.end; first += kKeys) {
+    hn::Vec<D> sums[kQueries][kKeys];
     const float* keys[kKeys];
-    for (int64_t k = 0; k < kKeys; ++k) {
-      sums[k] = hn::Zero(d);
-      const int64_t offset = args.offsets[std::min(first + k, args.count - 1)];
+    unrolled<kKeys>([&](auto k) VOLLEY_UNROLLED {
+      const int64_t offset = queries[0].offsets[std::min(first + k, range.end - 1)];
       keys[k] = args.keys + offset;
       if (args.asks_for_values) ask_for(args.values + offset, args.width);
-    }
+      unrolled<kQueries>([&](auto q) VOLLEY_UNROLLED { sums[q][k] = hn::Zero(d); });
+    });
     for (int64_t i = 0; i < args.width; i += lanes) {
-      const auto q = hn::LoadU(d, args.q + i);
-      for (int64_t k = 0; k < kKeys; ++k) sums[k] = hn::MulAdd(q, hn::LoadU(d, keys[k] + i), sums[k]);
+      hn::Vec<D> q_values[kQueries];
+      unrolled<kQueries>([&](auto q) VOLLEY_UNROLLED { q_values[q] = hn::LoadU(d, queries[q].q + i); });
+      unrolled<kKeys>([&](auto k) VOLLEY_UNROLLED {
+        const auto key = hn::LoadU(d, keys[k] + i);
+        unrolled<kQueries>([&](auto q)
+                               VOLLEY_UNROLLED { sums[q][k] = hn::MulAdd(q_values[q], key, sums[q][k]); });
+      });
     }
-    float dots[kKeys];
-    sum_four(d, sums, dots);
-    for (int64_t k = 0; k < std::min(kKeys, args.count - first); ++k)
-      scores[first + k] = dots[k] * args.scale;
+    unrolled<kQueries>([&](auto q) VOLLEY_UNROLLED {
+      float dots[kKeys];
+      sum_four(d, sums[q], dots);
+      for (int k = 0; k < kKeys; ++k) scores[q][first + k] = dots[k] * args.scale;
+    });
   }
 }
 
-// Values of kVectors vectors of the width, even and odd keys in separate chains.
-template <int kVectors, class D>
-HWY_INLINE void weigh_values(D d, const AttentionChunkArgs& args, const float* weights, int64_t at,
-                             float keep, float gain, float* values) {
+// Adds weighted values of kVectors vectors of the width to the sums of kQueries queries, even and odd keys in
+// separate chains. A range begins with an even key; the first one of a chunk, with zeros.
+template <int kQueries, int kVectors, class D>
+HWY_INLINE void weigh_vectors(D d, const AttentionChunkArgs& args, const AttentionQuery* queries,
+                              const Scores* weights, const KeyRange& range, int64_t at) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  hn::Vec<D> even[kVectors], odd[kVectors];
-  for (int v = 0; v < kVectors; ++v) even[v] = odd[v] = hn::Zero(d);
-  const float* base = args.values + at;
-  int64_t i = 0;
-  for (; i + 2 <= args.count; i += 2) {
-    const auto w0 = hn::Set(d, weights[i]), w1 = hn::Set(d, weights[i + 1]);
-    const float* v0 = base + args.offsets[i];
-    const float* v1 = base + args.offsets[i + 1];
-    if (args.next_keys != 0) {
-      ask_for(args.keys + args.next_keys + args.offsets[i] + at, kVectors * lanes);
-      ask_for(args.keys + args.next_keys + args.offsets[i + 1] + at, kVectors * lanes);
-    }
-    for (int v = 0; v < kVectors; ++v) {
-      even[v] = hn::MulAdd(w0, hn::LoadU(d, v0 + v * lanes), even[v]);
-      odd[v] = hn::MulAdd(w1, hn::LoadU(d, v1 + v * lanes), odd[v]);
-    }
+  hn::Vec<D> sums[2][kQueries][kVectors];  // of even and of odd keys
+  const auto each_sum = [&](const auto& body) VOLLEY_UNROLLED {
+    unrolled<2>([&](auto odd) VOLLEY_UNROLLED {
+      unrolled<kQueries>([&](auto q) VOLLEY_UNROLLED {
+        unrolled<kVectors>([&](auto v) VOLLEY_UNROLLED {
+          body(sums[odd][q][v], queries[q].state->sums + odd * args.width + at + v * lanes);
+        });
+      });
+    });
+  };
+  if (range.begin == 0) {
+    each_sum([&](auto& sum, const float*) VOLLEY_UNROLLED { sum = hn::Zero(d); });
+  } else {
+    each_sum([&](auto& sum, const float* kept) VOLLEY_UNROLLED { sum = hn::LoadU(d, kept); });
   }
-  if (i < args.count) {
-    const auto w0 = hn::Set(d, weights[i]);
-    for (int v = 0; v < kVectors; ++v) {
-      even[v] = hn::MulAdd(w0, hn::LoadU(d, base + args.offsets[i] + v * lanes), even[v]);
-    }
+  const int64_t* offsets = queries[0].offsets;
+  const auto add_key = [&](auto odd, int64_t key) VOLLEY_UNROLLED {
+    const float* from = args.values + offsets[key] + at;
+    if (args.next_keys != 0) ask_for(args.keys + args.next_keys + offsets[key] + at, kVectors * lanes);
+    hn::Vec<D> value[kVectors];
+    unrolled<kVectors>([&](auto v) VOLLEY_UNROLLED { value[v] = hn::LoadU(d, from + v * lanes); });
+    unrolled<kQueries>([&](auto q) VOLLEY_UNROLLED {
+      const auto weight = hn::Set(d, weights[q][key]);
+      unrolled<kVectors>(
+          [&](auto v) VOLLEY_UNROLLED { sums[odd][q][v] = hn::MulAdd(weight, value[v], sums[odd][q][v]); });
+    });
+  };
+  int64_t key = range.begin;
+  for (; key + 2 <= range.end; key += 2) {
+    add_key(std::integral_constant<int, 0>(), key);
+    add_key(std::integral_constant<int, 1>(), key + 1);
   }
-  for (int v = 0; v < kVectors; ++v) {
-    float* total = values + at + v * lanes;
-    const auto kept = hn::Mul(hn::LoadU(d, total), hn::Set(d, keep));
-    hn::StoreU(hn::MulAdd(hn::Add(even[v], odd[v]), hn::Set(d, gain), kept), d, total);
-  }
+  if (key < range.end) add_key(std::integral_constant<int, 0>(), key);
+  each_sum([&](auto& sum, float* kept) VOLLEY_UNROLLED { hn::StoreU(sum, d, kept); });
 }
 
-template <class D>
-HWY_INLINE void weigh_with(D d, const AttentionChunkArgs& args, const float* weights, float keep, float gain,
-                           float* values) {
+template <int kQueries, class D>
+HWY_INLINE void weigh_keys(D d, const AttentionChunkArgs& args, const AttentionQuery* queries,
+                           const Scores* weights, const KeyRange& range) {
+  constexpr int kVectors = kQueries == 1 ? 4 : 2;  // as many as leave the sums in registers
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   int64_t at = 0;
-  for (; at + 4 * lanes <= args.width; at += 4 * lanes)
-    weigh_values<4>(d, args, weights, at, keep, gain, values);
-  for (; at + 2 * lanes <= args.width; at += 2 * lanes)
-    weigh_values<2>(d, args, weights, at, keep, gain, values);
-  for (; at < args.width; at += lanes) weigh_values<1>(d, args, weights, at, keep, gain, values);
+  for (; at + kVectors * lanes <= args.width; at += kVectors * lanes)
+    weigh_vectors<kQueries, kVectors>(d, args, queries, weights, range, at);
+  for (; at < args.width; at += lanes) weigh_vectors<kQueries, 1>(d, args, queries, weights, range, at);
 }
 
 // The widest vectors that divide the head width: a choice by shape, so no element is ever a tail.
@@ -136,8 +161,13 @@ HWY_INLINE void with_dividing_tag(int64_t width, const Call& call) {
   call(hn::CappedTag<float, 1>());
 }
 
-void score_chunk(const AttentionChunkArgs& args, float* scores) {
-  with_dividing_tag(args.width, [&](auto d) HWY_ATTR { score_with(d, args, scores); });
+void score_chunk(const ScoreArgs& args, float* scores) {
+  const AttentionQuery query{.q = args.q, .offsets = args.offsets, .count = args.count};
+  const AttentionChunkArgs chunk{.width = args.width, .scale = args.scale, .keys = args.keys};
+  HWY_ALIGN Scores padded[1];
+  with_dividing_tag(args.width,
+                    [&](auto d) HWY_ATTR { score_keys<1>(d, chunk, &query, {.end = args.count}, padded); });
+  std::copy_n(padded[0], args.count, scores);
 }
 
 float exponentiate(float* scores, int64_t count, float maximum) {
@@ -156,19 +186,55 @@ float exponentiate(float* scores, int64_t count, float maximum) {
   return hn::GetLane(hn::SumOfLanes(dv, sums)) + tail;
 }
 
-void attend_chunk(const AttentionChunkArgs& args, AttentionState& state) {
-  HWY_ALIGN float weights[kKeyChunk];
-  HWY_NAMESPACE::score_chunk(args, weights);
-  float chunk_maximum = weights[0];
-  for (int64_t i = 1; i < args.count; ++i)
-    chunk_maximum = weights[i] > chunk_maximum ? weights[i] : chunk_maximum;
-  const float chunk_sum = HWY_NAMESPACE::exponentiate(weights, args.count, chunk_maximum);
-  const float joined = std::max(state.maximum, chunk_maximum);
-  const float keep = std::exp(state.maximum - joined), gain = std::exp(chunk_maximum - joined);
-  state.denominator = state.denominator * keep + chunk_sum * gain;
-  state.maximum = joined;
-  with_dividing_tag(args.width,
-                    [&](auto d) HWY_ATTR { weigh_with(d, args, weights, keep, gain, state.values); });
+// Joins what a chunk adds to what was known.
+template <class D>
+HWY_INLINE void join_sums(D d, const AttentionState& state, int64_t width, float keep, float gain) {
+  for (int64_t at = 0; at < width; at += static_cast<int64_t>(hn::Lanes(d))) {
+    const auto sum = hn::Add(hn::LoadU(d, state.sums + at), hn::LoadU(d, state.sums + width + at));
+    const auto kept = hn::Mul(hn::LoadU(d, state.values + at), hn::Set(d, keep));
+    hn::StoreU(hn::MulAdd(sum, hn::Set(d, gain), kept), d, state.values + at);
+  }
+}
+
+template <int kQueries, class D>
+HWY_INLINE void attend_queries(D d, const AttentionChunkArgs& args) {
+  const AttentionQuery* queries = args.queries.data();
+  HWY_ALIGN Scores weights[kQueries];
+  AttentionChunkArgs alone = args;
+  alone.asks_for_values = false;
+  alone.next_keys = 0;
+  score_keys<kQueries>(d, args, queries, {.end = args.shared}, weights);
+  float keep[kQueries] = {}, gain[kQueries] = {};
+  bool is_all_shared = true;
+  for (int q = 0; q < kQueries; ++q) {
+    const int64_t count = queries[q].count;
+    if (count == 0) continue;
+    is_all_shared = is_all_shared && count == args.shared;
+    score_keys<1>(d, alone, queries + q, {.begin = args.shared, .end = count}, weights + q);
+    const float greatest = greatest_of(weights[q], count);
+    const float sum = HWY_NAMESPACE::exponentiate(weights[q], count, greatest);
+    AttentionState& state = *queries[q].state;
+    const float joined = std::max(state.maximum, greatest);
+    keep[q] = std::exp(state.maximum - joined);
+    gain[q] = std::exp(greatest - joined);
+    state.denominator = state.denominator * keep[q] + sum * gain[q];
+    state.maximum = joined;
+  }
+  const int64_t together = is_all_shared ? args.shared : args.shared / 2 * 2;
+  if (together > 0) weigh_keys<kQueries>(d, args, queries, weights, {.end = together});
+  for (int q = 0; q < kQueries; ++q) {
+    const int64_t count = queries[q].count;
+    if (count > together)
+      weigh_keys<1>(d, alone, queries + q, weights + q, {.begin = together, .end = count});
+    if (count > 0) join_sums(d, *queries[q].state, args.width, keep[q], gain[q]);
+  }
+}
+
+void attend_chunk(const AttentionChunkArgs& args) {
+  with_dividing_tag(args.width, [&](auto d) HWY_ATTR {
+    with_count<kMostQueries>(static_cast<int64_t>(args.queries.size()),
+                             [&](auto count) HWY_ATTR { attend_queries<decltype(count)::value>(d, args); });
+  });
 }
 
 void finish_attention(const AttentionState& state, int64_t width, float* out) {
@@ -193,13 +259,13 @@ void begin_attention(AttentionState& state, int64_t width) {
   state.denominator = 0.0f;
   std::fill(state.values, state.values + width, 0.0f);
 }
-void attend_chunk(const AttentionChunkArgs& args, AttentionState& state) {
-  HWY_DYNAMIC_DISPATCH(attend_chunk)(args, state);
+void attend_chunk(const AttentionChunkArgs& args) {
+  HWY_DYNAMIC_DISPATCH(attend_chunk)(args);
 }
 void finish_attention(const AttentionState& state, int64_t width, float* out) {
   HWY_DYNAMIC_DISPATCH(finish_attention)(state, width, out);
 }
-void score_chunk(const AttentionChunkArgs& args, float* scores) {
+void score_chunk(const ScoreArgs& args, float* scores) {
   HWY_DYNAMIC_DISPATCH(score_chunk)(args, scores);
 }
 float exponentiate(float* scores, int64_t count, float maximum) {

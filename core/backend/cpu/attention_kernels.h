@@ -1,8 +1,9 @@
 #pragma once
 
-// One query head against a chunk of keys, and the join of chunks.
+// A few query heads against a chunk of keys, and the join of chunks.
 
 #include <cstdint>
+#include <span>
 
 namespace volley {
 
@@ -11,30 +12,47 @@ struct AttentionState {
   float maximum = 0.0f;      // of the scores
   float denominator = 0.0f;  // sum of exp(score - maximum)
   float* values = nullptr;   // [width] sum of exp(score - maximum) * value
+  float* sums = nullptr;     // [2, width] of a chunk: of even and of odd keys
 };
 
+struct AttentionQuery {
+  const float* q = nullptr;          // [width]
+  const int64_t* offsets = nullptr;  // [count] where the chunk's keys and values lie
+  int64_t count = 0;                 // at most kKeyChunk; 0: nothing happens
+  AttentionState* state = nullptr;
+};
+
+// Query heads that look at one key head. They are computed together as far as they see the same keys.
+inline constexpr int64_t kMostQueries = 3;
 struct AttentionChunkArgs {
-  const float* q = nullptr;  // [width]
+  std::span<const AttentionQuery> queries;  // at most kMostQueries
+  int64_t shared = 0;                       // first keys that all of them have
   int64_t width = 0;
   float scale = 1.0f;
-  const float* keys = nullptr;       // key i of the chunk is keys[offsets[i] .. + width)
-  const float* values = nullptr;     // likewise
-  const int64_t* offsets = nullptr;  // [count]
-  int64_t count = 0;                 // at most kKeyChunk
+  const float* keys = nullptr;    // a query's key i is keys[offsets[i] .. + width)
+  const float* values = nullptr;  // likewise
   // What is read next, and asked for meanwhile: the values, and the keys of the next group, so many elements
-  // behind these; 0 if there are none or they are in the cache.
+  // behind these; 0 if there are none or they are in the cache. Of keys that are shared.
   bool asks_for_values = false;
   int64_t next_keys = 0;
 };
 
 // Key i's lane depends on i alone: the scores stand in an array by i, sums over it run in vectors from its
-// start.
+// start. A query's bits do not depend on its company.
 void begin_attention(AttentionState& state, int64_t width);
-void attend_chunk(const AttentionChunkArgs& args, AttentionState& state);
+void attend_chunk(const AttentionChunkArgs& args);
 void finish_attention(const AttentionState& state, int64_t width, float* out);
 
+struct ScoreArgs {
+  const float* q = nullptr;  // [width]
+  int64_t width = 0;
+  float scale = 1.0f;
+  const float* keys = nullptr;
+  const int64_t* offsets = nullptr;  // [count]
+  int64_t count = 0;                 // at most kKeyChunk
+};
 // scores[i] = scale * q . key i
-void score_chunk(const AttentionChunkArgs& args, float* scores);
+void score_chunk(const ScoreArgs& args, float* scores);
 // scores = exp(scores - maximum); returns their sum.
 float exponentiate(float* scores, int64_t count, float maximum);
 

@@ -130,7 +130,7 @@ bool is_empty(const Conv2dArgs& args) {
 }  // namespace
 
 void reserve_convolution(const Conv2dArgs& args, int64_t threads, ScratchPool& scratch) {
-  if (!is_empty(args)) scratch.prepare(threads, work_bytes(Band(args, rows_of(args))));
+  if (!is_empty(args)) ScratchPool::ThreadLease(scratch, threads, work_bytes(Band(args, rows_of(args))));
 }
 
 void run_convolution(const Conv2dArgs& args, ThreadPool& threads, ScratchPool& scratch) {
@@ -145,13 +145,12 @@ void run_convolution(const Conv2dArgs& args, ThreadPool& threads, ScratchPool& s
   const int64_t tiles = divide_up(w.out_channels, kChannelTile);
   const int64_t shares = std::clamp<int64_t>(divide_up(2 * threads.threads(), batch * bands), 1, tiles);
   const double guess = static_cast<double>(batch * out_h * out_w * w.out_channels * taps) / 30.0;
-  reserve_convolution(args, threads.threads(), scratch);
-  share_items(threads, batch * bands * shares, guess, [&](int64_t item) {
+  const ScratchPool::ThreadLease work(scratch, threads.threads(), work_bytes(Band(args, rows)));
+  share_items(threads, batch * bands * shares, guess, [&](int64_t item, int64_t thread) {
     const int64_t share = item % shares, n = item / shares / bands;
     const int64_t first = item / shares % bands * rows;
     const Band band(args, std::min(rows, out_h - first));
-    const auto work = scratch.take(work_bytes(band));
-    auto* offsets = work.as<int64_t>();
+    auto* offsets = work.of<int64_t>(thread);
     auto* planes = reinterpret_cast<float*>(offsets + taps);
     float* out = planes + band.input_size;
     band.copy_input(n, first, planes);

@@ -19,6 +19,9 @@ class CpuPlanQueue : public PlanQueue {
   void linears(const LinearsArgs& args) override {
     device_->products.reserve(args, device_->threads.threads(), scratch_);
   }
+  void gated_linears(const GatedLinearsArgs& args) override {
+    device_->products.reserve(args, device_->threads.threads(), scratch_);
+  }
   void rope(const RopeArgs& args) override { reserve_rope(args, device_->threads.threads(), scratch_); }
   void attention(const AttentionArgs& args) override;
   void dense_attention(const DenseAttentionArgs& args) override;

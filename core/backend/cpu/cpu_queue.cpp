@@ -105,6 +105,18 @@ void CpuQueue::linears(const LinearsArgs& args) {
   device_->products.run(args, threads_, scratch_);
 }
 
+void CpuQueue::gated_linears(const GatedLinearsArgs& args) {
+  if (!device_->products.run(args, threads_, scratch_)) Queue::gated_linears(args);
+}
+
+void CpuQueue::normed_linears(const NormedLinearsArgs& args) {
+  if (!device_->products.run(args, threads_, scratch_)) Queue::normed_linears(args);
+}
+
+void CpuQueue::normed_gated_linears(const NormedGatedLinearsArgs& args) {
+  if (!device_->products.run(args, threads_, scratch_)) Queue::normed_gated_linears(args);
+}
+
 void CpuQueue::activate(const ActivateArgs& args) {
   share_ranges(threads_, args.x.size(), static_cast<double>(args.x.size()) * kExponential,
                [&](int64_t begin, int64_t end) {
@@ -128,7 +140,7 @@ void CpuQueue::add(const AddArgs& args) {
 }
 
 void reserve_rope(const RopeArgs& args, int64_t threads, ScratchPool& scratch) {
-  if (args.x.shape[0] > 0) scratch.prepare(threads, rope_work_bytes(args));
+  if (args.x.shape[0] > 0) ScratchPool::ThreadLease(scratch, threads, rope_work_bytes(args));
 }
 
 void CpuQueue::rope(const RopeArgs& args) {
@@ -137,11 +149,11 @@ void CpuQueue::rope(const RopeArgs& args) {
   const int64_t half = width / 2;
   const int64_t components = args.positions.size() / rows;
   const int64_t columns = half / components;
-  reserve_rope(args, threads_.threads(), scratch_);
-  share_ranges(threads_, rows, static_cast<double>(args.x.size()) * kSimple, [&](int64_t begin, int64_t end) {
+  const ScratchPool::ThreadLease angles(scratch_, threads_.threads(), rope_work_bytes(args));
+  const double guess = static_cast<double>(args.x.size()) * kSimple;
+  share_ranges(threads_, rows, guess, [&](int64_t begin, int64_t end, int64_t thread) {
     // A row's angles side by side: every head turns by the same ones.
-    const auto angles = scratch_.take(rope_work_bytes(args));
-    float* cosines = angles.as<float>();
+    auto* cosines = angles.of<float>(thread);
     float* sines = cosines + half;
     for (int64_t r = begin; r < end; ++r) {
       for (int64_t c = 0; c < components; ++c) {

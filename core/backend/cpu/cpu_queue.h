@@ -34,6 +34,9 @@ class CpuQueue : public Queue {
   void layer_norm(const LayerNormArgs& args) override;
   void linear(const LinearArgs& args) override;
   void linears(const LinearsArgs& args) override;
+  void gated_linears(const GatedLinearsArgs& args) override;
+  void normed_linears(const NormedLinearsArgs& args) override;
+  void normed_gated_linears(const NormedGatedLinearsArgs& args) override;
   void activate(const ActivateArgs& args) override;
   void silu_mul(const SiluMulArgs& args) override;
   void add(const AddArgs& args) override;

@@ -5,7 +5,6 @@
 #include <cstring>
 
 #include "core/backend/cpu/simd_targets.h"
-#include "core/backend/q4_1.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "core/backend/cpu/elementwise.cpp"
@@ -42,69 +41,6 @@ void round_to_bf16(const float* HWY_RESTRICT x, int64_t count, float* HWY_RESTRI
     const hn::RebindToUnsigned<decltype(d)> du;
     hn::StoreU(hn::BitCast(d, hn::And(bits, hn::Set(du, 0xffff0000u))), d, out + i);
   });
-}
-
-// One block of finite numbers, none of them beyond the row.
-float quantize_block(const float* HWY_RESTRICT x, int8_t* HWY_RESTRICT quants) {
-  const hn::CappedTag<float, 16> d;
-  const hn::Rebind<int8_t, decltype(d)> d8;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  auto most = hn::Zero(d);
-  for (int64_t i = 0; i < kQ8BlockSize; i += lanes) most = hn::Max(most, hn::Abs(hn::LoadU(d, x + i)));
-  const float greatest = hn::GetLane(hn::MaxOfLanes(d, most));
-  const auto inverse = hn::Set(d, quant_inverse(greatest));
-  for (int64_t i = 0; i < kQ8BlockSize; i += lanes) {
-    const auto quant = hn::NearestInt(hn::Mul(hn::LoadU(d, x + i), inverse));
-    hn::StoreU(hn::DemoteTo(d8, quant), d8, quants + i);
-  }
-  return greatest / kGreatestQuant;
-}
-
-bool is_finite_block(const float* HWY_RESTRICT x) {
-  const hn::CappedTag<float, 16> d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  auto differences = hn::Zero(d);
-  for (int64_t i = 0; i < kQ8BlockSize; i += lanes) {
-    const auto v = hn::LoadU(d, x + i);
-    differences = hn::Add(differences, hn::Sub(v, v));
-  }
-  return hn::AllTrue(d, hn::Eq(differences, hn::Zero(d)));
-}
-
-void quantize_row(const QuantizeRowArgs& args) {
-  int8_t quants[kQ8BlockSize];
-  for (int64_t begin = 0; begin < args.width; begin += kQ8BlockSize) {
-    const float* x = args.x + begin;
-    const int64_t count = std::min(kQ8BlockSize, args.width - begin);
-    args.scales[begin / kQ8BlockSize] = count == kQ8BlockSize && is_finite_block(x)
-                                            ? quantize_block(x, quants)
-                                            : quantize_row_block(x, count, quants);
-    if (args.sums != nullptr)
-      args.sums[begin / kQ8BlockSize] = quant_row_sum(quants, args.scales[begin / kQ8BlockSize]);
-    switch (args.format) {
-      case RowFormat::kSigned8:
-        std::memcpy(static_cast<int8_t*>(args.out) + begin, quants, kQ8BlockSize);
-        break;
-      case RowFormat::kBiased8:
-        for (int64_t k = 0; k < kQ8BlockSize; ++k) {
-          static_cast<uint8_t*>(args.out)[begin + k] = static_cast<uint8_t>(quants[k] + 128);
-        }
-        break;
-      case RowFormat::kInterleaved16: {
-        auto* out = static_cast<int16_t*>(args.out) + begin / 4 * args.quad_stride;
-        for (int64_t k = 0; k < kQ8BlockSize; k += 4, out += args.quad_stride) {
-          out[0] = quants[k];
-          out[1] = quants[k + 2];
-          out[2] = quants[k + 1];
-          out[3] = quants[k + 3];
-        }
-        break;
-      }
-      case RowFormat::kRoundedF32:
-      case RowFormat::kBF16:
-        HWY_ASSERT(false);
-    }
-  }
 }
 
 // Bits of 16 values of a channel, rounded to bf16, in the upper halves of words.
@@ -323,7 +259,6 @@ namespace volley {
 
 HWY_EXPORT(convert_to_bf16);
 HWY_EXPORT(round_to_bf16);
-HWY_EXPORT(quantize_row);
 HWY_EXPORT(interleave_channels);
 HWY_EXPORT(scatter_channels);
 HWY_EXPORT(store_tile);
@@ -341,9 +276,6 @@ void convert_to_bf16(const float* x, int64_t count, uint16_t* out) {
 }
 void round_to_bf16(const float* x, int64_t count, float* out) {
   HWY_DYNAMIC_DISPATCH(round_to_bf16)(x, count, out);
-}
-void quantize_row(const QuantizeRowArgs& args) {
-  HWY_DYNAMIC_DISPATCH(quantize_row)(args);
 }
 void interleave_channels(const InterleaveChannelsArgs& args) {
   HWY_DYNAMIC_DISPATCH(interleave_channels)(args);

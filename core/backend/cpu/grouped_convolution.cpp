@@ -166,7 +166,7 @@ void reserve_grouped_convolution(const ReserveGroupedConvolutionArgs& call) {
   const Conv2dArgs& args = call.convolution;
   if (Cut::is_empty(args)) return;
   const Cut cut(args, call.products.row_format(WeightType::kBF16), call.threads);
-  call.scratch.prepare(call.threads, cut.most_work_bytes(args));
+  ScratchPool::ThreadLease(call.scratch, call.threads, cut.most_work_bytes(args));
 }
 
 void run_grouped_convolution(const GroupedConvolutionArgs& call) {
@@ -182,16 +182,15 @@ void run_grouped_convolution(const GroupedConvolutionArgs& call) {
   const int64_t channels = cut.channels, taps = cut.taps, rows = cut.rows, bands = cut.bands,
                 shares = cut.shares;
   const double guess = static_cast<double>(batch * out_h * out_w * w.out_channels * taps * channels) / 300.0;
-  call.scratch.prepare(call.threads.threads(), cut.most_work_bytes(args));
-  share_items(call.threads, batch * bands * shares, guess, [&](int64_t item) {
+  const ScratchPool::ThreadLease work(call.scratch, call.threads.threads(), cut.most_work_bytes(args));
+  share_items(call.threads, batch * bands * shares, guess, [&](int64_t item, int64_t thread) {
     const int64_t share = item % shares, n = item / shares / bands;
     const int64_t first = item / shares % bands * rows;
     const int64_t group = extents.groups * share / shares;
     const int64_t groups = extents.groups * (share + 1) / shares - group;
     const ConvolutionBand band(args, std::min(rows, out_h - first));
     const int64_t plane_bytes = PointPlanes::bytes(band, format);
-    const auto work = call.scratch.take(cut.work_bytes(band, groups));
-    std::byte* points = work.as<std::byte>();
+    auto* points = work.of<std::byte>(thread);
     float* tile = reinterpret_cast<float*>(points + plane_bytes);
     auto* offsets = reinterpret_cast<int64_t*>(tile + kSliceRows * groups * kGroupColumns);
     PointPlanes(band, format, points).copy_input(n, first);

@@ -58,6 +58,14 @@ struct RowBlocks {
 // Rows of a block of kInterleaved16, at most, and how the rows of a call are cut.
 inline constexpr int64_t kInterleavedRows = 8;
 
+// Neighbouring groups of a packed weight, as memory.
+struct WeightStretch {
+  const void* panels = nullptr;
+  int64_t panel_bytes = 0;
+  const void* scales = nullptr;
+  int64_t scale_bytes = 0;
+};
+
 // out[r, c] = sum over the segments s and the depth k of a segment of x[r * row_stride + offsets[s] + k] *
 // w[c, s * segment_depth + k]. A plain product has one segment; a convolution has one for each tap.
 struct GroupedProductArgs {
@@ -72,8 +80,8 @@ struct GroupedProductArgs {
   const std::byte* panels = nullptr;  // of the first group
   const uint16_t* scales = nullptr;   // q8_0, q4_1: of the first group
   int64_t groups = 0;
-  int64_t following = 0;  // groups behind these in memory that the thread is likely to multiply next
-  float* out = nullptr;   // [rows, groups * 16], overwritten
+  WeightStretch next;    // what the thread is likely to multiply next
+  float* out = nullptr;  // [rows, groups * 16], overwritten
 };
 
 class GroupedProducts {

@@ -1,31 +1,19 @@
 #include "core/backend/cpu/linear.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <vector>
 
 #include "core/backend/cpu/elementwise.h"
+#include "core/backend/cpu/grouped_linear.h"
 #include "core/backend/cpu/packed_weight.h"
 #include "core/backend/cpu/parallel.h"
+#include "core/backend/cpu/product_parts.h"
 #include "core/io/convert.h"
 
 namespace volley {
 namespace {
-
-int64_t round_up(int64_t value, int64_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
-int64_t divide_up(int64_t value, int64_t divisor) {
-  return (value + divisor - 1) / divisor;
-}
-
-// Bytes of a weight's part that stays in the second-level cache beside the rows.
-constexpr int64_t kPanelBytes = 512 * 1024;
-
-// One thread's nanoseconds for a product: its multiplications, or reading its weight.
-double product_guess(int64_t rows, int64_t weight_bytes) {
-  return static_cast<double>(weight_bytes) * (0.05 + 0.005 * static_cast<double>(rows));
-}
 
 // How an f32 weight is cut. A function of its shape alone, so that the same bits come out on every call.
 struct PanelPlan {
@@ -136,7 +124,8 @@ void LinearProducts::run(const LinearArgs& args, ThreadPool& threads, ScratchPoo
     run_f32(args, threads, scratch);
   } else {
     const LinearTarget target{.weight = &args.weight, .bias = args.bias, .out = args.out};
-    run_grouped({.x = args.x, .targets = {&target, 1}, .accumulate = args.accumulate}, threads, scratch);
+    run_grouped_linear({.x = args.x, .targets = {&target, 1}, .accumulate = args.accumulate},
+                       {.products = *grouped_, .threads = threads, .scratch = scratch});
   }
 }
 
@@ -150,10 +139,40 @@ void LinearProducts::run(const LinearsArgs& args, ThreadPool& threads, ScratchPo
   }
   if (rows == 0) return;
   if (are_one_grouped_kind(args.targets))
-    return run_grouped({.x = args.x, .targets = args.targets}, threads, scratch);
+    return run_grouped_linear({.x = args.x, .targets = args.targets},
+                              {.products = *grouped_, .threads = threads, .scratch = scratch});
   for (const LinearTarget& target : args.targets) {
     run({.x = args.x, .weight = *target.weight, .bias = target.bias, .out = target.out}, threads, scratch);
   }
+}
+
+bool LinearProducts::run(const NormedLinearsArgs& args, ThreadPool& threads, ScratchPool& scratch) const {
+  const GroupedLinearArgs products{.x = args.norm.x, .targets = args.linears.targets, .norm = &args.norm};
+  if (args.norm.x.size() == 0 || !are_one_grouped_kind(products.targets) ||
+      !norms_rows(products, *grouped_, threads.threads()))
+    return false;
+  run_grouped_linear(products, {.products = *grouped_, .threads = threads, .scratch = scratch});
+  return true;
+}
+
+bool LinearProducts::run(const GatedLinearsArgs& args, ThreadPool& threads, ScratchPool& scratch) const {
+  const std::array targets{args.gate, args.up};
+  if (args.x.size() == 0 || !are_one_grouped_kind(targets)) return false;
+  run_grouped_linear({.x = args.x, .targets = targets, .gated = args.out},
+                     {.products = *grouped_, .threads = threads, .scratch = scratch});
+  return true;
+}
+
+bool LinearProducts::run(const NormedGatedLinearsArgs& args, ThreadPool& threads,
+                         ScratchPool& scratch) const {
+  const std::array targets{args.linears.gate, args.linears.up};
+  const GroupedLinearArgs products{
+      .x = args.norm.x, .targets = targets, .norm = &args.norm, .gated = args.linears.out};
+  if (args.norm.x.size() == 0 || !are_one_grouped_kind(targets) ||
+      !norms_rows(products, *grouped_, threads.threads()))
+    return false;
+  run_grouped_linear(products, {.products = *grouped_, .threads = threads, .scratch = scratch});
+  return true;
 }
 
 void LinearProducts::run_f32(const LinearArgs& args, ThreadPool& threads, ScratchPool& scratch) const {
@@ -167,13 +186,13 @@ void LinearProducts::run_f32(const LinearArgs& args, ThreadPool& threads, Scratc
   const int64_t slices = divide_up(rows, kSliceRows);
   const int64_t groups = std::min(slices, divide_up(4 * threads.threads(), plan.panels));
   const double guess = product_guess(rows, weight.out_features * weight.in_features * 4);
-  scratch.prepare(threads.threads(), plan.tile_bytes());
-  share_items(threads, plan.panels * groups, guess, [&](int64_t item) {
+  const ScratchPool::ThreadLease tiles(scratch, threads.threads(), plan.tile_bytes());
+  share_items(threads, plan.panels * groups, guess, [&](int64_t item, int64_t thread) {
     const int64_t panel = item / groups, group = item % groups;
     const PanelShape& shape = plan.shape(panel);
     const int64_t first = panel * plan.columns;
     const int64_t columns = std::min(plan.columns, weight.out_features - first);
-    const auto tile = scratch.take(kSliceRows * shape.columns * 4);
+    auto* tile = tiles.of<float>(thread);
     for (int64_t s = slices * group / groups; s < slices * (group + 1) / groups; ++s) {
       const int64_t begin = s * kSliceRows;
       const int64_t count = std::min(kSliceRows, rows - begin);
@@ -181,8 +200,8 @@ void LinearProducts::run_f32(const LinearArgs& args, ThreadPool& threads, Scratc
                       .rows = count,
                       .x = args.x.data + begin * weight.in_features,
                       .panel = panels + panel * header->panel_stride,
-                      .out = tile.as<float>()});
-      store_tile({.tile = tile.as<float>(),
+                      .out = tile});
+      store_tile({.tile = tile,
                   .tile_stride = shape.columns,
                   .rows = count,
                   .columns = columns,
@@ -194,104 +213,6 @@ void LinearProducts::run_f32(const LinearArgs& args, ThreadPool& threads, Scratc
   });
 }
 
-namespace {
-
-// Rows [rows, width] as a grouped kernel reads them, padded with zeros to `depth`; quantised ones with their
-// scales.
-struct SourceRows {
-  RowFormat format = RowFormat::kBF16;
-  int64_t rows = 0;
-  int64_t width = 0;
-  int64_t depth = 0;
-  std::byte* values = nullptr;  // [rows, depth]
-  float* scales = nullptr;      // [rows, depth / 32]
-  float* sums = nullptr;        // [rows, depth / 32], for q4_1
-};
-
-void convert_row(const float* x, const SourceRows& to, int64_t row) {
-  std::byte* out = to.values + row * to.depth * row_element_bytes(to.format);
-  switch (to.format) {
-    case RowFormat::kRoundedF32: {
-      auto* values = reinterpret_cast<float*>(out);
-      round_to_bf16(x, to.width, values);
-      std::fill(values + to.width, values + to.depth, 0.0f);
-      return;
-    }
-    case RowFormat::kBF16: {
-      auto* values = reinterpret_cast<uint16_t*>(out);
-      convert_to_bf16(x, to.width, values);
-      std::fill(values + to.width, values + to.depth, uint16_t{0});
-      return;
-    }
-    case RowFormat::kSigned8:
-    case RowFormat::kBiased8:
-    case RowFormat::kInterleaved16:
-      const int64_t first = row * (to.depth / kDepthStep);
-      QuantizeRowArgs args{.x = x,
-                           .width = to.width,
-                           .format = to.format,
-                           .out = out,
-                           .scales = to.scales + first,
-                           .sums = to.sums == nullptr ? nullptr : to.sums + first};
-      if (to.format == RowFormat::kInterleaved16) {
-        const int64_t slice = row / kSliceRows * kSliceRows;
-        const RowBlocks blocks(std::min(kSliceRows, to.rows - slice), kInterleavedRows);
-        const int64_t block = blocks.of(row - slice), begin = slice + blocks.begin(block);
-        args.out = reinterpret_cast<int16_t*>(to.values) + begin * to.depth + (row - begin) * 4;
-        args.quad_stride = blocks.size(block) * 4;
-      }
-      quantize_row(args);
-      return;
-  }
-}
-
-// Items are handed to threads in order. As long as the threads take turns, each gets neighbours: the items of
-// a stripe of its own.
-int64_t in_stripes(int64_t item, int64_t items, int64_t stripes) {
-  const int64_t height = items / stripes;
-  return item < height * stripes ? item % stripes * height + item / stripes : item;
-}
-
-}  // namespace
-
-// Parts of the weights: enough for the threads, small enough for the cache, in steps that the kernels like.
-struct LinearProducts::GroupedParts {
-  GroupedParts(const GroupedArgs& args, RowFormat format, int64_t threads)
-      : like(*args.targets.front().weight),
-        rows(args.x.size() / like.in_features),
-        shared(kGroupColumns, like.in_features, like.type),
-        held_rows(round_up(rows, kRowTile)),
-        row_bytes(shared.depth * row_element_bytes(format)),
-        blocks(shared.depth / kDepthStep) {
-    constexpr int64_t kGroupStep = 4;
-    for (const LinearTarget& target : args.targets) {
-      all_groups += divide_up(target.weight->out_features, kGroupColumns);
-    }
-    const int64_t sharing = round_up(divide_up(all_groups, 16 * threads), kGroupStep);
-    const int64_t fitting =
-        std::max(kGroupStep, kPanelBytes / shared.group_bytes() / kGroupStep * kGroupStep);
-    groups = std::min(sharing, fitting);
-    for (const LinearTarget& target : args.targets) count += of(target);
-  }
-
-  int64_t of(const LinearTarget& target) const {
-    return divide_up(target.weight->out_features, groups * kGroupColumns);
-  }
-  // Of the rows as kernels read them, with their scales and sums; of what a thread multiplies at once.
-  int64_t source_bytes() const { return held_rows * (row_bytes + 2 * blocks * 4); }
-  int64_t tile_bytes() const { return kSliceRows * groups * kGroupColumns * 4; }
-
-  const LinearWeight& like;
-  int64_t rows = 0;
-  PackedExtents shared;  // what all targets have in common: a group
-  int64_t held_rows = 0;
-  int64_t row_bytes = 0;
-  int64_t blocks = 0;      // of a row
-  int64_t all_groups = 0;  // of all targets
-  int64_t groups = 0;      // of a part
-  int64_t count = 0;       // of parts
-};
-
 void LinearProducts::reserve(const LinearArgs& args, int64_t threads, ScratchPool& scratch) const {
   const LinearTarget target{.weight = &args.weight, .bias = args.bias, .out = args.out};
   reserve(LinearsArgs{.x = args.x, .targets = {&target, 1}}, threads, scratch);
@@ -299,92 +220,24 @@ void LinearProducts::reserve(const LinearArgs& args, int64_t threads, ScratchPoo
 
 void LinearProducts::reserve(const LinearsArgs& args, int64_t threads, ScratchPool& scratch) const {
   if (args.x.size() == 0) return;
-  const auto reserve_grouped = [&](std::span<const LinearTarget> targets) {
-    const WeightType type = targets.front().weight->type;
-    const GroupedParts parts({.x = args.x, .targets = targets}, grouped_->row_format(type), threads);
-    const auto source = scratch.take(parts.source_bytes());
-    scratch.prepare(threads, parts.tile_bytes());
-  };
-  if (are_one_grouped_kind(args.targets)) return reserve_grouped(args.targets);
+  if (are_one_grouped_kind(args.targets))
+    return reserve_grouped_linear({.x = args.x, .targets = args.targets}, *grouped_, threads, scratch);
   for (const LinearTarget& target : args.targets) {
     const LinearWeight& weight = *target.weight;
     if (weight.type != WeightType::kF32) {
-      reserve_grouped({&target, 1});
+      reserve_grouped_linear({.x = args.x, .targets = {&target, 1}}, *grouped_, threads, scratch);
     } else {
-      scratch.prepare(threads, PanelPlan(weight.out_features, weight.in_features).tile_bytes());
+      ScratchPool::ThreadLease(scratch, threads,
+                               PanelPlan(weight.out_features, weight.in_features).tile_bytes());
     }
   }
 }
 
-void LinearProducts::run_grouped(const GroupedArgs& args, ThreadPool& threads, ScratchPool& scratch) const {
-  const RowFormat format = grouped_->row_format(args.targets.front().weight->type);
-  const GroupedParts parts(args, format, threads.threads());
-  const PackedExtents& shared = parts.shared;
-  const int64_t width = parts.like.in_features, rows = parts.rows, blocks = parts.blocks,
-                row_bytes = parts.row_bytes, part_groups = parts.groups;
-  const auto source = scratch.take(parts.source_bytes());
-  auto* row_scales = reinterpret_cast<float*>(source.as<std::byte>() + parts.held_rows * row_bytes);
-  const SourceRows converted{
-      .format = format,
-      .rows = rows,
-      .width = width,
-      .depth = shared.depth,
-      .values = source.as<std::byte>(),
-      .scales = row_scales,
-      .sums = parts.like.type == WeightType::kQ4_1 ? row_scales + parts.held_rows * blocks : nullptr};
-  share_ranges(threads, rows, static_cast<double>(rows * shared.depth) * 0.1,
-               [&](int64_t begin, int64_t end) {
-                 for (int64_t r = begin; r < end; ++r) convert_row(args.x.data + r * width, converted, r);
-               });
-
-  const int64_t slices = divide_up(rows, kSliceRows);
-  const int64_t shares = std::min(slices, divide_up(4 * threads.threads(), parts.count));
-  const int64_t offset = 0;
-  scratch.prepare(threads.threads(), parts.tile_bytes());
-  const double guess = product_guess(rows, parts.all_groups * shared.group_bytes());
-  share_items(threads, parts.count * shares, guess, [&](int64_t item) {
-    const int64_t share = item % shares;
-    int64_t part = in_stripes(item / shares, parts.count, threads.threads());
-    const LinearTarget* target = args.targets.data();
-    for (; part >= parts.of(*target); ++target) part -= parts.of(*target);
-    const LinearWeight& weight = *target->weight;
-    const int64_t group = part * part_groups;
-    const int64_t groups = std::min(part_groups, divide_up(weight.out_features, kGroupColumns) - group);
-    const int64_t first = group * kGroupColumns;
-    const auto tile = scratch.take(kSliceRows * groups * kGroupColumns * 4);
-    for (int64_t s = slices * share / shares; s < slices * (share + 1) / shares; ++s) {
-      const int64_t begin = s * kSliceRows;
-      const int64_t count = std::min(kSliceRows, rows - begin);
-      const GroupedProductArgs product{
-          .rows = count,
-          .x = converted.values + begin * row_bytes,
-          .row_stride = shared.depth,
-          .offsets = &offset,
-          .segment_depth = shared.depth,
-          .row_scales = converted.scales + begin * blocks,
-          .row_sums = converted.sums == nullptr ? nullptr : converted.sums + begin * blocks,
-          .panels = weight.data.data() + group * shared.group_bytes(),
-          .scales = reinterpret_cast<const uint16_t*>(weight.scales.data()) + group * shared.group_scales(),
-          .groups = groups,
-          .following = divide_up(weight.out_features, kGroupColumns) - group - groups,
-          .out = tile.as<float>()};
-      if (weight.type == WeightType::kBF16) {
-        grouped_->multiply_bf16(product);
-      } else if (weight.type == WeightType::kQ8_0) {
-        grouped_->multiply_q8_0(product);
-      } else {
-        grouped_->multiply_q4_1(product);
-      }
-      store_tile({.tile = tile.as<float>(),
-                  .tile_stride = groups * kGroupColumns,
-                  .rows = count,
-                  .columns = std::min(groups * kGroupColumns, weight.out_features - first),
-                  .bias = target->bias.data == nullptr ? nullptr : target->bias.data + first,
-                  .accumulate = args.accumulate,
-                  .out = target->out.data + begin * weight.out_features + first,
-                  .out_stride = weight.out_features});
-    }
-  });
+void LinearProducts::reserve(const GatedLinearsArgs& args, int64_t threads, ScratchPool& scratch) const {
+  const std::array targets{args.gate, args.up};
+  if (args.x.size() == 0) return;
+  if (!are_one_grouped_kind(targets)) return reserve({.x = args.x, .targets = targets}, threads, scratch);
+  reserve_grouped_linear({.x = args.x, .targets = targets, .gated = args.out}, *grouped_, threads, scratch);
 }
 
 }  // namespace volley

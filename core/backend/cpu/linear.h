@@ -37,20 +37,19 @@ class LinearProducts {
   void run(const LinearArgs& args, ThreadPool& threads, ScratchPool& scratch) const;
   // One loop of the threads for all targets.
   void run(const LinearsArgs& args, ThreadPool& threads, ScratchPool& scratch) const;
-  // Takes of `scratch` what `run` takes of it on so many threads, and gives it back.
+  // Several operations in one loop, where that is no slower; false, and nothing done, otherwise.
+  bool run(const NormedLinearsArgs& args, ThreadPool& threads, ScratchPool& scratch) const;
+  bool run(const GatedLinearsArgs& args, ThreadPool& threads, ScratchPool& scratch) const;
+  bool run(const NormedGatedLinearsArgs& args, ThreadPool& threads, ScratchPool& scratch) const;
+  // Takes of `scratch` what `run` takes of it on so many threads, and gives it back; a norm makes no
+  // difference.
   void reserve(const LinearArgs& args, int64_t threads, ScratchPool& scratch) const;
   void reserve(const LinearsArgs& args, int64_t threads, ScratchPool& scratch) const;
+  void reserve(const GatedLinearsArgs& args, int64_t threads, ScratchPool& scratch) const;
 
  private:
   LinearWeight pack_f32(const HostView& weight, const HostMemory& memory) const;
   void run_f32(const LinearArgs& args, ThreadPool& threads, ScratchPool& scratch) const;
-  struct GroupedArgs {
-    ConstTensor x;
-    std::span<const LinearTarget> targets;
-    Accumulate accumulate = Accumulate::kAssign;
-  };
-  struct GroupedParts;
-  void run_grouped(const GroupedArgs& args, ThreadPool& threads, ScratchPool& scratch) const;
 
   std::unique_ptr<const PanelProducts> f32_;
   std::unique_ptr<const GroupedProducts> grouped_;

@@ -129,8 +129,7 @@ int32_t choose_token(const float* logits, const float* noise, int64_t count) {
 }
 
 float softmax_row(const float* logits, int64_t count, float* distribution) {
-  float maximum = logits[0];
-  for (int64_t i = 1; i < count; ++i) maximum = logits[i] > maximum ? logits[i] : maximum;
+  const float maximum = greatest_of(logits, count);
   const hn::ScalableTag<float> dv;
   auto sums = hn::Zero(dv), weighted = hn::Zero(dv);
   float sum = 0.0f, weighted_sum = 0.0f;

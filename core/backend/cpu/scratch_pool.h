@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <functional>
-#include <mutex>
 #include <utility>
 #include <vector>
 
@@ -11,7 +9,8 @@
 
 namespace volley {
 
-// Work memory that the items of a loop borrow. Pieces stay, so a steady state allocates nothing.
+// Work memory that operations borrow. Pieces stay, so a steady state allocates nothing. Used by one thread at
+// a time: what the threads of a loop need is taken before it begins.
 class ScratchPool {
  public:
   explicit ScratchPool(const Memory& memory) : memory_(memory) {}
@@ -21,7 +20,7 @@ class ScratchPool {
   class Lease {
    public:
     Lease(ScratchPool& pool, Buffer buffer) : pool_(pool), buffer_(std::move(buffer)) {}
-    ~Lease() { pool_.give_back(std::move(buffer_)); }
+    ~Lease() { pool_.free_.push_back(std::move(buffer_)); }
     Lease(const Lease&) = delete;
     Lease& operator=(const Lease&) = delete;
 
@@ -35,47 +34,63 @@ class ScratchPool {
     Buffer buffer_;
   };
 
-  // Makes sure that `count` pieces of that size are free: for a loop whose items take one each, before it
-  // begins, so that no thread allocates, however late it joins.
-  void prepare(int64_t count, int64_t bytes) {
-    std::lock_guard lock(mutex_);
-    std::ranges::sort(free_, std::less(), &Buffer::bytes);
-    const auto fitting = std::ranges::lower_bound(free_, bytes, std::less(), &Buffer::bytes);
-    const int64_t missing = count - (free_.end() - fitting);
-    // Pieces that are too small make room for those that come.
-    if (missing > 0) free_.erase(fitting - std::min<int64_t>(missing, fitting - free_.begin()), fitting);
-    for (int64_t i = 0; i < missing; ++i) {
-      Buffer piece = memory_.allocate(bytes);
-      free_.reserve(static_cast<size_t>(++pieces_));  // giving a piece back never allocates
-      free_.push_back(std::move(piece));
+  // As many pieces of one size as there are threads, for the items of a loop: each takes that of the thread
+  // that does it (ThreadPool::parallel_for).
+  class ThreadLease {
+   public:
+    ThreadLease(ScratchPool& pool, int64_t threads, int64_t bytes)
+        : pool_(pool),
+          number_(++pool.thread_leases_),
+          stride_((bytes + kAlignment - 1) / kAlignment * kAlignment),
+          lease_(pool.take(threads * stride_)) {
+      if (static_cast<int64_t>(pool.marks_.size()) < threads)
+        pool.marks_.resize(static_cast<size_t>(threads));
     }
-  }
+
+    template <typename T>
+    T* of(int64_t thread) const {
+      return reinterpret_cast<T*>(lease_.as<std::byte>() + thread * stride_);
+    }
+
+    // True when the thread asks for the first time, and has asked of no lease that began later.
+    bool is_first_use(int64_t thread) const {
+      return std::exchange(pool_.marks_[static_cast<size_t>(thread)].lease, number_) != number_;
+    }
+
+   private:
+    static constexpr int64_t kAlignment = 64;
+    ScratchPool& pool_;
+    int64_t number_ = 0;
+    int64_t stride_ = 0;
+    Lease lease_;
+  };
 
   Lease take(int64_t bytes) {
-    {
-      std::lock_guard lock(mutex_);
-      const auto least = [&](const Buffer& a, const Buffer& b) {
-        return (a.bytes() >= bytes) != (b.bytes() >= bytes) ? a.bytes() >= bytes : a.bytes() < b.bytes();
-      };
-      const auto piece = std::ranges::min_element(free_, least);
-      if (piece != free_.end() && piece->bytes() >= bytes) {
-        Buffer buffer = std::move(*piece);
-        free_.erase(piece);
-        return Lease(*this, std::move(buffer));
-      }
+    const auto least = [&](const Buffer& a, const Buffer& b) {
+      return (a.bytes() >= bytes) != (b.bytes() >= bytes) ? a.bytes() >= bytes : a.bytes() < b.bytes();
+    };
+    const auto piece = std::ranges::min_element(free_, least);
+    if (piece != free_.end() && piece->bytes() >= bytes) {
+      Buffer buffer = std::move(*piece);
+      free_.erase(piece);
+      return Lease(*this, std::move(buffer));
     }
-    prepare(1, bytes);
-    return take(bytes);
+    // One that is too small, the largest, makes room.
+    if (!free_.empty()) free_.erase(std::ranges::max_element(free_, {}, &Buffer::bytes));
+    Buffer made = memory_.allocate(bytes);
+    free_.reserve(static_cast<size_t>(++pieces_));  // giving a piece back never allocates
+    return Lease(*this, std::move(made));
   }
 
  private:
-  void give_back(Buffer buffer) {
-    std::lock_guard lock(mutex_);
-    free_.push_back(std::move(buffer));
-  }
+  // The lease that a thread has used last; a line of memory each, which no other thread needs.
+  struct alignas(64) Mark {
+    int64_t lease = 0;
+  };
 
   const Memory& memory_;
-  std::mutex mutex_;
+  int64_t thread_leases_ = 0;  // that there have been
+  std::vector<Mark> marks_;
   int64_t pieces_ = 0;  // that there have been
   std::vector<Buffer> free_;
 };

@@ -8,11 +8,10 @@
 #endif
 
 #include <algorithm>
-#include <type_traits>
-#include <utility>
 
 #include "core/backend/cpu/grouped_products.h"
 #include "core/backend/cpu/packed_weight.h"
+#include "core/backend/cpu/unrolled-inl.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -34,19 +33,13 @@ constexpr int kFourBitRows = HWY_MAX_BYTES >= 64 ? 8 : HWY_MAX_BYTES >= 32 ? 4 :
 // several places at a time than in one.
 constexpr int64_t kStreams = 2;
 
-// Memory that is multiplied next.
-struct Region {
-  const void* begin = nullptr;
-  int64_t bytes = 0;
-};
-
 // Asks for what is multiplied next, a share of it in each step of a loop over `steps`, so that memory is read
 // all the time and not only in the first of several passes over a panel. It goes to the second-level cache:
 // the first has no room beside the rows.
 class Ahead {
  public:
-  Ahead(const Region& panels, const Region& scales, int64_t steps)
-      : panels_(panels, steps), scales_(scales, steps) {}
+  Ahead(const WeightStretch& next, int64_t steps)
+      : panels_(next.panels, next.panel_bytes, steps), scales_(next.scales, next.scale_bytes, steps) {}
   HWY_INLINE void step() {
     panels_.step();
     scales_.step();
@@ -55,10 +48,10 @@ class Ahead {
  private:
   static constexpr int64_t kLine = 64;
   struct Lines {
-    Lines(const Region& region, int64_t steps)
-        : next(static_cast<const std::byte*>(region.begin)),
-          step_bytes((region.bytes + steps * kLine - 1) / (steps * kLine) * kLine),
-          end(next + region.bytes) {}
+    Lines(const void* begin, int64_t bytes, int64_t steps)
+        : next(static_cast<const std::byte*>(begin)),
+          step_bytes((bytes + steps * kLine - 1) / (steps * kLine) * kLine),
+          end(next + bytes) {}
     HWY_INLINE void step() {
       const std::byte* stop = end - next < step_bytes ? end : next + step_bytes;
       for (; next < stop; next += kLine) __builtin_prefetch(next, 0, 2);
@@ -71,18 +64,6 @@ class Ahead {
   Lines panels_;
   Lines scales_;
 };
-
-// Calls body(0) ... body(kCount - 1) with constants. GCC keeps an array in registers only if it sees every
-// index as a constant before it unrolls loops.
-#undef VOLLEY_UNROLLED
-#define VOLLEY_UNROLLED HWY_ATTR __attribute__((always_inline))
-template <int kCount, class Body>
-HWY_INLINE void unrolled(const Body& body) {
-  [&]<int... i>(std::integer_sequence<int, i...>) VOLLEY_UNROLLED {
-    (body(std::integral_constant<int, i>()), ...);
-  }
-  (std::make_integer_sequence<int, kCount>());
-}
 
 // Sums of some rows and groups, in memory between the steps of the depth.
 template <int kRows>
@@ -106,15 +87,6 @@ struct Sums {
   }
 };
 
-// Calls run(std::integral_constant<int, n>) for n = rows, 1 <= rows <= kMost.
-template <int kMost, class Run>
-HWY_INLINE void with_rows(int64_t rows, const Run& run) {
-  if constexpr (kMost > 1) {
-    if (rows < kMost) return with_rows<kMost - 1>(rows, run);
-  }
-  run(std::integral_constant<int, kMost>());
-}
-
 // What a group has in memory, and in how many steps a block of rows multiplies kStreams of them.
 struct GroupExtents {
   int64_t panel_bytes = 0;
@@ -131,14 +103,15 @@ HWY_INLINE void for_blocks(const GroupedProductArgs& args, const GroupExtents& e
   const RowBlocks blocks(args.rows, kMost);
   for (int64_t group = 0; group < args.groups; group += kStreams) {
     const int64_t next = std::min(group + kStreams, args.groups);
-    const int64_t next_count = std::min(kStreams, args.groups + args.following - next);
-    Ahead ahead(
-        {.begin = args.panels + next * extents.panel_bytes, .bytes = next_count * extents.panel_bytes},
-        {.begin = args.scales + next * extents.scales,
-         .bytes = next_count * extents.scales * static_cast<int64_t>(sizeof(*args.scales))},
-        blocks.count * extents.steps);
+    const int64_t next_count = std::min(kStreams, args.groups - next);
+    const WeightStretch stretch{
+        .panels = args.panels + next * extents.panel_bytes,
+        .panel_bytes = next_count * extents.panel_bytes,
+        .scales = args.scales + next * extents.scales,
+        .scale_bytes = next_count * extents.scales * static_cast<int64_t>(sizeof(*args.scales))};
+    Ahead ahead(next_count > 0 ? stretch : args.next, blocks.count * extents.steps);
     for (int64_t b = 0; b < blocks.count; ++b) {
-      with_rows<kMost>(blocks.size(b), [&](auto rows) HWY_ATTR {
+      with_count<kMost>(blocks.size(b), [&](auto rows) HWY_ATTR {
         multiply(rows, blocks.begin(b), group, next - group, ahead);
       });
     }

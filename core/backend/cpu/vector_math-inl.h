@@ -28,6 +28,21 @@ HWY_INLINE void for_each_vector(int64_t begin, int64_t end, const Op& op) {
   for (; i < end; ++i) op(d1, i);
 }
 
+// The greatest of some numbers; any of them if one is a NaN.
+HWY_INLINE float greatest_of(const float* x, int64_t count) {
+  const hn::ScalableTag<float> d;
+  float rest = -std::numeric_limits<float>::infinity();
+  auto most = hn::Set(d, rest);
+  for_each_vector(0, count, [&](auto di, int64_t i) HWY_ATTR {
+    if constexpr (hn::MaxLanes(decltype(di)()) == 1) {
+      rest = x[i] > rest ? x[i] : rest;
+    } else {
+      most = hn::Max(most, hn::LoadU(di, x + i));
+    }
+  });
+  return std::max(rest, hn::GetLane(hn::MaxOfLanes(d, most)));
+}
+
 // e^x, infinite where the result is too large (Highway's own is undefined there).
 template <class D>
 HWY_INLINE hn::Vec<D> exponential(D d, hn::Vec<D> x) {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <numeric>
@@ -116,6 +117,62 @@ TEST(ThreadPoolTest, AFailedItemIsThrownAgainWhenAllThreadsAreDone) {
     std::atomic<int64_t> sum = 0;
     pool.parallel_for(100, [&](int64_t item) { sum += item; });
     EXPECT_EQ(sum, 4950);
+  }
+}
+
+// One thread is kept by an item: the others do the rest of its stripe.
+TEST(ThreadPoolTest, ThreadsHelpEachOther) {
+  for (const int64_t kept : {0, 50, 99}) {
+    ThreadPool pool(2);
+    std::atomic<int64_t> others = 0;
+    pool.parallel_for(100, [&](int64_t item) {
+      if (item == kept) {
+        while (others < 99) std::this_thread::yield();
+      } else {
+        ++others;
+      }
+    });
+    EXPECT_EQ(others, 99);
+  }
+}
+
+// A thread's number names memory that nobody else uses meanwhile.
+TEST(ThreadPoolTest, NumbersOfThreadsAreOneAtATime) {
+  for (const int64_t threads : {1, 2, 3, 8}) {
+    ThreadPool pool(threads);
+    std::vector<std::atomic<int>> inside(static_cast<size_t>(threads));
+    std::atomic<int64_t> clashes = 0, done = 0;
+    for (int round = 0; round < 200; ++round) {
+      pool.parallel_for(1 + round % 40, [&](int64_t, int64_t thread) {
+        if (inside.at(static_cast<size_t>(thread)).fetch_add(1) != 0) ++clashes;
+        ++done;
+        inside[static_cast<size_t>(thread)].fetch_sub(1);
+      });
+    }
+    EXPECT_EQ(clashes, 0);
+    EXPECT_EQ(done, 200 / 40 * (40 * 41 / 2));
+  }
+}
+
+TEST(ThreadPoolTest, StripesCoverAllItems) {
+  for (const int64_t threads : {1, 2, 3, 8}) {
+    const ThreadPool pool(threads);
+    for (const int64_t items : {0, 1, 7, 1000}) {
+      EXPECT_EQ(pool.stripe_begin(0, items), 0);
+      EXPECT_EQ(pool.stripe_begin(threads, items), items);
+      for (int64_t t = 0; t < threads; ++t)
+        EXPECT_LE(pool.stripe_begin(t + 1, items) - pool.stripe_begin(t, items), items / threads + 1);
+    }
+  }
+}
+
+// More items than a stripe counts one by one.
+TEST(ThreadPoolTest, DoesMillionsOfItemsOnce) {
+  ThreadPool pool(3);
+  for (const int64_t items : {3 * 65535 - 1, 3 * 65535 + 1, 1000003}) {
+    std::vector<std::atomic<uint8_t>> done(static_cast<size_t>(items));
+    pool.parallel_for(items, [&](int64_t item) { ++done[static_cast<size_t>(item)]; });
+    EXPECT_TRUE(std::ranges::all_of(done, [](const auto& count) { return count == 1; })) << items;
   }
 }
 

@@ -113,10 +113,18 @@ Tensor MidBlock::apply(Queue& queue, Arena& arena, Tensor x) const {
 }
 
 Tensor ConvBlock::apply(Queue& queue, Arena& arena, Tensor x) const {
+  return apply_resample(queue, arena, apply_res(queue, arena, x));
+}
+
+Tensor ConvBlock::apply_res(Queue& queue, Arena& arena, Tensor x) const {
   for (size_t i = 0; i < res.size(); ++i) {
     x = res[i].apply(queue, arena, x);  // [N, C, h, w]
     if (!attn.empty()) attn[i].apply(queue, arena, x);
   }
+  return x;
+}
+
+Tensor ConvBlock::apply_resample(Queue& queue, Arena& arena, Tensor x) const {
   const int64_t height = x.shape[2], width = x.shape[3];
   if (downsample) {
     // Padded on the right and below only, as the authors do.

@@ -59,6 +59,9 @@ struct ConvBlock {
   std::optional<ConvWeight> upsample;
 
   Tensor apply(Queue& queue, Arena& arena, Tensor x) const;
+  // The two parts of it: what keeps the resolution, and the convolution to the next; without one x itself.
+  Tensor apply_res(Queue& queue, Arena& arena, Tensor x) const;
+  Tensor apply_resample(Queue& queue, Arena& arena, Tensor x) const;
 };
 enum class Resample : uint8_t { kNone, kDown, kUp };
 struct ConvBlockSize {

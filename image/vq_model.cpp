@@ -13,9 +13,17 @@
 namespace volley::image {
 namespace {
 
-// Pictures of fewer points than kAloneArea are worked on kTogether at a time: alone they keep no device busy.
-constexpr int64_t kTogether = 8;
-constexpr int64_t kAloneArea = 128 * 128;
+// Pictures are worked on together up to so many, and up to so many points: alone small ones keep no device
+// busy, and of large ones more would not stay in its cache.
+constexpr int64_t kTogether = 16;
+constexpr int64_t kPointsTogether = 256 * 128;
+
+// Calls work(first, count) for the pictures of x that are worked on together, where each has so many points.
+template <typename Work>
+void for_pictures(Tensor x, int64_t area, const Work& work) {
+  const int64_t together = std::clamp<int64_t>(kPointsTogether / area, 1, kTogether);
+  for (int64_t n = 0; n < x.shape[0]; n += together) work(n, std::min(together, x.shape[0] - n));
+}
 
 }  // namespace
 
@@ -54,16 +62,21 @@ void VqModel::decode_together(Queue& queue, Arena& arena, const DecodeArgs& args
   Tensor x = arena.tensor({count, decoder_.conv_in.out_channels, height, width});  // [N, C, h, w]
   queue.conv2d(same_size(latent, decoder_.conv_in, x));
   x = decoder_.mid.apply(queue, arena, x);  // [N, C, h, w]
-  auto block = decoder_.conv_blocks.begin();
-  for (; block != decoder_.conv_blocks.end() && x.shape[2] * x.shape[3] < kAloneArea; ++block)
-    x = block->apply(queue, arena, x);  // [N, C, h', w']
-  for (int64_t n = 0; n < count; ++n) {
-    const Arena::Scope alone(arena);
-    Tensor y = x.rows(n, 1);  // [1, C, h', w']
-    for (auto b = block; b != decoder_.conv_blocks.end(); ++b) y = b->apply(queue, arena, y);  // [1, C, H, W]
-    normed_conv(queue, decoder_.norm_out.of(y, Swish::kAfter, y),
-                same_size(y, decoder_.conv_out, args.pixels.rows(n, 1)));
-  }
+  decode_blocks(queue, arena, decoder_.conv_blocks, x, args.pixels);
+}
+
+void VqModel::decode_blocks(Queue& queue, Arena& arena, std::span<const ConvBlock> blocks, Tensor x,
+                            Tensor pixels) const {
+  x = blocks.front().apply_res(queue, arena, x);  // [N, C, h, w]
+  const std::span<const ConvBlock> next = blocks.subspan(1);
+  const int64_t area = x.shape[2] * x.shape[3] * (blocks.front().upsample ? 4 : 1);  // of the next
+  for_pictures(x, area, [&](int64_t first, int64_t count) {
+    const Arena::Scope scope(arena);
+    const Tensor some = pixels.rows(first, count);                                       // [n, 3, H, W]
+    const Tensor y = blocks.front().apply_resample(queue, arena, x.rows(first, count));  // [n, C, h', w']
+    if (!next.empty()) return decode_blocks(queue, arena, next, y, some);
+    normed_conv(queue, decoder_.norm_out.of(y, Swish::kAfter, y), same_size(y, decoder_.conv_out, some));
+  });
 }
 
 void VqModel::encode(Queue& queue, Arena& arena, const EncodeArgs& args) const {

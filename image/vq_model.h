@@ -1,5 +1,6 @@
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -61,6 +62,9 @@ class VqModel {
   Shape pixels_shape(const Shape& codes) const;
   // Decodes a few pictures, together while they are small.
   void decode_together(Queue& queue, Arena& arena, const DecodeArgs& args) const;
+  // From what the first of `blocks` takes, [N, C, h, w], to pixels, [N, 3, H, W].
+  void decode_blocks(Queue& queue, Arena& arena, std::span<const ConvBlock> blocks, Tensor x,
+                     Tensor pixels) const;
   void load_encoder(WeightLoader& loader);
   void load_decoder(WeightLoader& loader);
 

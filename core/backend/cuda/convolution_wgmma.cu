@@ -145,6 +145,9 @@ __global__ void __launch_bounds__(kGroups* kGroupThreads)
 #pragma unroll
   for (int i = 0; i < kTall; ++i) pin(sums[i]);
 
+  constexpr int kTogether = 8;
+  static_assert(kTall % kTogether == 0);
+  const auto left_of = [&](int i) { return left + lane % 4 * 2 + (Tiles::kLine ? kTileWide * i : 0); };
   const int64_t area = int64_t{args.height} * args.width;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
@@ -152,18 +155,29 @@ __global__ void __launch_bounds__(kGroups* kGroupThreads)
     if (channel >= args.out_channels) continue;
     const float bias = args.bias[channel];
     float* plane = args.out + (int64_t{blockIdx.z} * args.out_channels + channel) * area;
+    const auto exists = [&](int i) {
+      return (Tiles::kLine ? 0 : top + i) < args.height && left_of(i) < args.width;
+    };
+    const auto place = [&](int i) {
+      return reinterpret_cast<float2*>(plane + (Tiles::kLine ? 0 : int64_t{top + i} * args.width) +
+                                       left_of(i));
+    };
+    // What is added to is on its way all at once.
 #pragma unroll
-    for (int i = 0; i < kTall; ++i) {
-      const int y = Tiles::kLine ? 0 : top + i;
-      const int x = left + lane % 4 * 2 + (Tiles::kLine ? kTileWide * i : 0);
-      if (y >= args.height || x >= args.width) break;
-      auto* place = reinterpret_cast<float2*>(plane + int64_t{y} * args.width + x);
-      float2 sum = make_float2(sums[i][2 * half] + bias, sums[i][2 * half + 1] + bias);
+    for (int first = 0; first < kTall; first += kTogether) {
+      float2 before[kTogether] = {};
       if (args.accumulate == Accumulate::kAdd) {
-        const float2 before = *place;
-        sum = make_float2(before.x + sum.x, before.y + sum.y);
+#pragma unroll
+        for (int i = 0; i < kTogether; ++i) {
+          if (exists(first + i)) before[i] = *place(first + i);
+        }
       }
-      *place = sum;
+#pragma unroll
+      for (int i = 0; i < kTogether; ++i) {
+        float2 sum = make_float2(sums[first + i][2 * half] + bias, sums[first + i][2 * half + 1] + bias);
+        if (args.accumulate == Accumulate::kAdd) sum = make_float2(before[i].x + sum.x, before[i].y + sum.y);
+        if (exists(first + i)) *place(first + i) = sum;
+      }
     }
   }
 #endif

@@ -21,7 +21,7 @@ struct GroupScale {
 
   __device__ float apply(float x, float weight, float bias, bool swish) const {
     const float y = (x - shift) * scale * weight + bias;
-    return swish ? silu(y) : y;
+    return swish ? quick_silu(y) : y;
   }
 };
 

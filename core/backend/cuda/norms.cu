@@ -241,21 +241,45 @@ __global__ void __launch_bounds__(kRmsThreads) rms_norm_rows(RmsNormRows args) {
 
 // ---- Group norm
 
-__global__ void group_moments(const float* x, int64_t group_size, Moments* moments) {
+// A thread has four neighbours at a time.
+__global__ void group_moments(const float* x, int64_t group_size, bool aligned, Moments* moments) {
+  constexpr int kVectors = kStatisticsChunk / 4 / kThreads, kWarps = kThreads / kWarp;
   await_previous();
-  __shared__ double partials[kThreads / kWarp];
-  const int64_t begin = blockIdx.x * kStatisticsChunk;
-  const int64_t end = begin + kStatisticsChunk < group_size ? begin + kStatisticsChunk : group_size;
-  const float* group = x + blockIdx.y * group_size;
-  double sum = 0.0, squares = 0.0;
-  for (int64_t i = begin + threadIdx.x; i < end; i += kThreads) {
-    const double value = group[i];
-    sum += value;
-    squares += value * value;
+  __shared__ Moments partials[kWarps];
+  const float* chunk = x + blockIdx.y * group_size + blockIdx.x * kStatisticsChunk;
+  const int64_t rest = group_size - blockIdx.x * kStatisticsChunk;
+  const int count = rest < kStatisticsChunk ? static_cast<int>(rest) : kStatisticsChunk;
+  float values[kVectors][4];
+#pragma unroll
+  for (int v = 0; v < kVectors; ++v) {
+    const int first = (v * kThreads + static_cast<int>(threadIdx.x)) * 4;
+    if (aligned && first + 4 <= count) {
+      const float4 four = *reinterpret_cast<const float4*>(chunk + first);
+      values[v][0] = four.x, values[v][1] = four.y, values[v][2] = four.z, values[v][3] = four.w;
+    } else {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) values[v][i] = first + i < count ? chunk[first + i] : 0.0f;
+    }
   }
-  sum = block_sum(sum, partials);
-  squares = block_sum(squares, partials);
-  if (threadIdx.x == 0) moments[blockIdx.y * gridDim.x + blockIdx.x] = {sum, squares};
+  Moments sums{0.0, 0.0};
+#pragma unroll
+  for (int v = 0; v < kVectors; ++v) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const double value = values[v][i];
+      sums.sum += value;
+      sums.squares += value * value;
+    }
+  }
+  sums = {warp_sum(sums.sum), warp_sum(sums.squares)};
+  if (threadIdx.x % kWarp == 0) partials[threadIdx.x / kWarp] = sums;
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  for (int w = 1; w < kWarps; ++w) {
+    sums.sum += partials[w].sum;
+    sums.squares += partials[w].squares;
+  }
+  moments[blockIdx.y * gridDim.x + blockIdx.x] = sums;
 }
 
 struct GroupRows {
@@ -342,7 +366,8 @@ int64_t group_norm_scratch_bytes(const GroupNormArgs& args) {
 void launch_group_moments(const GroupNormArgs& args, std::byte* scratch, const Stream& stream) {
   const int64_t size = group_size(args);
   const dim3 grid(blocks_of(size, kStatisticsChunk), static_cast<unsigned>(args.x.shape[0] * args.groups));
-  launch("group_moments", group_moments, grid, kThreads, stream, args.x.data, size,
+  const bool aligned = size % 4 == 0 && is_aligned(args.x.data, 16);
+  launch("group_moments", group_moments, grid, kThreads, stream, args.x.data, size, aligned,
          reinterpret_cast<Moments*>(scratch));
 }
 

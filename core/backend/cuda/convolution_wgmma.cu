@@ -145,8 +145,6 @@ __global__ void __launch_bounds__(kGroups* kGroupThreads)
 #pragma unroll
   for (int i = 0; i < kTall; ++i) pin(sums[i]);
 
-  constexpr int kTogether = 8;
-  static_assert(kTall % kTogether == 0);
   const auto left_of = [&](int i) { return left + lane % 4 * 2 + (Tiles::kLine ? kTileWide * i : 0); };
   const int64_t area = int64_t{args.height} * args.width;
 #pragma unroll
@@ -163,21 +161,18 @@ __global__ void __launch_bounds__(kGroups* kGroupThreads)
                                        left_of(i));
     };
     // What is added to is on its way all at once.
+    float2 before[kTall] = {};
+    if (args.accumulate == Accumulate::kAdd) {
 #pragma unroll
-    for (int first = 0; first < kTall; first += kTogether) {
-      float2 before[kTogether] = {};
-      if (args.accumulate == Accumulate::kAdd) {
-#pragma unroll
-        for (int i = 0; i < kTogether; ++i) {
-          if (exists(first + i)) before[i] = *place(first + i);
-        }
+      for (int i = 0; i < kTall; ++i) {
+        if (exists(i)) before[i] = *place(i);
       }
+    }
 #pragma unroll
-      for (int i = 0; i < kTogether; ++i) {
-        float2 sum = make_float2(sums[first + i][2 * half] + bias, sums[first + i][2 * half + 1] + bias);
-        if (args.accumulate == Accumulate::kAdd) sum = make_float2(before[i].x + sum.x, before[i].y + sum.y);
-        if (exists(first + i)) *place(first + i) = sum;
-      }
+    for (int i = 0; i < kTall; ++i) {
+      float2 sum = make_float2(sums[i][2 * half] + bias, sums[i][2 * half + 1] + bias);
+      if (args.accumulate == Accumulate::kAdd) sum = make_float2(before[i].x + sum.x, before[i].y + sum.y);
+      if (exists(i)) *place(i) = sum;
     }
   }
 #endif

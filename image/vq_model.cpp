@@ -33,9 +33,7 @@ Shape VqModel::pixels_shape(const Shape& codes) const {
 
 void VqModel::decode(Queue& queue, Arena& arena, const DecodeArgs& args) const {
   VOLLEY_ASSERT(args.pixels.shape == pixels_shape(args.codes.shape));
-  const int64_t pictures = args.codes.shape[0];
-  for (int64_t n = 0; n < pictures; n += kTogether) {
-    const int64_t count = std::min(kTogether, pictures - n);
+  for_pictures(args.pixels, args.codes.shape[1] * args.codes.shape[2], [&](int64_t n, int64_t count) {
     const DecodeArgs part{.codes = args.codes.rows(n, count), .pixels = args.pixels.rows(n, count)};
     const auto address = [](const auto* data) {
       return static_cast<int64_t>(reinterpret_cast<intptr_t>(data));
@@ -44,7 +42,7 @@ void VqModel::decode(Queue& queue, Arena& arena, const DecodeArgs& args) const {
         serial_, address(part.codes.data), address(part.pixels.data), address(arena.next()), arena.serial(),
         count,   part.codes.shape[1],      part.codes.shape[2]};
     queue.run_recorded(key, [&] { decode_together(queue, arena, part); });
-  }
+  });
 }
 
 void VqModel::decode_together(Queue& queue, Arena& arena, const DecodeArgs& args) const {

@@ -52,6 +52,9 @@ ThreadPool::ThreadPool(int64_t threads) {
     stop();  // those that started
     throw Error("cannot start " + std::to_string(threads) +
                 " threads: out of memory or beyond the system's limit");
+  } catch (...) {
+    stop();
+    throw;
   }
 }
 

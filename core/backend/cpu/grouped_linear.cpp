@@ -85,10 +85,11 @@ struct Plan {
     const bool is_quantized = volley::is_quantized(args.targets.front().weight->type);
     convert_guess = static_cast<double>(rows * depth) * (is_quantized ? 0.5 : 0.1);
     if (convert_guess < kWorthSharing) sources = threads;
-    converts_alone =
-        sources == threads && std::ranges::none_of(args.targets, [&](const LinearTarget& target) {
-          return overlap(args.x, ConstTensor(target.out));
-        });
+    converts_alone = sources == threads &&
+                     (args.gated.data == nullptr || !overlap(args.x, ConstTensor(args.gated))) &&
+                     std::ranges::none_of(args.targets, [&](const LinearTarget& target) {
+                       return overlap(args.x, ConstTensor(target.out));
+                     });
   }
 
   // Of the rows as kernels read them, with their scales and sums, behind a row that is normed; of what a

@@ -7,6 +7,8 @@
 #define VOLLEY_VECTOR_MATH_INL_H_
 #endif
 
+#include <algorithm>
+#include <cstdint>
 #include <limits>
 
 #include "hwy/contrib/math/math-inl.h"
@@ -28,7 +30,7 @@ HWY_INLINE void for_each_vector(int64_t begin, int64_t end, const Op& op) {
   for (; i < end; ++i) op(d1, i);
 }
 
-// The greatest of some numbers; any of them if one is a NaN.
+// The greatest of some numbers; with a NaN among them any, or -infinity.
 HWY_INLINE float greatest_of(const float* x, int64_t count) {
   const hn::ScalableTag<float> d;
   float rest = -std::numeric_limits<float>::infinity();

@@ -59,7 +59,7 @@ __device__ inline float power_of_two(float x) {
 __device__ inline float silu(float x) {
   return x / (1.0f + expf(-x));
 }
-// The same by the fast exponential and division: right to some units in the last place.
+// The same by the fast exponential and division: right to a few millionths, and zero below -87.
 __device__ inline float quick_silu(float x) {
   constexpr float kLog2E = 1.4426950408889634f;
   return __fdividef(x, 1.0f + power_of_two(x * -kLog2E));

@@ -16,11 +16,16 @@ const VqConfig kConfig{.ch = 32,
                        .codebook_size = 24,
                        .codebook_embed_dim = 6,
                        .num_res_blocks = 1};
-constexpr int64_t kHeight = 3, kWidth = 4, kArea = kHeight * kWidth;
+struct Grid {
+  int64_t height = 3;
+  int64_t width = 4;
 
-std::vector<int32_t> some_codes(int64_t pictures, uint64_t seed) {
+  int64_t area() const { return height * width; }
+};
+
+std::vector<int32_t> some_codes(int64_t pictures, uint64_t seed, Grid grid = {}) {
   test::TestRandom random(seed);
-  std::vector<int32_t> codes(static_cast<size_t>(pictures * kArea));
+  std::vector<int32_t> codes(static_cast<size_t>(pictures * grid.area()));
   for (int32_t& code : codes) code = static_cast<int32_t>(random.below(kConfig.codebook_size));
   return codes;
 }
@@ -28,11 +33,12 @@ std::vector<int32_t> some_codes(int64_t pictures, uint64_t seed) {
 // A queue with the memory of some pictures.
 class Decoder {
  public:
-  Decoder(const Backend& backend, int64_t pictures)
+  Decoder(const Backend& backend, int64_t pictures, Grid grid = {})
       : queue_(backend.make_queue()),
         arena_(backend),
-        codes_(arena_.indices({pictures, kHeight, kWidth})),
-        pixels_(arena_.tensor({pictures, 3, kHeight * kConfig.factor(), kWidth * kConfig.factor()})) {}
+        codes_(arena_.indices({pictures, grid.height, grid.width})),
+        pixels_(arena_.tensor({pictures, 3, grid.height * kConfig.factor(), grid.width * kConfig.factor()})) {
+  }
 
   std::vector<float> decode(const VqModel& model, std::span<const int32_t> codes) {
     queue_->upload(codes.data(), codes_.data, codes_.size() * 4);
@@ -61,19 +67,32 @@ void on_all_devices(const F& f) {
   }
 }
 
-TEST(VqDecoding, PicturesAreAsTheyWouldBeAlone) {
-  constexpr int64_t kPictures = 9;  // more than are decoded together
+void expect_pictures_as_alone(const Backend& backend, WeightType type, int64_t pictures, Grid grid) {
   const test::RandomWeights weights = test::vq_weights(kConfig);
-  const std::vector<int32_t> codes = some_codes(kPictures, 1);
+  const std::vector<int32_t> codes = some_codes(pictures, 1, grid);
+  const VqModel model(kConfig, WeightLoader(weights, backend, type));
+  const std::vector<float> together = Decoder(backend, pictures, grid).decode(model, codes);
+  const auto area = static_cast<size_t>(grid.area()), size = together.size() / static_cast<size_t>(pictures);
+  for (size_t n = 0; n < static_cast<size_t>(pictures); ++n) {
+    const auto alone = Decoder(backend, 1, grid).decode(model, std::span(codes).subspan(n * area, area));
+    EXPECT_TRUE(std::ranges::equal(alone, std::span(together).subspan(n * size, size))) << "picture " << n;
+  }
+}
+
+TEST(VqDecoding, PicturesAreAsTheyWouldBeAlone) {
+  constexpr int64_t kPictures = 17;  // more than are decoded together
   on_all_devices([&](const Backend& backend, WeightType type) {
-    const VqModel model(kConfig, WeightLoader(weights, backend, type));
-    const std::vector<float> together = Decoder(backend, kPictures).decode(model, codes);
-    const size_t size = together.size() / kPictures;
-    for (size_t n = 0; n < kPictures; ++n) {
-      const auto alone = Decoder(backend, 1).decode(model, std::span(codes).subspan(n * kArea, kArea));
-      EXPECT_TRUE(std::ranges::equal(alone, std::span(together).subspan(n * size, size))) << "picture " << n;
-    }
+    expect_pictures_as_alone(backend, type, kPictures, {});
   });
+}
+
+// Their codes are worked on together, what is made of them one by one.
+TEST(VqDecoding, LargePicturesAreAsTheyWouldBeAlone) {
+  for (const std::string& device : devices()) {
+    if (device == "cpu-reference") continue;  // minutes of attention
+    const auto backend = make_backend(device, 2);
+    expect_pictures_as_alone(*backend, WeightType::kBF16, 3, {.height = 64, .width = 65});
+  }
 }
 
 // A queue replays what it has recorded; the codes are those of the call, and the weights those of the model.

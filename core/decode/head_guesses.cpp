@@ -45,7 +45,7 @@ class TokenNoise {
 // becomes vectors.
 float exponential_below_zero(float x) {
   constexpr float kMagic = 0x1.8p23f;  // brings a small number's whole part to the lowest bits
-  // Of negative numbers the one with fewer bits set is the larger.
+  // Of negative numbers the larger one has the smaller bits.
   const float inside =
       std::bit_cast<float>(std::min(std::bit_cast<uint32_t>(x), std::bit_cast<uint32_t>(-87.0f)));
   const float shifted = inside * 1.44269504f + kMagic;

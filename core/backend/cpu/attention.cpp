@@ -112,8 +112,8 @@ void attend_heads(const HeadsArgs& args) {
   for (int64_t head = args.first, next = head; head < args.end; head = next) {
     next = std::min(args.end, (head / args.heads_per_group + 1) * args.heads_per_group);
     QueryBatch batch;
-    bool is_first =
-        true;  // of a sequence's rows, which follow each other: later ones find its keys in the cache
+    // Of a sequence's rows, which follow each other: later ones find its keys in the cache.
+    bool is_first = true;
     const auto attend = [&] {
       if (batch.count > 0) attend_batch(args, batch, is_first);
       batch = {};

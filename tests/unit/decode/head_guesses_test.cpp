@@ -35,6 +35,26 @@ TEST(HeadGuesses, GreedyGuessesFollowTheLogits) {
   EXPECT_EQ(best_guesses(heads, logits, {.chain = chain, .output = kPlace}, 9).size(), 4u);
 }
 
+// As many that most are summed by vectors; from the likeliest to what adds nothing.
+TEST(HeadGuesses, ProbabilitiesAreThoseOfASoftmaxOverManyCandidates) {
+  constexpr int64_t kCandidates = 64 * 5 + 7;
+  const DraftHeadsTraits heads{.vocab_size = kCandidates};
+  const LogitsChain chain{.temperature = 0.0f};
+  for (const double slope : {0.001, 0.05, 0.4}) {  // down to -131
+    std::vector<float> logits;
+    double total = 0.0;
+    for (int64_t i = 0; i < kCandidates; ++i) {
+      logits.push_back(static_cast<float>(2.0 - slope * static_cast<double>(i * 100 % kCandidates)));
+      total += std::exp(static_cast<double>(logits.back()) - 2.0);
+    }
+    logits[9] = -INFINITY;
+    total -= std::exp(-slope * static_cast<double>(900 % kCandidates));
+    const auto guesses = best_guesses(heads, logits, {.chain = chain, .output = kPlace}, 2);
+    ASSERT_EQ(guesses[0].token, 0);
+    EXPECT_NEAR(guesses[0].probability * total, 1.0, 1e-6) << slope;
+  }
+}
+
 // The noise is the target's own at this place, by the target's token ids.
 TEST(HeadGuesses, SampledGuessesFollowLogitsAndTheTargetsNoise) {
   for (const bool is_reduced : {false, true}) {

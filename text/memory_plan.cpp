@@ -97,6 +97,12 @@ MemoryPlan plan_memory(const TextCheckpoints& checkpoints, const TextRequest& re
   first.check = Check::kNo;
   TextRunner runner(models);
   run_some_steps(runner, first, options.stop);
+  if (heads) {  // without values all text repeats itself, and no guess is sure
+    TextRequest guessing = first;
+    guessing.decoder.options["copy"] = "0";
+    guessing.decoder.options["confidence"] = "0";
+    run_some_steps(runner, guessing, options.stop);
+  }
   if (request.check == Check::kYes) {  // which runs while the runner's cache is there
     first.decoder = {.name = "sequential"};
     TextRunner checker({.model = model});

@@ -6,7 +6,9 @@
 // (typical acceptance, too); Ankner et al. 2024, "Hydra: sequentially-dependent draft heads for Medusa
 // decoding"; Li et al. 2024, "EAGLE-2" (trees that grow where guesses are sure).
 // Trees differ from Medusa's and Hydra's, which have one fixed shape for all steps: here a guess is tried as
-// long as the heads give it, and those before it, a probability worth a row.
+// long as the heads give it, and those before it, a probability worth a row, and guessed behind if that is
+// worth a pass of the next head. Where the text repeats itself, no head is asked: what followed the last time
+// is right about as often, and free.
 #include <algorithm>
 #include <numeric>
 #include <optional>
@@ -16,6 +18,7 @@
 #include "core/decode/head_passes.h"
 #include "core/decode/lane.h"
 #include "core/decode/methods.h"
+#include "core/decode/ngram.h"
 #include "core/decode/verify_loop.h"
 
 namespace volley {
@@ -41,11 +44,12 @@ class GrowingDraft {
         {.token = guess.token, .parent = parent, .probability = probability(parent) * guess.probability});
   }
 
-  // The level is whole: the next one goes on from its `width` likeliest guesses.
-  void end_level(int64_t width) {
+  // The level is whole: the next one goes on from its `width` likeliest guesses, if they are as likely.
+  void end_level(int64_t width, double least_probability) {
     frontier_.resize(guesses_.size() - level_begin_);
     std::iota(frontier_.begin(), frontier_.end(), static_cast<int32_t>(level_begin_));
     keep_likeliest(frontier_, width);
+    std::erase_if(frontier_, [&](int32_t guess) { return probability(guess) < least_probability; });
     level_begin_ = guesses_.size();
   }
 
@@ -91,13 +95,22 @@ class HeadsProposer : public Proposer {
     int64_t width = 1;
     int64_t nodes = 0;
     double confidence = 0.0;
+    double further = 0.0;  // times the confidence
+    int64_t copy = 0;      // tokens
+    int64_t ngram = kShortestCopied;
     GuessNoise noise = GuessNoise::kTargets;
   };
+  // Behind one token alone the heads are right more often than what followed it before.
+  static constexpr int64_t kShortestCopied = 2;
+
   HeadsProposer(const DraftHeads& heads, const Backend& backend, const Options& options)
       : heads_(heads.traits()),
         options_(options),
         levels_(options.levels == 0 ? heads_.heads : std::min(options.levels, heads_.heads)),
-        passes_(heads, backend) {}
+        passes_(heads, backend),
+        repeated_({.longest = options.ngram, .shortest = kShortestCopied}),
+        copies_(repeated_, std::min({options.copy, options.nodes,
+                                     options.levels == 0 ? options.copy : options.levels})) {}
 
   std::string_view source() const override { return "heads"; }
   std::optional<int32_t> wanted_hidden_layer() const override { return kLastNorm; }
@@ -107,28 +120,28 @@ class HeadsProposer : public Proposer {
     followed_.push_back({.request = &request});
   }
 
+  // Grades of matches from kShortestCopied on, else that of heads.
+  int64_t grade(const ProposalContext& context) override {
+    const int64_t copied = options_.copy > 0 ? copies_.grade(context) : 0;
+    return copied > 0 ? copied : kHeadsGrade;
+  }
+
   DraftTree propose(const ProposalContext& context) override { return propose_batch({&context, 1})[0]; }
 
   std::vector<DraftTree> propose_batch(std::span<const ProposalContext> contexts) override {
     const StopWatch watch(passes_.statistics().decode_seconds);
-    std::vector<float> hidden;  // [contexts, dim]
-    for (const ProposalContext& context : contexts) {
-      const std::vector<float>& row = followed_[static_cast<size_t>(context.generation)].hidden;
-      hidden.insert(hidden.end(), row.begin(), row.end());
-    }
-    std::vector<GrowingDraft> drafts(contexts.size());
-    if (!contexts.empty()) passes_.begin(hidden);
-    for (int64_t level = 0; level < levels_; ++level) {
-      std::vector<Place> places;
-      for (size_t c = 0; c < contexts.size(); ++c) {
-        if (level >= contexts[c].max_depth) continue;
-        for (const int32_t guess : drafts[c].frontier()) places.push_back({.context = c, .guess = guess});
-      }
-      if (places.empty()) break;
-      grow(level, contexts, places, drafts);
-    }
     std::vector<DraftTree> trees;
-    for (const GrowingDraft& draft : drafts) trees.push_back(draft.likeliest(options_.nodes));
+    std::vector<ProposalContext> to_guess;
+    for (const ProposalContext& context : contexts) {
+      trees.push_back(options_.copy > 0 ? copies_.propose(context) : DraftTree{});
+      if (trees.back().empty()) to_guess.push_back(context);
+    }
+    if (to_guess.empty()) return trees;
+    auto guessed = guess(to_guess);
+    auto next = guessed.begin();
+    for (DraftTree& tree : trees) {
+      if (tree.empty()) tree = std::move(*next++);
+    }
     return trees;
   }
 
@@ -143,6 +156,9 @@ class HeadsProposer : public Proposer {
   const Statistics& statistics() { return passes_.statistics(); }
 
  private:
+  static constexpr int64_t kHeadsGrade = 1;
+  static_assert(kHeadsGrade < kShortestCopied);
+
   struct Followed {
     const Generation* request = nullptr;
     std::vector<float> hidden;  // [dim] by which the target chose the last final token
@@ -153,6 +169,29 @@ class HeadsProposer : public Proposer {
     int32_t guess = -1;
     size_t row = 0;  // of the level's logits
   };
+
+  // The heads' trees.
+  std::vector<DraftTree> guess(std::span<const ProposalContext> contexts) {
+    std::vector<float> hidden;  // [contexts, dim]
+    for (const ProposalContext& context : contexts) {
+      const std::vector<float>& row = followed_[static_cast<size_t>(context.generation)].hidden;
+      hidden.insert(hidden.end(), row.begin(), row.end());
+    }
+    std::vector<GrowingDraft> drafts(contexts.size());
+    passes_.begin(hidden);
+    for (int64_t level = 0; level < levels_; ++level) {
+      std::vector<Place> places;
+      for (size_t c = 0; c < contexts.size(); ++c) {
+        if (level >= contexts[c].max_depth) continue;
+        for (const int32_t guess : drafts[c].frontier()) places.push_back({.context = c, .guess = guess});
+      }
+      if (places.empty()) break;
+      grow(level, contexts, places, drafts);
+    }
+    std::vector<DraftTree> trees;
+    for (const GrowingDraft& draft : drafts) trees.push_back(draft.likeliest(options_.nodes));
+    return trees;
+  }
 
   // One pass of a level for all drafts. Heads that do not read guesses say the same behind all of a draft's.
   void grow(int64_t level, std::span<const ProposalContext> contexts, std::vector<Place>& places,
@@ -188,7 +227,8 @@ class HeadsProposer : public Proposer {
           draft.add(place.guess, guess);
       }
     }
-    for (size_t c = 0; c < contexts.size(); ++c) drafts[c].end_level(options_.width);
+    for (GrowingDraft& draft : drafts)
+      draft.end_level(options_.width, options_.further * options_.confidence);
   }
 
   // Whether more than the logits says what may follow.
@@ -229,6 +269,8 @@ class HeadsProposer : public Proposer {
   Options options_;
   int64_t levels_;
   HeadPasses passes_;
+  NGramSource repeated_;
+  ChainProposer copies_;
   std::vector<Followed> followed_;  // by generation
 };
 
@@ -238,7 +280,10 @@ class Heads : public Decoder {
       : options_{.levels = options.integer("heads", 0, 255),
                  .width = options.integer("width", 1, 16),
                  .nodes = options.integer("nodes", 1, 256),
-                 .confidence = options.number("confidence", 0.0, 1.0)},
+                 .confidence = options.number("confidence", 0.0, 1.0),
+                 .further = options.number("further", 0.0, 100.0),
+                 .copy = options.integer("copy", 0, 255),
+                 .ngram = options.integer("ngram", HeadsProposer::kShortestCopied, 64)},
         is_adaptive_(options.choice("length", {"fixed", "adaptive"}) == "adaptive"),
         typical_{.epsilon = static_cast<float>(options.number("epsilon", 0.0, 1.0)),
                  .alpha = static_cast<float>(options.number("alpha", 0.0, 1.0))},

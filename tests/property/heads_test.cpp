@@ -79,8 +79,9 @@ TEST_P(HeadsTest, RandomHeadsChangeNothing) {
     all.push_back(make_toy_heads(*backend_, 11, *model_, {.family = family, .layers = 2}));
     all.push_back(make_toy_heads(*backend_, 12, *model_, {.family = family, .target_ids = some}));
   }
-  const std::vector<std::string> decoders{"heads", "heads:width=4,nodes=9,confidence=0.02",
-                                          "heads:heads=1,width=3,confidence=0", "heads:confidence=0"};
+  const std::vector<std::string> decoders{
+      "heads", "heads:width=4,nodes=9,confidence=0.02", "heads:heads=1,width=3,confidence=0,copy=0",
+      "heads:confidence=0,copy=0", "heads:confidence=0.02,further=0,copy=5,ngram=2"};
   for (const float temperature : {0.0f, 1.0f}) {
     std::vector<DraftCounter> counters(all.size() * decoders.size());
     for (uint64_t seed = 0; seed < kSeeds; ++seed) {
@@ -114,7 +115,7 @@ TEST_P(HeadsTest, GoodHeadsAreAcceptedAlways) {
         OracleHeads oracle(model_->traits(), {.heads = 4, .is_chained = is_chained});
         const auto truth = tokens_of(learn(generations, oracle));
         ASSERT_EQ(tokens_of(run("sequential", nullptr, generations)), truth);
-        const Outputs outputs = run("heads", &oracle, generations);
+        const Outputs outputs = run("heads:copy=0", &oracle, generations);
         ASSERT_EQ(tokens_of(outputs), truth) << "seed " << seed;
         EXPECT_EQ(oracle.misses(), 0) << "seed " << seed;
         // The prompt's token, then 1 + 4 a step.
@@ -127,7 +128,8 @@ TEST_P(HeadsTest, GoodHeadsAreAcceptedAlways) {
 
 TEST_P(HeadsTest, HeadsOfAnyQualityChangeNothing) {
   for (const bool is_chained : {false, true}) {
-    for (const std::string decoder : {"heads", "heads:width=3,confidence=0.01", "heads:length=adaptive"}) {
+    for (const std::string decoder :
+         {"heads", "heads:copy=0", "heads:width=3,confidence=0.01", "heads:length=adaptive"}) {
       int64_t misses = 0;
       DraftCounter counter;
       for (uint64_t seed = 0; seed < kSeeds; ++seed) {
@@ -174,7 +176,8 @@ TEST_P(HeadsTest, AdaptiveLengthsChangeNothingWhateverTheClockSays) {
 TEST_P(HeadsTest, ABatchIsItsSinglesAndALevelIsOnePass) {
   for (const auto family : {text::HeadsFamily::kMedusa, text::HeadsFamily::kHydra}) {
     const auto heads = make_toy_heads(*backend_, 5, *model_, {.family = family});
-    for (const std::string decoder : {"heads:confidence=0", "heads:width=3,nodes=12,confidence=0.01"}) {
+    for (const std::string decoder :
+         {"heads:confidence=0,copy=0", "heads:width=3,nodes=12,confidence=0.01,copy=0"}) {
       std::vector<Generation> generations;
       for (uint64_t seed = 0; seed < 7; ++seed) {
         generations.push_back(generation(seed, 1.0f));
@@ -202,31 +205,116 @@ TEST_P(HeadsTest, ABatchIsItsSinglesAndALevelIsOnePass) {
 
 TEST_P(HeadsTest, OptionsBoundTheDrafts) {
   const auto heads = make_toy_heads(*backend_, 6, *model_, {.family = text::HeadsFamily::kHydra, .heads = 4});
-  const Generation one = generation(0, 1.0f);
   const auto most = [&](const std::string& decoder) {
     DraftCounter counter;
-    run(decoder, heads.get(), {&one, 1}, &counter);
+    for (uint64_t seed = 0; seed < 15; ++seed) {
+      const Generation one = generation(seed, 0.0f);
+      run("heads:" + decoder, heads.get(), {&one, 1}, &counter);
+    }
     return counter.steps.rbegin()->first;
   };
-  EXPECT_EQ(most("heads:confidence=0"), 4);
-  EXPECT_EQ(most("heads:confidence=0,heads=2"), 2);
-  EXPECT_EQ(most("heads:confidence=0,heads=200"), 4);
-  EXPECT_EQ(most("heads:confidence=0,nodes=3"), 3);
-  EXPECT_EQ(most("heads:confidence=0,width=3,nodes=100"), 3 + 3 * 9);
-  EXPECT_EQ(most("heads:confidence=0,width=3,nodes=7"), 7);
-  EXPECT_EQ(most("heads:confidence=1,width=3"), 0);
+  EXPECT_EQ(most("copy=0,confidence=0"), 4);
+  EXPECT_EQ(most("copy=0,confidence=0,heads=2"), 2);
+  EXPECT_EQ(most("copy=0,confidence=0,heads=200"), 4);
+  EXPECT_EQ(most("copy=0,confidence=0,nodes=3"), 3);
+  EXPECT_EQ(most("copy=0,confidence=0,width=3,nodes=100"), 3 + 3 * 9);
+  EXPECT_EQ(most("copy=0,confidence=0,width=3,nodes=7"), 7);
+  EXPECT_EQ(most("copy=0,confidence=1,width=3"), 0);
+  // Copies, of which the same options are bounds.
+  EXPECT_EQ(most("copy=6,confidence=1"), 6);
+  EXPECT_EQ(most("copy=6,confidence=1,nodes=5"), 5);
+  EXPECT_EQ(most("copy=6,confidence=1,heads=3"), 3);
+}
+
+// Steps of one generation: what was drafted behind how many tokens.
+struct DraftRecorder : Observer {
+  void on_step(const StepEvent& event) override {
+    if (event.source != "prompt") steps.push_back({event.done - std::ssize(event.tokens), event.proposed});
+  }
+  struct Step {
+    int64_t before = 0;
+    int64_t proposed = 0;
+  };
+  std::vector<Step> steps;
+};
+
+// Tokens behind the last two, where these occurred before, by the longest context; as many as `count`.
+std::vector<int32_t> copied(std::vector<int32_t> path, int64_t count, int64_t longest) {
+  std::vector<int32_t> found;
+  while (std::ssize(found) < count) {
+    int64_t best = 1, next = -1;  // matches of one token are none
+    for (int64_t end = std::ssize(path) - 1; end >= 2; --end) {
+      int64_t n = 0;
+      while (n < longest && n < end &&
+             path[static_cast<size_t>(end - 1 - n)] == path[path.size() - 1 - static_cast<size_t>(n)])
+        ++n;
+      if (n > best) best = n, next = path[static_cast<size_t>(end)];
+    }
+    if (next < 0) break;
+    found.push_back(static_cast<int32_t>(next));
+    path.push_back(static_cast<int32_t>(next));
+  }
+  return found;
+}
+
+// Where the text repeats itself what followed is tried, and no head runs; else one pass, as none is sure.
+TEST_P(HeadsTest, WhatRepeatsItselfIsCopiedWithoutAPass) {
+  const auto heads = make_toy_heads(*backend_, 6, *model_, {.family = text::HeadsFamily::kHydra});
+  int64_t copies = 0, guesses = 0;
+  for (uint64_t seed = 0; seed < kSeeds; seed += 3) {
+    const Generation one = generation(seed, seed % 2 == 0 ? 0.0f : 1.0f);
+    DraftRecorder recorder;
+    Statistics statistics;
+    const Outputs made =
+        run("heads:confidence=1,copy=3,ngram=4", heads.get(), {&one, 1}, &recorder, &statistics);
+    std::vector<int32_t> path;
+    for (const StepRow& row : one.prompt.rows) path.push_back(row.token);
+    const auto prompt = std::ssize(path);
+    path.insert(path.end(), made[0].tokens.begin(), made[0].tokens.end());
+    int64_t passes = 0;
+    for (const DraftRecorder::Step& step : recorder.steps) {
+      const int64_t most = std::min<int64_t>(3, kTokens - step.before - 1);
+      const auto expected = copied({path.begin(), path.begin() + prompt + step.before}, most, 4);
+      EXPECT_EQ(step.proposed, std::ssize(expected)) << "seed " << seed << ", behind " << step.before;
+      copies += expected.empty() ? 0 : 1;
+      passes += expected.empty() && most > 0 ? 1 : 0;
+    }
+    EXPECT_EQ(statistics.draft_forwards, passes) << "seed " << seed;
+    guesses += passes;
+  }
+  EXPECT_GT(copies, 20);
+  EXPECT_GT(guesses, 20);
+}
+
+// Only a guess that is so many times likelier than one worth a row is worth a pass of the next head.
+TEST_P(HeadsTest, UnlikelyGuessesAreTriedButNotGuessedBehind) {
+  const auto heads = make_toy_heads(*backend_, 6, *model_, {.family = text::HeadsFamily::kHydra});
+  const auto passes = [&](const std::string& decoder, DraftCounter& counter) {
+    const Generation one = generation(0, 0.0f);
+    Statistics statistics;
+    run("heads:copy=0,confidence=0.02," + decoder, heads.get(), {&one, 1}, &counter, &statistics);
+    return statistics.draft_forwards;
+  };
+  DraftCounter all, some, none;
+  const int64_t most = passes("further=0", all), middle = passes("further=20", some),
+                least = passes("further=100", none);
+  EXPECT_EQ(all.steps.rbegin()->first, 3);
+  EXPECT_EQ(none.steps.rbegin()->first, 1);
+  EXPECT_GT(none.steps[1], 0);
+  EXPECT_LT(least, middle);
+  EXPECT_LT(middle, most);
 }
 
 // Typical acceptance takes more than coupling does, and other tokens; greedy it is the same.
 TEST_P(HeadsTest, TypicalAcceptanceIsLossyWhenSampling) {
   const auto heads = make_toy_heads(*backend_, 7, *model_, {.family = text::HeadsFamily::kHydra});
-  const std::string rule = "heads:accept=typical,confidence=0.05,width=2";
+  const std::string rule = "heads:accept=typical,confidence=0.05,width=2,copy=0";
   int64_t differs = 0;
   DraftCounter typical, coupled;
   for (uint64_t seed = 0; seed < kSeeds; ++seed) {
     Generation one = generation(seed, 1.0f);
     const Outputs made = run(rule, heads.get(), {&one, 1}, &typical);
-    run("heads:confidence=0.05,width=2", heads.get(), {&one, 1}, &coupled);
+    run("heads:confidence=0.05,width=2,copy=0", heads.get(), {&one, 1}, &coupled);
     EXPECT_EQ(std::ssize(made[0].tokens), kTokens);
     // The same seed, the same tokens.
     ASSERT_EQ(tokens_of(run(rule, heads.get(), {&one, 1})), tokens_of(made));

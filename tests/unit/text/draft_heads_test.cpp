@@ -325,9 +325,9 @@ TEST_F(HeadsFiles, TheDecoderAndItsHeadsGoTogether) {
             "--decoder heads: needs draft heads; --heads names them");
   request.heads = "some";
   choose_decoder("auto", request);
-  EXPECT_EQ(
-      decoder_text(request.decoder),
-      "heads:accept=coupled,alpha=0.09,confidence=0.3,epsilon=0.3,heads=16,length=adaptive,nodes=16,width=1");
+  EXPECT_EQ(decoder_text(request.decoder),
+            "heads:accept=coupled,alpha=0.09,confidence=0.2,copy=2,epsilon=0.3,further=3,heads=16,length="
+            "adaptive,ngram=5,nodes=16,width=1");
   choose_decoder("auto", request, 2);
   EXPECT_EQ(request.decoder.options.at("heads"), "2");
   request.check = text::Check::kYes;

@@ -73,13 +73,14 @@ class TextMemoryPlan : public testing::TestWithParam<std::string> {
 };
 
 TEST_P(TextMemoryPlan, IsWhatARunAllocates) {
-  for (const char* decoder : {"sequential", "jacobi", "lookup", "tree", "draft", "heads"}) {
+  for (const char* decoder : {"sequential", "jacobi", "lookup", "tree", "draft", "heads",
+                              "heads:copy=0,confidence=0", "heads:copy=16"}) {
     for (const int64_t prompts : {1, 3}) {
       SCOPED_TRACE(std::string(decoder) + ", " + std::to_string(prompts));
       if (test::kSanitized && prompts > 1) continue;
       TextRequest request = request_of(prompts);
       if (std::string_view(decoder) == "draft") request.draft_model = "small";
-      if (std::string_view(decoder) == "heads") request.heads = "heads";
+      if (std::string_view(decoder).starts_with("heads")) request.heads = "heads";
       choose_decoder(decoder, request);
       expect_planned("toy", request, WeightType::kF32);
     }
@@ -141,6 +142,25 @@ TEST_P(TextMemoryPlan, AdaptiveDraftsArePlannedAtTheirLongest) {
   const int64_t longest = total("lookup:length=fixed,draft=12,ngram=1");
   EXPECT_EQ(total("lookup:length=adaptive,draft=12,ngram=1"), longest);
   EXPECT_GT(longest, total("lookup:length=fixed,draft=1,ngram=1"));
+}
+
+// Without values all text repeats itself, and what repeats is copied; values may ask the heads at every
+// level.
+TEST_P(TextMemoryPlan, HeadsArePlannedAtAllLevelsBesideCopies) {
+  test::write_toy_heads(path("hydra.safetensors"), HeadsFamily::kHydra);
+  const auto backend = make_backend(GetParam(), kThreads);
+  const TextCheckpoint checkpoint = open_text_checkpoint(path("toy"));
+  const HeadsCheckpoint heads = open_heads(path("hydra.safetensors"), checkpoint);
+  const auto total = [&](const char* decoder) {
+    TextRequest request = request_of(8);
+    request.heads = "hydra";
+    choose_decoder(decoder, request);
+    return plan_memory({.model = checkpoint, .heads = &heads}, request, {.backend = backend, .batch = 8})
+        .total();
+  };
+  const int64_t guesses = total("heads:width=4,copy=0,confidence=0");
+  EXPECT_GE(total("heads:width=4"), guesses);
+  EXPECT_GT(total("heads:width=4,copy=64,nodes=64"), guesses);
 }
 
 INSTANTIATE_TEST_SUITE_P(Devices, TextMemoryPlan, testing::ValuesIn(devices()),

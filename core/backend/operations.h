@@ -483,9 +483,11 @@ struct SampleArgs {
   View<const SampleRow> rows;  // [m]
   Indices path;                // token ids
   View<int32_t> tokens;        // [m]
-  Tensor probability;   // [m] the token's probability in the filtered distribution (greedy: unfiltered, T 1)
-  Tensor entropy;       // [m] of that distribution, in nats
-  Tensor distribution;  // [m, V] that distribution, or data == nullptr
+  // [m] the token's probability in the filtered distribution (greedy: unfiltered, T 1), or data == nullptr;
+  // and the entropy of that distribution in nats, if the probability is wanted.
+  Tensor probability;
+  Tensor entropy;
+  Tensor distribution;       // [m, V] that distribution, or data == nullptr
   View<int32_t> top_tokens;  // [m, n] its n likeliest tokens, likeliest first, or data == nullptr
   Tensor top_probability;    // [m, n] and their probabilities
 };

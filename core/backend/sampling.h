@@ -154,12 +154,20 @@ inline void write_top(const SampleArgs& args, int64_t row, std::span<const float
   }
 }
 
+// Whether more than the token is.
+inline bool wants_distribution(const SampleArgs& args) {
+  return args.probability.data != nullptr || args.distribution.data != nullptr ||
+         args.top_tokens.data != nullptr;
+}
+
 // What is written for a row of which no token can be chosen.
 inline void write_no_choice(const SampleArgs& args, int64_t row) {
   const int64_t vocab = args.logits.shape[1];
   args.tokens.data[row] = -1;
-  args.entropy.data[row] = 0.0f;
-  args.probability.data[row] = 0.0f;
+  if (args.probability.data != nullptr) {
+    args.entropy.data[row] = 0.0f;
+    args.probability.data[row] = 0.0f;
+  }
   if (args.distribution.data != nullptr) std::fill_n(args.distribution.data + row * vocab, vocab, 0.0f);
   if (args.top_tokens.data == nullptr) return;
   const int64_t count = args.top_tokens.shape[1];

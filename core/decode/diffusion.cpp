@@ -327,7 +327,9 @@ class Diffusion : public Decoder {
       const Samples samples =
           rows.empty()
               ? Samples{}
-              : session.sample(rows, {}, {.distribution = is_constrained, .top = wanted_top(generations)});
+              : session.sample(
+                    rows, {},
+                    {.certainty = true, .distribution = is_constrained, .top = wanted_top(generations)});
       for (const size_t i : active) all[i].take(samples, static_cast<int64_t>(i), control);
     }
     std::vector<GenerationOutput> outputs;

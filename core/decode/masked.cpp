@@ -118,7 +118,7 @@ std::vector<MaskedCandidates> MaskedLoop::run(Session& session, std::span<const 
                         .temperature = 0.0f});
       }
     }
-    const Samples samples = session.sample(rows);
+    const Samples samples = session.sample(rows, {}, {.certainty = true});
     size_t next = 0;
     for (size_t g = 0; g < all.size(); ++g) {
       Progress& progress = all[g];

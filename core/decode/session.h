@@ -16,8 +16,8 @@ struct HostTables;
 // Tokens chosen from logits, on the host.
 struct Samples {
   std::vector<int32_t> tokens;         // [m]
-  std::vector<float> probability;      // [m]
-  std::vector<float> entropy;          // [m] nats
+  std::vector<float> probability;      // [m], or empty
+  std::vector<float> entropy;          // [m] nats, or empty
   std::vector<float> distribution;     // [m, vocab], or empty
   std::vector<int32_t> top_tokens;     // [m, top], or empty
   std::vector<float> top_probability;  // [m, top], or empty
@@ -25,8 +25,9 @@ struct Samples {
 enum class WantLogits : uint8_t { kNo, kYes };
 // Who reads the logits of a step. If only `sample` does, those of many rows are made there, some at a time.
 enum class LogitsUse : uint8_t { kAny, kSampled };
-// What comes back beside token, probability and entropy.
+// What comes back beside the tokens.
 struct SampleWants {
+  bool certainty = false;  // probability and entropy
   bool distribution = false;
   int64_t top = 0;  // likeliest tokens of each row
 };

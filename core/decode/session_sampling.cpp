@@ -66,8 +66,8 @@ void Session::sample_in_parts(std::span<const SampleRow> rows, Indices path, con
     model_.head()->apply(*queue_, Phase::kDecode, head_rows_.rows(part.first_logits, part.logits), logits);
     sample_by(logits, own, path,
               {.tokens = all.tokens.rows(first, count),
-               .probability = all.probability.rows(first, count),
-               .entropy = all.entropy.rows(first, count),
+               .probability = rows_of(all.probability, first, count),
+               .entropy = rows_of(all.entropy, first, count),
                .distribution = rows_of(all.distribution, first, count),
                .top_tokens = rows_of(all.top_tokens, first, count),
                .top_probability = rows_of(all.top_probability, first, count)});
@@ -81,10 +81,12 @@ Samples Session::sample(std::span<const SampleRow> rows, std::span<const int32_t
   const auto count = static_cast<int64_t>(rows.size());
   const int64_t vocab = model_.traits().vocab_size;
   // Side by side, so that they come back in one copy.
-  const Tensor chosen = arena_.tensor({3, count});  // [tokens, probability, entropy]
-  SampleTargets all{.tokens = {reinterpret_cast<int32_t*>(chosen.data), {count}},
-                    .probability = {chosen.data + count, {count}},
-                    .entropy = {chosen.data + 2 * count, {count}}};
+  const Tensor chosen = arena_.tensor({wants.certainty ? 3 : 1, count});  // tokens, probability, entropy
+  SampleTargets all{.tokens = {reinterpret_cast<int32_t*>(chosen.data), {count}}};
+  if (wants.certainty) {
+    all.probability = {chosen.data + count, {count}};
+    all.entropy = {chosen.data + 2 * count, {count}};
+  }
   if (wants.distribution) all.distribution = arena_.tensor({count, vocab});  // [m, vocab]
   if (wants.top > 0) {
     VOLLEY_ASSERT(wants.top <= vocab);
@@ -97,14 +99,14 @@ Samples Session::sample(std::span<const SampleRow> rows, std::span<const int32_t
   } else {
     sample_in_parts(rows, device_path, all);
   }
-  Samples samples{.tokens = std::vector<int32_t>(rows.size()),
-                  .probability = std::vector<float>(rows.size()),
-                  .entropy = std::vector<float>(rows.size())};
-  std::vector<std::byte> host(static_cast<size_t>(3 * count * 4));
-  queue_->download(chosen.data, host.data(), 3 * count * 4);
-  std::memcpy(samples.tokens.data(), host.data(), static_cast<size_t>(count) * 4);
-  std::memcpy(samples.probability.data(), host.data() + count * 4, static_cast<size_t>(count) * 4);
-  std::memcpy(samples.entropy.data(), host.data() + 2 * count * 4, static_cast<size_t>(count) * 4);
+  Samples samples{.tokens = std::vector<int32_t>(rows.size())};
+  std::vector<float> host(static_cast<size_t>(chosen.size()));
+  queue_->download(chosen.data, host.data(), chosen.size() * 4);
+  std::memcpy(samples.tokens.data(), host.data(), rows.size() * 4);
+  if (wants.certainty) {
+    samples.probability.assign(host.begin() + count, host.begin() + 2 * count);
+    samples.entropy.assign(host.begin() + 2 * count, host.end());
+  }
   if (std::ranges::any_of(samples.tokens, [](int32_t token) { return token < 0; })) {
     throw Error("model " + model_.traits().family +
                 ": its logits hold no finite number; the weights are broken");

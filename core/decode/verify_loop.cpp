@@ -216,9 +216,8 @@ void add_sample_rows(const Progress& progress, int64_t vocab, SampleRequest& req
 TargetView view_of(const Samples& samples, const Progress& progress, int64_t vocab) {
   const auto first = static_cast<size_t>(progress.first_sample);
   const auto count = static_cast<size_t>(progress.draft.size()) + 1;
-  TargetView view{.sampled = std::span(samples.tokens).subspan(first, count),
-                  .entropy = std::span(samples.entropy).subspan(first, count),
-                  .vocab_size = vocab};
+  TargetView view{.sampled = std::span(samples.tokens).subspan(first, count), .vocab_size = vocab};
+  if (!samples.entropy.empty()) view.entropy = std::span(samples.entropy).subspan(first, count);
   if (samples.distribution.empty()) return view;
   const auto width = static_cast<size_t>(vocab);
   view.distribution = std::span(samples.distribution).subspan(first * width, count * width);
@@ -321,13 +320,14 @@ std::vector<GenerationOutput> VerifyLoop::run(Session& session, std::span<const 
     session.step(steps);
 
     request = {};
-    bool wants_distribution = false;
+    SampleWants wants;
     for (size_t i : active) {
       all[i].first_sample = static_cast<int64_t>(request.rows.size());
       add_sample_rows(all[i], vocab, request);
-      wants_distribution |= acceptance != AcceptanceKind::kCoupled && !all[i].draft.empty();
+      wants.distribution |= acceptance != AcceptanceKind::kCoupled && !all[i].draft.empty();
     }
-    samples = sample(session, request, {.distribution = wants_distribution});
+    wants.certainty = wants.distribution && acceptance == AcceptanceKind::kTypical;
+    samples = sample(session, request, wants);
     round.draft_seconds = before_forward - before_drafts;
     round.forward_seconds = now() - before_forward;
 

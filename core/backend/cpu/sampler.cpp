@@ -34,6 +34,8 @@ void Sampler::sample_row(const SampleArgs& args, int64_t row, Work& work) {
   }
   const int32_t token = choose_token(work.logits, noise);
   if (token < 0) return sampling::write_no_choice(args, row);
+  args.tokens.data[row] = token;
+  if (!sampling::wants_distribution(args)) return;
   float* distribution = nullptr;
   if (args.distribution.data != nullptr) {
     distribution = args.distribution.data + row * vocab;
@@ -41,9 +43,11 @@ void Sampler::sample_row(const SampleArgs& args, int64_t row, Work& work) {
     work.distribution.resize(static_cast<size_t>(vocab));
     distribution = work.distribution.data();
   }
-  args.tokens.data[row] = token;
-  args.entropy.data[row] = softmax_row(work.logits, distribution);
-  args.probability.data[row] = distribution[token];
+  const float entropy = softmax_row(work.logits, distribution);
+  if (args.probability.data != nullptr) {
+    args.entropy.data[row] = entropy;
+    args.probability.data[row] = distribution[token];
+  }
   sampling::write_top(args, row, {distribution, static_cast<size_t>(vocab)}, work.order);
 }
 

@@ -313,8 +313,10 @@ class RowSampler {
     const bool leads = team_.rank() == 0;
     if (leads && threadIdx.x == 0) {
       out_.tokens[row_index_] = -1;
-      out_.probability[row_index_] = 0.0f;
-      out_.entropy[row_index_] = 0.0f;
+      if (out_.probability != nullptr) {
+        out_.probability[row_index_] = 0.0f;
+        out_.entropy[row_index_] = 0.0f;
+      }
     }
     if (out_.distribution != nullptr) {
       float* distribution = out_.distribution + row_index_ * in_.vocab;
@@ -327,6 +329,8 @@ class RowSampler {
   }
 
   __device__ void write(const Choice& choice) {
+    if (team_.rank() == 0 && threadIdx.x == 0) out_.tokens[row_index_] = choice.token.id;
+    if (out_.probability == nullptr && out_.distribution == nullptr && out_.top == 0) return;
     Sums own{0.0, 0.0};
     change([&](float value, int) {
       const float below = value - choice.largest.logit;
@@ -337,9 +341,9 @@ class RowSampler {
     });
     const Sums sums = team_.all_joined(own, Sums{0.0, 0.0});
     const auto scale = static_cast<float>(1.0 / sums.weight);
-    if (threadIdx.x == 0 && choice.token.id >= begin_ && choice.token.id < end_) {
+    if (out_.probability != nullptr && threadIdx.x == 0 && choice.token.id >= begin_ &&
+        choice.token.id < end_) {
       const float weight = reinterpret_cast<const float*>(values_)[choice.token.id - begin_];
-      out_.tokens[row_index_] = choice.token.id;
       out_.probability[row_index_] = weight * scale;
       // -sum p log p of p = weight / sum of weights.
       out_.entropy[row_index_] = static_cast<float>(log(sums.weight) - sums.moment / sums.weight);

@@ -25,14 +25,16 @@ struct Batch {
   std::vector<int32_t> path;
 };
 
-Sampled sample(const Backend& backend, const Batch& batch, bool with_distribution, int64_t top = 0) {
+Sampled sample(const Backend& backend, const Batch& batch, bool with_distribution, int64_t top = 0,
+               bool with_certainty = true) {
   const int64_t count = static_cast<int64_t>(batch.rows.size());
   const int64_t logits_rows = static_cast<int64_t>(batch.logits.size()) / batch.vocab;
   const Guarded<float> logits(backend, {logits_rows, batch.vocab}, batch.logits);
   const Guarded<SampleRow> rows(backend, {count}, batch.rows);
   const Guarded<int32_t> path(backend, {static_cast<int64_t>(batch.path.size())}, batch.path);
   const Guarded<int32_t> tokens(backend, {count});
-  const Guarded<float> probability(backend, {count}), entropy(backend, {count});
+  const int64_t certain = with_certainty ? count : 0;
+  const Guarded<float> probability(backend, {certain}), entropy(backend, {certain});
   const Guarded<float> distribution(backend, {with_distribution ? count : 0, batch.vocab});
   const Guarded<int32_t> top_tokens(backend, {count, top});
   const Guarded<float> top_probability(backend, {count, top});
@@ -41,8 +43,8 @@ Sampled sample(const Backend& backend, const Batch& batch, bool with_distributio
                  .rows = rows.read(),
                  .path = path.read(),
                  .tokens = tokens.view(),
-                 .probability = probability.view(),
-                 .entropy = entropy.view(),
+                 .probability = with_certainty ? probability.view() : Tensor{},
+                 .entropy = with_certainty ? entropy.view() : Tensor{},
                  .distribution = with_distribution ? distribution.view() : Tensor{},
                  .top_tokens = top > 0 ? top_tokens.view() : View<int32_t>{},
                  .top_probability = top > 0 ? top_probability.view() : Tensor{}});
@@ -173,6 +175,27 @@ TEST(SamplingTest, FiltersKeepWhatTheReferenceKeeps) {
             << "row " << i / vocab << " token " << i % vocab << ": " << p << " and " << q;
       }
     }
+  }
+}
+
+TEST(SamplingTest, TokensAreTheSameWhateverElseIsWanted) {
+  const std::vector<std::shared_ptr<const Backend>> backends{make_reference_backend(), tested_backend(2)};
+  for (const auto& backend : backends) {
+    Batch batch = random_batch(3000, 17, 5);
+    batch.rows.push_back({.logits_row = 0});  // one that has no token
+    std::fill_n(batch.logits.begin(), batch.vocab, kNone);
+    SCOPED_TRACE(backend == backends[0] ? "reference" : "tested");
+    const Sampled all = sample(*backend, batch, true, 3);
+    const Sampled tokens = sample(*backend, batch, false, 0, false);
+    EXPECT_EQ(tokens.tokens, all.tokens);
+    EXPECT_EQ(tokens.tokens.back(), -1);
+    const Sampled top = sample(*backend, batch, false, 3, false);
+    EXPECT_EQ(top.tokens, all.tokens);
+    EXPECT_EQ(top.top_tokens, all.top_tokens);
+    EXPECT_EQ(top.top_probability, all.top_probability);
+    const Sampled distribution = sample(*backend, batch, true, 0, false);
+    EXPECT_EQ(distribution.tokens, all.tokens);
+    EXPECT_EQ(distribution.distribution, all.distribution);
   }
 }
 

@@ -21,8 +21,12 @@ void ReferenceQueue::sample(const SampleArgs& args) {
       continue;
     }
     args.tokens.data[i] = token;
-    args.entropy.data[i] = sampling::softmax(logits, distribution);
-    args.probability.data[i] = distribution[token];
+    if (!sampling::wants_distribution(args)) continue;
+    const float entropy = sampling::softmax(logits, distribution);
+    if (args.probability.data != nullptr) {
+      args.entropy.data[i] = entropy;
+      args.probability.data[i] = distribution[token];
+    }
     sampling::write_top(args, i, distribution, order);
     if (args.distribution.data != nullptr) {
       std::copy(distribution.begin(), distribution.end(), args.distribution.data + i * vocab);

@@ -108,7 +108,7 @@ const std::vector<Entry>& entries() {
         .options = {{"heads", "0", "levels that are drafted at most; 0: one for each head"},
                     {"width", "1", "guesses below a node, and nodes of a level that get any; 1: chains"},
                     {"nodes", "16", "guesses a forward at most"},
-                    {"confidence", "0.2",
+                    {"confidence", "0.25",
                      "least probability of a guess, those before it included, by the heads"},
                     {"further", "3", "guesses so many times as likely are guessed behind"},
                     {"copy", "2",

@@ -133,7 +133,7 @@ class HeadsProposer : public Proposer {
     std::vector<DraftTree> trees;
     std::vector<ProposalContext> to_guess;
     for (const ProposalContext& context : contexts) {
-      trees.push_back(options_.copy > 0 ? copies_.propose(context) : DraftTree{});
+      trees.push_back(copy(context));
       if (trees.back().empty()) to_guess.push_back(context);
     }
     if (to_guess.empty()) return trees;
@@ -169,6 +169,15 @@ class HeadsProposer : public Proposer {
     int32_t guess = -1;
     size_t row = 0;  // of the level's logits
   };
+
+  // One token less than agrees, as far as no constraint foresees more: what agrees for longer goes on for
+  // longer.
+  DraftTree copy(ProposalContext context) {
+    if (options_.copy == 0) return {};
+    if (!context.cursor)
+      context.max_depth = std::min(context.max_depth, repeated_.longest_match(context.path) - 1);
+    return context.max_depth > 0 ? copies_.propose(context) : DraftTree{};
+  }
 
   // The heads' trees.
   std::vector<DraftTree> guess(std::span<const ProposalContext> contexts) {

@@ -56,9 +56,9 @@ std::vector<int32_t> NGramSource::candidates(std::span<const int32_t> path, int6
   return found;
 }
 
-int64_t NGramSource::grade(std::span<const int32_t> path) {
+int64_t NGramSource::longest_match(std::span<const int32_t> path) const {
   const auto size = static_cast<int64_t>(path.size());
-  int64_t longest = 0;  // match
+  int64_t longest = 0;
   for (int64_t end = size - 1; end > 0 && longest < options_.longest; --end) {
     int64_t n = 0;
     while (n < std::min(end, options_.longest) &&
@@ -66,6 +66,11 @@ int64_t NGramSource::grade(std::span<const int32_t> path) {
       ++n;
     longest = std::max(longest, n);
   }
+  return longest;
+}
+
+int64_t NGramSource::grade(std::span<const int32_t> path) {
+  const int64_t longest = longest_match(path);
   const std::vector<DraftPool::Match> others = pooled(path);
   if (!others.empty() && others.front().length > longest)
     return kOwnGrades + std::min(others.front().length + 1 - DraftPool::kShortestMatch, kPoolGrades);

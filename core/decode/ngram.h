@@ -29,6 +29,8 @@ class NGramSource : public CandidateSource {
   std::vector<int32_t> candidates(std::span<const int32_t> path, int64_t count) override;
   // By the length of the longest match, and whose it is.
   int64_t grade(std::span<const int32_t> path) override;
+  // Tokens that the path's end and an earlier place of the own text have in common, at most `longest`.
+  int64_t longest_match(std::span<const int32_t> path) const;
 
  private:
   // Of the pool, longest first.

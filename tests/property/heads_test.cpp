@@ -221,9 +221,10 @@ TEST_P(HeadsTest, OptionsBoundTheDrafts) {
   EXPECT_EQ(most("copy=0,confidence=0,width=3,nodes=7"), 7);
   EXPECT_EQ(most("copy=0,confidence=1,width=3"), 0);
   // Copies, of which the same options are bounds.
-  EXPECT_EQ(most("copy=6,confidence=1"), 6);
-  EXPECT_EQ(most("copy=6,confidence=1,nodes=5"), 5);
-  EXPECT_EQ(most("copy=6,confidence=1,heads=3"), 3);
+  EXPECT_EQ(most("copy=6,ngram=9,confidence=1"), 6);
+  EXPECT_EQ(most("copy=6,ngram=5,confidence=1"), 4);
+  EXPECT_EQ(most("copy=6,ngram=9,confidence=1,nodes=5"), 5);
+  EXPECT_EQ(most("copy=6,ngram=9,confidence=1,heads=3"), 3);
 }
 
 // Steps of one generation: what was drafted behind how many tokens.
@@ -238,7 +239,8 @@ struct DraftRecorder : Observer {
   std::vector<Step> steps;
 };
 
-// Tokens behind the last two, where these occurred before, by the longest context; as many as `count`.
+// Tokens behind the last two, where these occurred before, by the longest context; as many as `count`, and
+// one less than the first context has.
 std::vector<int32_t> copied(std::vector<int32_t> path, int64_t count, int64_t longest) {
   std::vector<int32_t> found;
   while (std::ssize(found) < count) {
@@ -251,6 +253,7 @@ std::vector<int32_t> copied(std::vector<int32_t> path, int64_t count, int64_t lo
       if (n > best) best = n, next = path[static_cast<size_t>(end)];
     }
     if (next < 0) break;
+    if (found.empty()) count = std::min(count, best - 1);
     found.push_back(static_cast<int32_t>(next));
     path.push_back(static_cast<int32_t>(next));
   }

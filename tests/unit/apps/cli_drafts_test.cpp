@@ -101,7 +101,7 @@ TEST_F(CliDrafts, DraftHeadsAnswerAsSequentialDecoding) {
   EXPECT_LE(made["statistics"]["draft"]["forwards"].get<int64_t>(),
             2 * made["statistics"]["forwards"].get<int64_t>());
   EXPECT_EQ(json({"Hello", "--heads", crown})["request"]["decoder"],
-            "heads:accept=coupled,alpha=0.09,confidence=0.2,copy=2,epsilon=0.3,further=3,heads=16,length="
+            "heads:accept=coupled,alpha=0.09,confidence=0.25,copy=2,epsilon=0.3,further=3,heads=16,length="
             "adaptive,ngram=5,nodes=16,width=1");
   const auto typical = json({"Hello", "--heads", crown, "--decoder", "heads:accept=typical"});
   EXPECT_EQ(typical["request"]["decoder_class"], "lossy");

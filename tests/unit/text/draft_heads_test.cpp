@@ -326,7 +326,7 @@ TEST_F(HeadsFiles, TheDecoderAndItsHeadsGoTogether) {
   request.heads = "some";
   choose_decoder("auto", request);
   EXPECT_EQ(decoder_text(request.decoder),
-            "heads:accept=coupled,alpha=0.09,confidence=0.2,copy=2,epsilon=0.3,further=3,heads=16,length="
+            "heads:accept=coupled,alpha=0.09,confidence=0.25,copy=2,epsilon=0.3,further=3,heads=16,length="
             "adaptive,ngram=5,nodes=16,width=1");
   choose_decoder("auto", request, 2);
   EXPECT_EQ(request.decoder.options.at("heads"), "2");

@@ -16,13 +16,41 @@ from torch import nn
 from safetensors_file import read_safetensors, write_safetensors
 
 
+def four_bits(weight):
+    """`weight` [out, in] as q4_1 keeps it: blocks of 32 of a row, 16 steps from the least value to the greatest. The gradient
+    is that of `weight`."""
+    blocks = weight.detach().float().unflatten(1, (-1, 32))
+    least, greatest = blocks.amin(2, keepdim=True), blocks.amax(2, keepdim=True)
+    base, step = least.half().float(), ((greatest - least) / 15).half().float()
+    steps = ((blocks - base) / step.clamp_min(1e-12)).round().clamp(0, 15)
+    return weight + ((steps * step + base).flatten(1).to(weight.dtype) - weight).detach()
+
+
+class Linear(nn.Linear):
+    """Its weight is rounded on the way if `rounding` is given."""
+
+    rounding = None
+
+    def rounded(self):
+        return self.weight if self.rounding is None else self.rounding(self.weight)
+
+    def forward(self, x):
+        return F.linear(x, self.rounded(), self.bias)
+
+
+def round_weights(heads, rounding):
+    for module in heads.modules():
+        if isinstance(module, Linear):
+            module.rounding = rounding
+
+
 class Block(nn.Module):
     """x + SiLU(W x + b), or with more inputs than outputs R x + r + SiLU(W x + b)."""
 
     def __init__(self, dim, inputs=1):
         super().__init__()
-        self.linear = nn.Linear(inputs * dim, dim)
-        self.res_connection = nn.Linear(inputs * dim, dim) if inputs > 1 else nn.Identity()
+        self.linear = Linear(inputs * dim, dim)
+        self.res_connection = Linear(inputs * dim, dim) if inputs > 1 else nn.Identity()
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
         if inputs > 1:  # passes the hidden row on, so that a new head is the model's own
@@ -41,7 +69,7 @@ class Medusa(nn.Module):
     def __init__(self, heads, layers, dim, output):
         super().__init__()
         for i in range(heads):
-            head = nn.Sequential(*(Block(dim) for _ in range(layers)), nn.Linear(dim, len(output), bias=False))
+            head = nn.Sequential(*(Block(dim) for _ in range(layers)), Linear(dim, len(output), bias=False))
             head[-1].weight.data.copy_(output)
             self.add_module(str(i), head)
 
@@ -51,7 +79,7 @@ class Medusa(nn.Module):
 
     def output(self, i):
         layer = getattr(self, str(i))[-1]
-        return layer.weight, None
+        return layer.rounded(), None
 
 
 class Hydra(nn.Module):
@@ -63,7 +91,7 @@ class Hydra(nn.Module):
         super().__init__()
         self.hydra_mlp = nn.ModuleList(
             nn.Sequential(Block(dim, i + 2), *(Block(dim) for _ in range(layers - 1))) for i in range(heads))
-        self.hydra_lm_head = nn.ModuleList(nn.Linear(dim, len(output)) for _ in range(heads))
+        self.hydra_lm_head = nn.ModuleList(Linear(dim, len(output)) for _ in range(heads))
         for layer in self.hydra_lm_head:
             layer.weight.data.copy_(output)
             nn.init.zeros_(layer.bias)
@@ -74,7 +102,7 @@ class Hydra(nn.Module):
 
     def output(self, i):
         layer = self.hydra_lm_head[i]
-        return layer.weight, layer.bias
+        return layer.rounded(), layer.bias
 
 
 KINDS = {"medusa": Medusa, "hydra": Hydra}

@@ -2,7 +2,8 @@
 --out heads --seconds 240`. The model is frozen and runs once over the text; --rows FILE keeps what it gave for the next run.
 
 A head learns the model's own distribution (--loss kl) or the text's tokens (--loss ce) at its distance, of user turns, too;
-its share of the loss is 0.8^i. It guesses among the --vocab most frequent tokens of the training text. With --sampled N each
+its share of the loss is 0.8^i. With --four-bits weights are rounded to q4_1 in every step, for heads that will be kept so. It
+guesses among the --vocab most frequent tokens of the training text. With --sampled N each
 step looks at N or so candidates: those of the batch, the most frequent ones, and some at random; that is for a CPU. Held out
 are answers to prompts that training does not see. The weights are averages over the run.
 """
@@ -21,7 +22,7 @@ import conversations
 import draft_heads
 import head_report
 import network
-from training import Trainer, count_parameters
+from training import Trainer, compiled_on, count_parameters
 from vocabulary import Vocabulary
 
 DECAY = 0.8  # weight of a head's loss beside the one before it
@@ -95,6 +96,7 @@ def main():
     parser.add_argument("--vocab", type=int, default=8192, help="candidates")
     parser.add_argument("--loss", choices=["kl", "ce"], default="kl")
     parser.add_argument("--sampled", type=int, default=0, help="candidates of a step; 0: all")
+    parser.add_argument("--four-bits", action="store_true", help="train and report what is left of the weights as q4_1")
     parser.add_argument("--freeze-output", action="store_true", help="output layers stay the model's rows")
     parser.add_argument("--seconds", type=float, default=240)
     parser.add_argument("--batch", type=int, default=4096)
@@ -138,6 +140,9 @@ def main():
     if args.freeze_output:
         for i in range(args.heads):
             heads.output(i)[0].requires_grad_(False)
+    if args.four_bits:
+        torch._dynamo.config.recompile_limit = 64  # weights have many shapes
+        draft_heads.round_weights(heads, compiled_on(device, draft_heads.four_bits))
     trainer = Trainer(heads, args.lr, weight_decay=0.01, seconds=args.seconds, warmup_steps=args.warmup, ema=0.995)
     loss = Loss(heads, args.heads, rows["train"], embed, target_ids, by_frequency, args)
     covered = float((loss.candidate_of[rows["held_out"].tokens] >= 0).float().mean())

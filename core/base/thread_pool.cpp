@@ -64,9 +64,14 @@ ThreadPool::~ThreadPool() {
 
 void ThreadPool::stop() {
   stopping_ = true;
-  loop_ = next_loop(loop_, 0);
-  loop_.notify_all();
+  tell(next_loop(loop_, 0));
   for (auto& worker : workers_) worker.join();
+}
+
+void ThreadPool::tell(Loop loop) {
+  loop_.store(loop, std::memory_order_release);
+  told_.store(number_of(loop));
+  told_.notify_all();
 }
 
 void ThreadPool::parallel_for(int64_t items, const std::function<void(int64_t)>& body) {
@@ -85,8 +90,7 @@ void ThreadPool::parallel_for(int64_t items, const std::function<void(int64_t, i
   }
   const uint32_t before = finished_.load(std::memory_order_relaxed);
   body_ = &body;
-  loop_.store(loop);
-  loop_.notify_all();
+  tell(loop);
   uint32_t all = before + static_cast<uint32_t>(items - take_stripe(loop, 0, 0));
   look(
       loop, 0, [&] { return finished_.load(std::memory_order_acquire) == all; },
@@ -162,7 +166,8 @@ void ThreadPool::work(int64_t thread) {
     finish(take_stripe(seen, thread, thread));
     look(
         seen, thread, [&] { return loop_.load(std::memory_order_relaxed) != seen; }, finish);
-    if (loop_.load() == seen) loop_.wait(seen);  // it tells others, and that costs them, that somebody sleeps
+    // Waiting tells others, and that costs them, that somebody sleeps.
+    if (loop_.load() == seen) told_.wait(number_of(seen));
     seen = loop_.load();
   }
 }

@@ -55,6 +55,7 @@ class ThreadPool {
 
   void work(int64_t thread);
   void stop();
+  void tell(Loop loop);  // the workers
   // Takes items of a loop until none of the stripe is left. Answers how many.
   int64_t take_stripe(Loop loop, int64_t stripe, int64_t thread);
   // The same of all others' stripes.
@@ -75,7 +76,10 @@ class ThreadPool {
 
   // Written by the caller. `body_` is read by those who took an item of the loop: it lasts until every taken
   // item is finished.
-  alignas(64) std::atomic<Loop> loop_ = 0;  // what sleeping workers wait on
+  alignas(64) std::atomic<Loop> loop_ = 0;
+  // Its number, stored behind it: what sleeping workers wait on. Words of four bytes are the system's own to
+  // wait on; others share the library's.
+  std::atomic<uint32_t> told_ = 0;
   const std::function<void(int64_t, int64_t)>* body_ = nullptr;
   std::atomic<bool> busy_ = false;  // a loop is running; not a mutex, as a body may call parallel_for
 

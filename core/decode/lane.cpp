@@ -73,6 +73,20 @@ void Lane::add_to(std::vector<SequenceStep>& steps, SequenceStep step) {
   steps.push_back(std::move(step));
 }
 
+void Lane::put_in(std::vector<SequenceStep>& steps, size_t& count, const SequenceStep& step) {
+  step_index_ = static_cast<int64_t>(count);
+  const auto put = [&](SequenceId sequence, int32_t guidance) {
+    if (count == steps.size()) steps.emplace_back();
+    SequenceStep& own = steps[count++];
+    own = step;
+    own.sequence = sequence;
+    own.memory = generation_->memory;
+    own.guidance = guidance;
+  };
+  put(conditional_.id(), unconditional_ ? static_cast<int32_t>(step_index_) + 1 : -1);
+  if (unconditional_) put(unconditional_->id(), -1);
+}
+
 void Lane::add_with_prompts(std::vector<SequenceStep>& steps, const SequenceStep& step) {
   const auto with = [&](const PromptRows& prompt) {
     VOLLEY_ASSERT(prompt.embeddings.empty() && prompt.rows.size() == generation_->prompt.rows.size());

@@ -20,6 +20,8 @@ class Lane {
 
   // Adds this lane's sequences to a step; `step` says everything but the sequence and the partner.
   void add_to(std::vector<SequenceStep>& steps, SequenceStep step);
+  // The same in place of what `steps` holds from its `count`-th on, whose memory is used again; counts them.
+  void put_in(std::vector<SequenceStep>& steps, size_t& count, const SequenceStep& step);
   // The same with each sequence's own prompt rows in front of the step's; `wanted` and `replaced` count from
   // the prompts' first row. The prompts must be of one length and hold no vectors.
   void add_with_prompts(std::vector<SequenceStep>& steps, const SequenceStep& step);

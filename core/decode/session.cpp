@@ -189,7 +189,7 @@ std::vector<float> Session::hidden(int64_t sequence, int32_t layer) const {
   const auto tap = std::ranges::find_if(taps, [&](const HiddenTap& t) { return t.layer == layer; });
   VOLLEY_ASSERT(tap != taps.end());
   const int64_t width = tap->out.shape[1];
-  const std::vector<int32_t>& rows = outputs.packed_row;
+  const std::span<const int32_t> rows = outputs.packed_rows;
   std::vector<float> values(rows.size() * static_cast<size_t>(width));
   // Rows that follow each other come in one copy.
   for (size_t begin = 0; begin < rows.size();) {
@@ -216,7 +216,7 @@ Session::AttentionRows Session::download_attention(int64_t sequence, std::span<c
                                                    AttentionTap wanted) const {
   const auto tap = std::ranges::find_if(taps, [&](const AttentionTapOutput& t) { return t.tap == wanted; });
   VOLLEY_ASSERT(tap != taps.end());
-  const std::vector<int32_t>& rows = sequence_outputs_[static_cast<size_t>(sequence)].packed_row;
+  const std::span<const int32_t> rows = sequence_outputs_[static_cast<size_t>(sequence)].packed_rows;
   const int64_t columns = tap->out.shape[1];
   AttentionRows result{.columns = columns,
                        .weights = std::vector<float>(rows.size() * static_cast<size_t>(columns))};

@@ -193,7 +193,7 @@ class Session {
   Tensor head_rows_;  // [n, dim] in place of logits
   std::vector<int32_t> first_logits_row_;
   struct SequenceOutputs {
-    std::vector<int32_t> packed_row;
+    std::span<const int32_t> packed_rows;  // in the pass
     size_t pass = 0;
   };
   std::vector<SequenceOutputs> sequence_outputs_;

@@ -162,12 +162,15 @@ void Session::run_pass(std::span<const SequenceStep> steps, std::span<const int3
     std::iota(layers.begin(), layers.end(), 0);
   }
 
+  pass.packed_rows = std::move(host.packed_rows);
   std::vector<int32_t> hidden_layers;
   std::vector<AttentionTap> attention, cross_attention;
   for (size_t s = 0; s < indices.size(); ++s) {
     const auto index = static_cast<size_t>(indices[s]);
     const SequenceStep& step = steps[index];
-    sequence_outputs_[index] = {.packed_row = std::move(host.packed_row[s]), .pass = passes_.size() - 1};
+    sequence_outputs_[index] = {
+        .packed_rows = std::span(pass.packed_rows).subspan(host.first_packed[s], step.rows.size()),
+        .pass = passes_.size() - 1};
     append_unique(hidden_layers, step.wanted.hidden_layers);
     append_unique(attention, step.wanted.attention);
     append_unique(cross_attention, step.wanted.cross_attention);

@@ -147,11 +147,13 @@ void make_drafts(Proposer& proposer, std::vector<Progress>& all, std::span<const
   }
 }
 
-// The root's and the draft's rows under a tree mask.
-SequenceStep make_step(const StepModel& model, const Progress& progress) {
+// Fills in the root's and the draft's rows of a step under a tree mask.
+void fill_step(const StepModel& model, const Progress& progress, SequenceStep& step) {
   const DraftTree& draft = progress.draft;
   const int64_t root_index = progress.first_index + progress.emitted() - 1;
-  SequenceStep step{.phase = Phase::kDecode, .visibility = {.kind = MaskKind::kTree}};
+  step.rows.clear();
+  step.visibility.parents.clear();
+  step.wanted.logits.clear();
   step.rows.push_back({.token = progress.output.tokens.back(), .position = model.position(root_index)});
   step.visibility.parents.push_back(-1);
   step.wanted.logits.push_back(0);
@@ -161,7 +163,6 @@ SequenceStep make_step(const StepModel& model, const Progress& progress) {
     step.visibility.parents.push_back(draft.parents[static_cast<size_t>(node)] + 1);
     step.wanted.logits.push_back(node + 1);
   }
-  return step;
 }
 
 // What a step asks of sampling.
@@ -290,6 +291,11 @@ std::vector<GenerationOutput> VerifyLoop::run(Session& session, std::span<const 
     report(control, session, all[i], static_cast<int64_t>(i), emitted, 0, 0, "prompt");
   }
 
+  SequenceStep one{.phase = Phase::kDecode,
+                   .visibility = {.kind = MaskKind::kTree},
+                   .wanted = {.hidden_layers = hidden_layers}};
+  std::vector<SequenceStep> steps;
+  std::vector<int32_t> kept, tokens;
   while (!control.stop.stop_requested()) {
     std::vector<size_t> active;
     for (size_t i = 0; i < all.size(); ++i) {
@@ -306,17 +312,16 @@ std::vector<GenerationOutput> VerifyLoop::run(Session& session, std::span<const 
     make_drafts(proposer, all, contexts);
     const double before_forward = now();
 
-    std::vector<SequenceStep> steps;
-    steps.reserve(2 * active.size());
+    size_t count = 0;  // of steps
     for (size_t i : active) {
       Progress& progress = all[i];
-      SequenceStep step = make_step(session.model(), progress);
-      step.wanted.hidden_layers = hidden_layers;
-      progress.lane.add_to(steps, std::move(step));
+      fill_step(session.model(), progress, one);
+      progress.lane.put_in(steps, count, one);
       ++progress.output.forwards;
       progress.output.rows += 1 + progress.draft.size();
       round.rows += 1 + progress.draft.size();
     }
+    steps.resize(count);
     session.step(steps);
 
     request = {};
@@ -345,8 +350,8 @@ std::vector<GenerationOutput> VerifyLoop::run(Session& session, std::span<const 
                         .sampled = target.sampled,
                         .hidden = hidden});
 
-      std::vector<int32_t> kept{0};  // the root's row, then those of the accepted nodes
-      std::vector<int32_t> tokens;
+      kept.assign(1, 0);  // the root's row, then those of the accepted nodes
+      tokens.clear();
       for (int32_t node : decision.accepted) {
         kept.push_back(node + 1);
         tokens.push_back(progress.draft.tokens[static_cast<size_t>(node)]);

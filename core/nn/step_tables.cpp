@@ -274,7 +274,8 @@ HostTables build_tables(const ModelTraits& traits, std::span<const SequenceStep>
     all_rows += std::ssize(steps[index].rows);
     tables.sequence_slot.push_back(static_cast<int32_t>(steps[index].sequence));
     tables.sequence_memory.push_back(static_cast<int32_t>(steps[index].memory));
-    tables.packed_row.emplace_back(steps[index].rows.size(), -1);
+    tables.first_packed.push_back(tables.packed_rows.size());
+    tables.packed_rows.resize(tables.packed_rows.size() + steps[index].rows.size(), -1);
     has_embeddings |= !steps[index].embeddings.empty();
   }
   reserve_rows(tables, all_rows, traits.position_components);
@@ -306,7 +307,8 @@ HostTables build_tables(const ModelTraits& traits, std::span<const SequenceStep>
         const StepRow& row = step.rows[i];
         const bool is_query = row.kind == RowKind::kQuery;
         if (is_query != queries) continue;
-        tables.packed_row[s][i] = static_cast<int32_t>(tables.rows);
+        tables.packed_rows[tables.first_packed[s] + static_cast<size_t>(i)] =
+            static_cast<int32_t>(tables.rows);
         int32_t entry = is_query ? kNoEntry : scratch[i];
         if (!is_query && step.write == CacheWrite::kReplace)
           entry = replaced_entry(step.replaced[scratch[i]]);
@@ -337,7 +339,7 @@ HostTables build_tables(const ModelTraits& traits, std::span<const SequenceStep>
   if (has_embeddings) tables.embeddings.resize(static_cast<size_t>(tables.rows * traits.dim), 0.0f);
   for (size_t s = 0; s < indices.size(); ++s) {
     for (int32_t row : steps[indices[s]].wanted.logits)
-      tables.logits_rows.push_back(tables.packed_row[s][row]);
+      tables.logits_rows.push_back(tables.packed_rows[tables.first_packed[s] + static_cast<size_t>(row)]);
   }
   return tables;
 }

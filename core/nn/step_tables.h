@@ -23,8 +23,9 @@ struct HostTables {
   std::vector<int32_t> logits_rows;
   int64_t rows = 0;
   int64_t query_rows = 0;
-  // Where row j of the i-th given sequence went.
-  std::vector<std::vector<int32_t>> packed_row;
+  // Where rows went: row j of the i-th given sequence to packed_rows[first_packed[i] + j].
+  std::vector<int32_t> packed_rows;
+  std::vector<size_t> first_packed;
 };
 
 // Lays out the sequences with the given indices: content rows of all, then query rows of all, then `padding`

@@ -73,13 +73,13 @@ __device__ Cut find_cut(Team<kBlocks, kThreads>& team, CutMemory<kBlocks>& memor
       const int bin = group * kWarp + lane;
       uint2 parts[kBlocks];
 #pragma unroll
-      for (int r = 0; r < kBlocks; ++r) parts[r] = team.of(memory.bins, r)[rank * kOwnBins + bin];
+      for (int r = 0; r < kBlocks; ++r) parts[r] = team.get(&memory.bins[rank * kOwnBins + bin], r);
       Mass mass = 0;
 #pragma unroll
       for (const uint2& part : parts) mass += (Mass{part.y} << 32) + part.x;
       memory.masses[bin] = mass;
       mass = warp_sum(mass);
-      if (lane < kBlocks) team.of(memory.groups, lane)[rank * kOwnGroups + group] = mass;
+      if (lane < kBlocks) team.put(&memory.groups[rank * kOwnGroups + group], lane, mass);
     }
     team.sync();
     // Every warp finds the same: first the group of digits, two to a lane, then the digit.
@@ -98,7 +98,7 @@ __device__ Cut find_cut(Team<kBlocks, kThreads>& team, CutMemory<kBlocks>& memor
     int finder = __ffs(__ballot_sync(kAllLanes, in_first || in_second)) - 1;
     const int group = __shfl_sync(kAllLanes, 2 * lane + (in_first ? 0 : 1), finder);
     cut.above = __shfl_sync(kAllLanes, reached - second - (in_first ? first : 0), finder);
-    cut.equal = team.of(memory.masses, group / kOwnGroups)[group % kOwnGroups * kWarp + lane];
+    cut.equal = team.get(&memory.masses[group % kOwnGroups * kWarp + lane], group / kOwnGroups);
     reached = cut.above + warp_prefix_sum(cut.equal);
     finder = __ffs(__ballot_sync(kAllLanes, cut.equal != 0 && static_cast<double>(reached) >= cut.limit)) - 1;
     cut.above = __shfl_sync(kAllLanes, reached - cut.equal, finder);

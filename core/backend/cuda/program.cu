@@ -159,9 +159,10 @@ bool launch_phases(std::vector<ProgramPhase>& phases, ProgramArgs args, const St
   for (ProgramPhase& phase : phases) {
     phase.first_block = first_block;
     if (phase.kind == ProgramPhase::Kind::kAttention) continue;
+    const int fit = (args.stages - phase.norm_stages()) / phase.unit_stages();
+    if (args.stages <= kUnderWay || fit <= 0) return false;
     phase.units_together =
-        std::min(kUnitsTogether, (args.stages - phase.norm_stages()) / phase.unit_stages());
-    if (args.stages <= kUnderWay || phase.units_together <= 0) return false;
+        fit >= kUnitsTogether<kGroups> ? kUnitsTogether<kGroups> : std::min(fit, kUnitsAtOnce);
     first_block = (first_block + phase.units) % stream.processors;
   }
   const Geometry geometry{.grid = dim3(static_cast<unsigned>(stream.processors)),

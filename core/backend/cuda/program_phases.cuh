@@ -19,8 +19,11 @@ inline constexpr int kMultiplyThreads = kMultiplyWarps * kWarp;
 inline constexpr int kProgramThreads = kMultiplyThreads + kTeamThreads + 4 * kWarp;
 // Registers of the threads that bring weights, and of all others.
 inline constexpr int kBringing = 40, kMultiplying = 152;
-inline constexpr int kUnitsTogether = kMultiplyWarps / kSlices;  // of a block, at most
-inline constexpr int kStageSteps = 8;                            // of a panel
+inline constexpr int kUnitsAtOnce = kMultiplyWarps / kSlices;  // of a block
+// Units of a block that are stored together, at most: a thread for each result.
+template <int kGroups>
+inline constexpr int kUnitsTogether = kMultiplyThreads / (kGroups * 8 * kTileOut);
+inline constexpr int kStageSteps = 8;  // of a panel
 inline constexpr int kStageBytes = kStageSteps * kBlockBytes;
 inline constexpr int kNormSteps = kStageBytes / (kStep * 4);  // of a norm's weights
 inline constexpr int kMostStages = 48;
@@ -61,7 +64,7 @@ struct ProgramPhase {
   int attention = 0;       // how many phases on the next attention is
   int slots = 0;           // panels of a unit
   int steps = 0;           // of the inputs
-  int units_together = 0;  // of a block
+  int units_together = 0;  // of a block: that are stored
   FewRows rows;
   alignas(16) std::byte operation[kOperationBytes];
 };

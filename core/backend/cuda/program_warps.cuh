@@ -52,7 +52,7 @@ class GridMeeting {
 template <int kGroups>
 struct ProgramBlock {
   static constexpr int kValues = FewTiles<kGroups>::kValues;
-  using Partials = float[kUnitsTogether * 2][kSlices][kValues];
+  using Partials = float[kUnitsTogether<kGroups> * 2][kSlices][kValues];
 
   StageRing ring;
   StagePlace at;
@@ -184,13 +184,13 @@ __device__ void multiply(const ProgramPhase& phase, ProgramBlock<kGroups>& block
     meet_warps();
   };
   constexpr int kValues = ProgramBlock<kGroups>::kValues;
-  static_assert(kUnitsTogether * kValues <= kMultiplyThreads);
+  static_assert(kUnitsTogether<kGroups> * kValues <= kMultiplyThreads);
   const BlockUnits mine(phase);
   if (mine.count == 0) return await_inputs();
   const FewRows& args = phase.rows;
   const int thread = static_cast<int>(threadIdx.x), lane = thread % kWarp, warp = thread / kWarp;
   const int unit = warp / kSlices, slice = warp % kSlices;
-  // The thread's result in units that are multiplied together; all of a warp are of one unit.
+  // The thread's result in units that are stored together; all of a warp are of one unit.
   const int own = thread / kValues, row = thread % kValues / kTileOut, n = thread % kTileOut;
   Early early{};
 #pragma unroll 1
@@ -222,11 +222,12 @@ __device__ void multiply(const ProgramPhase& phase, ProgramBlock<kGroups>& block
     } else if (first == 0) {
       hold_packed_rows(args.packed, block);
     }
-    if (unit < count) {
+#pragma unroll 1
+    for (int u = unit; u < count; u += kUnitsAtOnce) {
       if (phase.slots == 1) {
-        multiply_slice<1>(phase, block, unit, slice);
+        multiply_slice<1>(phase, block, u, slice);
       } else {
-        multiply_slice<2>(phase, block, unit, slice);
+        multiply_slice<2>(phase, block, u, slice);
       }
     }
     meet_warps();

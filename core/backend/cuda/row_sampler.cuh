@@ -3,99 +3,10 @@
 // The sampling rule of core/backend/sampling.h for one row, by a team of blocks.
 
 #include "core/backend/cuda/launch.cuh"
-#include "core/backend/cuda/mass_cut.cuh"
-#include "core/backend/cuda/team.cuh"
+#include "core/backend/cuda/sampled_row.cuh"
 #include "core/base/noise.h"
 
 namespace volley::cuda::sampling {
-
-constexpr int kThreads = 512;  // of a block
-
-__device__ inline float excluded() {
-  return -INFINITY;
-}
-
-struct Candidate {
-  float value;
-  int32_t id;
-};
-// Larger values first, then lower ids; a negative id is nobody.
-__device__ inline bool precedes(Candidate a, Candidate b) {
-  if (b.id < 0) return a.id >= 0;
-  return a.id >= 0 && (a.value > b.value || (a.value == b.value && a.id < b.id));
-}
-__device__ inline Candidate joined(Candidate a, Candidate b) {
-  return precedes(b, a) ? b : a;
-}
-__device__ inline Candidate nobody() {
-  return {excluded(), -1};
-}
-
-struct Largest {
-  float logit;
-};
-__device__ inline Largest joined(Largest a, Largest b) {
-  return {fmaxf(a.logit, b.logit)};
-}
-
-struct Choice {
-  Candidate token;  // by logit plus noise
-  Largest largest;
-};
-__device__ inline Choice joined(const Choice& a, const Choice& b) {
-  return {joined(a.token, b.token), joined(a.largest, b.largest)};
-}
-
-struct Sums {
-  double weight;  // exp(logit - largest)
-  double moment;  // that times logit - largest
-};
-__device__ inline Sums joined(const Sums& a, const Sums& b) {
-  return {a.weight + b.weight, a.moment + b.moment};
-}
-
-struct Inputs {
-  const float* logits;
-  const SampleRow* rows;
-  const int32_t* path;
-  int vocab;
-  int share;       // ids of a block, a multiple of 4
-  float* scratch;  // [m, blocks, share], or nullptr: shared memory holds a share
-};
-
-struct Outputs {
-  int32_t* tokens;
-  float* probability;
-  float* entropy;
-  float* distribution;
-  int32_t* top_tokens;
-  float* top_probability;
-  int top;
-};
-
-template <int kBlocks>
-struct Shared {
-  typename Team<kBlocks, kThreads>::Memory team;
-  CutMemory<kBlocks> cut;
-  int ties[kThreads / kWarp];
-};
-
-// Four logits of neighbouring ids; places behind the vocabulary are excluded.
-__device__ inline float4 logits_at(const float* row, int id, int vocab) {
-  if (id + 4 <= vocab && reinterpret_cast<uintptr_t>(row + id) % sizeof(float4) == 0) {
-    return *reinterpret_cast<const float4*>(row + id);
-  }
-  const auto at = [&](int i) { return i < vocab ? row[i] : excluded(); };
-  return {at(id), at(id + 1), at(id + 2), at(id + 3)};
-}
-
-// f(i) for this thread's part of begin .. end. Not unrolled: most rows take one turn, and code is long to
-// fetch.
-template <typename F>
-__device__ void strided(int begin, int end, F f) {
-#pragma unroll 1
-  for (int i = begin + static_cast<int>(threadIdx.x); i < end; i += kThreads) f(i);
-}
 
 // Samples one row. Each thread keeps to its own places of the share, so that steps need no wait in between.
 template <int kBlocks>
@@ -105,7 +16,7 @@ class RowSampler {
       : in_(in),
         out_(out),
         row_index_(blockIdx.x / kBlocks),
-        row_(in.rows[row_index_]),
+        row_(shared.row),
         shared_(shared),
         team_(shared.team),
         values_(in.scratch == nullptr
@@ -117,16 +28,20 @@ class RowSampler {
 
   __device__ void run() {
     team_.begin();
-    // The noise needs no logits: that of each thread's first place is made while the operation in front runs.
-    const float4 first_noise = static_cast<int>(threadIdx.x) < quads_ ? noise(threadIdx.x) : float4{};
+    if (threadIdx.x == 0) {
+      shared_.row = in_.rows[row_index_];
+      shared_.kept = 0;
+    }
+    __syncthreads();
     await_previous();
     load();
     if (row_.repetition_penalty != 1.0f) penalise();
     team_.ready();
-    if (row_.temperature > 0.0f) filter();
-    const Choice choice = choose(first_noise);
-    if (choice.token.id < 0) return write_no_choice();
-    write(choice);
+    spread_ = team_.all_joined(own_spread(), Spread{excluded(), -excluded()});
+    if (spread_.largest == excluded()) return write_no_choice();
+    const bool filters = row_.temperature > 0.0f && (row_.top_p < 1.0f || takes_top_k());
+    if (filters) filter();
+    write(team_.all_joined(filters ? choose_of_kept() : choose_of_all(), nobody()));
   }
 
  private:
@@ -199,13 +114,32 @@ class RowSampler {
     __syncthreads();
   }
 
+  __device__ Spread own_spread() const {
+    Spread own{excluded(), -excluded()};
+    visit([&](float value) {
+      if (value != excluded()) own = joined(own, Spread{value, value});
+    });
+    return own;
+  }
+
+  template <typename MassOf, typename LimitOf>
+  __device__ Cut find_cut_of(MassOf mass_of, LimitOf limit_of) {
+    const auto visit_all = [&](auto f) { visit(f); };
+    const EvenCutFinder<kBlocks, kThreads> even(team_, shared_.cut.bins, shared_.even, spread_);
+    Cut cut;
+    if (even.find(visit_all, mass_of, limit_of, cut)) return cut;
+    return find_cut(team_, shared_.cut, visit_all, mass_of, limit_of);
+  }
+
+  __device__ bool takes_top_k() const {
+    return row_.top_k > 0 && row_.top_k < in_.vocab;
+  }
+
   // Excludes every token below the k-th largest logit; ties with it stay.
   __device__ void filter_top_k() {
-    if (row_.top_k <= 0 || row_.top_k >= in_.vocab) return;
-    const Cut cut = find_cut(
-        team_, shared_.cut, [&](auto f) { visit(f); },
-        [](float value) { return Mass{value == excluded() ? 0u : 1u}; },
-        [&](Mass) { return static_cast<double>(row_.top_k); });
+    if (!takes_top_k()) return;
+    const Cut cut = find_cut_of([](float value) { return value == excluded() ? 0u : 1u; },
+                                [&](Mass) { return static_cast<double>(row_.top_k); });
     if (!cut.exists) return;
     change([&](float value, int) { return value < cut.value ? excluded() : value; });
   }
@@ -213,20 +147,16 @@ class RowSampler {
   // Keeps the first tokens by (logit descending, id ascending) until their mass reaches p; at least one.
   __device__ void filter_top_p() {
     if (row_.top_p >= 1.0f) return;
-    Largest own{excluded()};
-    visit([&](float value) { own.logit = fmaxf(own.logit, value); });
-    const float largest = team_.all_joined(own, Largest{excluded()}).logit;
-    if (largest == excluded()) return;
-    // Probability mass in units of 2^-40 of the largest; at least one, so that no digit with a token looks
+    // Probability mass in units of 2^-40 of the largest; at least one, so that no bin with a token looks
     // empty.
     const auto mass_of = [&](float value) {
       if (value == excluded()) return Mass{0};
-      return max(static_cast<Mass>(exp(static_cast<double>(value - largest)) * 0x1p40 + 0.5), Mass{1});
+      return max(static_cast<Mass>(exp(static_cast<double>(value - spread_.largest)) * 0x1p40 + 0.5),
+                 Mass{1});
     };
     const auto p = static_cast<double>(row_.top_p);
-    const Cut cut = find_cut(
-        team_, shared_.cut, [&](auto f) { visit(f); }, mass_of,
-        [&](Mass total) { return fmax(p * static_cast<double>(total), 0.0); });
+    const Cut cut =
+        find_cut_of(mass_of, [&](Mass total) { return fmax(p * static_cast<double>(total), 0.0); });
     if (!cut.exists) return;
     const Mass mass = mass_of(cut.value);
     const int ties = static_cast<int>(cut.equal / mass);
@@ -277,36 +207,68 @@ class RowSampler {
     }
   }
 
-  // Gumbel noise of four ids; none when greedy.
-  __device__ float4 noise(int quad) const {
-    if (!(row_.temperature > 0.0f)) return float4{};
+  // Of four ids from begin_ + 4 * quad on.
+  __device__ std::array<uint32_t, 4> noise_bits_of(int quad) const {
     const NoiseKey key{.seed = row_.seed,
                        .stream = row_.stream,
                        .purpose = static_cast<NoisePurpose>(row_.noise_purpose),
                        .draw = row_.draw,
                        .position = row_.position};
-    const auto bits = noise_block(key, static_cast<uint32_t>(begin_ / 4 + quad));
-    return {gumbel_from_bits(bits[0]), gumbel_from_bits(bits[1]), gumbel_from_bits(bits[2]),
-            gumbel_from_bits(bits[3])};
+    return noise_block(key, static_cast<uint32_t>(begin_ / 4 + quad));
   }
 
-  __device__ Choice choose(const float4& first_noise) {
-    Choice own{nobody(), {excluded()}};
+  // By logit plus noise; without noise when greedy.
+  __device__ Candidate choose_of_all() const {
+    const bool noisy = row_.temperature > 0.0f;
+    Candidate own = nobody();
     strided(0, quads_, [&](int quad) {
       const float4 value = values_[quad];
-      const float4 noise_of = quad == static_cast<int>(threadIdx.x) ? first_noise : noise(quad);
-      const int id = begin_ + 4 * quad;
-      const auto consider = [&](float logit, float gumbel, int lane) {
+      const auto bits = noisy ? noise_bits_of(quad) : std::array<uint32_t, 4>{};
+      const auto consider_one = [&](float logit, int lane) {
         if (logit == excluded()) return;
-        if (logit + gumbel > own.token.value) own.token = {logit + gumbel, id + lane};  // ids ascend
-        own.largest.logit = fmaxf(own.largest.logit, logit);
+        const float noise = noisy ? gumbel_from_bits(bits[lane]) : 0.0f;
+        own = joined(own, Candidate{logit + noise, begin_ + 4 * quad + lane});
       };
-      consider(value.x, noise_of.x, 0);
-      consider(value.y, noise_of.y, 1);
-      consider(value.z, noise_of.z, 2);
-      consider(value.w, noise_of.w, 3);
+      consider_one(value.x, 0);
+      consider_one(value.y, 1);
+      consider_one(value.z, 2);
+      consider_one(value.w, 3);
     });
-    return team_.all_joined(own, Choice{nobody(), {excluded()}});
+    return own;
+  }
+
+  // Behind filters, which leave few: those in the share are listed first, so that threads have equal numbers.
+  __device__ Candidate choose_of_kept() {
+    constexpr int kMost = sizeof(shared_.cut.bins) / sizeof(int);
+    int* const places = reinterpret_cast<int*>(shared_.cut.bins);
+    const int lane = threadIdx.x % kWarp;
+    for (int first = 0; first < quads_; first += kThreads) {
+      const int quad = first + static_cast<int>(threadIdx.x);
+      const float none = excluded();
+      const float4 value = quad < quads_ ? values_[quad] : float4{none, none, none, none};
+      const bool kept[4] = {value.x != none, value.y != none, value.z != none, value.w != none};
+      const int own = kept[0] + kept[1] + kept[2] + kept[3];
+      int place = warp_prefix_sum(own);
+      int base = 0;
+      if (lane == kWarp - 1 && place > 0) base = atomicAdd(&shared_.kept, place);
+      place += __shfl_sync(kAllLanes, base, kWarp - 1) - own;
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        if (kept[i] && place < kMost) places[place] = 4 * quad + i;
+        if (kept[i]) ++place;
+      }
+    }
+    __syncthreads();
+    if (shared_.kept > kMost) return choose_of_all();
+    Candidate own = nobody();
+    strided(0, shared_.kept, [&](int i) {
+      const int place = places[i];
+      const auto bits = noise_bits_of(place / 4);
+      const uint32_t low = place % 2 == 0 ? bits[0] : bits[1], high = place % 2 == 0 ? bits[2] : bits[3];
+      const float logit = reinterpret_cast<const float*>(values_)[place];
+      own = joined(own, Candidate{logit + gumbel_from_bits(place % 4 < 2 ? low : high), begin_ + place});
+    });
+    return own;
   }
 
   __device__ void write_no_choice() {
@@ -328,31 +290,31 @@ class RowSampler {
     });
   }
 
-  __device__ void write(const Choice& choice) {
-    if (team_.rank() == 0 && threadIdx.x == 0) out_.tokens[row_index_] = choice.token.id;
+  __device__ void write(Candidate token) {
+    if (team_.rank() == 0 && threadIdx.x == 0) out_.tokens[row_index_] = token.id;
     if (out_.probability == nullptr && out_.distribution == nullptr && out_.top == 0) return;
-    Sums own{0.0, 0.0};
-    change([&](float value, int) {
-      const float below = value - choice.largest.logit;
+    Sums own{0, 0};
+    visit([&](float value) {
+      const float below = value - spread_.largest;
       const float weight = expf(below);
-      own.weight += static_cast<double>(weight);
-      if (weight > 0.0f) own.moment += static_cast<double>(weight) * static_cast<double>(below);
-      return weight;
+      own.weight += __float2ull_rn(weight * kUnits);
+      own.moment += __float2ll_rn(weight > 0.0f ? weight * below * kUnits : 0.0f);
     });
-    const Sums sums = team_.all_joined(own, Sums{0.0, 0.0});
-    const auto scale = static_cast<float>(1.0 / sums.weight);
-    if (out_.probability != nullptr && threadIdx.x == 0 && choice.token.id >= begin_ &&
-        choice.token.id < end_) {
-      const float weight = reinterpret_cast<const float*>(values_)[choice.token.id - begin_];
-      out_.probability[row_index_] = weight * scale;
+    const Sums sums = team_.all_joined(own, Sums{0, 0});
+    const auto units = static_cast<double>(sums.weight);
+    const auto scale = static_cast<float>(static_cast<double>(kUnits) / units);
+    const auto probability = [&](float logit) { return expf(logit - spread_.largest) * scale; };
+    if (out_.probability != nullptr && threadIdx.x == 0 && token.id >= begin_ && token.id < end_) {
+      out_.probability[row_index_] = probability(reinterpret_cast<const float*>(values_)[token.id - begin_]);
       // -sum p log p of p = weight / sum of weights.
-      out_.entropy[row_index_] = static_cast<float>(log(sums.weight) - sums.moment / sums.weight);
+      out_.entropy[row_index_] = static_cast<float>(log(units / static_cast<double>(kUnits)) -
+                                                    static_cast<double>(sums.moment) / units);
     }
     if (out_.distribution == nullptr && out_.top == 0) return;
-    __syncthreads();  // the weight is read
+    __syncthreads();  // the token's logit is read
     float* distribution = out_.distribution == nullptr ? nullptr : out_.distribution + row_index_ * in_.vocab;
-    change([&](float weight, int id) {
-      const float p = weight * scale;
+    change([&](float value, int id) {
+      const float p = probability(value);
       if (distribution != nullptr && id < in_.vocab) distribution[id] = p;
       return p;
     });
@@ -398,13 +360,14 @@ class RowSampler {
   const Inputs& in_;
   const Outputs& out_;
   const int64_t row_index_;
-  const SampleRow row_;
+  const SampleRow& row_;
   Shared<kBlocks>& shared_;
   Team<kBlocks, kThreads> team_;
-  float4* const values_;  // logits, then weights, then probabilities of ids begin .. end
+  float4* const values_;  // logits, then probabilities of ids begin .. end
   const int begin_;
   const int end_;
   const int quads_;
+  Spread spread_{};  // of all that can be chosen
 };
 
 }  // namespace volley::cuda::sampling

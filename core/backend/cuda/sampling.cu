@@ -13,7 +13,8 @@ using sampling::Outputs;
 using sampling::RowSampler;
 using sampling::Shared;
 
-constexpr int kTeam = 8;  // blocks, the most that every device with clusters takes
+constexpr int kTeam = 8;       // blocks, the most that every device with clusters takes
+constexpr int kSmallTeam = 2;  // where rows are many
 
 template <int kBlocks>
 __global__ void __launch_bounds__(kThreads, 2) sample_rows(Inputs in, Outputs out) {
@@ -23,7 +24,7 @@ __global__ void __launch_bounds__(kThreads, 2) sample_rows(Inputs in, Outputs ou
   RowSampler<kBlocks>(in, out, share, *reinterpret_cast<Shared<kBlocks>*>(memory)).run();
 }
 
-// How a row is shared out: by its length and the device, never by the number of rows.
+// How rows are shared out, of which no result depends.
 struct Partition {
   int blocks = 1;
   int64_t share = 0;  // ids of a block
@@ -31,32 +32,43 @@ struct Partition {
   bool in_shared_memory = false;
 };
 
-Partition partition_of(int64_t vocab) {
-  int device = 0, clusters = 0, most_shared = 0;
-  cudaFuncAttributes code{};
-  check(cudaGetDevice(&device), "sample");
-  check(cudaDeviceGetAttribute(&clusters, cudaDevAttrClusterLaunch, device), "sample");
-  check(cudaDeviceGetAttribute(&most_shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "sample");
-  check(cudaFuncGetAttributes(&code, sample_rows<kTeam>), "sample");
-  const bool teams = clusters != 0 && code.ptxVersion >= 90;  // both the device and the code it was given
-  Partition partition{.blocks = teams ? kTeam : 1};
-  partition.share = ceil_div(ceil_div(vocab, 4), partition.blocks) * 4;
-  partition.shared_bytes = static_cast<int64_t>(teams ? sizeof(Shared<kTeam>) : sizeof(Shared<1>));
+template <int kBlocks>
+Partition partition_among(int64_t vocab, int most_shared) {
+  Partition partition{.blocks = kBlocks};
+  partition.share = ceil_div(ceil_div(vocab, 4), kBlocks) * 4;
+  partition.shared_bytes = static_cast<int64_t>(sizeof(Shared<kBlocks>));
   partition.in_shared_memory = partition.shared_bytes + partition.share * 4 <= most_shared;
   if (partition.in_shared_memory) partition.shared_bytes += partition.share * 4;
   return partition;
 }
 
+Partition partition_of(int64_t rows, int64_t vocab) {
+  int device = 0, clusters = 0, most_shared = 0, processors = 0;
+  cudaFuncAttributes code{};
+  check(cudaGetDevice(&device), "sample");
+  check(cudaDeviceGetAttribute(&clusters, cudaDevAttrClusterLaunch, device), "sample");
+  check(cudaDeviceGetAttribute(&most_shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "sample");
+  check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device), "sample");
+  check(cudaFuncGetAttributes(&code, sample_rows<kTeam>), "sample");
+  const bool teams = clusters != 0 && code.ptxVersion >= 90;  // both the device and the code it was given
+  if (!teams) return partition_among<1>(vocab, most_shared);
+  if (rows * kTeam > 2 * processors) {
+    const Partition small = partition_among<kSmallTeam>(vocab, most_shared);
+    if (small.in_shared_memory) return small;
+  }
+  return partition_among<kTeam>(vocab, most_shared);
+}
+
 }  // namespace
 
 int64_t sample_scratch_bytes(const SampleArgs& args) {
-  const Partition partition = partition_of(args.logits.shape[1]);
+  const Partition partition = partition_of(args.rows.size(), args.logits.shape[1]);
   return partition.in_shared_memory ? 0 : args.rows.size() * partition.blocks * partition.share * 4;
 }
 
 void launch_sample(const SampleArgs& args, std::byte* scratch, const Stream& stream) {
   if (args.rows.size() == 0) return;
-  const Partition partition = partition_of(args.logits.shape[1]);
+  const Partition partition = partition_of(args.rows.size(), args.logits.shape[1]);
   const Geometry geometry{.grid = static_cast<unsigned>(args.rows.size() * partition.blocks),
                           .threads = kThreads,
                           .shared_bytes = partition.shared_bytes,
@@ -75,8 +87,10 @@ void launch_sample(const SampleArgs& args, std::byte* scratch, const Stream& str
       .top_tokens = args.top_tokens.data,
       .top_probability = args.top_probability.data,
       .top = args.top_tokens.data == nullptr ? 0 : static_cast<int>(args.top_tokens.shape[1])};
-  launch("sample", partition.blocks == 1 ? sample_rows<1> : sample_rows<kTeam>, geometry, stream, inputs,
-         outputs);
+  const auto kernel = partition.blocks == 1            ? sample_rows<1>
+                      : partition.blocks == kSmallTeam ? sample_rows<kSmallTeam>
+                                                       : sample_rows<kTeam>;
+  launch("sample", kernel, geometry, stream, inputs, outputs);
 }
 
 }  // namespace volley::cuda

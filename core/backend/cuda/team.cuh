@@ -3,8 +3,6 @@
 // Blocks that work on one row together: a cluster whose blocks reach each other's shared memory, or a single
 // block. Joins run in one order of blocks and warps, whatever else the device does.
 
-#include <cooperative_groups.h>
-
 #include <cstdint>
 #include <cstring>
 
@@ -32,10 +30,11 @@ __device__ T shuffled(const T& value, int step) {
   return result;
 }
 
-// `T joined(T, T)` must not care for the order of its two sides; then all lanes get the same bits.
+// `T joined(T, T)` must not care for the order of its two sides; then all lanes get the same bits. Not
+// unrolled for large values: code that runs once is long to fetch.
 template <typename T>
 __device__ T warp_joined(T value) {
-#pragma unroll
+#pragma unroll(sizeof(T) <= 8 ? 5 : 1)
   for (int step = kWarp / 2; step > 0; step /= 2) value = joined(value, shuffled(value, step));
   return value;
 }
@@ -79,13 +78,40 @@ class Team {
   __device__ static int rank() {
     return static_cast<int>(blockIdx.x) % kBlocks;
   }
-  // What lies in block `rank` where `mine` lies here.
+  // Writes to, and reads from, block `rank`, where `mine` lies here.
   template <typename T>
-  __device__ static T* of(T* mine, int rank) {
+  __device__ static void put(T* mine, int rank, const T& value) {
 #if VOLLEY_CLUSTERS
-    if constexpr (kBlocks > 1) return cooperative_groups::this_cluster().map_shared_rank(mine, rank);
+    if constexpr (kBlocks > 1) {
+      uint32_t words[sizeof(T) / 4];
+      memcpy(words, &value, sizeof(T));
+      const uint32_t there = address_in(mine, rank);
+#pragma unroll
+      for (size_t i = 0; i < sizeof(T) / 4; ++i)
+        asm volatile("st.shared::cluster.u32 [%0], %1;" ::"r"(there + static_cast<uint32_t>(4 * i)),
+                     "r"(words[i]));
+      return;
+    }
 #endif
-    return mine;
+    *mine = value;
+  }
+  template <typename T>
+  __device__ static T get(const T* mine, int rank) {
+#if VOLLEY_CLUSTERS
+    if constexpr (kBlocks > 1) {
+      uint32_t words[sizeof(T) / 4];
+      const uint32_t there = address_in(mine, rank);
+#pragma unroll
+      for (size_t i = 0; i < sizeof(T) / 4; ++i)
+        asm volatile("ld.shared::cluster.u32 %0, [%1];"
+                     : "=r"(words[i])
+                     : "r"(there + static_cast<uint32_t>(4 * i)));
+      T value;
+      memcpy(&value, words, sizeof(T));
+      return value;
+    }
+#endif
+    return *mine;
   }
   // Waits for all threads of the team; what they wrote is seen. The last use of another block's memory must
   // be in front of a sync, because a block that has ended has none.
@@ -107,7 +133,7 @@ class Team {
     T* partials = reinterpret_cast<T*>(memory_.partials[turn_]);
     turn_ ^= 1;  // a block may be one call ahead of another, not two
     const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-    if (lane < kBlocks) of(partials, lane)[rank() * kWarps + warp] = value;
+    if (lane < kBlocks) put(&partials[rank() * kWarps + warp], lane, value);
     sync();
     return partials;
   }
@@ -126,6 +152,17 @@ class Team {
   }
 
  private:
+#if VOLLEY_CLUSTERS
+  // Volatile, so that addresses are made where they are needed, not kept.
+  __device__ static uint32_t address_in(const void* mine, int rank) {
+    uint32_t address;
+    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;"
+                 : "=r"(address)
+                 : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(mine))), "r"(rank));
+    return address;
+  }
+#endif
+
   Memory& memory_;
   int turn_ = 0;
 };

@@ -103,7 +103,8 @@ const std::vector<Entry>& entries() {
         .needs = "causal model, and heads trained on it (Medusa, Hydra)",
         .needs_heads = true,
         .length_option = "heads",
-        .summary = "verifies a tree of what heads on the model's last hidden row choose under the same noise",
+        .summary =
+            "verifies what followed before, or a tree of what heads on the model's last hidden row choose",
         .paper = "Cai et al. 2024, Medusa; Ankner et al. 2024, Hydra (coupled here)",
         .options = {{"heads", "0", "levels that are drafted at most; 0: one for each head"},
                     {"width", "1", "guesses below a node, and nodes of a level that get any; 1: chains"},

@@ -57,6 +57,44 @@ float exponential_below_zero(float x) {
   return (p * r + 1.0f) * std::bit_cast<float>(exponent << 23);
 }
 
+// The first of the greatest, of which one at least is no less than minus infinity. By blocks, so that it
+// becomes vectors.
+int32_t first_greatest(std::span<const float> scores) {
+  constexpr size_t kBlock = 64;
+  std::array<float, kBlock> most;
+  most.fill(sampling::kExcluded);
+  size_t i = 0;
+  for (; i + kBlock <= scores.size(); i += kBlock) {
+    const float* block = scores.data() + i;
+    for (size_t lane = 0; lane < kBlock; ++lane)
+      most[lane] = block[lane] > most[lane] ? block[lane] : most[lane];
+  }
+  for (; i < scores.size(); ++i) most[0] = std::max(most[0], scores[i]);
+  const float greatest = *std::ranges::max_element(most);
+  return static_cast<int32_t>(std::ranges::find(scores, greatest) - scores.begin());
+}
+
+// Candidates of the `count` greatest scores, greatest first, ties to the lowest; of what is not excluded.
+std::vector<int32_t> greatest(std::span<const float> scores, int64_t count) {
+  if (count == 1) {
+    const int32_t first = first_greatest(scores);
+    if (scores[static_cast<size_t>(first)] == sampling::kExcluded) return {};
+    return {first};
+  }
+  std::vector<int32_t> left;
+  left.reserve(scores.size());
+  for (size_t i = 0; i < scores.size(); ++i) {
+    if (scores[i] != sampling::kExcluded) left.push_back(static_cast<int32_t>(i));
+  }
+  const auto kept = std::min(count, std::ssize(left));
+  const auto score_of = [&](int32_t candidate) { return scores[static_cast<size_t>(candidate)]; };
+  std::ranges::partial_sort(left, left.begin() + kept, [&](int32_t a, int32_t b) {
+    return score_of(a) != score_of(b) ? score_of(a) > score_of(b) : a < b;
+  });
+  left.resize(static_cast<size_t>(kept));
+  return left;
+}
+
 // Of e^(score - largest); what is excluded adds next to nothing.
 double sum_of_exponentials(std::span<const float> scores, float largest) {
   constexpr size_t kBlock = 64;
@@ -78,10 +116,11 @@ std::vector<HeadGuess> best_guesses(const DraftHeadsTraits& heads, std::span<con
                                     const GuessPlace& place, int64_t count) {
   const auto size = static_cast<int64_t>(logits.size());
   VOLLEY_ASSERT(size == heads.candidates());
-  std::vector<float> allowed(logits.begin(), logits.end());
+  std::vector<float> allowed;  // under a constraint
   if (place.cursor) {
     std::vector<float> bias;  // [vocab]
     if (!place.cursor.add_bias(heads.vocab_size, bias)) return {};
+    allowed.assign(logits.begin(), logits.end());
     for (int64_t i = 0; i < size; ++i)
       allowed[static_cast<size_t>(i)] += bias[static_cast<size_t>(heads.token(i))];
   }
@@ -90,36 +129,30 @@ std::vector<HeadGuess> best_guesses(const DraftHeadsTraits& heads, std::span<con
   const SampleRow row =
       make_sample_row(place.chain, place.output, {}, {.count = static_cast<int32_t>(seen.size())});
   std::vector<float> scores(logits.size());
-  sampling::processed_logits(
-      {.logits = {allowed.data(), {1, size}}, .path = {seen.data(), {std::ssize(seen)}}}, row, scores);
+  sampling::processed_logits({.logits = {allowed.empty() ? logits.data() : allowed.data(), {1, size}},
+                              .path = {seen.data(), {std::ssize(seen)}}},
+                             row, scores);
   if (row.temperature > 0.0f) {
     std::vector<float> values;
     std::vector<int32_t> order;
     sampling::filter(row, scores, values, order);
   }
 
-  const bool is_noisy = row.temperature > 0.0f && place.noise == GuessNoise::kTargets;
-  TokenNoise noise(sampling::noise_key(row));
-  std::vector<int32_t> left;  // candidates
-  left.reserve(scores.size());
-  for (int64_t i = 0; i < size; ++i) {
-    float& score = scores[static_cast<size_t>(i)];
-    if (score == sampling::kExcluded) continue;
-    if (is_noisy) score += noise(heads.token(i));
-    left.push_back(static_cast<int32_t>(i));
+  if (row.temperature > 0.0f && place.noise == GuessNoise::kTargets) {
+    TokenNoise noise(sampling::noise_key(row));
+    for (int64_t i = 0; i < size; ++i) {
+      float& score = scores[static_cast<size_t>(i)];
+      if (score != sampling::kExcluded) score += noise(heads.token(i));
+    }
   }
-  if (left.empty()) return {};
-  const auto kept = std::min(count, std::ssize(left));
-  const auto score_of = [&](int32_t candidate) { return scores[static_cast<size_t>(candidate)]; };
-  std::ranges::partial_sort(left, left.begin() + kept, [&](int32_t a, int32_t b) {
-    return score_of(a) != score_of(b) ? score_of(a) > score_of(b) : a < b;
-  });
-  const double best = score_of(left[0]);
-  const double total = sum_of_exponentials(scores, score_of(left[0]));
+  const std::vector<int32_t> best = greatest(scores, count);
+  if (best.empty()) return {};
+  const float most = scores[static_cast<size_t>(best[0])];
+  const double total = sum_of_exponentials(scores, most);
   std::vector<HeadGuess> guesses;
-  for (const int32_t candidate : std::span(left).first(static_cast<size_t>(kept))) {
-    guesses.push_back(
-        {.token = heads.token(candidate), .probability = std::exp(score_of(candidate) - best) / total});
+  for (const int32_t candidate : best) {
+    const double below = static_cast<double>(scores[static_cast<size_t>(candidate)]) - most;
+    guesses.push_back({.token = heads.token(candidate), .probability = std::exp(below) / total});
   }
   return guesses;
 }

@@ -4,7 +4,8 @@
 // alike, and the output is sequential decoding's.
 // Ref: Cai et al. 2024, "Medusa: simple LLM inference acceleration framework with multiple decoding heads"
 // (typical acceptance, too); Ankner et al. 2024, "Hydra: sequentially-dependent draft heads for Medusa
-// decoding"; Li et al. 2024, "EAGLE-2" (trees that grow where guesses are sure).
+// decoding"; Li et al. 2024, "EAGLE-2" (trees that grow where guesses are sure); Saxena, "Prompt lookup
+// decoding" (github.com/apoorvumang/prompt-lookup-decoding).
 // Trees differ from Medusa's and Hydra's, which have one fixed shape for all steps: here a guess is tried as
 // long as the heads give it, and those before it, a probability worth a row, and guessed behind if that is
 // worth a pass of the next head. Where the text repeats itself, no head is asked: what followed the last time
@@ -109,8 +110,8 @@ class HeadsProposer : public Proposer {
         levels_(options.levels == 0 ? heads_.heads : std::min(options.levels, heads_.heads)),
         passes_(heads, backend),
         repeated_({.longest = options.ngram, .shortest = kShortestCopied}),
-        copies_(repeated_, std::min({options.copy, options.nodes,
-                                     options.levels == 0 ? options.copy : options.levels})) {}
+        copies_(repeated_, options.nodes) {}
+  HeadsProposer(const HeadsProposer&) = delete;  // copies_ reads repeated_
 
   std::string_view source() const override { return "heads"; }
   std::optional<int32_t> wanted_hidden_layer() const override { return kLastNorm; }
@@ -170,12 +171,15 @@ class HeadsProposer : public Proposer {
     size_t row = 0;  // of the level's logits
   };
 
-  // One token less than agrees, as far as no constraint foresees more: what agrees for longer goes on for
-  // longer.
+  // One token less than agrees: what agrees for longer goes on for longer. A constraint may foresee as many
+  // tokens as heads would guess, whatever agrees.
   DraftTree copy(ProposalContext context) {
     if (options_.copy == 0) return {};
-    if (!context.cursor)
-      context.max_depth = std::min(context.max_depth, repeated_.longest_match(context.path) - 1);
+    const int64_t most = context.cursor
+                             ? std::max(options_.copy, levels_)
+                             : std::min(options_.copy, repeated_.longest_match(context.path) - 1);
+    context.max_depth = std::min(context.max_depth, most);
+    if (options_.levels > 0) context.max_depth = std::min(context.max_depth, options_.levels);
     return context.max_depth > 0 ? copies_.propose(context) : DraftTree{};
   }
 

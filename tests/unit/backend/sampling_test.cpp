@@ -266,33 +266,39 @@ TEST(SamplingTest, TiesGoToTheLowestIdAndTopKKeepsThem) {
   }
 }
 
-// Equal logits on both sides of places at which a device may part a vocabulary.
+// Equal logits on both sides of places at which a device may part a vocabulary; in few rows, and in so many
+// that a device may part them otherwise.
+void check_ties(const Backend& backend, int64_t vocab, int64_t copies) {
+  // A device's parts are multiples of four, an eighth of the vocabulary.
+  const auto border = static_cast<int32_t>((vocab + 31) / 32 * 4);
+  const std::vector<int32_t> tied = {border - 1, border, 3 * border + 2, 7 * border - 1, 7 * border};
+  Batch batch{.vocab = vocab, .logits = std::vector<float>(static_cast<size_t>(vocab), -60.0f), .path = {0}};
+  for (const int32_t id : tied) batch.logits[id] = 2.0f;
+  const SampleRow kinds[] = {{.temperature = 0.0f}, {.top_p = 0.5f}, {.top_k = 2}, {.top_p = 1e-6f}};
+  const size_t kept[] = {5, 3, 5, 1};  // by p 0.5 of five, three; k keeps what ties with the second
+  for (int64_t c = 0; c < copies; ++c)
+    batch.rows.insert(batch.rows.end(), std::begin(kinds), std::end(kinds));
+  const Sampled result = sample(backend, batch, true, 6);
+  for (int64_t r = 0; r < 4 * copies; ++r) {
+    SCOPED_TRACE("vocabulary " + std::to_string(vocab) + " row " + std::to_string(r));
+    if (r % 4 != 0) {
+      for (int64_t id = 0; id < vocab; ++id) {
+        const auto rank = std::find(tied.begin(), tied.end(), id) - tied.begin();
+        const float expected =
+            rank < static_cast<int64_t>(kept[r % 4]) ? 1.0f / static_cast<float>(kept[r % 4]) : 0.0f;
+        ASSERT_FLOAT_EQ(result.distribution[r * vocab + id], expected) << id;
+      }
+    }
+    if (r % 4 == 0 || r % 4 == 3) ASSERT_EQ(result.tokens[r], tied[0]);
+    for (size_t n = 0; n < tied.size(); ++n)
+      ASSERT_EQ(result.top_tokens[6 * static_cast<size_t>(r) + n], tied[n]);
+    ASSERT_EQ(result.top_tokens[6 * static_cast<size_t>(r) + 5], 0);
+  }
+}
 TEST(SamplingTest, TiesAcrossBordersGoToTheLowestId) {
   for (const auto& backend : {make_reference_backend(), tested_backend()}) {
-    for (const int64_t vocab : {1000, 16384, 16385, 151936}) {
-      // A device's parts are multiples of four, an eighth of the vocabulary.
-      const auto border = static_cast<int32_t>((vocab + 31) / 32 * 4);
-      const std::vector<int32_t> tied = {border - 1, border, 3 * border + 2, 7 * border - 1, 7 * border};
-      Batch batch{
-          .vocab = vocab, .logits = std::vector<float>(static_cast<size_t>(vocab), -60.0f), .path = {0}};
-      for (const int32_t id : tied) batch.logits[id] = 2.0f;
-      batch.rows = {{.temperature = 0.0f}, {.top_p = 0.5f}, {.top_k = 2}, {.top_p = 1e-6f}};
-      const Sampled result = sample(*backend, batch, true, 6);
-      EXPECT_EQ(result.tokens[0], tied[0]);
-      const size_t kept[] = {5, 3, 5, 1};  // by p 0.5 of five, three; k keeps what ties with the second
-      for (int64_t r = 1; r < 4; ++r) {
-        for (int64_t id = 0; id < vocab; ++id) {
-          const auto rank = std::find(tied.begin(), tied.end(), id) - tied.begin();
-          const float expected =
-              rank < static_cast<int64_t>(kept[r]) ? 1.0f / static_cast<float>(kept[r]) : 0.0f;
-          ASSERT_FLOAT_EQ(result.distribution[r * vocab + id], expected)
-              << "vocabulary " << vocab << " row " << r << " token " << id;
-        }
-      }
-      EXPECT_EQ(result.tokens[3], tied[0]);
-      for (size_t n = 0; n < tied.size(); ++n) EXPECT_EQ(result.top_tokens[n], tied[n]) << vocab;
-      EXPECT_EQ(result.top_tokens[5], 0);
-    }
+    for (const int64_t vocab : {1000, 16384, 16385, 151936}) check_ties(*backend, vocab, 1);
+    for (const int64_t vocab : {1000, 16385}) check_ties(*backend, vocab, 10);
   }
 }
 
@@ -301,10 +307,12 @@ TEST(SamplingTest, TopPOfEqualLogitsKeepsTheLowestIds) {
     for (const int64_t vocab : {8, 1000, 16384, 49152}) {
       Batch batch{
           .vocab = vocab, .logits = std::vector<float>(static_cast<size_t>(vocab), 1.5f), .path = {0}};
-      batch.rows = {{.top_p = 0.25f}, {.top_p = 0.625f}, {.top_k = 3, .top_p = 0.625f}};
+      const SampleRow kinds[] = {{.top_p = 0.25f}, {.top_p = 0.625f}, {.top_k = 3, .top_p = 0.625f}};
+      const int64_t count = vocab == 16384 ? 40 : 3;  // many may be shared out otherwise than few
+      for (int64_t r = 0; r < count; ++r) batch.rows.push_back(kinds[r % 3]);
       const Sampled result = sample(*backend, batch, true);
-      for (int64_t r = 0; r < 3; ++r) {
-        const int64_t kept = r == 0 ? vocab / 4 : vocab * 5 / 8;
+      for (int64_t r = 0; r < count; ++r) {
+        const int64_t kept = r % 3 == 0 ? vocab / 4 : vocab * 5 / 8;
         EXPECT_LT(result.tokens[r], kept);
         for (int64_t id = 0; id < vocab; ++id) {
           ASSERT_EQ(result.distribution[r * vocab + id] > 0.0f, id < kept)

@@ -248,10 +248,11 @@ TEST_F(ArpgModel, LogitsThatAreMadeInPartsChooseTheSame) {
                           .position = static_cast<uint32_t>(wanted)});
         }
       }
-      return session.sample(rows, {}, {.distribution = true, .top = 2});
+      return session.sample(rows, {}, {.certainty = true, .distribution = true, .top = 2});
     };
     const Samples expected = choose(LogitsUse::kAny);
     ASSERT_GT(2 * expected.tokens.size(), 1500u);
+    ASSERT_EQ(expected.probability.size(), expected.tokens.size());
     for (int repeat = 0; repeat < 2; ++repeat) {
       const Samples found = choose(LogitsUse::kSampled);
       EXPECT_EQ(found.tokens, expected.tokens);

@@ -490,6 +490,9 @@ TEST_P(Step, SamplesComeBackReduced) {
   feed(session, session.cache().create(), random_tokens(15, 6));
   const SampleRow row{.temperature = 0.7f, .top_k = 6, .seed = 4};
   const Samples samples = session.sample({&row, 1}, {}, {.certainty = true, .distribution = true, .top = 5});
+  const Samples tokens = session.sample({&row, 1});
+  EXPECT_EQ(tokens.tokens, samples.tokens);
+  EXPECT_TRUE(tokens.probability.empty() && tokens.entropy.empty() && tokens.distribution.empty());
   EXPECT_NEAR(std::accumulate(samples.distribution.begin(), samples.distribution.end(), 0.0), 1.0, 1e-5);
   EXPECT_EQ(samples.probability[0], samples.distribution[static_cast<size_t>(samples.tokens[0])]);
   EXPECT_EQ(std::count(samples.distribution.begin(), samples.distribution.end(), 0.0f), kVocab - 6);

@@ -22,6 +22,7 @@ def main():
     parser.add_argument("--heads", type=pathlib.Path, nargs="+", required=True, help="folders of train_heads.py")
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--out", type=pathlib.Path, help="JSON file")
+    parser.add_argument("--four-bits", action="store_true", help="judge what is left of the weights as q4_1")
     parser.add_argument("--device", default="cuda")
     args = parser.parse_args()
     network.check_device(args.device)
@@ -36,6 +37,8 @@ def main():
         target_ids = state.pop("d2t").to(args.device)
         heads = draft_heads.KINDS[config["kind"]](config["heads"], config["layers"], config["dim"], embed.weight[target_ids])
         heads.load_state_dict(state)
+        if args.four_bits:
+            draft_heads.round_weights(heads, draft_heads.four_bits)
         heads = heads.to(args.device).eval()
         candidate_of = torch.full((embed.num_embeddings,), -1, device=args.device)
         candidate_of[target_ids] = torch.arange(len(target_ids), device=args.device)

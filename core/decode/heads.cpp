@@ -175,9 +175,8 @@ class HeadsProposer : public Proposer {
   // tokens as heads would guess, whatever agrees.
   DraftTree copy(ProposalContext context) {
     if (options_.copy == 0) return {};
-    const int64_t most = context.cursor
-                             ? std::max(options_.copy, levels_)
-                             : std::min(options_.copy, repeated_.longest_match(context.path) - 1);
+    const int64_t most = context.cursor ? std::max(options_.copy, levels_)
+                                        : std::min(options_.copy, repeated_.longest_match(context.path) - 1);
     context.max_depth = std::min(context.max_depth, most);
     if (options_.levels > 0) context.max_depth = std::min(context.max_depth, options_.levels);
     return context.max_depth > 0 ? copies_.propose(context) : DraftTree{};

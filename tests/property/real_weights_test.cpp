@@ -100,7 +100,9 @@ TEST_F(RealWeights, DraftsOfAnyQualityChangeNothing) {
         accepted += proposer.accepted();
         rejected += proposer.rejected();
       }
-      EXPECT_GT(rejected, 0);
+      if (right < 1.0 || seeds() > kBatch) {  // siblings, from the second batch on
+        EXPECT_GT(rejected, 0);
+      }
       if (right > 0.0) {
         EXPECT_GT(accepted, 0);
       }

@@ -69,13 +69,14 @@ template <int kRows>
 VOLLEY_AVX512 void multiply_q8_0_group(const GroupedProductArgs& args, int64_t row, int64_t group) {
   const int64_t blocks = args.segment_depth / kDepthStep;
   const auto* x = static_cast<const uint8_t*>(args.x) + row * args.row_stride;
-  const float* row_scales = args.row_scales + row * blocks;
+  const float* row_scales = args.row_scales + row;
   const std::byte* panel = args.panels + group * blocks * kDepthStep * kGroupColumns;
   const uint16_t* scales = args.scales + group * blocks * kGroupColumns;
   const __m512i bias = _mm512_set1_epi8(static_cast<char>(0x80));
   __m512 sums[kRows];
   for (auto& sum : sums) sum = _mm512_setzero_ps();
-  for (int64_t b = 0; b < blocks; ++b, panel += 512, scales += kGroupColumns) {
+  for (int64_t b = 0; b < blocks;
+       ++b, panel += 512, scales += kGroupColumns, row_scales += args.scale_stride) {
     __m512i quants[8];
     __m512i surplus = _mm512_setzero_si512();
     for (int q = 0; q < 8; ++q) {
@@ -92,7 +93,7 @@ VOLLEY_AVX512 void multiply_q8_0_group(const GroupedProductArgs& args, int64_t r
         other = _mm512_dpbusd_epi32(other, broadcast_word(from + q * 4 + 4), quants[q + 1]);
       }
       dot = _mm512_add_epi32(dot, other);
-      const __m512 scale = _mm512_mul_ps(weight_scale, _mm512_set1_ps(row_scales[r * blocks + b]));
+      const __m512 scale = _mm512_mul_ps(weight_scale, _mm512_set1_ps(row_scales[r]));
       sums[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), scale, sums[r]);
     }
   }

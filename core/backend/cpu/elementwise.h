@@ -24,6 +24,7 @@ struct QuantizeRowArgs {
   int64_t quad_stride = 4;  // of kInterleaved16: elements from four of the depth to the next four
   float* scales = nullptr;
   float* sums = nullptr;
+  int64_t scale_stride = 1;  // elements from a block's scale (and sum) to the next one's
 };
 void quantize_row(const QuantizeRowArgs& args);
 

@@ -17,8 +17,9 @@ struct SourceRows {
   int64_t width = 0;
   int64_t depth = 0;
   std::byte* values = nullptr;  // [rows, depth]
-  float* scales = nullptr;      // [rows, depth / 32]
-  float* sums = nullptr;        // [rows, depth / 32], for q4_1
+  float* scales = nullptr;      // [depth / 32, held_rows]
+  float* sums = nullptr;        // [depth / 32, held_rows], for q4_1
+  int64_t held_rows = 0;
 };
 
 void convert_row(const float* x, const SourceRows& to, int64_t row) {
@@ -39,13 +40,13 @@ void convert_row(const float* x, const SourceRows& to, int64_t row) {
     case RowFormat::kSigned8:
     case RowFormat::kBiased8:
     case RowFormat::kInterleaved16:
-      const int64_t first = row * (to.depth / kDepthStep);
       QuantizeRowArgs args{.x = x,
                            .width = to.width,
                            .format = to.format,
                            .out = out,
-                           .scales = to.scales + first,
-                           .sums = to.sums == nullptr ? nullptr : to.sums + first};
+                           .scales = to.scales + row,
+                           .sums = to.sums == nullptr ? nullptr : to.sums + row,
+                           .scale_stride = to.held_rows};
       if (to.format == RowFormat::kInterleaved16) {
         const int64_t slice = row / kSliceRows * kSliceRows;
         const RowBlocks blocks(std::min(kSliceRows, to.rows - slice), kInterleavedRows);
@@ -107,7 +108,8 @@ struct Plan {
             .depth = depth,
             .values = values,
             .scales = scales,
-            .sums = type == WeightType::kQ4_1 ? scales + held_rows * blocks : nullptr};
+            .sums = type == WeightType::kQ4_1 ? scales + held_rows * blocks : nullptr,
+            .held_rows = held_rows};
   }
 
   ProductParts parts;
@@ -204,8 +206,9 @@ class GroupedLinear {
         .row_stride = plan_.depth,
         .offsets = &offset,
         .segment_depth = plan_.depth,
-        .row_scales = source.scales + begin * plan_.blocks,
-        .row_sums = source.sums == nullptr ? nullptr : source.sums + begin * plan_.blocks,
+        .row_scales = source.scales + begin,
+        .row_sums = source.sums == nullptr ? nullptr : source.sums + begin,
+        .scale_stride = source.held_rows,
         .panels = weight.data.data() + run.begin * extents.group_bytes(),
         .scales =
             reinterpret_cast<const uint16_t*>(weight.scales.data()) + run.begin * extents.group_scales(),

@@ -75,8 +75,9 @@ struct GroupedProductArgs {
   const int64_t* offsets = nullptr;  // [segments], elements
   int64_t segments = 1;
   int64_t segment_depth = 0;          // a multiple of 32
-  const float* row_scales = nullptr;  // q8_0, q4_1: [rows, depth / 32]; one segment only
-  const float* row_sums = nullptr;    // q4_1: [rows, depth / 32]
+  const float* row_scales = nullptr;  // q8_0, q4_1: [depth / 32, rows]; one segment only
+  const float* row_sums = nullptr;    // q4_1: [depth / 32, rows]
+  int64_t scale_stride = 0;           // of these from one block of the depth to the next, >= rows
   const std::byte* panels = nullptr;  // of the first group
   const uint16_t* scales = nullptr;   // q8_0, q4_1: of the first group
   int64_t groups = 0;

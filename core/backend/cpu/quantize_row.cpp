@@ -93,8 +93,9 @@ HWY_INLINE void quantize_row_to(const QuantizeRowArgs& args) {
   for (int64_t begin = 0; begin < args.width; begin += kQ8BlockSize) {
     const auto [scale, row_sum] =
         quantize_block_to<format>(args.x + begin, std::min(kQ8BlockSize, args.width - begin), args, begin);
-    args.scales[begin / kQ8BlockSize] = scale;
-    if (args.sums != nullptr) args.sums[begin / kQ8BlockSize] = row_sum;
+    const int64_t at = begin / kQ8BlockSize * args.scale_stride;
+    args.scales[at] = scale;
+    if (args.sums != nullptr) args.sums[at] = row_sum;
   }
 }
 

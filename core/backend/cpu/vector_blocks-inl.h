@@ -120,7 +120,7 @@ HWY_INLINE void for_blocks(const GroupedProductArgs& args, const GroupExtents& e
 
 // a[2i] * b[2i] + a[2i + 1] * b[2i + 1] of the i16 halves of each word.
 HWY_INLINE hn::Vec<Words> dot_pairs(hn::Vec<Words> a, hn::Vec<Words> b) {
-#if HWY_TARGET == HWY_AVX3
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
   return hn::Vec<Words>{_mm512_madd_epi16(a.raw, b.raw)};
 #elif HWY_TARGET == HWY_AVX2
   return hn::Vec<Words>{_mm256_madd_epi16(a.raw, b.raw)};

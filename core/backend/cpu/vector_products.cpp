@@ -1,4 +1,5 @@
 // Products of packed weights for any vector width.
+#define HWY_WANT_AVX3_DL
 #include "core/backend/cpu/grouped_products.h"
 #include "core/backend/cpu/simd_targets.h"
 

@@ -51,7 +51,6 @@ struct FourBitBlock {
   int64_t row_stride = 0;
   const float* row_scales = nullptr;
   const float* row_sums = nullptr;
-  int64_t scale_stride = 0;
   const std::byte* panel = nullptr;
   const uint16_t* scales = nullptr;  // and offsets
 };
@@ -69,6 +68,11 @@ HWY_INLINE void add_row_dots(hn::Vec<Words> (&dots)[kVectors], const int32_t* qu
       "vpaddw %[bytes], %[dots1], %[dots1]"
       : [dots0] "+x"(dots[0].raw), [dots1] "+x"(dots[1].raw), [bytes] "=&x"(bytes), [products] "=&x"(products)
       : [quad] "m"(*quad), [numbers0] "x"(numbers[0].raw), [numbers1] "x"(numbers[1].raw));
+#elif HWY_TARGET == HWY_AVX3_DL
+  // Adds up whole quads; the compiler's flags for this target do not name it.
+  asm("vpdpbusd %[quad]%{1to16%}, %[numbers], %[dots]"
+      : [dots] "+v"(dots[0].raw)
+      : [quad] "m"(*quad), [numbers] "v"(numbers[0].raw));
 #else
   const auto bytes = hn::Set(Words(), *quad);
   unrolled<kVectors>([&](auto v) VOLLEY_UNROLLED { dots[v] = add_quad_dots(dots[v], numbers[v], bytes); });
@@ -108,8 +112,8 @@ HWY_INLINE void add_q4_1_products(const FourBitBlock& block, hn::Vec<Floats> (&s
     offsets[v] = hn::PromoteTo(d, hn::LoadU(Halves(), halves + kGroupColumns));
   });
   unrolled<kRows>([&](auto r) VOLLEY_UNROLLED {
-    const auto row_scale = hn::Set(d, block.row_scales[r * block.scale_stride]);
-    const auto row_sum = hn::Set(d, block.row_sums[r * block.scale_stride]);
+    const auto row_scale = hn::Set(d, block.row_scales[r]);
+    const auto row_sum = hn::Set(d, block.row_sums[r]);
     unrolled<kVectors>([&](auto v) VOLLEY_UNROLLED {
       const auto dot = hn::ConvertTo(d, whole_dots(dots[r][v]));
       const auto sum = hn::MulAdd(dot, hn::Mul(weight_scales[v], row_scale), sums[r][v]);
@@ -131,9 +135,8 @@ void multiply_q4_1_groups(const GroupedProductArgs& args, int64_t row, int64_t g
       add_q4_1_products<kRows>(
           {.x = static_cast<const int8_t*>(args.x) + row * args.row_stride + b * kDepthStep,
            .row_stride = args.row_stride,
-           .row_scales = args.row_scales + row * blocks + b,
-           .row_sums = args.row_sums + row * blocks + b,
-           .scale_stride = blocks,
+           .row_scales = args.row_scales + b * args.scale_stride + row,
+           .row_sums = args.row_sums + b * args.scale_stride + row,
            .panel = args.panels + ((group + g) * blocks + b) * kBlockBytes,
            .scales = args.scales + ((group + g) * blocks + b) * 2 * kGroupColumns},
           sums.of[g]);

@@ -67,7 +67,6 @@ HWY_INLINE void add_pairs_dots(hn::Vec<Words> (&dots)[kVectors], const int32_t* 
 struct QuantizedBlock {
   const int16_t* x = nullptr;  // [depth / 4][rows][4]
   const float* row_scales = nullptr;
-  int64_t scale_stride = 0;
   const std::byte* panel = nullptr;
   const uint16_t* scales = nullptr;
 };
@@ -98,7 +97,7 @@ HWY_INLINE void add_q8_0_rows(const QuantizedBlock& block, hn::Vec<Floats> (&sum
         d, hn::LoadU(Halves(), reinterpret_cast<const hwy::float16_t*>(block.scales) + v * kLanes));
   });
   unrolled<kCount>([&](auto r) VOLLEY_UNROLLED {
-    const auto row_scale = hn::Set(d, block.row_scales[(kFirst + r) * block.scale_stride]);
+    const auto row_scale = hn::Set(d, block.row_scales[kFirst + r]);
     unrolled<kVectors>([&](auto v) VOLLEY_UNROLLED {
       auto& sum = sums[kFirst + r][v];
       sum = hn::MulAdd(hn::ConvertTo(d, dots[r][v]), hn::Mul(weight_scales[v], row_scale), sum);
@@ -128,8 +127,7 @@ void multiply_q8_0_groups(const GroupedProductArgs& args, int64_t row, int64_t g
     for (int64_t g = 0; g < count; ++g) {
       add_q8_0_products<kRows>(
           {.x = static_cast<const int16_t*>(args.x) + row * args.row_stride + b * kDepthStep * kRows,
-           .row_scales = args.row_scales + row * blocks + b,
-           .scale_stride = blocks,
+           .row_scales = args.row_scales + b * args.scale_stride + row,
            .panel = args.panels + (group + g) * panel_bytes + b * kDepthStep * kGroupColumns,
            .scales = args.scales + ((group + g) * blocks + b) * kGroupColumns},
           sums.of[g]);

@@ -8,10 +8,12 @@ namespace {
 
 class CliContext : public CliText {
  protected:
+  CliContext() { write_toy_text_folder(box_.file("endless"), {.is_endless = true}); }
+
   // Longer than the context of 256.
   static std::vector<std::string> longer(std::vector<std::string> more) {
-    more.insert(more.begin(), {"text", "-m", "talker", "--max-tokens", "600", "-t", "1", "--temperature", "0",
-                               "--context-shift"});
+    more.insert(more.begin(), {"text", "-m", "endless", "--max-tokens", "600", "-t", "1", "--temperature",
+                               "0", "--context-shift"});
     return more;
   }
 };

@@ -307,8 +307,9 @@ TEST_F(CliText, BrokenModelsAreOneLine) {
 }
 
 TEST_F(CliText, TheContextEndsALongAnswer) {
+  write_toy_text_folder(box_.file("endless"), {.is_endless = true});
   const CommandResult result =
-      volley({"text", "-m", "talker", "--max-tokens", "5000", "--temperature", "0", "Hello"});
+      volley({"text", "-m", "endless", "--max-tokens", "5000", "--temperature", "0", "Hello"});
   EXPECT_EQ(result.exit_code, 0);
   EXPECT_NE(result.err.find("context of 256 tokens is full"), std::string::npos) << result.err;
 }

@@ -1,7 +1,10 @@
 #include "tests/unit/text/toy_text_model.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <map>
+#include <utility>
+#include <vector>
 
 #include "core/io/byte_reader.h"
 #include "core/io/json.h"
@@ -28,8 +31,8 @@ std::vector<std::string> tokens_of(const nlohmann::json& json) {
   return tokens;
 }
 
-MemoryWeights weights_of(uint64_t seed, int64_t rows) {
-  TestRandom random(seed);
+MemoryWeights weights_of(const ToyTextOptions& options, int64_t rows) {
+  TestRandom random(options.seed);
   MemoryWeights weights;
   constexpr float kSpread = 0.3f;
   weights.add("model.embed_tokens.weight", {rows, kDim}, random, 1.0f);
@@ -53,7 +56,11 @@ MemoryWeights weights_of(uint64_t seed, int64_t rows) {
     linear("mlp.down_proj", kDim, kHidden);
   }
   weights.add("model.norm.weight", {kDim}, random, 0.1f, 1.0f);
-  weights.add("lm_head.weight", {rows, kDim}, random, kSpread);
+  std::vector<float> head(static_cast<size_t>(rows * kDim));
+  for (float& value : head) value = kSpread * random.normal();
+  constexpr int64_t kSpecialTokens = 3;  // the vocabulary's first ones
+  if (options.is_endless) std::fill_n(head.begin(), kSpecialTokens * kDim, 0.0f);
+  weights.add("lm_head.weight", {rows, kDim}, std::move(head));
   weights.finish();
   return weights;
 }
@@ -97,7 +104,7 @@ void write_toy_text_folder(const std::string& folder, const ToyTextOptions& opti
   nlohmann::json tokenizer_config{{"eos_token", "<|im_end|>"}, {"bos_token", "<|im_start|>"}};
   if (!options.chat_template.empty()) tokenizer_config["chat_template"] = options.chat_template;
   write_text(folder + "/tokenizer_config.json", tokenizer_config.dump());
-  const MemoryWeights weights = weights_of(options.seed, rows);
+  const MemoryWeights weights = weights_of(options, rows);
   write_safetensors(folder + "/model.safetensors", weights.tensors());
 }
 
@@ -123,7 +130,7 @@ void write_toy_llada_folder(const std::string& folder, const ToyTextOptions& opt
                                                        {"mlp.gate_proj", "ff_proj"},
                                                        {"mlp.up_proj", "up_proj"},
                                                        {"mlp.down_proj", "ff_out"}};
-  const MemoryWeights weights = weights_of(options.seed, rows);
+  const MemoryWeights weights = weights_of(options, rows);
   std::vector<NamedTensor> tensors;
   for (NamedTensor tensor : weights.tensors()) {
     if (tensor.name.find("_norm.") != std::string::npos && tensor.name.find("self_attn") != std::string::npos)
@@ -173,7 +180,7 @@ void write_toy_text_gguf(const std::string& path, const ToyTextOptions& options)
                                {"tokenizer.ggml.eos_token_id", u32(ids.at("<|im_end|>"))}}};
   if (!options.chat_template.empty())
     image.metadata.emplace_back("tokenizer.chat_template", gguf::text(options.chat_template));
-  const MemoryWeights weights = weights_of(options.seed, std::ssize(tokens) + options.spare_ids);
+  const MemoryWeights weights = weights_of(options, std::ssize(tokens) + options.spare_ids);
   for (const NamedTensor& tensor : weights.tensors()) {
     const auto extents = tensor.view.shape.extents();
     image.tensors.push_back({.name = gguf_name(tensor.name),

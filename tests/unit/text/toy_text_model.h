@@ -16,6 +16,7 @@ struct ToyTextOptions {
   uint64_t seed = 1;
   int64_t spare_ids = 4;  // rows of the weights beyond the vocabulary's
   int64_t context = kToyContext;
+  bool is_endless = false;  // greedy answers never end by a token, however a processor rounds
   std::string chat_template =
       "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + "
       "'<|im_end|>' + '\\n'}}{% endfor %}";

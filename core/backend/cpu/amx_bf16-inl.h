@@ -11,7 +11,6 @@
 #include "core/backend/cpu/packed_weight.h"
 
 namespace volley {
-
 namespace {
 
 // Tiles 0 to 3 are sums, 4 and 5 rows of x, 6 and 7 groups of the weight.

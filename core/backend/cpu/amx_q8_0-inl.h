@@ -6,12 +6,12 @@
 
 #include <algorithm>
 #include <cstddef>
+
 #include "core/backend/cpu/amx_tiles.h"
 #include "core/backend/cpu/grouped_products.h"
 #include "core/backend/cpu/packed_weight.h"
 
 namespace volley {
-
 namespace {
 
 // Tiles 0 and 1 are the integer sums of two blocks, 4 and 5 their rows, 6 and 7 their quants.
@@ -33,7 +33,7 @@ TileConfig q8_0_config(int64_t rows) {
 }
 
 // How far ahead of the multiplication quants are fetched into the caches.
-constexpr int64_t kQuantPrefetchBytes = 2048;
+constexpr int64_t kQuantPrefetchBytes = 3072;
 
 constexpr int64_t kBlockBytes = kDepthStep * kGroupColumns;
 
@@ -50,7 +50,7 @@ VOLLEY_AMX inline void add_block(const int32_t* dots, const uint16_t* scales, co
   }
 }
 
-// Asks for the lines of the groups behind, a share of them in each step.
+// Asks for a stretch of the weight, a share of it in each step.
 struct AheadLines {
   AheadLines(const std::byte* begin, int64_t bytes, int64_t steps)
       : next(begin), end(begin + bytes), step_bytes((bytes + steps * 64 - 1) / (steps * 64) * 64) {}
@@ -72,119 +72,87 @@ struct RowSlice {
   bool is_alone = false;  // then a group comes from memory as it is multiplied
 };
 
-// A block of the rows times a block of a group.
-struct BlockPlace {
-  const int8_t* x = nullptr;
-  const std::byte* quants = nullptr;
-  const uint16_t* scales = nullptr;
-  const float* row_scales = nullptr;
-};
-
-// Two blocks; kFetches: asks for what lies behind their quants.
-template <bool kFetches>
-VOLLEY_AMX inline void multiply_two_blocks(const BlockPlace (&blocks)[2], int64_t stride,
-                                           int32_t (&dots)[2][kRowTile * kGroupColumns]) {
-  if constexpr (kFetches) {
-    for (const BlockPlace& block : blocks) {
-      for (int64_t line = 0; line < kBlockBytes; line += 64) {
-        _mm_prefetch(reinterpret_cast<const char*>(block.quants + kQuantPrefetchBytes + line), _MM_HINT_T0);
-      }
-    }
+VOLLEY_AMX inline void ask_for_quants(const std::byte* quants) {
+  for (int64_t line = 0; line < 2 * kBlockBytes; line += 64) {
+    _mm_prefetch(reinterpret_cast<const char*>(quants + kQuantPrefetchBytes + line), _MM_HINT_T0);
   }
-  _tile_zero(0);
-  _tile_loadd(4, blocks[0].x, stride);
-  _tile_loadd(6, blocks[0].quants, 64);
-  _tile_dpbssd(0, 4, 6);
-  _tile_zero(1);
-  _tile_loadd(5, blocks[1].x, stride);
-  _tile_loadd(7, blocks[1].quants, 64);
-  _tile_dpbssd(1, 5, 7);
-  _tile_stored(0, dots[0], 64);
-  _tile_stored(1, dots[1], 64);
 }
 
-// One group, or two side by side where their sums stay in registers: memory is read faster in two places.
 // kRows is the number of rows or the next that there is a version for; rows beyond are computed from what is
 // there and thrown away.
-template <int kRows, int kGroups>
-VOLLEY_AMX void multiply_q8_0_groups(const GroupedProductArgs& args, const RowSlice& slice, int64_t group,
-                                     AheadLines& ahead) {
+template <int kRows>
+VOLLEY_AMX void multiply_q8_0_group(const GroupedProductArgs& args, const RowSlice& slice, int64_t group,
+                                    AheadLines& ahead) {
   alignas(64) int32_t dots[2][kRowTile * kGroupColumns];
-  const int64_t blocks = args.segment_depth / kDepthStep;
-  __m512 sums[kGroups][kRows];
-  for (auto& of_group : sums) {
-    for (auto& sum : of_group) sum = _mm512_setzero_ps();
-  }
-  BlockPlace first{.x = static_cast<const int8_t*>(args.x) + slice.first * args.row_stride,
-                   .quants = args.panels + group * blocks * kBlockBytes,
-                   .scales = args.scales + group * blocks * kGroupColumns,
-                   .row_scales = args.row_scales + slice.first};
-  const auto moved = [&](BlockPlace place, int64_t depth, int64_t lines) {
-    place.x += depth * kDepthStep;
-    place.quants += lines * kBlockBytes;
-    place.scales += lines * kGroupColumns;
-    place.row_scales += depth * args.scale_stride;
-    return place;
-  };
-  constexpr int64_t kStep = 2 / kGroups;  // blocks of the depth
+  const int64_t blocks = args.segment_depth / kDepthStep, stride = args.row_stride;
+  const auto* x = static_cast<const int8_t*>(args.x) + slice.first * stride;
+  const float* row_scales = args.row_scales + slice.first;
+  const std::byte* quants = args.panels + group * blocks * kBlockBytes;
+  const uint16_t* scales = args.scales + group * blocks * kGroupColumns;
+  __m512 sums[kRows];
+  for (auto& sum : sums) sum = _mm512_setzero_ps();
   int64_t b = 0;
-  for (; b + kStep <= blocks; b += kStep, first = moved(first, kStep, kStep)) {
-    const BlockPlace places[2] = {first, kGroups == 2 ? moved(first, 0, blocks) : moved(first, 1, 1)};
+  for (; b + 2 <= blocks; b += 2, x += 2 * kDepthStep, quants += 2 * kBlockBytes) {
     if (slice.is_alone) {
-      multiply_two_blocks<true>(places, args.row_stride, dots);
+      ask_for_quants(quants);
     } else {
       ahead.step();
-      multiply_two_blocks<false>(places, args.row_stride, dots);
     }
-    add_block<kRows>(dots[0], places[0].scales, places[0].row_scales, sums[0]);
-    add_block<kRows>(dots[1], places[1].scales, places[1].row_scales, sums[kGroups - 1]);
+    _tile_zero(0);
+    _tile_loadd(4, x, stride);
+    _tile_loadd(6, quants, 64);
+    _tile_dpbssd(0, 4, 6);
+    _tile_zero(1);
+    _tile_loadd(5, x + kDepthStep, stride);
+    _tile_loadd(7, quants + kBlockBytes, 64);
+    _tile_dpbssd(1, 5, 7);
+    _tile_stored(0, dots[0], 64);
+    _tile_stored(1, dots[1], 64);
+    for (int i = 0; i < 2; ++i, scales += kGroupColumns, row_scales += args.scale_stride) {
+      add_block<kRows>(dots[i], scales, row_scales, sums);
+    }
   }
-  if (b < blocks) {  // one is left
-    multiply_two_blocks<false>({first, first}, args.row_stride, dots);
-    add_block<kRows>(dots[0], first.scales, first.row_scales, sums[0]);
+  if (b < blocks) {
+    _tile_zero(0);
+    _tile_loadd(4, x, stride);
+    _tile_loadd(6, quants, 64);
+    _tile_dpbssd(0, 4, 6);
+    _tile_stored(0, dots[0], 64);
+    add_block<kRows>(dots[0], scales, row_scales, sums);
   }
   float* out = args.out + (slice.first * args.groups + group) * kGroupColumns;
-  for (int r = 0; r < kRows && r < slice.rows; ++r, out += args.groups * kGroupColumns) {
-    for (int g = 0; g < kGroups; ++g) _mm512_storeu_ps(out + g * kGroupColumns, sums[g][r]);
+  for (int r = 0; r < kRows && r < slice.rows; ++r) {
+    _mm512_storeu_ps(out + r * args.groups * kGroupColumns, sums[r]);
   }
-}
-
-// Groups [group, end), at most two.
-template <int kRows>
-VOLLEY_AMX void multiply_q8_0_rows(const GroupedProductArgs& args, const RowSlice& slice, int64_t group,
-                                   int64_t end, AheadLines& ahead) {
-  if constexpr (kRows <= 8) {
-    if (end - group == 2) return multiply_q8_0_groups<kRows, 2>(args, slice, group, ahead);
-  }
-  for (; group < end; ++group) multiply_q8_0_groups<kRows, 1>(args, slice, group, ahead);
 }
 
 VOLLEY_AMX void multiply_q8_0_slice(const GroupedProductArgs& args, const RowSlice& slice, int64_t tile_rows,
-                                    int64_t group, int64_t end, AheadLines& ahead) {
-  if (tile_rows <= 1) return multiply_q8_0_rows<1>(args, slice, group, end, ahead);
-  if (tile_rows <= 2) return multiply_q8_0_rows<2>(args, slice, group, end, ahead);
-  if (tile_rows <= 4) return multiply_q8_0_rows<4>(args, slice, group, end, ahead);
-  if (tile_rows <= 6) return multiply_q8_0_rows<6>(args, slice, group, end, ahead);
-  if (tile_rows <= 8) return multiply_q8_0_rows<8>(args, slice, group, end, ahead);
-  if (tile_rows <= 12) return multiply_q8_0_rows<12>(args, slice, group, end, ahead);
-  multiply_q8_0_rows<16>(args, slice, group, end, ahead);
+                                    int64_t group, AheadLines& ahead) {
+  if (tile_rows <= 1) return multiply_q8_0_group<1>(args, slice, group, ahead);
+  if (tile_rows <= 2) return multiply_q8_0_group<2>(args, slice, group, ahead);
+  if (tile_rows <= 4) return multiply_q8_0_group<4>(args, slice, group, ahead);
+  if (tile_rows <= 6) return multiply_q8_0_group<6>(args, slice, group, ahead);
+  if (tile_rows <= 8) return multiply_q8_0_group<8>(args, slice, group, ahead);
+  if (tile_rows <= 12) return multiply_q8_0_group<12>(args, slice, group, ahead);
+  multiply_q8_0_group<16>(args, slice, group, ahead);
 }
 
-// Two groups stay in the cache while all rows are multiplied with them and the next ones are asked for.
+// A group stays in the cache while all rows are multiplied with it and the next one is asked for.
 VOLLEY_AMX void multiply_q8_0_tiles(const GroupedProductArgs& args) {
   const RowBlocks slices(args.rows, kRowTile);
   const int64_t tile_rows = (args.rows + slices.count - 1) / slices.count;  // of the largest slice
-  const int64_t group_bytes = args.segment_depth * kGroupColumns, blocks = args.segment_depth / kDepthStep;
+  const int64_t group_bytes = args.segment_depth * kGroupColumns;
+  const int64_t steps = slices.count * (args.segment_depth / (2 * kDepthStep)) + 1;
   const TileConfig config = q8_0_config(tile_rows);
   _tile_loadconfig(&config);
-  for (int64_t group = 0; group < args.groups; group += 2) {
-    const int64_t end = std::min(group + 2, args.groups), next = std::min(end + 2, args.groups);
+  for (int64_t group = 0; group < args.groups; ++group) {
+    const bool is_last = group + 1 == args.groups;
     AheadLines ahead(
-        next > end ? args.panels + end * group_bytes : static_cast<const std::byte*>(args.next.panels),
-        next > end ? (next - end) * group_bytes : args.next.panel_bytes, slices.count * blocks);
+        is_last ? static_cast<const std::byte*>(args.next.panels) : args.panels + (group + 1) * group_bytes,
+        is_last ? std::min(args.next.panel_bytes, group_bytes) : group_bytes, steps);
     for (int64_t s = 0; s < slices.count; ++s) {
       const RowSlice slice{.first = slices.begin(s), .rows = slices.size(s), .is_alone = slices.count == 1};
-      multiply_q8_0_slice(args, slice, tile_rows, group, end, ahead);
+      multiply_q8_0_slice(args, slice, tile_rows, group, ahead);
     }
   }
   _tile_release();

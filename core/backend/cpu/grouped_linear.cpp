@@ -22,6 +22,27 @@ struct SourceRows {
   int64_t held_rows = 0;
 };
 
+// Blocks [begin, end) of the depth of a row, to quants.
+void quantize_blocks(const float* x, const SourceRows& to, int64_t row, int64_t begin, int64_t end) {
+  const int64_t first = begin * kDepthStep, place = begin * to.held_rows + row;
+  QuantizeRowArgs args{.x = x + first,
+                       .width = std::min(end * kDepthStep, to.width) - first,
+                       .format = to.format,
+                       .out = to.values + (row * to.depth + first) * row_element_bytes(to.format),
+                       .scales = to.scales + place,
+                       .sums = to.sums == nullptr ? nullptr : to.sums + place,
+                       .scale_stride = to.held_rows};
+  if (to.format == RowFormat::kInterleaved16) {
+    const int64_t slice = row / kSliceRows * kSliceRows;
+    const RowBlocks blocks(std::min(kSliceRows, to.rows - slice), kInterleavedRows);
+    const int64_t block = blocks.of(row - slice), block_row = slice + blocks.begin(block);
+    args.quad_stride = blocks.size(block) * 4;
+    args.out = reinterpret_cast<int16_t*>(to.values) + block_row * to.depth + (row - block_row) * 4 +
+               first / 4 * args.quad_stride;
+  }
+  quantize_row(args);
+}
+
 void convert_row(const float* x, const SourceRows& to, int64_t row) {
   std::byte* out = to.values + row * to.depth * row_element_bytes(to.format);
   switch (to.format) {
@@ -40,22 +61,7 @@ void convert_row(const float* x, const SourceRows& to, int64_t row) {
     case RowFormat::kSigned8:
     case RowFormat::kBiased8:
     case RowFormat::kInterleaved16:
-      QuantizeRowArgs args{.x = x,
-                           .width = to.width,
-                           .format = to.format,
-                           .out = out,
-                           .scales = to.scales + row,
-                           .sums = to.sums == nullptr ? nullptr : to.sums + row,
-                           .scale_stride = to.held_rows};
-      if (to.format == RowFormat::kInterleaved16) {
-        const int64_t slice = row / kSliceRows * kSliceRows;
-        const RowBlocks blocks(std::min(kSliceRows, to.rows - slice), kInterleavedRows);
-        const int64_t block = blocks.of(row - slice), begin = slice + blocks.begin(block);
-        args.out = reinterpret_cast<int16_t*>(to.values) + begin * to.depth + (row - begin) * 4;
-        args.quad_stride = blocks.size(block) * 4;
-      }
-      quantize_row(args);
-      return;
+      return quantize_blocks(x, to, row, 0, to.depth / kDepthStep);
   }
 }
 
@@ -136,8 +142,7 @@ class GroupedLinear {
   void run() {
     if (!plan_.converts_alone) {
       VOLLEY_ASSERT(args_.norm == nullptr);
-      share_ranges(context_.threads, plan_.rows, plan_.convert_guess,
-                   [&](int64_t begin, int64_t end) { convert(begin, end, sources_.of<float>(0)); });
+      convert_together(plan_.source_at(sources_.of<float>(0), type_));
     }
     const int64_t slices = divide_up(plan_.rows, kSliceRows);
     const int64_t shares = std::min(slices, divide_up(4 * context_.threads.threads(), plan_.parts.count()));
@@ -158,10 +163,24 @@ class GroupedLinear {
     int64_t begin_slice = 0, end_slice = 0;
   };
 
+  // Threads share out the depth of quantised rows: the scales of a block's rows lie beside each other.
+  void convert_together(const SourceRows& to) const {
+    const auto x = [&](int64_t row) { return args_.x.data + row * plan_.width; };
+    if (is_quantized(type_)) {
+      share_ranges(context_.threads, plan_.blocks, plan_.convert_guess, [&](int64_t begin, int64_t end) {
+        for (int64_t r = 0; r < plan_.rows; ++r) quantize_blocks(x(r), to, r, begin, end);
+      });
+    } else {
+      share_ranges(context_.threads, plan_.rows, plan_.convert_guess, [&](int64_t begin, int64_t end) {
+        for (int64_t r = begin; r < end; ++r) convert_row(x(r), to, r);
+      });
+    }
+  }
+
   // `memory` begins with a row for what the norm gives.
-  void convert(int64_t begin, int64_t end, float* memory) const {
+  void convert_alone(float* memory) const {
     const SourceRows to = plan_.source_at(memory, type_);
-    for (int64_t r = begin; r < end; ++r) {
+    for (int64_t r = 0; r < plan_.rows; ++r) {
       const float* x = args_.x.data + r * plan_.width;
       if (args_.norm != nullptr) {
         rms_norm_row({.x = x,
@@ -181,7 +200,7 @@ class GroupedLinear {
       const WeightStretch first = plan_.parts.first_of(item.part);
       ask_for(first.panels, first.panel_bytes);
       ask_for(first.scales, first.scale_bytes);
-      convert(0, plan_.rows, memory);
+      convert_alone(memory);
     }
     const SourceRows source = plan_.source_at(memory, type_);
     plan_.parts.for_runs(item.part, [&](const ProductParts::Run& run, const WeightStretch& next) {
@@ -200,21 +219,20 @@ class GroupedLinear {
     const int64_t groups = run.end - run.begin, first = run.begin * kGroupColumns;
     const int64_t count = std::min(kSliceRows, plan_.rows - begin);
     const int64_t offset = 0;
-    const GroupedProductArgs product{
-        .rows = count,
-        .x = source.values + begin * plan_.row_bytes,
-        .row_stride = plan_.depth,
-        .offsets = &offset,
-        .segment_depth = plan_.depth,
-        .row_scales = source.scales + begin,
-        .row_sums = source.sums == nullptr ? nullptr : source.sums + begin,
-        .scale_stride = source.held_rows,
-        .panels = weight.data.data() + run.begin * extents.group_bytes(),
-        .scales =
-            reinterpret_cast<const uint16_t*>(weight.scales.data()) + run.begin * extents.group_scales(),
-        .groups = groups,
-        .next = next,
-        .out = tile};
+    const GroupedProductArgs product{.rows = count,
+                                     .x = source.values + begin * plan_.row_bytes,
+                                     .row_stride = plan_.depth,
+                                     .offsets = &offset,
+                                     .segment_depth = plan_.depth,
+                                     .row_scales = source.scales + begin,
+                                     .row_sums = source.sums == nullptr ? nullptr : source.sums + begin,
+                                     .scale_stride = source.held_rows,
+                                     .panels = weight.data.data() + run.begin * extents.group_bytes(),
+                                     .scales = reinterpret_cast<const uint16_t*>(weight.scales.data()) +
+                                               run.begin * extents.group_scales(),
+                                     .groups = groups,
+                                     .next = next,
+                                     .out = tile};
     if (type_ == WeightType::kBF16) {
       context_.products.multiply_bf16(product);
     } else if (type_ == WeightType::kQ8_0) {

@@ -26,15 +26,6 @@ TileConfig bf16_config(int64_t upper_rows, int64_t lower_rows) {
   return config;
 }
 
-// How far ahead of the multiplication a weight is fetched into the caches.
-constexpr int64_t kPrefetchBytes = 3072;
-
-VOLLEY_AMX inline void prefetch_tile(const std::byte* tile) {
-  for (int64_t line = 0; line < 16; ++line) {
-    _mm_prefetch(reinterpret_cast<const char*>(tile + kPrefetchBytes + line * 64), _MM_HINT_T0);
-  }
-}
-
 // Up to 16 rows times four groups; the tile configuration has upper = lower = the rows.
 VOLLEY_AMX void multiply_four_groups(const GroupedProductArgs& args, const uint16_t* x, int64_t group,
                                      float* out) {

@@ -32,9 +32,6 @@ TileConfig q8_0_config(int64_t rows) {
   return config;
 }
 
-// How far ahead of the multiplication quants are fetched into the caches.
-constexpr int64_t kQuantPrefetchBytes = 3072;
-
 constexpr int64_t kBlockBytes = kDepthStep * kGroupColumns;
 
 // sums[r] += float(dots[r]) * (weight scales * row scale), for one block.
@@ -72,12 +69,6 @@ struct RowSlice {
   bool is_alone = false;  // then a group comes from memory as it is multiplied
 };
 
-VOLLEY_AMX inline void ask_for_quants(const std::byte* quants) {
-  for (int64_t line = 0; line < 2 * kBlockBytes; line += 64) {
-    _mm_prefetch(reinterpret_cast<const char*>(quants + kQuantPrefetchBytes + line), _MM_HINT_T0);
-  }
-}
-
 // kRows is the number of rows or the next that there is a version for; rows beyond are computed from what is
 // there and thrown away.
 template <int kRows>
@@ -94,7 +85,7 @@ VOLLEY_AMX void multiply_q8_0_group(const GroupedProductArgs& args, const RowSli
   int64_t b = 0;
   for (; b + 2 <= blocks; b += 2, x += 2 * kDepthStep, quants += 2 * kBlockBytes) {
     if (slice.is_alone) {
-      ask_for_quants(quants);
+      prefetch_tile(quants);  // both blocks
     } else {
       ahead.step();
     }

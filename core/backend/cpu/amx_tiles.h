@@ -5,6 +5,7 @@
 #include <immintrin.h>
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 
 #define VOLLEY_AMX \
@@ -21,5 +22,15 @@ struct alignas(64) TileConfig {
   std::array<uint8_t, 16> rows{};
 };
 static_assert(sizeof(TileConfig) == 64);
+
+// How far ahead of the multiplication a weight is fetched into the caches.
+inline constexpr int64_t kPrefetchBytes = 3072;
+
+// Asks for as much as a tile of a weight takes, 1024 bytes, so far behind it.
+VOLLEY_AMX inline void prefetch_tile(const std::byte* tile) {
+  for (int64_t line = 0; line < 16; ++line) {
+    _mm_prefetch(reinterpret_cast<const char*>(tile + kPrefetchBytes + line * 64), _MM_HINT_T0);
+  }
+}
 
 }  // namespace volley

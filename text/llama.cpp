@@ -77,7 +77,7 @@ Llama::Llama(LlamaConfig config, WeightLoader loader) : config_(std::move(config
              .heads = heads,
              .kv_heads = kv_heads,
              .head_width = width,
-             .weight_type = loader.type(),
+             .weight_type = layers_.front().mlp.down.weight.type,
              .max_position = config_.max_position_embeddings,
              .row_kinds = {RowKind::kToken, RowKind::kEmbedding},
              .masks = {MaskKind::kCausal, MaskKind::kTree, MaskKind::kBits}};

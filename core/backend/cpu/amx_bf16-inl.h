@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "core/backend/cpu/ahead_lines.h"
 #include "core/backend/cpu/amx_tiles.h"
 #include "core/backend/cpu/grouped_products.h"
 #include "core/backend/cpu/packed_weight.h"
@@ -79,7 +80,7 @@ VOLLEY_AMX void multiply_one_group(const GroupedProductArgs& args, const uint16_
 
 // 17 to 32 rows times two groups: the tiles of the first 16 rows are the upper ones.
 VOLLEY_AMX void multiply_two_by_two(const GroupedProductArgs& args, const uint16_t* x, int64_t group,
-                                    float* out) {
+                                    AheadLines ahead, float* out) {
   const int64_t group_bytes = args.segments * args.segment_depth * kGroupColumns * 2;
   const std::byte* panel = args.panels + group * group_bytes;
   const int64_t x_stride = args.row_stride * 2;
@@ -91,6 +92,7 @@ VOLLEY_AMX void multiply_two_by_two(const GroupedProductArgs& args, const uint16
     const uint16_t* upper = x + args.offsets[s];
     const uint16_t* lower = upper + 16 * args.row_stride;
     for (int64_t k = 0; k < args.segment_depth; k += kDepthStep, panel += 1024) {
+      ahead.step();
       _tile_loadd(4, upper + k, x_stride);
       _tile_loadd(6, panel, 64);
       _tile_dpbf16ps(0, 4, 6);
@@ -133,6 +135,14 @@ VOLLEY_AMX void multiply_two_by_one(const GroupedProductArgs& args, const uint16
 VOLLEY_AMX void multiply_bf16_tiles(const GroupedProductArgs& args) {
   const auto* x = static_cast<const uint16_t*>(args.x);
   const int64_t out_stride = args.groups * kGroupColumns;
+  const int64_t steps = args.segments * (args.segment_depth / kDepthStep);
+  const int64_t group_bytes = steps * kDepthStep * kGroupColumns * 2;
+  // The first rows ask for the groups behind those that they are multiplied with; the others find them there.
+  const auto ahead_of = [&](int64_t group, int64_t row) {
+    const int64_t next = group + 2, count = row > 0 ? 0 : std::min<int64_t>(2, args.groups - next);
+    if (count <= 0) return AheadLines(nullptr, 0, steps);
+    return AheadLines(args.panels + next * group_bytes, count * group_bytes, steps);
+  };
   for (int64_t r = 0; r < args.rows; r += 32) {
     const int64_t rows = std::min<int64_t>(32, args.rows - r);
     const TileConfig config = rows > 16 ? bf16_config(16, rows - 16) : bf16_config(rows, rows);
@@ -142,7 +152,7 @@ VOLLEY_AMX void multiply_bf16_tiles(const GroupedProductArgs& args) {
     int64_t group = 0;
     if (rows > 16) {
       for (; group + 2 <= args.groups; group += 2) {
-        multiply_two_by_two(args, from, group, out + group * kGroupColumns);
+        multiply_two_by_two(args, from, group, ahead_of(group, r), out + group * kGroupColumns);
       }
       if (group < args.groups) multiply_two_by_one(args, from, group, out + group * kGroupColumns);
     } else {

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstddef>
 
+#include "core/backend/cpu/ahead_lines.h"
 #include "core/backend/cpu/amx_tiles.h"
 #include "core/backend/cpu/grouped_products.h"
 #include "core/backend/cpu/packed_weight.h"
@@ -14,10 +15,10 @@
 namespace volley {
 namespace {
 
-// Tiles 0 and 1 are the integer sums of two blocks, 4 and 5 their rows, 6 and 7 their quants.
+// Tiles 0 to 3 are the integer sums of a round, 4 and 5 rows, 6 and 7 quants.
 TileConfig q8_0_config(int64_t rows) {
   TileConfig config;
-  for (const int tile : {0, 1}) {
+  for (const int tile : {0, 1, 2, 3}) {
     config.rows[tile] = static_cast<uint8_t>(rows);
     config.column_bytes[tile] = 64;
   }
@@ -33,6 +34,7 @@ TileConfig q8_0_config(int64_t rows) {
 }
 
 constexpr int64_t kBlockBytes = kDepthStep * kGroupColumns;
+constexpr int64_t kTileNumbers = kRowTile * kGroupColumns;
 
 // sums[r] += float(dots[r]) * (weight scales * row scale), for one block.
 template <int kRows>
@@ -47,104 +49,161 @@ VOLLEY_AMX inline void add_block(const int32_t* dots, const uint16_t* scales, co
   }
 }
 
-// Asks for a stretch of the weight, a share of it in each step.
-struct AheadLines {
-  AheadLines(const std::byte* begin, int64_t bytes, int64_t steps)
-      : next(begin), end(begin + bytes), step_bytes((bytes + steps * 64 - 1) / (steps * 64) * 64) {}
-  VOLLEY_AMX void step() {
-    for (const std::byte* stop = end - next < step_bytes ? end : next + step_bytes; next < stop; next += 64) {
-      _mm_prefetch(reinterpret_cast<const char*>(next), _MM_HINT_T1);
+// Asks for the tile next but one of the same group.
+struct AheadTile {
+  VOLLEY_AMX void operator()(const std::byte* tile) const {
+    for (int64_t at = 0; at < kBlockBytes; at += 64) {
+      _mm_prefetch(reinterpret_cast<const char*>(tile + 2 * kBlockBytes + at), _MM_HINT_T0);
     }
   }
-
-  const std::byte* next;
-  const std::byte* end;
-  int64_t step_bytes;
 };
+
+// What is multiplied, stored and then scaled in one go.
+struct Round {
+  int groups = 1;
+  int blocks = 1;  // of each group
+  constexpr int tiles() const { return groups * blocks; }
+};
+// Where multiplying takes less time than reading, two groups are on their way at once; the sums of their rows
+// must fit the registers.
+constexpr Round kTwoGroups{.groups = 2};
+// Else: with fewer tiles, multiplying and storing wait for each other.
+constexpr Round kFourBlocks{.blocks = 4};
+
+// Integer sums of a round, [blocks, groups] tiles: a block of one or two groups, or four blocks of one.
+template <Round kRound, class Ahead>
+VOLLEY_AMX inline void sum_round(const int8_t* x, int64_t stride, const std::byte* quants,
+                                 int64_t group_bytes, Ahead& ahead, int32_t* dots) {
+  ahead(quants);
+  _tile_zero(0);
+  _tile_loadd(4, x, stride);
+  _tile_loadd(6, quants, 64);
+  _tile_dpbssd(0, 4, 6);
+  if constexpr (kRound.groups == 2) {
+    ahead(quants + group_bytes);
+    _tile_zero(1);
+    _tile_loadd(7, quants + group_bytes, 64);
+    _tile_dpbssd(1, 4, 7);
+  } else if constexpr (kRound.blocks == 4) {
+    ahead(quants + kBlockBytes);
+    _tile_zero(1);
+    _tile_loadd(5, x + kDepthStep, stride);
+    _tile_loadd(7, quants + kBlockBytes, 64);
+    _tile_dpbssd(1, 5, 7);
+    ahead(quants + 2 * kBlockBytes);
+    _tile_zero(2);
+    _tile_loadd(4, x + 2 * kDepthStep, stride);
+    _tile_loadd(6, quants + 2 * kBlockBytes, 64);
+    _tile_dpbssd(2, 4, 6);
+    ahead(quants + 3 * kBlockBytes);
+    _tile_zero(3);
+    _tile_loadd(5, x + 3 * kDepthStep, stride);
+    _tile_loadd(7, quants + 3 * kBlockBytes, 64);
+    _tile_dpbssd(3, 5, 7);
+  }
+  _tile_stored(0, dots, 64);
+  if constexpr (kRound.tiles() > 1) _tile_stored(1, dots + kTileNumbers, 64);
+  if constexpr (kRound.tiles() > 2) {
+    _tile_stored(2, dots + 2 * kTileNumbers, 64);
+    _tile_stored(3, dots + 3 * kTileNumbers, 64);
+  }
+}
 
 // Rows of one call that are computed together, at most kRowTile.
 struct RowSlice {
   int64_t first = 0;
   int64_t rows = 0;
-  bool is_alone = false;  // then a group comes from memory as it is multiplied
 };
 
 // kRows is the number of rows or the next that there is a version for; rows beyond are computed from what is
 // there and thrown away.
-template <int kRows>
-VOLLEY_AMX void multiply_q8_0_group(const GroupedProductArgs& args, const RowSlice& slice, int64_t group,
-                                    AheadLines& ahead) {
-  alignas(64) int32_t dots[2][kRowTile * kGroupColumns];
+template <int kRows, Round kRound, class Ahead>
+VOLLEY_AMX void multiply_q8_0_groups(const GroupedProductArgs& args, const RowSlice& slice, int64_t group,
+                                     Ahead& ahead) {
+  alignas(64) int32_t dots[kRound.tiles() * kTileNumbers];
   const int64_t blocks = args.segment_depth / kDepthStep, stride = args.row_stride;
+  const int64_t group_bytes = blocks * kBlockBytes, group_scales = blocks * kGroupColumns;
   const auto* x = static_cast<const int8_t*>(args.x) + slice.first * stride;
   const float* row_scales = args.row_scales + slice.first;
-  const std::byte* quants = args.panels + group * blocks * kBlockBytes;
-  const uint16_t* scales = args.scales + group * blocks * kGroupColumns;
-  __m512 sums[kRows];
-  for (auto& sum : sums) sum = _mm512_setzero_ps();
+  const std::byte* quants = args.panels + group * group_bytes;
+  const uint16_t* scales = args.scales + group * group_scales;
+  __m512 sums[kRound.groups][kRows];
+  for (auto& of_group : sums) {
+    for (auto& sum : of_group) sum = _mm512_setzero_ps();
+  }
+  const auto run = [&]<Round kThis>() VOLLEY_AMX {
+    sum_round<kThis>(x, stride, quants, group_bytes, ahead, dots);
+    for (int t = 0; t < kThis.tiles(); ++t) {
+      const int b = t / kThis.groups, g = t % kThis.groups;
+      add_block<kRows>(dots + t * kTileNumbers, scales + g * group_scales + b * kGroupColumns,
+                       row_scales + b * args.scale_stride, sums[g]);
+    }
+    x += kThis.blocks * kDepthStep;
+    quants += kThis.blocks * kBlockBytes;
+    scales += kThis.blocks * kGroupColumns;
+    row_scales += kThis.blocks * args.scale_stride;
+  };
   int64_t b = 0;
-  for (; b + 2 <= blocks; b += 2, x += 2 * kDepthStep, quants += 2 * kBlockBytes) {
-    if (slice.is_alone) {
-      prefetch_tile(quants);  // both blocks
-    } else {
-      ahead.step();
+  for (; b + kRound.blocks <= blocks; b += kRound.blocks) run.template operator()<kRound>();
+  for (; b < blocks; ++b) run.template operator()<Round{.groups = kRound.groups}>();
+  for (int g = 0; g < kRound.groups; ++g) {
+    float* out = args.out + (slice.first * args.groups + group + g) * kGroupColumns;
+    for (int r = 0; r < kRows && r < slice.rows; ++r) {
+      _mm512_storeu_ps(out + r * args.groups * kGroupColumns, sums[g][r]);
     }
-    _tile_zero(0);
-    _tile_loadd(4, x, stride);
-    _tile_loadd(6, quants, 64);
-    _tile_dpbssd(0, 4, 6);
-    _tile_zero(1);
-    _tile_loadd(5, x + kDepthStep, stride);
-    _tile_loadd(7, quants + kBlockBytes, 64);
-    _tile_dpbssd(1, 5, 7);
-    _tile_stored(0, dots[0], 64);
-    _tile_stored(1, dots[1], 64);
-    for (int i = 0; i < 2; ++i, scales += kGroupColumns, row_scales += args.scale_stride) {
-      add_block<kRows>(dots[i], scales, row_scales, sums);
-    }
-  }
-  if (b < blocks) {
-    _tile_zero(0);
-    _tile_loadd(4, x, stride);
-    _tile_loadd(6, quants, 64);
-    _tile_dpbssd(0, 4, 6);
-    _tile_stored(0, dots[0], 64);
-    add_block<kRows>(dots[0], scales, row_scales, sums);
-  }
-  float* out = args.out + (slice.first * args.groups + group) * kGroupColumns;
-  for (int r = 0; r < kRows && r < slice.rows; ++r) {
-    _mm512_storeu_ps(out + r * args.groups * kGroupColumns, sums[r]);
   }
 }
 
-VOLLEY_AMX void multiply_q8_0_slice(const GroupedProductArgs& args, const RowSlice& slice, int64_t tile_rows,
-                                    int64_t group, AheadLines& ahead) {
-  if (tile_rows <= 1) return multiply_q8_0_group<1>(args, slice, group, ahead);
-  if (tile_rows <= 2) return multiply_q8_0_group<2>(args, slice, group, ahead);
-  if (tile_rows <= 4) return multiply_q8_0_group<4>(args, slice, group, ahead);
-  if (tile_rows <= 6) return multiply_q8_0_group<6>(args, slice, group, ahead);
-  if (tile_rows <= 8) return multiply_q8_0_group<8>(args, slice, group, ahead);
-  if (tile_rows <= 12) return multiply_q8_0_group<12>(args, slice, group, ahead);
-  multiply_q8_0_group<16>(args, slice, group, ahead);
+template <int kRows>
+VOLLEY_AMX void multiply_q8_0_few(const GroupedProductArgs& args) {
+  const RowSlice all{.rows = args.rows};
+  const AheadTile ahead;
+  int64_t group = 0;
+  for (; group + 2 <= args.groups; group += 2) {
+    multiply_q8_0_groups<kRows, kTwoGroups>(args, all, group, ahead);
+  }
+  if (group < args.groups) multiply_q8_0_groups<kRows, kFourBlocks>(args, all, group, ahead);
 }
 
 // A group stays in the cache while all rows are multiplied with it and the next one is asked for.
-VOLLEY_AMX void multiply_q8_0_tiles(const GroupedProductArgs& args) {
-  const RowBlocks slices(args.rows, kRowTile);
-  const int64_t tile_rows = (args.rows + slices.count - 1) / slices.count;  // of the largest slice
+template <int kRows>
+VOLLEY_AMX void multiply_q8_0_many(const GroupedProductArgs& args, const RowBlocks& slices) {
   const int64_t group_bytes = args.segment_depth * kGroupColumns;
-  const int64_t steps = slices.count * (args.segment_depth / (2 * kDepthStep)) + 1;
-  const TileConfig config = q8_0_config(tile_rows);
-  _tile_loadconfig(&config);
+  const int64_t tiles = slices.count * (args.segment_depth / kDepthStep);
   for (int64_t group = 0; group < args.groups; ++group) {
     const bool is_last = group + 1 == args.groups;
     AheadLines ahead(
         is_last ? static_cast<const std::byte*>(args.next.panels) : args.panels + (group + 1) * group_bytes,
-        is_last ? std::min(args.next.panel_bytes, group_bytes) : group_bytes, steps);
+        is_last ? std::min(args.next.panel_bytes, group_bytes) : group_bytes, tiles);
+    const auto ask = [&](const std::byte*) VOLLEY_AMX { ahead.step(); };
     for (int64_t s = 0; s < slices.count; ++s) {
-      const RowSlice slice{.first = slices.begin(s), .rows = slices.size(s), .is_alone = slices.count == 1};
-      multiply_q8_0_slice(args, slice, tile_rows, group, ahead);
+      const RowSlice slice{.first = slices.begin(s), .rows = slices.size(s)};
+      multiply_q8_0_groups<kRows, kFourBlocks>(args, slice, group, ask);
     }
+  }
+}
+
+VOLLEY_AMX void multiply_q8_0_tiles(const GroupedProductArgs& args) {
+  const RowBlocks slices(args.rows, kRowTile);
+  const int64_t tile_rows = (args.rows + slices.count - 1) / slices.count;  // of the largest slice
+  const TileConfig config = q8_0_config(tile_rows);
+  _tile_loadconfig(&config);
+  if (tile_rows > 12) {
+    multiply_q8_0_many<16>(args, slices);
+  } else if (slices.count > 1) {
+    multiply_q8_0_many<12>(args, slices);
+  } else if (tile_rows > 8) {
+    multiply_q8_0_few<12>(args);
+  } else if (tile_rows > 6) {
+    multiply_q8_0_few<8>(args);
+  } else if (tile_rows > 4) {
+    multiply_q8_0_few<6>(args);
+  } else if (tile_rows > 2) {
+    multiply_q8_0_few<4>(args);
+  } else if (tile_rows > 1) {
+    multiply_q8_0_few<2>(args);
+  } else {
+    multiply_q8_0_few<1>(args);
   }
   _tile_release();
 }

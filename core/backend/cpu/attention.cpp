@@ -45,8 +45,9 @@ struct HeadsArgs {
   int64_t heads_per_group = 1;
   int64_t group_stride = 0;
   float scale = 1.0f;
-  const float* keys = nullptr;  // of group 0
-  const float* values = nullptr;
+  CacheType type = CacheType::kF32;
+  const std::byte* keys = nullptr;  // of group 0
+  const std::byte* values = nullptr;
   float* work = nullptr;  // [kMostQueries, 3, width]
 };
 
@@ -73,6 +74,7 @@ struct QueryBatch {
 // `is_first`: nobody has asked for these keys' values before.
 void attend_batch(const HeadsArgs& args, const QueryBatch& batch, bool is_first) {
   const int64_t group = batch.queries[0].head / args.heads_per_group;
+  const int64_t group_bytes = group * args.group_stride * cache_element_bytes(args.type);
   const bool is_last_group = (group + 1) * args.heads_per_group >= args.end;
   std::array<AttentionState, kMostQueries> states;
   int64_t most = 0;
@@ -97,8 +99,9 @@ void attend_batch(const HeadsArgs& args, const QueryBatch& batch, bool is_first)
                   .shared = std::max<int64_t>(shared, 0),
                   .width = args.width,
                   .scale = args.scale,
-                  .keys = args.keys + group * args.group_stride,
-                  .values = args.values + group * args.group_stride,
+                  .type = args.type,
+                  .keys = args.keys + group_bytes,
+                  .values = args.values + group_bytes,
                   .asks_for_values = is_first,
                   .next_keys = is_first && !is_last_group ? args.group_stride : 0});
   }
@@ -198,8 +201,9 @@ void run_attention(const AttentionArgs& args, ThreadPool& threads, ScratchPool& 
                   .heads_per_group = heads / layout.groups,
                   .group_stride = layout.group_stride(),
                   .scale = args.scale,
-                  .keys = args.plane.f32_keys(),
-                  .values = args.plane.f32_values(),
+                  .type = args.plane.type,
+                  .keys = args.plane.keys,
+                  .values = args.plane.values,
                   .work = states});
   });
 }
@@ -209,6 +213,7 @@ void run_attention_weights(const AttentionWeightsArgs& args, ThreadPool& threads
   const int64_t rows = attention.q.shape[0], heads = attention.q.shape[1], width = attention.q.shape[2];
   const PlaneLayout layout(attention.plane);
   const int64_t group = args.head / (heads / layout.groups) * layout.group_stride();
+  const std::byte* cached = attention.plane.keys + group * cache_element_bytes(attention.plane.type);
   const int64_t columns = args.out.shape[1];
   int64_t dots = 0;
   for (int64_t r = 0; r < rows; ++r) dots += VisibleKeys(attention, r).size();
@@ -226,7 +231,8 @@ void run_attention_weights(const AttentionWeightsArgs& args, ThreadPool& threads
       score_chunk({.q = attention.q.data + (r * heads + args.head) * width,
                    .width = width,
                    .scale = attention.scale,
-                   .keys = attention.plane.f32_keys() + group,
+                   .type = attention.plane.type,
+                   .keys = cached,
                    .offsets = offsets,
                    .count = chunk},
                   out + begin);
@@ -268,8 +274,8 @@ void run_dense_attention(const DenseAttentionArgs& args, ThreadPool& threads, Sc
                   .width = width,
                   .group_stride = width,
                   .scale = args.scale,
-                  .keys = args.k.data + item * rows * heads * width,
-                  .values = args.v.data + item * rows * heads * width,
+                  .keys = reinterpret_cast<const std::byte*>(args.k.data + item * rows * heads * width),
+                  .values = reinterpret_cast<const std::byte*>(args.v.data + item * rows * heads * width),
                   .work = states});
   });
 }

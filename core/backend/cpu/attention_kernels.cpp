@@ -46,10 +46,28 @@ HWY_INLINE void sum_four([[maybe_unused]] D d, const hn::Vec<D>* vectors, float*
 #endif
 }
 
+// Keys and values in f32 or, as words, in bf16, which is the upper half of an f32.
+template <class D>
+HWY_INLINE hn::Vec<D> load_elements(D d, const float* elements) {
+  return hn::LoadU(d, elements);
+}
+template <class D>
+HWY_INLINE hn::Vec<D> load_elements(D d, const uint16_t* elements) {
+  const hn::RebindToUnsigned<D> du;
+  const hn::Rebind<uint16_t, D> d16;
+  return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du, hn::LoadU(d16, elements))));
+}
+
 // Asks for part of a vector, into the second-level cache.
-HWY_INLINE void ask_for(const float* elements, int64_t count) {
-  constexpr int64_t kLine = 16;
+template <class Element>
+HWY_INLINE void ask_for(const Element* elements, int64_t count) {
+  constexpr int64_t kLine = 64 / sizeof(Element);
   for (int64_t i = 0; i < count; i += kLine) __builtin_prefetch(elements + i, 0, 2);
+}
+
+template <class Element>
+HWY_INLINE const Element* elements_at(const std::byte* elements, int64_t offset) {
+  return reinterpret_cast<const Element*>(elements) + offset;
 }
 
 // Scores of a chunk, with room for what is computed beyond its end.
@@ -64,25 +82,25 @@ struct KeyRange {
 
 // Scores of kQueries queries, whose keys in the range lie where those of the first do. Four keys at a time,
 // each in its own chain of lanes; of fewer, the last stands for the others.
-template <int kQueries, class D>
+template <class Element, int kQueries, class D>
 HWY_INLINE void score_keys(D d, const AttentionChunkArgs& args, const AttentionQuery* queries,
                            const KeyRange& range, Scores* scores) {
   constexpr int kKeys = kScoredTogether;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   for (int64_t first = range.begin; first < range.end; first += kKeys) {
     hn::Vec<D> sums[kQueries][kKeys];
-    const float* keys[kKeys];
+    const Element* keys[kKeys];
     unrolled<kKeys>([&](auto k) VOLLEY_UNROLLED {
       const int64_t offset = queries[0].offsets[std::min(first + k, range.end - 1)];
-      keys[k] = args.keys + offset;
-      if (args.asks_for_values) ask_for(args.values + offset, args.width);
+      keys[k] = elements_at<Element>(args.keys, offset);
+      if (args.asks_for_values) ask_for(elements_at<Element>(args.values, offset), args.width);
       unrolled<kQueries>([&](auto q) VOLLEY_UNROLLED { sums[q][k] = hn::Zero(d); });
     });
     for (int64_t i = 0; i < args.width; i += lanes) {
       hn::Vec<D> q_values[kQueries];
       unrolled<kQueries>([&](auto q) VOLLEY_UNROLLED { q_values[q] = hn::LoadU(d, queries[q].q + i); });
       unrolled<kKeys>([&](auto k) VOLLEY_UNROLLED {
-        const auto key = hn::LoadU(d, keys[k] + i);
+        const auto key = load_elements(d, keys[k] + i);
         unrolled<kQueries>([&](auto q)
                                VOLLEY_UNROLLED { sums[q][k] = hn::MulAdd(q_values[q], key, sums[q][k]); });
       });
@@ -97,7 +115,7 @@ HWY_INLINE void score_keys(D d, const AttentionChunkArgs& args, const AttentionQ
 
 // Adds weighted values of kVectors vectors of the width to the sums of kQueries queries, even and odd keys in
 // separate chains. A range begins with an even key; the first one of a chunk, with zeros.
-template <int kQueries, int kVectors, class D>
+template <class Element, int kQueries, int kVectors, class D>
 HWY_INLINE void weigh_vectors(D d, const AttentionChunkArgs& args, const AttentionQuery* queries,
                               const Scores* weights, const KeyRange& range, int64_t at) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
@@ -118,10 +136,11 @@ HWY_INLINE void weigh_vectors(D d, const AttentionChunkArgs& args, const Attenti
   }
   const int64_t* offsets = queries[0].offsets;
   const auto add_key = [&](auto odd, int64_t key) VOLLEY_UNROLLED {
-    const float* from = args.values + offsets[key] + at;
-    if (args.next_keys != 0) ask_for(args.keys + args.next_keys + offsets[key] + at, kVectors * lanes);
+    const Element* from = elements_at<Element>(args.values, offsets[key] + at);
+    if (args.next_keys != 0)
+      ask_for(elements_at<Element>(args.keys, args.next_keys + offsets[key] + at), kVectors * lanes);
     hn::Vec<D> value[kVectors];
-    unrolled<kVectors>([&](auto v) VOLLEY_UNROLLED { value[v] = hn::LoadU(d, from + v * lanes); });
+    unrolled<kVectors>([&](auto v) VOLLEY_UNROLLED { value[v] = load_elements(d, from + v * lanes); });
     unrolled<kQueries>([&](auto q) VOLLEY_UNROLLED {
       const auto weight = hn::Set(d, weights[q][key]);
       unrolled<kVectors>(
@@ -137,15 +156,16 @@ HWY_INLINE void weigh_vectors(D d, const AttentionChunkArgs& args, const Attenti
   each_sum([&](auto& sum, float* kept) VOLLEY_UNROLLED { hn::StoreU(sum, d, kept); });
 }
 
-template <int kQueries, class D>
+template <class Element, int kQueries, class D>
 HWY_INLINE void weigh_keys(D d, const AttentionChunkArgs& args, const AttentionQuery* queries,
                            const Scores* weights, const KeyRange& range) {
   constexpr int kVectors = kQueries == 1 ? 4 : 2;  // as many as leave the sums in registers
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   int64_t at = 0;
   for (; at + kVectors * lanes <= args.width; at += kVectors * lanes)
-    weigh_vectors<kQueries, kVectors>(d, args, queries, weights, range, at);
-  for (; at < args.width; at += lanes) weigh_vectors<kQueries, 1>(d, args, queries, weights, range, at);
+    weigh_vectors<Element, kQueries, kVectors>(d, args, queries, weights, range, at);
+  for (; at < args.width; at += lanes)
+    weigh_vectors<Element, kQueries, 1>(d, args, queries, weights, range, at);
 }
 
 // The widest vectors that divide the head width: a choice by shape, so no element is ever a tail.
@@ -161,12 +181,23 @@ HWY_INLINE void with_dividing_tag(int64_t width, const Call& call) {
   call(hn::CappedTag<float, 1>());
 }
 
+// Calls with a pointer to nothing of the type that elements have in memory.
+template <class Call>
+HWY_INLINE void with_element(CacheType type, const Call& call) {
+  if (type == CacheType::kBF16) return call(static_cast<const uint16_t*>(nullptr));
+  call(static_cast<const float*>(nullptr));
+}
+
 void score_chunk(const ScoreArgs& args, float* scores) {
   const AttentionQuery query{.q = args.q, .offsets = args.offsets, .count = args.count};
-  const AttentionChunkArgs chunk{.width = args.width, .scale = args.scale, .keys = args.keys};
+  const AttentionChunkArgs chunk{
+      .width = args.width, .scale = args.scale, .type = args.type, .keys = args.keys};
   HWY_ALIGN Scores padded[1];
-  with_dividing_tag(args.width,
-                    [&](auto d) HWY_ATTR { score_keys<1>(d, chunk, &query, {.end = args.count}, padded); });
+  with_element(args.type, [&]<class Element>(const Element*) HWY_ATTR {
+    with_dividing_tag(args.width, [&](auto d) HWY_ATTR {
+      score_keys<Element, 1>(d, chunk, &query, {.end = args.count}, padded);
+    });
+  });
   std::copy_n(padded[0], args.count, scores);
 }
 
@@ -196,21 +227,21 @@ HWY_INLINE void join_sums(D d, const AttentionState& state, int64_t width, float
   }
 }
 
-template <int kQueries, class D>
+template <class Element, int kQueries, class D>
 HWY_INLINE void attend_queries(D d, const AttentionChunkArgs& args) {
   const AttentionQuery* queries = args.queries.data();
   HWY_ALIGN Scores weights[kQueries];
   AttentionChunkArgs alone = args;
   alone.asks_for_values = false;
   alone.next_keys = 0;
-  score_keys<kQueries>(d, args, queries, {.end = args.shared}, weights);
+  score_keys<Element, kQueries>(d, args, queries, {.end = args.shared}, weights);
   float keep[kQueries] = {}, gain[kQueries] = {};
   bool is_all_shared = true;
   for (int q = 0; q < kQueries; ++q) {
     const int64_t count = queries[q].count;
     if (count == 0) continue;
     is_all_shared = is_all_shared && count == args.shared;
-    score_keys<1>(d, alone, queries + q, {.begin = args.shared, .end = count}, weights + q);
+    score_keys<Element, 1>(d, alone, queries + q, {.begin = args.shared, .end = count}, weights + q);
     const float greatest = greatest_of(weights[q], count);
     const float sum = HWY_NAMESPACE::exponentiate(weights[q], count, greatest);
     AttentionState& state = *queries[q].state;
@@ -221,19 +252,22 @@ HWY_INLINE void attend_queries(D d, const AttentionChunkArgs& args) {
     state.maximum = joined;
   }
   const int64_t together = is_all_shared ? args.shared : args.shared / 2 * 2;
-  if (together > 0) weigh_keys<kQueries>(d, args, queries, weights, {.end = together});
+  if (together > 0) weigh_keys<Element, kQueries>(d, args, queries, weights, {.end = together});
   for (int q = 0; q < kQueries; ++q) {
     const int64_t count = queries[q].count;
     if (count > together)
-      weigh_keys<1>(d, alone, queries + q, weights + q, {.begin = together, .end = count});
+      weigh_keys<Element, 1>(d, alone, queries + q, weights + q, {.begin = together, .end = count});
     if (count > 0) join_sums(d, *queries[q].state, args.width, keep[q], gain[q]);
   }
 }
 
 void attend_chunk(const AttentionChunkArgs& args) {
-  with_dividing_tag(args.width, [&](auto d) HWY_ATTR {
-    with_count<kMostQueries>(static_cast<int64_t>(args.queries.size()),
-                             [&](auto count) HWY_ATTR { attend_queries<decltype(count)::value>(d, args); });
+  with_element(args.type, [&]<class Element>(const Element*) HWY_ATTR {
+    with_dividing_tag(args.width, [&](auto d) HWY_ATTR {
+      with_count<kMostQueries>(static_cast<int64_t>(args.queries.size()), [&](auto count) HWY_ATTR {
+        attend_queries<Element, decltype(count)::value>(d, args);
+      });
+    });
   });
 }
 
@@ -265,6 +299,13 @@ void attend_chunk(const AttentionChunkArgs& args) {
 void finish_attention(const AttentionState& state, int64_t width, float* out) {
   HWY_DYNAMIC_DISPATCH(finish_attention)(state, width, out);
 }
+// Calls with a pointer to nothing of the type that elements have in memory.
+template <class Call>
+HWY_INLINE void with_element(CacheType type, const Call& call) {
+  if (type == CacheType::kBF16) return call(static_cast<const uint16_t*>(nullptr));
+  call(static_cast<const float*>(nullptr));
+}
+
 void score_chunk(const ScoreArgs& args, float* scores) {
   HWY_DYNAMIC_DISPATCH(score_chunk)(args, scores);
 }

@@ -2,8 +2,11 @@
 
 // A few query heads against a chunk of keys, and the join of chunks.
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
+
+#include "core/backend/operations.h"
 
 namespace volley {
 
@@ -29,8 +32,9 @@ struct AttentionChunkArgs {
   int64_t shared = 0;                       // first keys that all of them have
   int64_t width = 0;
   float scale = 1.0f;
-  const float* keys = nullptr;    // a query's key i is keys[offsets[i] .. + width)
-  const float* values = nullptr;  // likewise
+  CacheType type = CacheType::kF32;   // of keys and values
+  const std::byte* keys = nullptr;    // a query's key i is the elements [offsets[i] .. + width)
+  const std::byte* values = nullptr;  // likewise
   // What is read next, and asked for meanwhile: the values, and the keys of the next group, so many elements
   // behind these; 0 if there are none or they are in the cache. Of keys that are shared.
   bool asks_for_values = false;
@@ -47,7 +51,8 @@ struct ScoreArgs {
   const float* q = nullptr;  // [width]
   int64_t width = 0;
   float scale = 1.0f;
-  const float* keys = nullptr;
+  CacheType type = CacheType::kF32;
+  const std::byte* keys = nullptr;
   const int64_t* offsets = nullptr;  // [count]
   int64_t count = 0;                 // at most kKeyChunk
 };

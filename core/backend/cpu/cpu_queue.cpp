@@ -18,6 +18,22 @@ namespace {
 // Rough nanoseconds of one thread for an element, for deciding whether threads are worth waking.
 constexpr double kCopy = 0.15, kSimple = 0.3, kExponential = 1.0;
 
+// Elements [to, to + count) of keys or values become these numbers, rounded to the cache's type.
+void store_elements(const float* from, int64_t count, std::byte* elements, CacheType type, int64_t to) {
+  if (type == CacheType::kF32) {
+    std::copy_n(from, count, reinterpret_cast<float*>(elements) + to);
+  } else {
+    convert_to_bf16(from, count, reinterpret_cast<uint16_t*>(elements) + to);
+  }
+}
+
+// Of keys and values.
+void copy_elements(const CachePlane& plane, int64_t from, int64_t to, int64_t count) {
+  const int64_t bytes = cache_element_bytes(plane.type);
+  for (std::byte* elements : {plane.keys, plane.values})
+    std::copy_n(elements + from * bytes, count * bytes, elements + to * bytes);
+}
+
 void copy_floats(const float* from, int64_t count, float* to) {
   if (count > 0) std::memcpy(to, from, static_cast<size_t>(count) * sizeof(float));
 }
@@ -175,17 +191,20 @@ void CpuQueue::rope(const RopeArgs& args) {
 
 void CpuQueue::write_cache(const WriteCacheArgs& args) {
   const PlaneLayout layout(args.plane);
-  const int64_t width = layout.width;
-  for (int64_t r = 0; r < args.keys.shape[0]; ++r) {
-    const int64_t entry = written_entry(args, r);
-    if (entry < 0) continue;
-    for (int64_t g = 0; g < layout.groups; ++g) {
-      const int64_t from = (r * layout.groups + g) * width;
-      const int64_t to = layout.offset(entry) + g * layout.group_stride();
-      copy_floats(args.keys.data + from, width, args.plane.f32_keys() + to);
-      copy_floats(args.values.data + from, width, args.plane.f32_values() + to);
+  const int64_t rows = args.keys.shape[0], width = layout.width;
+  const double guess = static_cast<double>(rows * layout.groups * width) * 2 * kSimple;
+  share_ranges(threads_, rows, guess, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const int64_t entry = written_entry(args, r);
+      if (entry < 0) continue;
+      for (int64_t g = 0; g < layout.groups; ++g) {
+        const int64_t from = (r * layout.groups + g) * width;
+        const int64_t to = layout.offset(entry) + g * layout.group_stride();
+        store_elements(args.keys.data + from, width, args.plane.keys, args.plane.type, to);
+        store_elements(args.values.data + from, width, args.plane.values, args.plane.type, to);
+      }
     }
-  }
+  });
 }
 
 void CpuQueue::attention(const AttentionArgs& args) {
@@ -210,8 +229,7 @@ void CpuQueue::move_entries(const MoveEntriesArgs& args) {
       if (from == to) continue;
       for (int64_t g = 0; g < layout.groups; ++g) {
         const int64_t group = g * layout.group_stride();
-        copy_floats(plane.f32_keys() + from + group, layout.width, plane.f32_keys() + to + group);
-        copy_floats(plane.f32_values() + from + group, layout.width, plane.f32_values() + to + group);
+        copy_elements(plane, from + group, to + group, layout.width);
       }
     }
   }
@@ -221,8 +239,7 @@ void CpuQueue::move_entries(const MoveEntriesArgs& args) {
 void CpuQueue::copy_page(const CopyPageArgs& args) {
   for (const CachePlane& plane : args.planes) {
     const int64_t page = PlaneLayout(plane).page_size();
-    copy_floats(plane.f32_keys() + args.from * page, page, plane.f32_keys() + args.to * page);
-    copy_floats(plane.f32_values() + args.from * page, page, plane.f32_values() + args.to * page);
+    copy_elements(plane, args.from * page, args.to * page, page);
   }
 }
 

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 
+#include "core/backend/cpu/ahead_lines.h"
 #include "core/backend/cpu/grouped_products.h"
 #include "core/backend/cpu/packed_weight.h"
 #include "core/backend/cpu/unrolled-inl.h"
@@ -34,8 +35,7 @@ constexpr int kFourBitRows = HWY_MAX_BYTES >= 64 ? 8 : HWY_MAX_BYTES >= 32 ? 4 :
 constexpr int64_t kStreams = 2;
 
 // Asks for what is multiplied next, a share of it in each step of a loop over `steps`, so that memory is read
-// all the time and not only in the first of several passes over a panel. It goes to the second-level cache:
-// the first has no room beside the rows.
+// all the time and not only in the first of several passes over a panel.
 class Ahead {
  public:
   Ahead(const WeightStretch& next, int64_t steps)
@@ -46,23 +46,8 @@ class Ahead {
   }
 
  private:
-  static constexpr int64_t kLine = 64;
-  struct Lines {
-    Lines(const void* begin, int64_t bytes, int64_t steps)
-        : next(static_cast<const std::byte*>(begin)),
-          step_bytes((bytes + steps * kLine - 1) / (steps * kLine) * kLine),
-          end(next + bytes) {}
-    HWY_INLINE void step() {
-      const std::byte* stop = end - next < step_bytes ? end : next + step_bytes;
-      for (; next < stop; next += kLine) __builtin_prefetch(next, 0, 2);
-    }
-
-    const std::byte* next;
-    int64_t step_bytes;
-    const std::byte* end;
-  };
-  Lines panels_;
-  Lines scales_;
+  AheadLines panels_;
+  AheadLines scales_;
 };
 
 // Sums of some rows and groups, in memory between the steps of the depth.

@@ -268,7 +268,6 @@ TEST(AttentionTest, AgreesWithTheReferenceAndWithExactArithmetic) {
                      std::to_string(heads) + "/" + std::to_string(groups) + " " + cache_type_name(type));
         const Logical logical = logical_row(scene, seed * 7);
         for (const Backend* backend : {reference.get(), tested.get()}) {
-          if (!takes(*backend, type)) continue;
           expect_near_exact(scene, logical, Step(*backend, scene, logical).attend(*backend));
         }
         if (HasFatalFailure()) return;
@@ -317,7 +316,6 @@ void expect_same_bits(int64_t keys, CacheType type, int64_t width,
 
 TEST(AttentionTest, SameKeysGiveSameBitsWhereverTheyLie) {
   for (const CacheType type : kCacheTypes) {
-    if (!takes(*tested_backend(), type)) continue;
     for (const int64_t keys : {1, 5, 64, 255, 256, 257, 300, 511, 513, 700}) {
       expect_same_bits(keys, type, 32, {1, 2, 3, 8});
       if (HasFatalFailure()) return;
@@ -334,7 +332,6 @@ TEST(AttentionTest, SameKeysGiveSameBitsAmongManyHeads) {
   // Instrumented, fewer sequences: on processors these are like any others.
   const int64_t sequences = kSanitized ? 3 : 64;
   for (const CacheType type : kCacheTypes) {
-    if (!takes(*tested_backend(), type)) continue;
     for (const auto& [width, keys] :
          {std::pair<int64_t, int64_t>{32, 1}, {32, 130}, {64, 70}, {16, 70}, {48, 33}}) {
       Scene scene{.heads = 24, .groups = 2, .width = width, .layout = {keys, keys, 0, 0}, .type = type};
@@ -359,7 +356,6 @@ TEST(AttentionTest, SameKeysGiveSameBitsAmongManyHeads) {
 TEST(AttentionTest, MemoryIsReadWholeAndOnlyByThoseWhoHaveOne) {
   const auto backend = tested_backend();
   for (const CacheType type : kCacheTypes) {
-    if (!takes(*backend, type)) continue;
     const Scene scene{.rows = 9,
                       .sequences = 4,
                       .layout = {.committed = 300, .entries = 300},
@@ -385,7 +381,6 @@ TEST(AttentionTest, NoKeysGiveZeros) {
 
 TEST(AttentionTest, WeightsAgreeWithTheReference) {
   for (const CacheType type : kCacheTypes) {
-    if (!takes(*tested_backend(), type)) continue;
     const Scene scene{.heads = 6,
                       .groups = 3,
                       .width = 16,

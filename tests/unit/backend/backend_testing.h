@@ -121,11 +121,8 @@ class Guarded {
   Shape shape_;
 };
 
-// Types of caches, and whether a backend's operations take them: the cpu's know f32 alone.
+// Types of caches; every backend's operations take them all.
 inline constexpr std::array<CacheType, 2> kCacheTypes{CacheType::kF32, CacheType::kBF16};
-inline bool takes(const Backend& backend, CacheType type) {
-  return type == CacheType::kF32 || backend.info().name != "cpu";
-}
 inline std::string cache_type_name(CacheType type) {
   return type == CacheType::kF32 ? "f32" : "bf16";
 }

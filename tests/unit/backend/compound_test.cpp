@@ -232,7 +232,6 @@ TEST(CompoundTest, AttentionInputsEqualTheirParts) {
 TEST(CompoundTest, AttentionInputsOfManyRowsEqualTheirParts) {
   const auto backend = tested_backend();
   for (const CacheType cache : kCacheTypes) {
-    if (!takes(*backend, cache)) continue;
     for (const RopeLayout layout : {RopeLayout::kAdjacent, RopeLayout::kSplitHalf}) {
       for (const int64_t rows : {31, 140, 384, 512, 1024}) {
         if (rows > (kSanitized ? 31 : tests_cpu() ? 140 : 1024)) continue;

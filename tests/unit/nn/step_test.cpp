@@ -469,8 +469,9 @@ TEST_P(Step, CachesAreOfTheTypeThatTheBackendNames) {
   for (const WeightType weights : {WeightType::kF32, WeightType::kBF16, WeightType::kQ8_0}) {
     const auto model = make_toy_llama(*backend_, 3, {.dim = 32, .heads = 4, .kv_heads = 2}, weights);
     Session session(*model, backend_, {.sequences = 1, .entries = 64});
-    const bool is_bf16 = weights == WeightType::kBF16 && backend_->info().name.starts_with("cuda");
-    EXPECT_EQ(session.cache().plane(0).type, is_bf16 ? CacheType::kBF16 : CacheType::kF32)
+    const bool is_f32 = weights == WeightType::kF32 ||
+                        (weights == WeightType::kQ8_0 && backend_->info().name.starts_with("cuda"));
+    EXPECT_EQ(session.cache().plane(0).type, is_f32 ? CacheType::kF32 : CacheType::kBF16)
         << weight_type_name(weights);
   }
 }

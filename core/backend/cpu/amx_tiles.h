@@ -24,7 +24,7 @@ struct alignas(64) TileConfig {
 static_assert(sizeof(TileConfig) == 64);
 
 // How far ahead of the multiplication a weight is fetched into the caches.
-inline constexpr int64_t kPrefetchBytes = 3072;
+inline constexpr int64_t kPrefetchBytes = 2048;
 
 // Asks for as much as a tile of a weight takes, 1024 bytes, so far behind it.
 VOLLEY_AMX inline void prefetch_tile(const std::byte* tile) {

@@ -10,7 +10,7 @@ set -euo pipefail
 }
 volley=$1
 out=$2
-class=food-fruit
+class=transport-ground
 seed=1
 
 fail() {

@@ -115,19 +115,27 @@ class ARPG(nn.Module):
         x = self.layers(x, queries, self.rope[content], self.rope[target], caches)
         return self.head(self.norm(x)).float()
 
+    def shuffled_logits(self, condition, seen, order):
+        """Logits [B, N, V] of cells order[:, 0], order[:, 1] and so on, each given the codes `seen` of the cells before."""
+        target = order + 1
+        content = torch.cat([torch.zeros_like(target[:, :1]), target[:, :-1]], 1)
+        known = self.embeddings(seen.gather(1, order)[:, :-1])
+        return self(torch.cat([self.cls_embedding(condition), known], 1), content, target)
+
+    def logits(self, condition, seen, order):
+        """The same in raster order."""
+        logits = self.shuffled_logits(condition, seen, order)
+        return logits.gather(1, order.argsort(1)[..., None].expand_as(logits))
+
     def losses(self, condition, tokens, order=None, seen=None):
         """Negative log-likelihood [B, N] in nats, given the codes `seen` (the tokens themselves unless said).
 
         order: [B, N], a random one per picture unless given.
         """
-        seen = tokens if seen is None else seen
         if order is None:
             order = torch.rand(tokens.shape, device=tokens.device).argsort(1)
+        logits = self.shuffled_logits(condition, tokens if seen is None else seen, order)
         shuffled = tokens.gather(1, order)
-        target = order + 1
-        content = torch.cat([torch.zeros_like(target[:, :1]), target[:, :-1]], 1)
-        known = self.embeddings(seen.gather(1, order)[:, :-1])
-        logits = self(torch.cat([self.cls_embedding(condition), known], 1), content, target)
         return F.cross_entropy(logits.flatten(0, 1), shuffled.flatten(), reduction="none").view(tokens.shape)
 
     @torch.no_grad()

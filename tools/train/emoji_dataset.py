@@ -25,6 +25,10 @@ FONT = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
 EMOJI_TEST = "/usr/share/unicode/emoji/emoji-test.txt"
 ANNOTATIONS = "/usr/share/unicode/cldr/common"
 SIZE = 128
+CELL = 8  # pixels of a side that one code stands for
+SPARE = 0.6  # of a cell: how far a shift may go beyond the margin before it is rounded to whole cells
+# Sizes to which pictures are changed; None: any.
+CHANGES = {"any": None, "three sizes": (0.76, 0.84, 0.92), "two sizes": (0.84, 0.92), "one size": (0.88,)}
 
 # Flags are dropped: they are many, and a flag drawn from a mixture of flags is nobody's flag.
 DROPPED_SUBGROUPS = {"flag", "country-flag", "subdivision-flag"}
@@ -238,27 +242,51 @@ class EmojiSet:
         """Pictures as floats in [-1, 1], [B, 3, 128, 128]."""
         return self.images[index].float() / 127.5 - 1
 
-    def augmented(self, index, share=1.0):
-        """Pictures mirrored (where that is allowed), resized to 78..108 %, turned by up to 8 degrees and shifted, each
-        with probability `share`. Colours stay, since prompts name them."""
+    def augmented(self, index, share=1.0, changes="any"):
+        """Pictures mirrored (where that is allowed), resized and shifted, each with probability `share`. Colours stay,
+        since prompts name them.
+
+        changes: "any": resized to 78..108 %, turned by up to 8 degrees, shifted at will; otherwise resized to one of
+        CHANGES[changes] and shifted by whole cells of the tokenizer, so that the same codes come again.
+        """
         import torch
-        import torch.nn.functional as F
 
         count, device = len(index), self.images.device
         uniform = lambda low, high: low + (high - low) * torch.rand(count, device=device)
         changed = (uniform(0, 1) < share).float()
         flip = 1 - 2 * changed * self.may_flip[index] * (uniform(0, 1) < 0.5)
-        zoom = 1 / (1 + changed * uniform(-0.22, 0.08))
-        angle = changed * uniform(-1, 1) * math.radians(8)
-        # Shifts stay inside the margin that shrinking opens, plus five pixels.
-        reach = (zoom - 1).clamp_min(0) + changed * 5 / (SIZE / 2)
-        theta = torch.zeros(count, 2, 3, device=device)
-        theta[:, 0, 0], theta[:, 0, 1] = zoom * flip * angle.cos(), -zoom * flip * angle.sin()
-        theta[:, 1, 0], theta[:, 1, 1] = zoom * angle.sin(), zoom * angle.cos()
-        theta[:, 0, 2], theta[:, 1, 2] = uniform(-1, 1) * reach, uniform(-1, 1) * reach
-        grid = F.affine_grid(theta, (count, 3, SIZE, SIZE), align_corners=False)
+        sizes = CHANGES[changes]
+        if sizes is None:
+            zoom = 1 / (1 + changed * uniform(-0.22, 0.08))
+            angle = changed * uniform(-1, 1) * math.radians(8)
+            # Shifts stay inside the margin that shrinking opens, plus five pixels.
+            reach = (zoom - 1).clamp_min(0) + changed * 5 / (SIZE / 2)
+            shifts = [uniform(-1, 1) * reach for _ in range(2)]
+        else:
+            size = torch.tensor(sizes, device=device)[torch.randint(len(sizes), (count,), device=device)]
+            zoom, angle = 1 / (1 + changed * (size - 1)), torch.zeros(count, device=device)
+            cell = 2 * CELL / SIZE * zoom  # in the coordinates of what is read
+            shifts = [(uniform(-1, 1) * ((zoom - 1) / cell + SPARE)).round() * cell * changed for _ in range(2)]
+        return self.placed(index, zoom, flip, angle, *shifts)
+
+    def placed(self, index, zoom, flip, angle, right, down):
+        """Pictures read at zoom times their size, mirrored where flip is -1, turned, and shifted; all [B]."""
+        import torch
+        import torch.nn.functional as F
+
+        theta = torch.stack([zoom * flip * angle.cos(), -zoom * flip * angle.sin(), right,
+                             zoom * angle.sin(), zoom * angle.cos(), down], -1).view(-1, 2, 3)
+        grid = F.affine_grid(theta, (len(index), 3, SIZE, SIZE), align_corners=False)
         ink = 1 - self.pixels(index)  # white is 0, so that what comes in from outside is white
         return 1 - F.grid_sample(ink, grid, align_corners=False)
+
+    def in_cells(self, index, size, is_mirrored, cells):
+        """Pictures as augmented() makes them; size, is_mirrored: [B]; cells: [B, 2] whole cells down and right."""
+        import torch
+
+        down, right = (-cells.float() * 2 * CELL / SIZE / size[:, None]).unbind(-1)
+        flip = torch.where(is_mirrored, -1.0, 1.0)
+        return self.placed(index, 1 / size, flip, torch.zeros_like(size), right * flip, down)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 
 PSNR and losses are over one picture per base emoji: every fifth base trained on, and all held out. Agreement of the
 classifier is with the class asked for; copies are samples at least as near to a training picture, or to its mirror image,
-as that picture's own round trip through the tokenizer.
+as that picture's own round trip through the tokenizer. With --changes, copies are also searched for among the training
+pictures in every size and place that training showed.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import pathlib
 import torch
 
 from compare_settings import grid_prompts
-from emoji_dataset import EmojiSet
+from emoji_dataset import CHANGES, EmojiSet
 from judge import TrainingPictures, agreement, asked_classes, draw_samples
 from prompt_bank import PromptBank
 from text_encoder import encode_prompts
@@ -35,6 +36,7 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--models", choices=["llamagen", "arpg"], nargs="+", default=["llamagen", "arpg"])
     parser.add_argument("--count", type=int, default=1000, help="samples by class")
+    parser.add_argument("--changes", choices=[c for c in CHANGES if CHANGES[c]], help="sizes to search for copies in as well")
     parser.add_argument("--stride", type=int, default=5, help="of the training bases")
     parser.add_argument("--device", default="cuda")
     args = parser.parse_args()
@@ -66,7 +68,7 @@ def main():
     args.out.mkdir(parents=True, exist_ok=True)
     for kind in args.models:
         model, setting = load_model(kind, args.run, device), json.loads(args.settings.read_text())[kind]
-        found = result[kind] = {"settings": setting, "nats": {}, "agreement": {}, "copies": {}}
+        found = result[kind] = {"settings": setting} | {key: {} for key in ("nats", "agreement", "copies", "moved copies")}
         for how in ("name", "class"):
             found["nats"][how] = {name: nats(encoder, model, prompts, how, tokens, index) for name, index in parts.items()}
         for how, prompt_list in asked.items():
@@ -74,6 +76,9 @@ def main():
             found["agreement"][how] = agreement(classifier, pictures, wanted[how], data.group_of_class, device)
             if how != "held-out name":
                 found["copies"][how] = training.copies(pictures[:COPIES]).float().mean().item()
+                if args.changes:
+                    moved = training.copies_anywhere(pictures[:COPIES], args.changes)
+                    found["moved copies"][how] = moved.float().mean().item()
         pictures = draw_samples(model, vq, encode_prompts(encoder, grid_prompts(data.classes)), SEED, **setting)
         pairs = torch.stack([pictures.unflatten(0, (4, 16)), training.nearest(pictures).unflatten(0, (4, 16))], 1)
         save_grid(args.out / f"{kind}.png", pairs.flatten(0, 2), 16, shrink_to=80)

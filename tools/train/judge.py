@@ -1,8 +1,12 @@
 """What can be measured of samples: whose pictures they look like, and whether they are copies."""
 
 import torch
+import torch.nn.functional as F
 
+from emoji_dataset import CELL, CHANGES, SIZE, SPARE
 from train_classifier import predictions
+
+SLACK = 1.01  # of a copy's distance, for the rounding of networks that run in other batches
 
 
 def draw_samples(model, vq, condition, seed, batch=250, **settings):
@@ -28,6 +32,19 @@ def asked_classes(data, count, seed):
     generator = torch.Generator().manual_seed(seed)
     weight = (data.weight * data.is_emoji * ~data.held_out).cpu()
     return data.class_id.cpu()[torch.multinomial(weight, count, replacement=True, generator=generator)]
+
+
+def named_pictures(data, count, seed):
+    """Indices [count] of emoji trained on, to ask for by name, every base equally often."""
+    weight = (data.weight * data.is_emoji * ~data.held_out).cpu()
+    return torch.multinomial(weight, count, replacement=True, generator=torch.Generator().manual_seed(seed))
+
+
+def moved(pictures, down, right):
+    """Pictures [B, C, H, W] shifted by whole pixels, with zeros where nothing comes in."""
+    height, width = pictures.shape[2:]
+    padded = F.pad(pictures, (max(right, 0), max(-right, 0), max(down, 0), max(-down, 0)))
+    return padded[..., max(-down, 0):max(-down, 0) + height, max(-right, 0):max(-right, 0) + width]
 
 
 class TrainingPictures:
@@ -69,7 +86,45 @@ class TrainingPictures:
         """For each picture, whether a training picture lies as near to it as to its own round trip."""
         if self.limits is None:
             self.limits = self.round_trip()
-        return (self.distances(pictures) <= self.limits).flatten(1).any(1).cpu()
+        return (self.distances(pictures) <= SLACK * self.limits).flatten(1).any(1).cpu()
+
+    @torch.no_grad()
+    def copies_anywhere(self, pictures, changes, keep=8):
+        """The same, with the training pictures in every size and place that training shows (CHANGES[changes]) too.
+
+        Of these the `keep` nearest at a quarter of the resolution are compared in full.
+        """
+        device = self.data.images.device
+        pictures = pictures.to(device)
+        small = lambda x: F.avg_pool2d(1 - x, 4)  # white is 0
+        asked = small(pictures).flatten(1)
+        best = torch.full((len(asked), keep), torch.inf, device=device)
+        found = torch.zeros(len(asked), keep, 5, device=device)  # picture, size, mirrored, cells down, cells right
+        for size in (1.0, *CHANGES[changes]):
+            reach = round((1 - size) * SIZE / 2 / CELL + SPARE)
+            places = torch.cartesian_prod(*[torch.arange(-reach, reach + 1)] * 2).tolist()
+            for is_mirrored in (0.0, 1.0):
+                for part in self.index.split(512):
+                    row = torch.tensor([0, size, is_mirrored, 0, 0], device=device).repeat(len(part), 1)
+                    row[:, 0] = part
+                    centred = small(self.shown(row))
+                    for place in places:
+                        row[:, 3:] = torch.tensor(place, device=device)
+                        distance = torch.cdist(asked, moved(centred, *(CELL // 4 * n for n in place)).flatten(1))
+                        best, order = torch.cat([best, distance], 1).topk(keep, largest=False)
+                        rows = torch.cat([found, row.expand(len(asked), -1, -1)], 1)
+                        found = rows.gather(1, order[..., None].expand(-1, -1, 5))
+        copied = []
+        for few, rows in zip(pictures.split(16), found.split(16)):
+            shown = self.shown(rows.flatten(0, 1))
+            errors = [(x - shown).pow(2).mean((1, 2, 3)).view(-1, keep)
+                      for x in (few.repeat_interleave(keep, 0), self.vq.decode(self.vq.encode(shown)))]
+            copied.append((errors[0] <= SLACK**2 * errors[1]).any(1))
+        return torch.cat(copied).cpu()
+
+    def shown(self, rows):
+        index, size, is_mirrored, cells = rows[:, 0].long(), rows[:, 1], rows[:, 2] > 0, rows[:, 3:]
+        return self.data.in_cells(index, size, is_mirrored, cells)
 
     def nearest(self, pictures):
         """The nearest training picture of each, [B, 3, H, W]."""

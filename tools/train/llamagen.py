@@ -75,13 +75,16 @@ class LlamaGen(nn.Module):
             x = layer(x, self.rope[:x.shape[1]])
         return self.output(self.norm(x)).float()
 
+    def logits(self, condition, seen, order=None):
+        """Logits [B, N, V] of every code, given the codes `seen` [B, N] before it in raster order."""
+        return self(condition, seen[:, :-1])
+
     def losses(self, condition, tokens, order=None, seen=None):
         """Negative log-likelihood [B, N] in nats, given the codes `seen` (the tokens themselves unless said).
 
         The order is raster here, whatever `order` says.
         """
-        seen = tokens if seen is None else seen
-        logits = self(condition, seen[:, :-1])
+        logits = self.logits(condition, tokens if seen is None else seen)
         return F.cross_entropy(logits.flatten(0, 1), tokens.flatten(), reduction="none").view(tokens.shape)
 
     @torch.no_grad()

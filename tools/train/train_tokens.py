@@ -5,7 +5,8 @@ way and both still read the same condition.
 
 Some pictures are drawn as they are in the font; the others come from a bank of mirrored, resized, turned and shifted
 copies that is encoded anew all the time. Some of the codes that a model sees (never those it is to predict) are wrong, so
-that it learns to recover from its own mistakes.
+that it learns to recover from its own mistakes; with --own-guesses, some are drawn from its own predictions (scheduled
+sampling in parallel; Bengio et al. 2015, Mihaylova and Martins 2019).
 """
 
 import argparse
@@ -16,7 +17,7 @@ import torch
 from torch import nn
 
 from arpg import ARPG, ARPGConfig
-from emoji_dataset import EmojiSet
+from emoji_dataset import CHANGES, EmojiSet
 from llamagen import LlamaGen, LlamaGenConfig
 from prompt_bank import PromptBank
 from quant import dequantize_state, quantize_state
@@ -32,8 +33,8 @@ KINDS = {"llamagen": (LlamaGen, LlamaGenConfig), "arpg": (ARPG, ARPGConfig), "te
 class TokenBank:
     """Codes of pictures as drawn, and of `planes` changed copies of each, some of which are made anew now and then."""
 
-    def __init__(self, vq, data, planes):
-        self.vq, self.data, self.device = vq, data, data.images.device
+    def __init__(self, vq, data, planes, changes):
+        self.vq, self.data, self.device, self.changes = vq, data, data.images.device, changes
         self.encode = compiled_on(self.device.type, vq.encode)
         everything = torch.arange(len(data.images), device=self.device)
         self.drawn = torch.cat([vq.encode(data.pixels(part)).short() for part in everything.split(256)])  # [M, N]
@@ -45,7 +46,7 @@ class TokenBank:
     @torch.no_grad()
     def refresh(self, plane, index):
         with torch.autocast(self.device.type, torch.bfloat16):
-            self.changed[plane, index] = self.encode(self.data.augmented(index)).short()
+            self.changed[plane, index] = self.encode(self.data.augmented(index, changes=self.changes)).short()
 
     def refresh_some(self):
         plane = int(torch.randint(len(self.changed), ()))
@@ -78,6 +79,23 @@ def with_wrong_codes(tokens, near):
     return torch.where(chance(batch, cells) < share, wrong, tokens)
 
 
+@torch.no_grad()
+def with_own_guesses(model, condition, seen, order, pictures, passes):
+    """Codes of a share of the pictures replaced, up to all of them, by what the model draws where they stand.
+
+    Each pass draws them anew, given what the last one drew, so that more passes are nearer to free sampling.
+    """
+    batch = len(seen)
+    share = torch.rand(batch, 1, device=seen.device) * (torch.rand(batch, 1, device=seen.device) < pictures)
+    replaced = torch.rand(seen.shape, device=seen.device) < share
+    shown = seen
+    for _ in range(passes):
+        noise = torch.rand(*seen.shape, model.config.vocab_size, device=seen.device)
+        guesses = (model.logits(condition, shown, order) - (-noise.clamp_min(1e-20).log()).log()).argmax(-1)
+        shown = torch.where(replaced, guesses, seen)
+    return shown
+
+
 def build_model(kind, config, state=None):
     """A network from its configuration and, if given, its weights."""
     model_type, config_type = KINDS[kind]
@@ -97,10 +115,10 @@ def load_model(kind, folder, device, quantized=True):
 class Networks(nn.Module):
     """The encoder and the transformers trained with it."""
 
-    def __init__(self, encoder, transformers, is_frozen):
+    def __init__(self, encoder, transformers, is_frozen, own_guesses=0.0, passes=1):
         super().__init__()
         self.encoder, self.transformers = encoder, nn.ModuleDict(transformers)
-        self.is_frozen = is_frozen
+        self.is_frozen, self.own_guesses, self.passes = is_frozen, own_guesses, passes
 
     def losses(self, means, class_id, word_ids, tokens, seen):
         """Mean nats per token of each transformer, [K]."""
@@ -109,7 +127,9 @@ class Networks(nn.Module):
         each = []
         for model in self.transformers.values():
             dropped = model.cls_embedding.dropped(condition, NO_CONDITION)
-            each.append(model.losses(dropped, tokens, seen=seen).mean())
+            order = torch.rand(tokens.shape, device=tokens.device).argsort(1)
+            own = with_own_guesses(model, dropped, seen, order, self.own_guesses, self.passes) if self.own_guesses else seen
+            each.append(model.losses(dropped, tokens, order, own).mean())
         return torch.stack(each)
 
 
@@ -168,11 +188,15 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--seconds", type=float, default=560)
     parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--muon", type=float, default=0.0, help="learning rate of Muon, see training.py")
     parser.add_argument("--weight-decay", type=float, default=0.05)
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--as-drawn", type=float, default=0.3, help="share of pictures not changed")
     parser.add_argument("--clip-art", type=float, default=0.3, help="share of pictures that are clip art")
+    parser.add_argument("--changes", choices=CHANGES, default="any", help="how the others are changed, see emoji_dataset.py")
+    parser.add_argument("--own-guesses", type=float, default=0.0, help="share of pictures that show a model its own guesses")
+    parser.add_argument("--passes", type=int, default=1, help="how often these are drawn, each time given the last ones")
     parser.add_argument("--planes", type=int, default=12, help="changed copies kept of every picture")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", default="cuda")
@@ -196,13 +220,14 @@ def main():
     if args.frozen_encoder:  # as it is shipped
         encoder.load_state_dict(dequantize_state(quantize_state(encoder.state_dict())))
         encoder = encoder.eval().requires_grad_(False)
-    networks = Networks(encoder, {kind: network(kind, {}) for kind in args.models}, args.frozen_encoder).to(device)
+    networks = Networks(encoder, {kind: network(kind, {}) for kind in args.models}, args.frozen_encoder,
+                        args.own_guesses, args.passes).to(device)
     for name, model in [("text_encoder", encoder), *networks.transformers.items()]:
         print(f"{name}: {count_parameters(model)} parameters", flush=True)
-    trainer = Trainer(networks, args.lr, args.weight_decay, args.seconds, part=args.part)
+    trainer = Trainer(networks, args.lr, args.weight_decay, args.seconds, part=args.part, muon=args.muon)
     prompts = PromptBank(data, encoder.config.buckets, device)
     means = prompts.means.to(torch.bfloat16 if device == "cuda" else torch.float32)
-    bank = TokenBank(vq, data, args.planes)
+    bank = TokenBank(vq, data, args.planes, args.changes)
     print(f"{len(prompts.vocabulary.words)} words, codes of {1 + args.planes} x {len(data.images)} pictures after "
           f"{trainer.clock.elapsed():.0f} s", flush=True)
 

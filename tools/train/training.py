@@ -34,22 +34,70 @@ class Clock:
         return time.monotonic() - self.begin
 
 
+def orthogonalized(x):
+    """Matrices [K, N, M] with their singular values brought near one, by five Newton-Schulz steps in bf16."""
+    x = x.bfloat16()
+    if x.shape[1] > x.shape[2]:
+        return orthogonalized(x.mT).mT
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(5):
+        square = x @ x.mT
+        x = 3.4445 * x + (2.0315 * square @ square - 4.7750 * square) @ x
+    return x
+
+
+class Muon:
+    """Momentum whose steps are orthogonalised, for the weights of linear layers; matrices of one shape go together.
+
+    Ref: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
+    """
+
+    def __init__(self, weights, lr, momentum=0.95):
+        self.lr, self.momentum, self.groups = lr, momentum, {}
+        for weight in weights:
+            # A weight that stacks queries, keys and values is as many matrices.
+            parts = weight.shape[0] // weight.shape[1] if weight.shape[0] % weight.shape[1] == 0 else 1
+            shape = (weight.shape[0] // parts, weight.shape[1])
+            self.groups.setdefault(shape, []).append((weight, parts))
+        device, count = weights[0].device, lambda group: sum(parts for _, parts in group)
+        self.moments = {shape: torch.zeros(count(group), *shape, device=device) for shape, group in self.groups.items()}
+        self.direction = compiled_on(device.type, orthogonalized)
+
+    @torch.no_grad()
+    def step(self, share):
+        """Moves the weights by `share` of the learning rate."""
+        for shape, group in self.groups.items():
+            moment = self.moments[shape]
+            slope = torch.cat([weight.grad.view(parts, *shape) for weight, parts in group])
+            moment.lerp_(slope, 1 - self.momentum)
+            step = self.direction(slope.lerp(moment, self.momentum)).float() * max(1, shape[0] / shape[1]) ** 0.5
+            steps = step.split([parts for _, parts in group])
+            weights = [weight for weight, _ in group]
+            torch._foreach_add_(weights, [s.reshape(w.shape) for s, w in zip(steps, weights)], alpha=-self.lr * share)
+            for weight in weights:
+                weight.grad = None
+
+
 class Trainer:
     """AdamW with warm-up, cosine decay and clipping, plus an exponential average of the weights.
 
     part: which stretch of the cosine this run covers, so that one schedule can span several runs.
+    muon: learning rate of Muon for the linear layers but the output's; 0: they go by AdamW too.
     """
 
-    def __init__(self, model, lr, weight_decay, seconds, warmup_steps=300, ema=0.999, part=(0.0, 1.0)):
+    def __init__(self, model, lr, weight_decay, seconds, warmup_steps=300, ema=0.999, part=(0.0, 1.0), muon=0.0):
         self.part = part
         self.model, self.lr, self.warmup_steps, self.decay = model, lr, warmup_steps, ema
-        matrices = [p for p in model.parameters() if p.ndim >= 2]
+        linear = [m.weight for name, m in model.named_modules() if isinstance(m, torch.nn.Linear) and m.weight.requires_grad
+                  and name.rpartition(".")[2] not in ("output", "head")] if muon else []
+        self.muon, chosen = Muon(linear, muon) if muon else None, {id(weight) for weight in linear}
+        matrices = [p for p in model.parameters() if p.ndim >= 2 and id(p) not in chosen]
         vectors = [p for p in model.parameters() if p.ndim < 2]
         groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.95), fused=True)
         self.averaged = copy.deepcopy(model).eval().requires_grad_(False)
         self.clock, self.steps, self.share = Clock(seconds), 0, 0.0
-        self.total, self.count = torch.zeros((), device=matrices[0].device), 0
+        self.total, self.count = torch.zeros((), device=next(model.parameters()).device), 0
 
     def running(self):
         """Refreshes the progress now and then; False when time is up. The clock starts after three steps."""
@@ -63,11 +111,13 @@ class Trainer:
 
     def step(self, loss):
         place = self.part[0] + (self.part[1] - self.part[0]) * min(self.share, 1.0)
-        lr = self.lr * min(1.0, (self.steps + 1) / self.warmup_steps) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * place)))
+        share = min(1.0, (self.steps + 1) / self.warmup_steps) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * place)))
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = self.lr * share
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        if self.muon:
+            self.muon.step(share)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         keep = min(self.decay, (1 + self.steps) / (10 + self.steps))

@@ -74,7 +74,8 @@ void add_memory(const image::ImageCard& card, const MemoryNeeds& memory, nlohman
             byte_count(memory.q8_0) + " in q8_0";
   }
   json["memory"]["cache_per_picture"] = memory.cache;
-  text += "; cache " + byte_count(memory.cache) + " a picture, twice that with guidance\n";
+  text += "; cache " + byte_count(memory.cache) +
+          " a picture in f32, half of it in bf16; twice that with guidance\n";
 }
 
 int64_t cache_bytes(const image::ImageCard& card) {
@@ -198,7 +199,8 @@ int show_text_model(const text::TextCheckpoint& checkpoint, const SharedFlags& f
   } else {
     text += checkpoint.chat_fault.empty() ? "none" : "not known";
   }
-  text += "\n" + padded("memory", 13) + "cache " + byte_count(cache) + " a token\n";
+  text +=
+      "\n" + padded("memory", 13) + "cache " + byte_count(cache) + " a token in f32, half of it in bf16\n";
   for (const StoredModel& stored : stored_models()) {
     if (stored.path != checkpoint.path) continue;
     const PublishedFiles& files = stored.entry.files;

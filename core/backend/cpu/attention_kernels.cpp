@@ -299,13 +299,6 @@ void attend_chunk(const AttentionChunkArgs& args) {
 void finish_attention(const AttentionState& state, int64_t width, float* out) {
   HWY_DYNAMIC_DISPATCH(finish_attention)(state, width, out);
 }
-// Calls with a pointer to nothing of the type that elements have in memory.
-template <class Call>
-HWY_INLINE void with_element(CacheType type, const Call& call) {
-  if (type == CacheType::kBF16) return call(static_cast<const uint16_t*>(nullptr));
-  call(static_cast<const float*>(nullptr));
-}
-
 void score_chunk(const ScoreArgs& args, float* scores) {
   HWY_DYNAMIC_DISPATCH(score_chunk)(args, scores);
 }

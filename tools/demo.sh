@@ -57,11 +57,11 @@ make grid --count 16 --grid
 make sequential --decoder sequential
 make jacobi --decoder jacobi --check
 make parallel --count 16 --grid --decoder parallel --steps 32
-make fill --decoder parallel --steps 32 --animate "$out/fill.webp" --step-map "$out/fill-steps.png"
+make filling --decoder parallel --steps 32 --animate "$out/filling.webp" --step-map "$out/filling-steps.png"
 
 # A mask of two pixels, black above white: it is stretched to the picture, whose lower half is made anew.
 base64 -d >"$out/mask.png" <<<"iVBORw0KGgoAAAANSUhEUgAAAAEAAAACCAAAAAC86un7AAAADElEQVR42mNgYPgPAAEDAQA2dBFAAAAAAElFTkSuQmCC"
-class=food-vegetable make repaint --init "$out/fill.png" --mask "$out/mask.png"
+class=transport-air make repaint --init "$out/filling.png" --mask "$out/mask.png"
 printf '\n$ volley verify %s\n' "$out/repaint.png"
 "$volley" verify "$out/repaint.png" || fail "volley verify stopped with status $?"
 
@@ -88,7 +88,7 @@ row() {
   row sequential "one, sequentially"
   row jacobi "the same by Jacobi iteration" "$(field jacobi equal)/$(field jacobi tokens) equal"
   row parallel "a grid in 32 forwards"
-  row fill "one, animated"
+  row filling "one, animated"
   row repaint "its lower half anew"
 } >"$data/rows"
 
@@ -173,10 +173,10 @@ HTML
   figure sequential "One picture, token by token" "What the exact methods must equal."
   figure jacobi "The same picture by Jacobi iteration" "A window of guesses is verified in each forward: $checked, $fewer."
   figure parallel "Sixteen in 32 forwards" "A random-order model decides several grid cells in each forward."
-  figure fill "How one filled in" "Cells in the order in which they were decided, and a map of the steps." \
-    "$out/fill.webp" "$out/fill-steps.png"
+  figure filling "How one filled in" "Cells in the order in which they were decided, and a map of the steps." \
+    "$out/filling.webp" "$out/filling-steps.png"
   figure repaint "Its lower half anew" "The upper half is kept to the bit outside a seam of a few pixels; the lower half is of class
-food-vegetable." "$out/fill.png" "$out/mask.png"
+transport-air." "$out/filling.png" "$out/mask.png"
   echo "</html>"
 } >"$data/index.html"
 mv "$data/index.html" "$out/index.html"

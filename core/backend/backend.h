@@ -166,8 +166,7 @@ class Backend {
 
   // Type of the caches of a session on a model with such weights.
   virtual CacheType cache_type(WeightType weights) const {
-    static_cast<void>(weights);
-    return CacheType::kF32;
+    return weights == WeightType::kF32 ? CacheType::kF32 : CacheType::kBF16;
   }
 
   // Packs `weight`, [out_features, in_features] in any float type, for products with storage `type` (q4_1:

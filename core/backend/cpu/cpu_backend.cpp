@@ -28,9 +28,6 @@ class CpuBackend : public Backend {
   Buffer allocate(int64_t bytes) const override { return device_->memory.allocate(bytes); }
   int64_t allocated_bytes() const override { return device_->memory.allocated_bytes(); }
   int64_t peak_bytes() const override { return device_->memory.peak_bytes(); }
-  CacheType cache_type(WeightType weights) const override {
-    return weights == WeightType::kF32 ? CacheType::kF32 : CacheType::kBF16;
-  }
   LinearWeight pack_linear(const HostView& weight, WeightType type) const override {
     return device_->products.pack(weight, type, device_->memory, device_->threads);
   }

@@ -22,9 +22,6 @@ class ReferenceBackend : public Backend {
   Buffer allocate(int64_t bytes) const override { return memory_.allocate(bytes); }
   int64_t allocated_bytes() const override { return memory_.allocated_bytes(); }
   int64_t peak_bytes() const override { return memory_.peak_bytes(); }
-  CacheType cache_type(WeightType weights) const override {
-    return weights == WeightType::kF32 ? CacheType::kF32 : CacheType::kBF16;
-  }
 
   LinearWeight pack_linear(const HostView& weight, WeightType type) const override {
     VOLLEY_ASSERT(weight.shape.rank() == 2);

@@ -27,29 +27,43 @@ TileConfig bf16_config(int64_t upper_rows, int64_t lower_rows) {
   return config;
 }
 
+constexpr int64_t kTileBytes = kDepthStep * kGroupColumns * 2;  // of a weight
+
+int64_t group_bytes_of(const GroupedProductArgs& args) {
+  return args.segments * args.segment_depth * kGroupColumns * 2;
+}
+
+// For `together` groups that are multiplied side by side.
+TilesAhead tiles_ahead_of(const GroupedProductArgs& args, int64_t group, int64_t together) {
+  const int64_t bytes = group_bytes_of(args);
+  return TilesAhead(bytes / kTileBytes, kTileBytes, to_next_groups(args, group, together, bytes));
+}
+
 // Up to 16 rows times four groups; the tile configuration has upper = lower = the rows.
 VOLLEY_AMX void multiply_four_groups(const GroupedProductArgs& args, const uint16_t* x, int64_t group,
                                      float* out) {
-  const int64_t group_bytes = args.segments * args.segment_depth * kGroupColumns * 2;
+  const int64_t group_bytes = group_bytes_of(args);
   const std::byte* panel = args.panels + group * group_bytes;
+  TilesAhead ahead = tiles_ahead_of(args, group, 4);
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
   _tile_zero(3);
   for (int64_t s = 0; s < args.segments; ++s) {
     const uint16_t* row = x + args.offsets[s];
-    for (int64_t k = 0; k < args.segment_depth; k += kDepthStep, panel += 1024) {
+    for (int64_t k = 0; k < args.segment_depth; k += kDepthStep, panel += kTileBytes) {
+      ahead.step();
       _tile_loadd(4, row + k, args.row_stride * 2);
-      prefetch_tile(panel);
+      ahead.ask<kTileBytes>(panel);
       _tile_loadd(6, panel, 64);
       _tile_dpbf16ps(0, 4, 6);
-      prefetch_tile(panel + group_bytes);
+      ahead.ask<kTileBytes>(panel + group_bytes);
       _tile_loadd(7, panel + group_bytes, 64);
       _tile_dpbf16ps(1, 4, 7);
-      prefetch_tile(panel + 2 * group_bytes);
+      ahead.ask<kTileBytes>(panel + 2 * group_bytes);
       _tile_loadd(6, panel + 2 * group_bytes, 64);
       _tile_dpbf16ps(2, 4, 6);
-      prefetch_tile(panel + 3 * group_bytes);
+      ahead.ask<kTileBytes>(panel + 3 * group_bytes);
       _tile_loadd(7, panel + 3 * group_bytes, 64);
       _tile_dpbf16ps(3, 4, 7);
     }
@@ -64,13 +78,15 @@ VOLLEY_AMX void multiply_four_groups(const GroupedProductArgs& args, const uint1
 // Up to 16 rows times one group.
 VOLLEY_AMX void multiply_one_group(const GroupedProductArgs& args, const uint16_t* x, int64_t group,
                                    float* out) {
-  const std::byte* panel = args.panels + group * args.segments * args.segment_depth * kGroupColumns * 2;
+  const std::byte* panel = args.panels + group * group_bytes_of(args);
+  TilesAhead ahead = tiles_ahead_of(args, group, 1);
   _tile_zero(0);
   for (int64_t s = 0; s < args.segments; ++s) {
     const uint16_t* row = x + args.offsets[s];
-    for (int64_t k = 0; k < args.segment_depth; k += kDepthStep, panel += 1024) {
+    for (int64_t k = 0; k < args.segment_depth; k += kDepthStep, panel += kTileBytes) {
+      ahead.step();
       _tile_loadd(4, row + k, args.row_stride * 2);
-      prefetch_tile(panel);
+      ahead.ask<kTileBytes>(panel);
       _tile_loadd(6, panel, 64);
       _tile_dpbf16ps(0, 4, 6);
     }
@@ -81,7 +97,7 @@ VOLLEY_AMX void multiply_one_group(const GroupedProductArgs& args, const uint16_
 // 17 to 32 rows times two groups: the tiles of the first 16 rows are the upper ones.
 VOLLEY_AMX void multiply_two_by_two(const GroupedProductArgs& args, const uint16_t* x, int64_t group,
                                     AheadLines ahead, float* out) {
-  const int64_t group_bytes = args.segments * args.segment_depth * kGroupColumns * 2;
+  const int64_t group_bytes = group_bytes_of(args);
   const std::byte* panel = args.panels + group * group_bytes;
   const int64_t x_stride = args.row_stride * 2;
   _tile_zero(0);
@@ -91,7 +107,7 @@ VOLLEY_AMX void multiply_two_by_two(const GroupedProductArgs& args, const uint16
   for (int64_t s = 0; s < args.segments; ++s) {
     const uint16_t* upper = x + args.offsets[s];
     const uint16_t* lower = upper + 16 * args.row_stride;
-    for (int64_t k = 0; k < args.segment_depth; k += kDepthStep, panel += 1024) {
+    for (int64_t k = 0; k < args.segment_depth; k += kDepthStep, panel += kTileBytes) {
       ahead.step();
       _tile_loadd(4, upper + k, x_stride);
       _tile_loadd(6, panel, 64);
@@ -112,14 +128,14 @@ VOLLEY_AMX void multiply_two_by_two(const GroupedProductArgs& args, const uint16
 
 VOLLEY_AMX void multiply_two_by_one(const GroupedProductArgs& args, const uint16_t* x, int64_t group,
                                     float* out) {
-  const std::byte* panel = args.panels + group * args.segments * args.segment_depth * kGroupColumns * 2;
+  const std::byte* panel = args.panels + group * group_bytes_of(args);
   const int64_t x_stride = args.row_stride * 2;
   _tile_zero(0);
   _tile_zero(2);
   for (int64_t s = 0; s < args.segments; ++s) {
     const uint16_t* upper = x + args.offsets[s];
     const uint16_t* lower = upper + 16 * args.row_stride;
-    for (int64_t k = 0; k < args.segment_depth; k += kDepthStep, panel += 1024) {
+    for (int64_t k = 0; k < args.segment_depth; k += kDepthStep, panel += kTileBytes) {
       _tile_loadd(4, upper + k, x_stride);
       _tile_loadd(6, panel, 64);
       _tile_dpbf16ps(0, 4, 6);
@@ -139,8 +155,9 @@ VOLLEY_AMX void multiply_bf16_tiles(const GroupedProductArgs& args) {
   const int64_t group_bytes = steps * kDepthStep * kGroupColumns * 2;
   // The first rows ask for the groups behind those that they are multiplied with; the others find them there.
   const auto ahead_of = [&](int64_t group, int64_t row) {
-    const int64_t next = group + 2, count = row > 0 ? 0 : std::min<int64_t>(2, args.groups - next);
-    if (count <= 0) return AheadLines(nullptr, 0, steps);
+    if (row > 0) return AheadLines(nullptr, 0, steps);
+    const int64_t next = group + 2, count = std::min<int64_t>(2, args.groups - next);
+    if (count <= 0) return AheadLines(args.next.panels, args.next.panel_bytes, steps);
     return AheadLines(args.panels + next * group_bytes, count * group_bytes, steps);
   };
   for (int64_t r = 0; r < args.rows; r += 32) {

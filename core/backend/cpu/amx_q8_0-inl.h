@@ -49,13 +49,20 @@ VOLLEY_AMX inline void add_block(const int32_t* dots, const uint16_t* scales, co
   }
 }
 
-// Asks for the tile next but one of the same group.
-struct AheadTile {
-  VOLLEY_AMX void operator()(const std::byte* tile) const {
-    for (int64_t at = 0; at < kBlockBytes; at += 64) {
-      _mm_prefetch(reinterpret_cast<const char*>(tile + 2 * kBlockBytes + at), _MM_HINT_T0);
-    }
+// Asks for the tiles that few rows need next, of groups side by side.
+class BlocksAhead {
+ public:
+  BlocksAhead(const GroupedProductArgs& args, int64_t group, int64_t together)
+      : tiles_(args.segment_depth / kDepthStep, kBlockBytes,
+               to_next_groups(args, group, together, args.segment_depth * kGroupColumns)) {}
+  // The tile that is multiplied, of the first of the groups or another.
+  VOLLEY_AMX void operator()(const std::byte* tile, int64_t group) {
+    if (group == 0) tiles_.step();
+    tiles_.ask<kBlockBytes>(tile);
   }
+
+ private:
+  TilesAhead tiles_;
 };
 
 // What is multiplied, stored and then scaled in one go.
@@ -74,28 +81,28 @@ constexpr Round kFourBlocks{.blocks = 4};
 template <Round kRound, class Ahead>
 VOLLEY_AMX inline void sum_round(const int8_t* x, int64_t stride, const std::byte* quants,
                                  int64_t group_bytes, Ahead& ahead, int32_t* dots) {
-  ahead(quants);
+  ahead(quants, 0);
   _tile_zero(0);
   _tile_loadd(4, x, stride);
   _tile_loadd(6, quants, 64);
   _tile_dpbssd(0, 4, 6);
   if constexpr (kRound.groups == 2) {
-    ahead(quants + group_bytes);
+    ahead(quants + group_bytes, 1);
     _tile_zero(1);
     _tile_loadd(7, quants + group_bytes, 64);
     _tile_dpbssd(1, 4, 7);
   } else if constexpr (kRound.blocks == 4) {
-    ahead(quants + kBlockBytes);
+    ahead(quants + kBlockBytes, 0);
     _tile_zero(1);
     _tile_loadd(5, x + kDepthStep, stride);
     _tile_loadd(7, quants + kBlockBytes, 64);
     _tile_dpbssd(1, 5, 7);
-    ahead(quants + 2 * kBlockBytes);
+    ahead(quants + 2 * kBlockBytes, 0);
     _tile_zero(2);
     _tile_loadd(4, x + 2 * kDepthStep, stride);
     _tile_loadd(6, quants + 2 * kBlockBytes, 64);
     _tile_dpbssd(2, 4, 6);
-    ahead(quants + 3 * kBlockBytes);
+    ahead(quants + 3 * kBlockBytes, 0);
     _tile_zero(3);
     _tile_loadd(5, x + 3 * kDepthStep, stride);
     _tile_loadd(7, quants + 3 * kBlockBytes, 64);
@@ -157,12 +164,14 @@ VOLLEY_AMX void multiply_q8_0_groups(const GroupedProductArgs& args, const RowSl
 template <int kRows>
 VOLLEY_AMX void multiply_q8_0_few(const GroupedProductArgs& args) {
   const RowSlice all{.rows = args.rows};
-  const AheadTile ahead;
   int64_t group = 0;
   for (; group + 2 <= args.groups; group += 2) {
+    BlocksAhead ahead(args, group, 2);
     multiply_q8_0_groups<kRows, kTwoGroups>(args, all, group, ahead);
   }
-  if (group < args.groups) multiply_q8_0_groups<kRows, kFourBlocks>(args, all, group, ahead);
+  if (group == args.groups) return;
+  BlocksAhead ahead(args, group, 1);
+  multiply_q8_0_groups<kRows, kFourBlocks>(args, all, group, ahead);
 }
 
 // A group stays in the cache while all rows are multiplied with it and the next one is asked for.
@@ -175,7 +184,7 @@ VOLLEY_AMX void multiply_q8_0_many(const GroupedProductArgs& args, const RowBloc
     AheadLines ahead(
         is_last ? static_cast<const std::byte*>(args.next.panels) : args.panels + (group + 1) * group_bytes,
         is_last ? std::min(args.next.panel_bytes, group_bytes) : group_bytes, tiles);
-    const auto ask = [&](const std::byte*) VOLLEY_AMX { ahead.step(); };
+    const auto ask = [&](const std::byte*, int64_t) VOLLEY_AMX { ahead.step(); };
     for (int64_t s = 0; s < slices.count; ++s) {
       const RowSlice slice{.first = slices.begin(s), .rows = slices.size(s)};
       multiply_q8_0_groups<kRows, kFourBlocks>(args, slice, group, ask);

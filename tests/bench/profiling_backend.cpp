@@ -150,14 +150,15 @@ class ProfilingQueue : public Queue {
     timed("cache page copy", {}, [&] { inner_->copy_page(args); });
   }
   void conv2d(const Conv2dArgs& args) override {
-    const ConvWeight& weight = args.weight;
-    const Shape shape{weight.out_channels, weight.in_channels, weight.kernel_h, weight.kernel_w};
-    const int64_t pixels = args.out.size() / weight.out_channels;
-    timed(extents("conv", shape) + " at " + std::to_string(args.out.shape[-1]),
-          {.rows = pixels,
-           .weight_bytes = weight.data.bytes(),
-           .operations = 2.0 * static_cast<double>(pixels) * static_cast<double>(shape.size())},
-          [&] { inner_->conv2d(args); });
+    timed_conv("conv", args, [&] { inner_->conv2d(args); });
+  }
+  // As one operation, where a backend may do it at once.
+  void normed_convs(const NormedConvsArgs& args) override {
+    if (args.convs.size() > 1) return Queue::normed_convs(args);
+    timed_conv("norm, conv", args.convs.front(), [&] { inner_->normed_convs(args); });
+  }
+  void upsampled_conv(const UpsampledConvArgs& args) override {
+    timed_conv("upsample, conv", args.conv, [&] { inner_->upsampled_conv(args); });
   }
   void group_norm(const GroupNormArgs& args) override {
     timed("group norm", {}, [&] { inner_->group_norm(args); });
@@ -189,6 +190,18 @@ class ProfilingQueue : public Queue {
   void finish() override { inner_->finish(); }
 
  private:
+  template <typename Call>
+  void timed_conv(const std::string& kind, const Conv2dArgs& args, const Call& call) {
+    const ConvWeight& weight = args.weight;
+    const Shape shape{weight.out_channels, weight.in_channels, weight.kernel_h, weight.kernel_w};
+    const int64_t pixels = args.out.size() / weight.out_channels;
+    timed(extents(kind, shape) + " at " + std::to_string(args.out.shape[-1]),
+          {.rows = pixels,
+           .weight_bytes = weight.data.bytes(),
+           .operations = 2.0 * static_cast<double>(pixels) * static_cast<double>(shape.size())},
+          call);
+  }
+
   template <typename Call>
   void timed(const std::string& kind, OperationCost cost, const Call& call) {
     inner_->finish();

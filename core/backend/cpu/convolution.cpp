@@ -28,16 +28,16 @@ struct Band : ConvolutionBand {
     out_stride = round_up(positions, kPositionPadding) + 8 * kPositionPadding;
   }
 
-  // Copies the band that begins at output row `first` of picture `n`.
-  void copy_input(int64_t n, int64_t first, float* planes) const {
+  // Copies the band that begins at output row `first` of picture `n`. `work`: a row.
+  void copy_input(const ConvInput& input, int64_t n, int64_t first, float* work, float* planes) const {
     const int64_t channels = args.x.shape[1], height = args.x.shape[2], width = args.x.shape[3];
     for (int64_t c = 0; c < channels; ++c) {
-      const float* map = args.x.data + (n * channels + c) * height * width;
       for (int64_t py = 0; py < phases_h; ++py) {
         for (int64_t px = 0; px < phases_w; ++px) {
           for (int64_t r = 0; r < plane_rows; ++r, planes += plane_width) {
             const int64_t y = (first + r) * args.stride_h + py - args.pad_top;
-            copy_row(y < 0 || y >= height ? nullptr : map + y * width, width, px - args.pad_left, planes);
+            const float* row = y < 0 || y >= height ? nullptr : input.row(n, c, y, work);
+            copy_row(row, width, px - args.pad_left, planes);
           }
         }
       }
@@ -117,7 +117,9 @@ int64_t taps_of(const ConvWeight& weight) {
   return weight.in_channels * weight.kernel_h * weight.kernel_w;
 }
 int64_t work_bytes(const Band& band) {
-  return (band.input_size + kChannelTile * band.out_stride + 2 * taps_of(band.args.weight)) * 4;
+  return (band.input_size + kChannelTile * band.out_stride + 2 * taps_of(band.args.weight) +
+          band.args.x.shape[3]) *
+         4;
 }
 // Rows of a band.
 int64_t rows_of(const Conv2dArgs& args) {
@@ -127,23 +129,36 @@ bool is_empty(const Conv2dArgs& args) {
   return args.x.shape[0] == 0 || args.out.shape[2] <= 0 || args.out.shape[3] <= 0;
 }
 
+// How a convolution is cut: into bands of output rows, and the tiles of its output channels into shares.
+struct Cut {
+  Cut(const Conv2dArgs& args, int64_t threads)
+      : rows(rows_of(args)),
+        bands(divide_up(args.out.shape[2], rows)),
+        tiles(divide_up(args.weight.out_channels, kChannelTile)),
+        shares(std::clamp<int64_t>(divide_up(2 * threads, args.x.shape[0] * bands), 1, tiles)) {}
+
+  int64_t rows = 0, bands = 0, tiles = 0, shares = 0;
+};
+
 }  // namespace
 
 void reserve_convolution(const Conv2dArgs& args, int64_t threads, ScratchPool& scratch) {
   if (!is_empty(args)) ScratchPool::ThreadLease(scratch, threads, work_bytes(Band(args, rows_of(args))));
 }
 
-void run_convolution(const Conv2dArgs& args, ThreadPool& threads, ScratchPool& scratch) {
+bool copies_input_once(const Conv2dArgs& args, int64_t threads) {
+  return is_empty(args) || Cut(args, threads).shares == 1;
+}
+
+void run_convolution(const Conv2dArgs& args, const ConvInput& input, ThreadPool& threads,
+                     ScratchPool& scratch) {
   const ConvWeight& w = args.weight;
   const int64_t batch = args.x.shape[0], out_h = args.out.shape[2], out_w = args.out.shape[3];
   assert_convolution(args);
   if (is_empty(args)) return;
 
   const int64_t taps = taps_of(w);
-  const int64_t rows = rows_of(args);
-  const int64_t bands = divide_up(out_h, rows);
-  const int64_t tiles = divide_up(w.out_channels, kChannelTile);
-  const int64_t shares = std::clamp<int64_t>(divide_up(2 * threads.threads(), batch * bands), 1, tiles);
+  const auto [rows, bands, tiles, shares] = Cut(args, threads.threads());
   const double guess = static_cast<double>(batch * out_h * out_w * w.out_channels * taps) / 30.0;
   const ScratchPool::ThreadLease work(scratch, threads.threads(), work_bytes(Band(args, rows)));
   share_items(threads, batch * bands * shares, guess, [&](int64_t item, int64_t thread) {
@@ -153,7 +168,8 @@ void run_convolution(const Conv2dArgs& args, ThreadPool& threads, ScratchPool& s
     auto* offsets = work.of<int64_t>(thread);
     auto* planes = reinterpret_cast<float*>(offsets + taps);
     float* out = planes + band.input_size;
-    band.copy_input(n, first, planes);
+    float* row = out + kChannelTile * band.out_stride;
+    band.copy_input(input, n, first, row, planes);
     int64_t tap = 0;
     for (int64_t c = 0; c < w.in_channels; ++c) {
       for (int64_t ky = 0; ky < w.kernel_h; ++ky) {

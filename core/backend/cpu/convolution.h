@@ -1,6 +1,7 @@
 #pragma once
 
 #include "core/backend/backend.h"
+#include "core/backend/cpu/convolution_input.h"
 #include "core/backend/cpu/host_memory.h"
 #include "core/backend/cpu/scratch_pool.h"
 #include "core/backend/operations.h"
@@ -19,7 +20,11 @@ ConvWeight pack_convolution(const HostView& weight, const HostView& bias, const 
 
 // Every output element is one chain of multiply-adds over (input channel, kernel row, kernel column), so its
 // bits depend neither on the other pictures nor on how the work is cut.
-void run_convolution(const Conv2dArgs& args, ThreadPool& threads, ScratchPool& scratch);
+// args.x has the input's shape; its values come from `input`.
+void run_convolution(const Conv2dArgs& args, const ConvInput& input, ThreadPool& threads,
+                     ScratchPool& scratch);
+// Whether every row of the input is copied once, but for rows that neighbouring bands share.
+bool copies_input_once(const Conv2dArgs& args, int64_t threads);
 // Takes of `scratch` what that takes of it on so many threads, and gives it back.
 void reserve_convolution(const Conv2dArgs& args, int64_t threads, ScratchPool& scratch);
 

@@ -244,32 +244,62 @@ void CpuQueue::copy_page(const CopyPageArgs& args) {
 }
 
 void CpuQueue::conv2d(const Conv2dArgs& args) {
+  convolve(args, ConvInput(args.x));
+}
+
+void CpuQueue::convolve(const Conv2dArgs& args, const ConvInput& input) {
   if (args.weight.type == WeightType::kF32) {
-    run_convolution(args, threads_, scratch_);
+    run_convolution(args, input, threads_, scratch_);
   } else {
     run_grouped_convolution({.convolution = args,
+                             .input = input,
                              .products = device_->products.grouped(),
                              .threads = threads_,
                              .scratch = scratch_});
   }
 }
 
+bool CpuQueue::copies_input_once(const Conv2dArgs& args) const {
+  if (args.weight.type == WeightType::kF32) return volley::copies_input_once(args, threads_.threads());
+  return volley::copies_input_once(args, device_->products.grouped(), threads_.threads());
+}
+
+void CpuQueue::find_moments(const GroupNormArgs& args) {
+  const int64_t area = args.x.shape[2] * args.x.shape[3], channels = args.x.shape[1] / args.groups;
+  const int64_t items = args.x.shape[0] * args.groups;
+  moments_.resize(static_cast<size_t>(items));
+  share_items(threads_, items, static_cast<double>(args.x.size()) * kSimple, [&](int64_t item) {
+    moments_[static_cast<size_t>(item)] = group_moments(
+        {.x = args.x.data + item * channels * area, .channels = channels, .area = area, .eps = args.eps});
+  });
+}
+
 void CpuQueue::group_norm(const GroupNormArgs& args) {
-  const int64_t batch = args.x.shape[0], area = args.x.shape[2] * args.x.shape[3];
-  const int64_t channels = args.x.shape[1] / args.groups;
+  const int64_t channels = args.x.shape[1], area = args.x.shape[2] * args.x.shape[3];
+  find_moments(args);
   const double guess =
       static_cast<double>(args.x.size()) * (args.swish == Swish::kAfter ? kExponential : kSimple);
-  share_items(threads_, batch * args.groups, guess, [&](int64_t item) {
-    const int64_t channel = item % args.groups * channels;
-    group_norm_group({.x = args.x.data + item * channels * area,
-                      .weight = args.weight.data + channel,
-                      .bias = args.bias.data + channel,
-                      .channels = channels,
-                      .area = area,
-                      .eps = args.eps,
+  share_items(threads_, args.x.shape[0] * channels, guess, [&](int64_t plane) {
+    const int64_t channel = plane % channels;
+    normalize_points({.x = args.x.data + plane * area,
+                      .count = area,
+                      .moments = moments_[static_cast<size_t>(plane / (channels / args.groups))],
+                      .weight = args.weight.data[channel],
+                      .bias = args.bias.data[channel],
                       .swish = args.swish,
-                      .out = args.out.data + item * channels * area});
+                      .out = args.out.data + plane * area});
   });
+}
+
+void CpuQueue::normed_convs(const NormedConvsArgs& args) {
+  if (args.convs.size() > 1 || !copies_input_once(args.convs.front())) return Queue::normed_convs(args);
+  find_moments(args.norm);
+  convolve(args.convs.front(), ConvInput(args.norm, moments_));
+}
+
+void CpuQueue::upsampled_conv(const UpsampledConvArgs& args) {
+  if (!copies_input_once(args.conv)) return Queue::upsampled_conv(args);
+  convolve(args.conv, ConvInput(args.upsample));
 }
 
 void CpuQueue::upsample2x(const Upsample2xArgs& args) {

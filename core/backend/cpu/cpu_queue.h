@@ -1,6 +1,7 @@
 #pragma once
 
 #include "core/backend/backend.h"
+#include "core/backend/cpu/convolution_input.h"
 #include "core/backend/cpu/linear.h"
 #include "core/backend/cpu/sampler.h"
 #include "core/backend/cpu/scratch_pool.h"
@@ -49,6 +50,8 @@ class CpuQueue : public Queue {
   void copy_page(const CopyPageArgs& args) override;
   void conv2d(const Conv2dArgs& args) override;
   void group_norm(const GroupNormArgs& args) override;
+  void normed_convs(const NormedConvsArgs& args) override;
+  void upsampled_conv(const UpsampledConvArgs& args) override;
   void upsample2x(const Upsample2xArgs& args) override;
   void channel_bytes(const ChannelBytesArgs& args) override;
   void transpose(const TransposeArgs& args) override;
@@ -60,10 +63,16 @@ class CpuQueue : public Queue {
   void finish() override {}
 
  private:
+  void convolve(const Conv2dArgs& args, const ConvInput& input);
+  // Whether it pays to make the input while it is copied.
+  bool copies_input_once(const Conv2dArgs& args) const;
+  void find_moments(const GroupNormArgs& args);  // in moments_
+
   std::shared_ptr<const CpuDevice> device_;
   ThreadPool& threads_;
   ScratchPool scratch_;
   Sampler sampler_;
+  std::vector<GroupMoments> moments_;  // of the last group norm: [N, groups]
 };
 
 }  // namespace volley

@@ -203,7 +203,7 @@ void l2_normalize_row(const NormRowArgs& args) {
   });
 }
 
-void group_norm_group(const NormGroupArgs& args) {
+GroupMoments group_moments(const GroupMomentsArgs& args) {
   // Each plane in f32 lanes, planes joined in f64.
   double sum = 0.0, squares = 0.0;
   for (int64_t c = 0; c < args.channels; ++c) {
@@ -219,18 +219,17 @@ void group_norm_group(const NormGroupArgs& args) {
       return hn::Mul(v, v);
     });
   }
-  const auto scale = static_cast<float>(1.0 / std::sqrt(squares / size + args.eps));
-  for (int64_t c = 0; c < args.channels; ++c) {
-    const float* x = args.x + c * args.area;
-    float* out = args.out + c * args.area;
-    const float factor = scale * args.weight[c], bias = args.bias[c];
-    for_each_vector(0, args.area, [&](auto d, int64_t i) HWY_ATTR {
-      const auto v = hn::Sub(hn::LoadU(d, x + i), hn::Set(d, mean));
-      auto y = hn::MulAdd(v, hn::Set(d, factor), hn::Set(d, bias));
-      if (args.swish == Swish::kAfter) y = silu(d, y);
-      hn::StoreU(y, d, out + i);
-    });
-  }
+  return {.mean = mean, .scale = static_cast<float>(1.0 / std::sqrt(squares / size + args.eps))};
+}
+
+void normalize_points(const NormalizePointsArgs& args) {
+  const float factor = args.moments.scale * args.weight;
+  for_each_vector(0, args.count, [&](auto d, int64_t i) HWY_ATTR {
+    const auto v = hn::Sub(hn::LoadU(d, args.x + i), hn::Set(d, args.moments.mean));
+    auto y = hn::MulAdd(v, hn::Set(d, factor), hn::Set(d, args.bias));
+    if (args.swish == Swish::kAfter) y = silu(d, y);
+    hn::StoreU(y, d, args.out + i);
+  });
 }
 
 void rotate_head(const RotateArgs& args) {
@@ -268,7 +267,8 @@ HWY_EXPORT(add);
 HWY_EXPORT(rms_norm_row);
 HWY_EXPORT(layer_norm_row);
 HWY_EXPORT(l2_normalize_row);
-HWY_EXPORT(group_norm_group);
+HWY_EXPORT(group_moments);
+HWY_EXPORT(normalize_points);
 HWY_EXPORT(rotate_head);
 
 void convert_to_bf16(const float* x, int64_t count, uint16_t* out) {
@@ -304,8 +304,11 @@ void layer_norm_row(const NormRowArgs& args) {
 void l2_normalize_row(const NormRowArgs& args) {
   HWY_DYNAMIC_DISPATCH(l2_normalize_row)(args);
 }
-void group_norm_group(const NormGroupArgs& args) {
-  HWY_DYNAMIC_DISPATCH(group_norm_group)(args);
+GroupMoments group_moments(const GroupMomentsArgs& args) {
+  return HWY_DYNAMIC_DISPATCH(group_moments)(args);
+}
+void normalize_points(const NormalizePointsArgs& args) {
+  HWY_DYNAMIC_DISPATCH(normalize_points)(args);
 }
 void rotate_head(const RotateArgs& args) {
   HWY_DYNAMIC_DISPATCH(rotate_head)(args);

@@ -58,18 +58,30 @@ void rms_norm_row(const NormRowArgs& args);
 void layer_norm_row(const NormRowArgs& args);
 void l2_normalize_row(const NormRowArgs& args);  // eps is the least norm
 
-// One group of one picture: `channels` planes of `area` points that lie together.
-struct NormGroupArgs {
+// Of one group of one picture: `channels` planes of `area` points that lie together.
+struct GroupMomentsArgs {
   const float* x = nullptr;
-  const float* weight = nullptr;  // [channels]
-  const float* bias = nullptr;    // [channels]
   int64_t channels = 0;
   int64_t area = 0;
   float eps = 0.0f;
+};
+struct GroupMoments {
+  float mean = 0.0f;
+  float scale = 0.0f;  // 1 / sqrt(variance + eps)
+};
+GroupMoments group_moments(const GroupMomentsArgs& args);
+
+// Some points of a channel by its group's moments. A point's bits do not depend on the others.
+struct NormalizePointsArgs {
+  const float* x = nullptr;
+  int64_t count = 0;
+  GroupMoments moments;
+  float weight = 1.0f;
+  float bias = 0.0f;
   Swish swish = Swish::kNone;
   float* out = nullptr;
 };
-void group_norm_group(const NormGroupArgs& args);
+void normalize_points(const NormalizePointsArgs& args);
 
 // One head of a row: pair i turns by (cosines[i], sines[i]).
 struct RotateArgs {

@@ -36,15 +36,23 @@ class PointPlanes {
     return band.phases() * band.plane_size() * padded_channels(band.args.weight) * row_element_bytes(format);
   }
 
+  // Of `copy_input`: a row of all channels, if it has to be made.
+  static int64_t work_bytes(const Conv2dArgs& args) { return args.x.shape[1] * args.x.shape[3] * 4; }
+
   // Copies the band that begins at output row `first` of picture `n`.
-  void copy_input(int64_t n, int64_t first) const {
+  void copy_input(const ConvInput& input, int64_t n, int64_t first, float* work) const {
     const Conv2dArgs& args = band_.args;
     int64_t row = 0;
     for (int64_t py = 0; py < band_.phases_h; ++py) {
       for (int64_t px = 0; px < band_.phases_w; ++px) {
         for (int64_t r = 0; r < band_.plane_rows; ++r, ++row) {
           const int64_t y = (first + r) * args.stride_h + py - args.pad_top;
-          copy_row(n, y, px - args.pad_left, memory_ + row * band_.plane_width * point_bytes());
+          std::byte* out = memory_ + row * band_.plane_width * point_bytes();
+          if (y < 0 || y >= args.x.shape[2]) {
+            std::fill(out, out + band_.plane_width * point_bytes(), std::byte{0});
+          } else {
+            copy_row(channels_of_row(input, n, y, work), px - args.pad_left, out);
+          }
         }
       }
     }
@@ -53,21 +61,30 @@ class PointPlanes {
  private:
   int64_t point_bytes() const { return channels_ * row_element_bytes(format_); }
 
-  // Pixel i = point (y, start + i * stride_w) of the picture, zero outside it.
-  void copy_row(int64_t n, int64_t y, int64_t start, std::byte* out) const {
+  // A row of a picture: the channels' stretches of it.
+  struct Channels {
+    const float* first = nullptr;
+    int64_t stride = 0;
+  };
+  Channels channels_of_row(const ConvInput& input, int64_t n, int64_t y, float* work) const {
+    const Shape& shape = band_.args.x.shape;  // [N, C, h, w]
+    if (input.is_in_memory()) return {input.row(n, 0, y, work), shape[2] * shape[3]};
+    for (int64_t c = 0; c < shape[1]; ++c) input.row(n, c, y, work + c * shape[3]);
+    return {work, shape[3]};
+  }
+
+  // Pixel i = point start + i * stride_w of the row, zero outside it.
+  void copy_row(const Channels& row, int64_t start, std::byte* out) const {
     const Conv2dArgs& args = band_.args;
-    const int64_t height = args.x.shape[2], width = args.x.shape[3], stride = args.stride_w;
-    int64_t begin = 0, end = 0;
-    if (y >= 0 && y < height) {
-      begin = std::min(band_.plane_width, start < 0 ? divide_up(-start, stride) : 0);
-      end = std::clamp(start < width ? divide_up(width - start, stride) : 0, begin, band_.plane_width);
-    }
+    const int64_t width = args.x.shape[3], stride = args.stride_w;
+    const int64_t begin = std::min(band_.plane_width, start < 0 ? divide_up(-start, stride) : 0);
+    const int64_t end =
+        std::clamp(start < width ? divide_up(width - start, stride) : 0, begin, band_.plane_width);
     std::fill(out, out + begin * point_bytes(), std::byte{0});
     std::fill(out + end * point_bytes(), out + band_.plane_width * point_bytes(), std::byte{0});
     if (begin == end) return;
-    const int64_t from = (n * args.x.shape[1] * height + y) * width + start + begin * stride;
-    interleave_channels({.planes = args.x.data + from,
-                         .plane_stride = height * width,
+    interleave_channels({.planes = row.first + start + begin * stride,
+                         .plane_stride = row.stride,
                          .channels = args.x.shape[1],
                          .padded_channels = channels_,
                          .points = end - begin,
@@ -147,7 +164,8 @@ struct Cut {
     return args.x.shape[0] == 0 || args.out.shape[2] <= 0 || args.out.shape[3] <= 0;
   }
   int64_t work_bytes(const ConvolutionBand& band, int64_t groups) const {
-    return PointPlanes::bytes(band, format) + kSliceRows * groups * kGroupColumns * 4 + taps * 8;
+    return PointPlanes::bytes(band, format) + kSliceRows * groups * kGroupColumns * 4 + taps * 8 +
+           PointPlanes::work_bytes(band.args);
   }
   // Of the largest item.
   int64_t most_work_bytes(const Conv2dArgs& args) const {
@@ -167,6 +185,10 @@ void reserve_grouped_convolution(const ReserveGroupedConvolutionArgs& call) {
   if (Cut::is_empty(args)) return;
   const Cut cut(args, call.products.row_format(WeightType::kBF16), call.threads);
   ScratchPool::ThreadLease(call.scratch, call.threads, cut.most_work_bytes(args));
+}
+
+bool copies_input_once(const Conv2dArgs& args, const GroupedProducts& products, int64_t threads) {
+  return Cut::is_empty(args) || Cut(args, products.row_format(WeightType::kBF16), threads).shares == 1;
 }
 
 void run_grouped_convolution(const GroupedConvolutionArgs& call) {
@@ -193,7 +215,8 @@ void run_grouped_convolution(const GroupedConvolutionArgs& call) {
     auto* points = work.of<std::byte>(thread);
     float* tile = reinterpret_cast<float*>(points + plane_bytes);
     auto* offsets = reinterpret_cast<int64_t*>(tile + kSliceRows * groups * kGroupColumns);
-    PointPlanes(band, format, points).copy_input(n, first);
+    PointPlanes(band, format, points)
+        .copy_input(call.input, n, first, reinterpret_cast<float*>(offsets + taps));
     for (int64_t t = 0; t < taps; ++t) {
       offsets[t] = band.offset(t / w.kernel_w, t % w.kernel_w) * channels;
     }

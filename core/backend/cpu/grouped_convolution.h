@@ -1,6 +1,7 @@
 #pragma once
 
 #include "core/backend/backend.h"
+#include "core/backend/cpu/convolution_input.h"
 #include "core/backend/cpu/grouped_products.h"
 #include "core/backend/cpu/host_memory.h"
 #include "core/backend/cpu/scratch_pool.h"
@@ -25,11 +26,14 @@ ConvWeight grouped_convolution_from_linear(const LinearWeight& weight, const Hos
 // pictures nor on how the work is cut.
 struct GroupedConvolutionArgs {
   const Conv2dArgs& convolution;
+  const ConvInput& input;  // where the values of convolution.x come from
   const GroupedProducts& products;
   ThreadPool& threads;
   ScratchPool& scratch;
 };
 void run_grouped_convolution(const GroupedConvolutionArgs& args);
+// Whether every row of the input is copied once, but for rows that neighbouring bands share.
+bool copies_input_once(const Conv2dArgs& args, const GroupedProducts& products, int64_t threads);
 // Takes of `scratch` what that takes of it on so many threads, and gives it back.
 struct ReserveGroupedConvolutionArgs {
   const Conv2dArgs& convolution;

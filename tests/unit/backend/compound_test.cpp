@@ -309,7 +309,8 @@ TEST(CompoundTest, NormedConvolutionsEqualTheirParts) {
           const Shape in{pictures, channels, height, width}, made{pictures, out, height, width};
           const auto values = normal_numbers(in.size(), 7);
           std::vector<std::vector<float>> results;
-          for (const bool at_once : {false, true}) {
+          enum class Way : uint8_t { kParts, kAtOnce, kEachConvolution };
+          for (const Way way : {Way::kParts, Way::kAtOnce, Way::kEachConvolution}) {
             const Guarded<float> x(*backend, in, values), normed(*backend, in);
             const Guarded<float> a(*backend, made), b(*backend, made, normal_numbers(made.size(), 8));
             const GroupNormArgs norm{.x = x.read(),
@@ -321,18 +322,20 @@ TEST(CompoundTest, NormedConvolutionsEqualTheirParts) {
             const std::array convs{first.of(normed, a, Accumulate::kAssign),
                                    second.of(normed, b, Accumulate::kAdd)};
             auto queue = backend->make_queue();
-            if (at_once) {
-              queue->normed_convs({.norm = norm, .convs = convs});
-            } else {
-              queue->group_norm(norm);
-              for (const Conv2dArgs& conv : convs) queue->conv2d(conv);
+            if (way == Way::kParts) queue->group_norm(norm);
+            if (way == Way::kAtOnce) queue->normed_convs({.norm = norm, .convs = convs});
+            for (const Conv2dArgs& conv : convs) {
+              if (way == Way::kParts) queue->conv2d(conv);
+              if (way == Way::kEachConvolution) queue->normed_convs({.norm = norm, .convs = {&conv, 1}});
             }
             queue->finish();
             results.push_back(a.values());
             results.push_back(b.values());
           }
-          ASSERT_EQ(first_difference(results[0], results[2]), -1) << channels << " to " << out;
-          ASSERT_EQ(first_difference(results[1], results[3]), -1) << channels << " to " << out;
+          for (size_t i = 2; i < results.size(); ++i) {
+            ASSERT_EQ(first_difference(results[i % 2], results[i]), -1)
+                << channels << " to " << out << ", result " << i;
+          }
         }
       }
     }

@@ -15,17 +15,6 @@
 HWY_BEFORE_NAMESPACE();
 namespace volley::HWY_NAMESPACE {
 
-// Nearest bf16 as the upper half of each lane's bits.
-template <class D>
-HWY_INLINE hn::Vec<hn::RebindToUnsigned<D>> bf16_bits([[maybe_unused]] D d, hn::Vec<D> x) {
-  const hn::RebindToUnsigned<D> du;
-  const auto bits = hn::BitCast(du, x);
-  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1u));
-  const auto rounded = hn::Add(bits, hn::Add(odd, hn::Set(du, 0x7fffu)));
-  const auto quiet = hn::Or(bits, hn::Set(du, 0x00400000u));
-  return hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(x)), quiet, rounded);
-}
-
 void convert_to_bf16(const float* HWY_RESTRICT x, int64_t count, uint16_t* HWY_RESTRICT out) {
   for_each_vector(0, count, [&](auto d, int64_t i) HWY_ATTR {
     const hn::RebindToSigned<decltype(d)> di;
@@ -41,60 +30,6 @@ void round_to_bf16(const float* HWY_RESTRICT x, int64_t count, float* HWY_RESTRI
     const hn::RebindToUnsigned<decltype(d)> du;
     hn::StoreU(hn::BitCast(d, hn::And(bits, hn::Set(du, 0xffff0000u))), d, out + i);
   });
-}
-
-// Bits of 16 values of a channel, rounded to bf16, in the upper halves of words.
-HWY_INLINE void round_points(const float* x, int64_t stride, int64_t count, uint32_t* words) {
-  constexpr int64_t kPoints = 16;
-  float values[kPoints] = {};
-  if (stride == 1 && count == kPoints) {
-    std::memcpy(values, x, sizeof(values));
-  } else {
-    for (int64_t i = 0; i < count; ++i) values[i] = x[i * stride];
-  }
-  const hn::CappedTag<float, kPoints> d;
-  const hn::RebindToUnsigned<decltype(d)> du;
-  for (int64_t i = 0; i < kPoints; i += static_cast<int64_t>(hn::Lanes(d))) {
-    hn::StoreU(bf16_bits(d, hn::LoadU(d, values + i)), du, words + i);
-  }
-}
-
-void interleave_channels(const InterleaveChannelsArgs& args) {
-  constexpr int64_t kPoints = 16;
-  for (int64_t begin = 0; begin < args.points; begin += kPoints) {
-    const int64_t count = std::min(kPoints, args.points - begin);
-    for (int64_t c = 0; c < args.padded_channels; c += 2) {
-      uint32_t pair[2][kPoints] = {};
-      for (int64_t i = 0; i < 2 && c + i < args.channels; ++i) {
-        round_points(args.planes + (c + i) * args.plane_stride + begin * args.point_stride, args.point_stride,
-                     count, pair[i]);
-      }
-      if (args.format == RowFormat::kBF16) {
-        auto* out = reinterpret_cast<uint16_t*>(args.out) + begin * args.padded_channels + c;
-        for (int64_t i = 0; i < kPoints; ++i) pair[0][i] = (pair[0][i] >> 16) | (pair[1][i] & 0xffff0000u);
-        for (int64_t i = 0; i < count; ++i) std::memcpy(out + i * args.padded_channels, &pair[0][i], 4);
-      } else {
-        auto* out = reinterpret_cast<uint32_t*>(args.out) + begin * args.padded_channels + c;
-        for (int64_t i = 0; i < count; ++i) {
-          out[i * args.padded_channels] = pair[0][i] & 0xffff0000u;
-          out[i * args.padded_channels + 1] = pair[1][i] & 0xffff0000u;
-        }
-      }
-    }
-  }
-}
-
-void scatter_channels(const ScatterChannelsArgs& args) {
-  for (int64_t c = 0; c < args.channels; ++c) {
-    const float* tile = args.tile + c;
-    float* out = args.out + c * args.plane_stride;
-    const float bias = args.bias[c];
-    if (args.accumulate == Accumulate::kAdd) {
-      for (int64_t i = 0; i < args.points; ++i) out[i] += tile[i * args.tile_stride] + bias;
-    } else {
-      for (int64_t i = 0; i < args.points; ++i) out[i] = tile[i * args.tile_stride] + bias;
-    }
-  }
 }
 
 void store_tile(const StoreTileArgs& args) {
@@ -258,8 +193,6 @@ namespace volley {
 
 HWY_EXPORT(convert_to_bf16);
 HWY_EXPORT(round_to_bf16);
-HWY_EXPORT(interleave_channels);
-HWY_EXPORT(scatter_channels);
 HWY_EXPORT(store_tile);
 HWY_EXPORT(activate);
 HWY_EXPORT(silu_mul);
@@ -276,12 +209,6 @@ void convert_to_bf16(const float* x, int64_t count, uint16_t* out) {
 }
 void round_to_bf16(const float* x, int64_t count, float* out) {
   HWY_DYNAMIC_DISPATCH(round_to_bf16)(x, count, out);
-}
-void interleave_channels(const InterleaveChannelsArgs& args) {
-  HWY_DYNAMIC_DISPATCH(interleave_channels)(args);
-}
-void scatter_channels(const ScatterChannelsArgs& args) {
-  HWY_DYNAMIC_DISPATCH(scatter_channels)(args);
 }
 void store_tile(const StoreTileArgs& args) {
   HWY_DYNAMIC_DISPATCH(store_tile)(args);

@@ -4,9 +4,9 @@
 #include <array>
 #include <vector>
 
+#include "core/backend/cpu/channel_order.h"
 #include "core/backend/cpu/convolution.h"
 #include "core/backend/cpu/convolution_band.h"
-#include "core/backend/cpu/elementwise.h"
 #include "core/backend/cpu/packed_weight.h"
 #include "core/backend/cpu/parallel.h"
 #include "core/base/error.h"
@@ -163,8 +163,18 @@ struct Cut {
   static bool is_empty(const Conv2dArgs& args) {
     return args.x.shape[0] == 0 || args.out.shape[2] <= 0 || args.out.shape[3] <= 0;
   }
+  // Positions that are multiplied before they are stored, whole slices: results of a channel then lie in
+  // longer stretches. Planes are often so far apart that few of their lines fit the caches at a time.
+  int64_t stretch(const ConvolutionBand& band, int64_t groups) const {
+    constexpr int64_t kTileBytes = 256 * 1024;
+    const int64_t slices = std::clamp<int64_t>(kTileBytes / (kSliceRows * groups * kGroupColumns * 4), 1, 8);
+    return kSliceRows * std::min(slices, divide_up(band.positions, kSliceRows));
+  }
+  int64_t tile_bytes(const ConvolutionBand& band, int64_t groups) const {
+    return stretch(band, groups) * groups * kGroupColumns * 4;
+  }
   int64_t work_bytes(const ConvolutionBand& band, int64_t groups) const {
-    return PointPlanes::bytes(band, format) + kSliceRows * groups * kGroupColumns * 4 + taps * 8 +
+    return PointPlanes::bytes(band, format) + tile_bytes(band, groups) + taps * 8 +
            PointPlanes::work_bytes(band.args);
   }
   // Of the largest item.
@@ -214,23 +224,26 @@ void run_grouped_convolution(const GroupedConvolutionArgs& call) {
     const int64_t plane_bytes = PointPlanes::bytes(band, format);
     auto* points = work.of<std::byte>(thread);
     float* tile = reinterpret_cast<float*>(points + plane_bytes);
-    auto* offsets = reinterpret_cast<int64_t*>(tile + kSliceRows * groups * kGroupColumns);
+    auto* offsets = reinterpret_cast<int64_t*>(points + plane_bytes + cut.tile_bytes(band, groups));
     PointPlanes(band, format, points)
         .copy_input(call.input, n, first, reinterpret_cast<float*>(offsets + taps));
     for (int64_t t = 0; t < taps; ++t) {
       offsets[t] = band.offset(t / w.kernel_w, t % w.kernel_w) * channels;
     }
-    for (int64_t begin = 0; begin < band.positions; begin += kSliceRows) {
-      const int64_t count = std::min(kSliceRows, band.positions - begin);
-      call.products.multiply_bf16({.rows = count,
-                                   .x = points + begin * channels * row_element_bytes(format),
-                                   .row_stride = channels,
-                                   .offsets = offsets,
-                                   .segments = taps,
-                                   .segment_depth = channels,
-                                   .panels = w.data.data() + group * extents.group_bytes(),
-                                   .groups = groups,
-                                   .out = tile});
+    const int64_t stretch = cut.stretch(band, groups);
+    for (int64_t begin = 0; begin < band.positions; begin += stretch) {
+      const int64_t count = std::min(stretch, band.positions - begin);
+      for (int64_t slice = 0; slice < count; slice += kSliceRows) {
+        call.products.multiply_bf16({.rows = std::min(kSliceRows, count - slice),
+                                     .x = points + (begin + slice) * channels * row_element_bytes(format),
+                                     .row_stride = channels,
+                                     .offsets = offsets,
+                                     .segments = taps,
+                                     .segment_depth = channels,
+                                     .panels = w.data.data() + group * extents.group_bytes(),
+                                     .groups = groups,
+                                     .out = tile + slice * groups * kGroupColumns});
+      }
       // Runs of positions of one output row.
       for (int64_t position = begin; position < begin + count;) {
         const int64_t y = position / band.plane_width, x = position % band.plane_width;

@@ -30,6 +30,17 @@ HWY_INLINE void for_each_vector(int64_t begin, int64_t end, const Op& op) {
   for (; i < end; ++i) op(d1, i);
 }
 
+// Nearest bf16 as the upper half of each lane's bits.
+template <class D>
+HWY_INLINE hn::Vec<hn::RebindToUnsigned<D>> bf16_bits([[maybe_unused]] D d, hn::Vec<D> x) {
+  const hn::RebindToUnsigned<D> du;
+  const auto bits = hn::BitCast(du, x);
+  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1u));
+  const auto rounded = hn::Add(bits, hn::Add(odd, hn::Set(du, 0x7fffu)));
+  const auto quiet = hn::Or(bits, hn::Set(du, 0x00400000u));
+  return hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(x)), quiet, rounded);
+}
+
 // The greatest of some numbers; with a NaN among them any, or -infinity.
 HWY_INLINE float greatest_of(const float* x, int64_t count) {
   const hn::ScalableTag<float> d;

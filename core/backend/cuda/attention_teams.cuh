@@ -83,8 +83,8 @@ struct TeamMemory {
 };
 
 // By kTeamThreads threads, of which this is the `thread`-th: `head` of the index-th rows that are taken
-// together. `staged` has room for kParts * kWarpBytes. `meet` meets the team; before `await_inputs`, only
-// tables are read.
+// together; rows that only fill up sixteen are left to the caller. `staged` has room for kParts * kWarpBytes.
+// `meet` meets the team; before `await_inputs`, only tables are read.
 template <int kSteps, int kHalves, typename Meet, typename Await>
 __device__ void attend(const BF16Attention& args, int head, unsigned index, int thread,
                        TeamMemory<kSteps, kHalves>& team, std::byte* staged, const Meet& meet,
@@ -194,7 +194,6 @@ __device__ void attend(const BF16Attention& args, int head, unsigned index, int 
 #pragma unroll
     for (int e = 0; e < 4; ++e) out[e] = totals[e];
   }
-  args.pad<kSteps>(range.end, head, thread, kTeamThreads);
 }
 
 }  // namespace volley::cuda

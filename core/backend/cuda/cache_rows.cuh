@@ -17,6 +17,7 @@ struct CacheElements {
   std::byte* data;
   CacheType type;
 
+  __device__ std::byte* at(int64_t place) const { return data + place * (type == CacheType::kF32 ? 4 : 2); }
   __device__ void put(int64_t place, float value) const {
     if (type == CacheType::kF32) {
       reinterpret_cast<float*>(data)[place] = value;

@@ -9,14 +9,22 @@
 namespace volley::cuda {
 
 // ---- What is multiplied, in units, and what becomes of the sums. A unit has kSlots panels, whose weights it
-// finds by `weight`, and takes sums by slot, those of output `n` of 8 of each panel, for `rows` of its rows.
-// `Before` is what is read early for that: tables before the rows are there, results of earlier operations
-// with the rows.
+// finds by `weight`. A result is what becomes of the sums, by slot, of output `n` of 8 of each panel and a
+// row; all lanes of a warp have results of one unit. `Before` is all that a result needs but its sums: a unit
+// finds it by `before`, from weights and tables only, so that it can be there before the rows are;
+// `read_results` adds what earlier operations have made. It is for all lanes, of rows that exist and others.
+
+// What changes nothing where it is added, not even the sign of a zero.
+inline constexpr float kNoTerm = -0.0f;
 
 class LinearUnits {
  public:
   static constexpr int kSlots = 1;
-  using Before = float;
+  struct Before {
+    float* at;  // null: nowhere
+    float bias;
+    float term;
+  };
 
   LinearUnits(const LinearsArgs& args, Accumulate accumulate)
       : targets_(args, kTileOut), accumulate_(accumulate) {}
@@ -26,31 +34,29 @@ class LinearUnits {
   class Unit {
    public:
     __device__ Unit(const LinearUnits& all, int index)
-        : place_(all.targets_.find(static_cast<unsigned>(index))),
-          adds_(all.accumulate_ == Accumulate::kAdd) {}
+        : place_(all.targets_.find(static_cast<unsigned>(index))) {}
     __device__ const uint4* weight(int, int steps) const {
       return panel_of(place_.target, place_.tile, steps);
     }
-    __device__ void read_tables(int64_t, int, Before&) const {}
-    __device__ void read_results(int64_t row, int n, Before& before) const {
-      before = adds_ && out(n) < place_.target.out_features ? *at(row, n) : 0.0f;
-    }
-    __device__ void store(int64_t row, int n, const float (&sums)[kSlots], const Before& before,
-                          bool exists) const {
-      if (!exists || out(n) >= place_.target.out_features) return;
-      const float sum = place_.target.bias != nullptr ? sums[0] + place_.target.bias[out(n)] : sums[0];
-      *at(row, n) = adds_ ? before + sum : sum;
+    __device__ Before before(int64_t row, int n, bool exists) const {
+      const ProductTarget& target = place_.target;
+      const int64_t out = int64_t{place_.tile} * kTileOut + n;
+      if (!exists || out >= target.out_features) return {nullptr, kNoTerm, kNoTerm};
+      return {.at = target.out + row * target.out_features + out,
+              .bias = target.bias != nullptr ? target.bias[out] : kNoTerm,
+              .term = kNoTerm};
     }
 
    private:
-    __device__ int64_t out(int n) const { return int64_t{place_.tile} * kTileOut + n; }
-    __device__ float* at(int64_t row, int n) const {
-      return place_.target.out + row * place_.target.out_features + out(n);
-    }
-
     ProductTargets::Place place_;
-    bool adds_;
   };
+
+  __device__ void read_results(Before& before) const {
+    if (accumulate_ == Accumulate::kAdd && before.at != nullptr) before.term = *before.at;
+  }
+  __device__ void store(int, const float (&sums)[kSlots], const Before& before) const {
+    if (before.at != nullptr) *before.at = before.term + (sums[0] + before.bias);
+  }
 
  private:
   ProductTargets targets_;
@@ -60,7 +66,10 @@ class LinearUnits {
 class GatedUnits {
  public:
   static constexpr int kSlots = 2;
-  struct Before {};
+  struct Before {
+    void* at;  // null: nowhere
+    float biases[kSlots];
+  };
 
   GatedUnits(const GatedLinearsArgs& args, const PackedRows* packed)
       : targets_(args), packed_(packed != nullptr ? *packed : PackedRows{}) {}
@@ -75,17 +84,15 @@ class GatedUnits {
     __device__ const uint4* weight(int slot, int steps) const {
       return panel_of(slot == 0 ? targets_.gate : targets_.up, panel_, steps);
     }
-    __device__ void read_tables(int64_t, int, Before&) const {}
-    __device__ void read_results(int64_t, int, Before&) const {}
-    __device__ void store(int64_t row, int n, const float (&sums)[kSlots], const Before&, bool exists) const {
-      const int64_t out = int64_t{panel_} * kTileOut + n;
-      if (!exists || out >= targets_.gate.out_features) return;
-      const float value = targets_.joined(out, sums[0], sums[1]);
-      if (all_.packed_.data != nullptr) {
-        *all_.packed_.at(row, out) = __float2bfloat16_rn(value);
-      } else {
-        targets_.out[row * targets_.gate.out_features + out] = value;
-      }
+    __device__ Before before(int64_t row, int n, bool exists) const {
+      const int64_t out = int64_t{panel_} * kTileOut + n, outs = targets_.gate.out_features;
+      if (!exists || out >= outs) return {nullptr, {kNoTerm, kNoTerm}};
+      const auto bias = [&](const ProductTarget& target) {
+        return target.bias != nullptr ? target.bias[out] : kNoTerm;
+      };
+      void* const at = all_.packed_.data != nullptr ? static_cast<void*>(all_.packed_.at(row, out))
+                                                    : targets_.out + row * outs + out;
+      return {at, {bias(targets_.gate), bias(targets_.up)}};
     }
 
    private:
@@ -93,6 +100,17 @@ class GatedUnits {
     const GatedTargets& targets_;
     int panel_;
   };
+
+  __device__ void read_results(Before&) const {}
+  __device__ void store(int, const float (&sums)[kSlots], const Before& before) const {
+    if (before.at == nullptr) return;
+    const float value = silu(sums[0] + before.biases[0]) * (sums[1] + before.biases[1]);
+    if (packed_.data != nullptr) {
+      *static_cast<__nv_bfloat16*>(before.at) = __float2bfloat16_rn(value);
+    } else {
+      *static_cast<float*>(before.at) = value;
+    }
+  }
 
  private:
   GatedTargets targets_;
@@ -104,10 +122,13 @@ class GatedUnits {
 class AttentionUnits {
  public:
   static constexpr int kSlots = 2;
-  // Of a row: turns of the slots' elements, and where its key or value goes.
+  enum class Turns : int8_t { kNot, kSplitHalf, kAdjacent };
   struct Before {
+    std::byte* at;  // of slot 0's element; null: nowhere
+    float biases[kSlots];
     Turn turns[kSlots];
-    int64_t place;
+    Turns how;
+    CacheType type;
   };
 
   explicit AttentionUnits(const AttentionInputsArgs& args)
@@ -137,33 +158,21 @@ class AttentionUnits {
     __device__ const uint4* weight(int slot, int steps) const {
       return panel_of(place_.target, out(slot, 0) / kTileOut, steps);
     }
-    __device__ void read_tables(int64_t row, int n, Before& before) const {
-      if (kind_ != kValues) {
-#pragma unroll
-        for (int s = 0; s < kSlots; ++s) before.turns[s] = rotation().turn_of(row, pair(s, n));
-      }
-      before.place = kind_ != kQueries ? all_.write_.place(row) : -1;
-      if (before.place >= 0) before.place += head_ * all_.write_.layout.group_stride();
-    }
-    __device__ void read_results(int64_t, int, Before&) const {}
-    __device__ void store(int64_t row, int n, const float (&sums)[kSlots], const Before& before,
-                          bool exists) const {
-      float values[kSlots];
+    __device__ Before before(int64_t row, int n, bool exists) const {
+      Before before{.at = exists ? at(row, n) : nullptr,
+                    .biases = {kNoTerm, kNoTerm},
+                    .turns = {},
+                    .how = kind_ == kValues      ? Turns::kNot
+                           : rotation().adjacent ? Turns::kAdjacent
+                                                 : Turns::kSplitHalf,
+                    .type = kind_ == kQueries ? CacheType::kF32 : all_.write_.keys.type};
+      if (!exists) return before;
 #pragma unroll
       for (int s = 0; s < kSlots; ++s) {
-        values[s] = place_.target.bias != nullptr ? sums[s] + place_.target.bias[out(s, n)] : sums[s];
+        if (place_.target.bias != nullptr) before.biases[s] = place_.target.bias[out(s, n)];
+        if (kind_ != kValues) before.turns[s] = rotation().turn_of(row, pair(s, n));
       }
-      if (kind_ != kValues) turn(n, before, values);
-      if (!exists) return;
-#pragma unroll
-      for (int s = 0; s < kSlots; ++s) {
-        const int element = first_ + n + s * all_.half_;
-        if (kind_ == kQueries) {
-          place_.target.out[row * place_.target.out_features + out(s, n)] = values[s];
-        } else if (before.place >= 0) {
-          (kind_ == kKeys ? all_.write_.keys : all_.write_.values).put(before.place + element, values[s]);
-        }
-      }
+      return before;
     }
 
    private:
@@ -172,22 +181,19 @@ class AttentionUnits {
     __device__ int64_t out(int slot, int n) const {
       return int64_t{head_} * 2 * all_.half_ + first_ + slot * all_.half_ + n;
     }
+    __device__ std::byte* at(int64_t row, int n) const {
+      if (kind_ == kQueries)
+        return reinterpret_cast<std::byte*>(place_.target.out + row * place_.target.out_features + out(0, n));
+      const int64_t place = all_.write_.place(row);
+      if (place < 0) return nullptr;
+      const CacheElements& elements = kind_ == kKeys ? all_.write_.keys : all_.write_.values;
+      return elements.at(place + head_ * all_.write_.layout.group_stride() + first_ + n);
+    }
     __device__ const Rotation& rotation() const {
       return kind_ == kQueries ? all_.queries_ : all_.keys_;
     }
     __device__ int pair(int slot, int n) const {
       return rotation().adjacent ? (first_ + n + slot * all_.half_) / 2 : first_ + n;
-    }
-    // Pairs lie in the two slots of a lane, or in the same slot of two lanes. All lanes take part.
-    __device__ void turn(int n, const Before& before, float (&values)[kSlots]) const {
-      if (!rotation().adjacent) return before.turns[0].apply(values[0], values[1]);
-#pragma unroll
-      for (int s = 0; s < kSlots; ++s) {
-        const float other = __shfl_xor_sync(kAllLanes, values[s], 1);
-        float a = n % 2 == 0 ? values[s] : other, b = n % 2 == 0 ? other : values[s];
-        before.turns[s].apply(a, b);
-        values[s] = n % 2 == 0 ? a : b;
-      }
     }
 
     const AttentionUnits& all_;
@@ -197,7 +203,30 @@ class AttentionUnits {
     int first_;  // element of the head where slot 0 begins
   };
 
+  __device__ void read_results(Before&) const {}
+  __device__ void store(int n, const float (&sums)[kSlots], const Before& before) const {
+    float values[kSlots] = {sums[0] + before.biases[0], sums[1] + before.biases[1]};
+    turn(n, before, values);
+    if (before.at == nullptr) return;
+    const CacheElements elements{before.at, before.type};
+#pragma unroll
+    for (int s = 0; s < kSlots; ++s) elements.put(s * half_, values[s]);
+  }
+
  private:
+  // Pairs lie in the two slots of a lane, or in the same slot of two lanes. All lanes take part.
+  __device__ static void turn(int n, const Before& before, float (&values)[kSlots]) {
+    if (before.how == Turns::kNot) return;
+    if (before.how == Turns::kSplitHalf) return before.turns[0].apply(values[0], values[1]);
+#pragma unroll
+    for (int s = 0; s < kSlots; ++s) {
+      const float other = __shfl_xor_sync(kAllLanes, values[s], 1);
+      float a = n % 2 == 0 ? values[s] : other, b = n % 2 == 0 ? other : values[s];
+      before.turns[s].apply(a, b);
+      values[s] = n % 2 == 0 ? a : b;
+    }
+  }
+
   ProductTargets targets_;
   bool has_queries_;
   int half_;

@@ -88,31 +88,35 @@ __global__ void __launch_bounds__(FewShape<kUnits, kGroups, Units>::kThreads)
       }
     }
   };
-  // What the thread's results need.
-  const auto result = [&](int i, int& unit, int& row, int& n) {
-    const int value = i * Shape::kThreads + static_cast<int>(threadIdx.x);
-    unit = value / Shape::kValues;
-    row = value % Shape::kValues / kTileOut;
-    n = value % kTileOut;
-    return unit < kUnits && first_unit + unit < unit_count && row < units.rows(rows.count, kGroups * 8);
+  // The thread's results. Those that are of no unit do not exist, but are dealt with as of the last one.
+  struct Result {
+    int unit;  // of the block
+    int row;
+    int n;
+    bool exists;
+  };
+  const auto result = [&](int i) {
+    const int value = i * Shape::kThreads + static_cast<int>(threadIdx.x), unit = value / Shape::kValues,
+              row = value % Shape::kValues / kTileOut, last = min(kUnits, unit_count - first_unit) - 1;
+    return Result{.unit = min(unit, last),
+                  .row = row,
+                  .n = value % kTileOut,
+                  .exists = unit <= last && row < units.rows(rows.count, kGroups * 8)};
   };
 
   bring_weights(0);
-  typename Units::Before before[kResults] = {};
+  typename Units::Before before[kResults];
 #pragma unroll
   for (int i = 0; i < kResults; ++i) {
-    int unit, row, n;
-    if (result(i, unit, row, n)) Unit(units, first_unit + unit).read_tables(row, n, before[i]);
+    const Result of = result(i);
+    before[i] = Unit(units, first_unit + of.unit).before(of.row, of.n, of.exists);
   }
   const HeldNorm norm_weight(squares + steps * kGroups * 8);
   if constexpr (kNormed) norm_weight.hold(args.norm, rows);
   await_previous();
 
 #pragma unroll
-  for (int i = 0; i < kResults; ++i) {
-    int unit, row, n;
-    if (result(i, unit, row, n)) Unit(units, first_unit + unit).read_results(row, n, before[i]);
-  }
+  for (int i = 0; i < kResults; ++i) units.read_results(before[i]);
   float scales[kGroups];
   if constexpr (kNormed) rms_scales(rows, 0, args.norm.eps, squares, scales);
   const auto hold_rows = [&](int first) {
@@ -179,15 +183,12 @@ __global__ void __launch_bounds__(FewShape<kUnits, kGroups, Units>::kThreads)
   __syncthreads();
 #pragma unroll
   for (int i = 0; i < kResults; ++i) {
-    int of, row, n;
-    const bool exists = result(i, of, row, n);
+    const Result of = result(i);
     float sums_of_row[kSlots];
 #pragma unroll
     for (int s = 0; s < kSlots; ++s)
-      sums_of_row[s] = joined(partials[min(of, kUnits - 1) * kSlots + s], row * kTileOut + n);
-    // Lanes exchange what belongs together: all of a warp take part.
-    const int last = unit_count - 1 - first_unit;
-    Unit(units, first_unit + min(of, min(kUnits - 1, last))).store(row, n, sums_of_row, before[i], exists);
+      sums_of_row[s] = joined(partials[of.unit * kSlots + s], of.row * kTileOut + of.n);
+    units.store(of.n, sums_of_row, before[i]);
   }
 }
 

@@ -57,7 +57,8 @@ struct PhaseMemory {
 
 // By the warps that multiply.
 template <int kGroups>
-__device__ void multiply_phases(const ProgramArgs& args, PhaseMemory& memory, ProgramBlock<kGroups>& block) {
+__device__ void multiply_phases(const ProgramArgs& args, PhaseMemory& memory, ProgramBlock<kGroups>& block,
+                                const Passed& passed) {
   const auto thread = static_cast<int>(threadIdx.x);
 #pragma unroll 1
   for (int p = 0; p < args.count; ++p) {
@@ -65,11 +66,13 @@ __device__ void multiply_phases(const ProgramArgs& args, PhaseMemory& memory, Pr
     if (more) memory.bring(args, p + 1, thread, kMultiplyThreads);
     end_copies();
     const ProgramPhase& phase = memory.phase(p);
-    const bool multiplies = phase.kind != ProgramPhase::Kind::kAttention;
-    if (multiplies) multiply(phase, block);
+    const bool multiplies = phase.kind != ProgramPhase::Kind::kAttention,
+               has_units = BlockUnits(phase).count > 0;
+    if (has_units && multiplies) multiply(phase, block);
     await_copies<0>();
     meet_warps();
-    if (more && multiplies && thread == 0) block.meeting.arrive();
+    if (more && has_units && multiplies && thread == 0) block.meeting.arrive();
+    if (thread == 0) passed.set(p + 1);
   }
   if (thread == 0) block.meeting.leave(kWaiters);
 }
@@ -77,7 +80,7 @@ __device__ void multiply_phases(const ProgramArgs& args, PhaseMemory& memory, Pr
 // By a team.
 template <int kSteps>
 __device__ void attend_phases(const ProgramArgs& args, PhaseMemory& memory, TeamMemory<kSteps, 1>& team,
-                              std::byte* staged, const GridMeeting& meeting) {
+                              std::byte* staged, const GridMeeting& meeting, const Passed& passed) {
   const int thread = static_cast<int>(threadIdx.x) - kMultiplyThreads;
 #pragma unroll 1
   for (int p = args.attention; p < args.count;) {
@@ -87,9 +90,15 @@ __device__ void attend_phases(const ProgramArgs& args, PhaseMemory& memory, Team
     meet_team();
     const ProgramPhase& phase = memory.phase(p);
     const int next = p + phase.attention;
-    attend_phase(phase, thread, team, staged, meeting);
+    attend_phase(phase, thread, team, staged, [&] {
+      if (thread == 0) {
+        passed.await(p);
+        meeting.wait(phase.awaited);
+      }
+      meet_team();
+    });
     meet_team();
-    if (thread == 0 && p + 1 < args.count) meeting.arrive();
+    if (thread == 0 && p + 1 < args.count && BlockUnits(phase).count > 0) meeting.arrive();
     p = next;
   }
   if (thread == 0) meeting.leave(kWaiters);
@@ -104,9 +113,12 @@ __global__ void __launch_bounds__(kProgramThreads, 1) run_program(ProgramArgs ar
   __shared__ PhaseMemory multiplied, attended, brought;
   __shared__ TeamMemory<kSteps, 1> team;
   __shared__ typename ProgramBlock<kGroups>::Partials partials;
+  __shared__ int phases_passed;
   const auto thread = static_cast<int>(threadIdx.x);
   const int bringer = thread - kMultiplyThreads - kTeamThreads;
+  const Passed passed(phases_passed);
   if (thread == 0) {
+    passed.set(0);
     for (int s = 0; s < args.stages; ++s) {
       full[s].init(1);
       empty[s].init(1);
@@ -128,14 +140,14 @@ __global__ void __launch_bounds__(kProgramThreads, 1) run_program(ProgramArgs ar
     await_previous();
     const GridMeeting meeting(args.meeting);
     if (thread >= kMultiplyThreads) {
-      attend_phases(args, attended, team, rows, meeting);
+      attend_phases(args, attended, team, rows, meeting, passed);
     } else {
       ProgramBlock<kGroups> block{.ring = ring,
                                   .at = {},
                                   .meeting = meeting,
                                   .partials = partials,
                                   .rows = reinterpret_cast<uint4*>(rows)};
-      multiply_phases(args, multiplied, block);
+      multiply_phases(args, multiplied, block, passed);
     }
   }
 #endif
@@ -155,9 +167,11 @@ bool launch_phases(std::vector<ProgramPhase>& phases, ProgramArgs args, const St
   const int64_t room =
       stream.shared_bytes - static_cast<int64_t>(attributes.sharedSizeBytes) - rows_bytes - 1024;
   args.stages = static_cast<int>(std::min<int64_t>(room / kStageBytes, kMostStages));
-  int first_block = 0;
+  int first_block = 0, arrivals = 0;
   for (ProgramPhase& phase : phases) {
     phase.first_block = first_block;
+    phase.awaited = static_cast<unsigned>(arrivals);
+    arrivals += std::min(phase.units, stream.processors);
     if (phase.kind == ProgramPhase::Kind::kAttention) continue;
     const int fit = (args.stages - phase.norm_stages()) / phase.unit_stages();
     if (args.stages <= kUnderWay || fit <= 0) return false;
@@ -199,7 +213,8 @@ ProgramPhase product_phase(ProgramPhase::Kind kind, const FewRows& rows, const U
 bool can_take(const FewRows& rows) {
   if (rows.rows.count > kMostRowsOfPhase) return false;
   return rows.input == Input::kPacked ||
-         (rows.input == Input::kNormed && rows.rows.aligned && is_aligned(rows.norm.weight, sizeof(uint4)));
+         (rows.input == Input::kNormed && rows.rows.aligned && rows.rows.steps() <= kMostNormSteps &&
+          is_aligned(rows.norm.weight, sizeof(uint4)));
 }
 
 }  // namespace
@@ -275,7 +290,6 @@ bool Program::launch_together() {
   auto next = static_cast<int>(phases_.size());
   for (int p = next; p-- > 0;) {
     ProgramPhase& phase = phases_[static_cast<size_t>(p)];
-    phase.index = p;
     phase.attention = next - p;
     if (phase.kind != ProgramPhase::Kind::kAttention) continue;
     next = p;

@@ -26,6 +26,7 @@ inline constexpr int kUnitsTogether = kMultiplyThreads / (kGroups * 8 * kTileOut
 inline constexpr int kStageSteps = 8;  // of a panel
 inline constexpr int kStageBytes = kStageSteps * kBlockBytes;
 inline constexpr int kNormSteps = kStageBytes / (kStep * 4);  // of a norm's weights
+inline constexpr int kMostNormSteps = 256;                    // of rows that are normed
 inline constexpr int kMostStages = 48;
 // Stages that a block asks memory for at once: more would only be in the way of what others ask for.
 inline constexpr int kUnderWay = 10;
@@ -60,7 +61,7 @@ struct ProgramPhase {
   Kind kind;
   int units = 0;           // of a product; or heads of row ranges
   int first_block = 0;     // whose is the first unit
-  int index = 0;           // of the phase
+  unsigned awaited = 0;    // arrivals where blocks meet, before its inputs are there
   int attention = 0;       // how many phases on the next attention is
   int slots = 0;           // panels of a unit
   int steps = 0;           // of the inputs

@@ -155,23 +155,13 @@ __device__ float rms_scale(const InputRows& rows, float eps, int group, const fl
   return rms_scale(row_sum(sum), rows, eps);
 }
 
-// The same sum where a warp has a row, and quad q of its lanes the squares of every eighth step from q on.
-class StepSquares {
- public:
-  // The lane's squares of the next of its steps, or zero.
-  __device__ void add(float lane_squares) {
-    const float sum = row_sum(lane_squares);
-    sum_ = (sum_ + sum) + __shfl_down_sync(kAllLanes, sum, 16);
-  }
-  // The row's, in all lanes.
-  __device__ float total() const {
-    const float first = sum_ + __shfl_xor_sync(kAllLanes, sum_, 4);
-    return __shfl_sync(kAllLanes, first + __shfl_xor_sync(kAllLanes, first, 8), 0);
-  }
-
- private:
-  float sum_ = 0.0f;  // in quads 0 to 3: of every fourth step
-};
+// The same sum of one row, by a warp: `squares` [steps] in shared memory.
+__device__ inline float sum_of_steps(const float* squares, int steps) {
+  float sum = 0.0f;
+#pragma unroll 8
+  for (int step = static_cast<int>(threadIdx.x) % 4; step < steps; step += 4) sum += squares[step];
+  return row_sum(sum);
+}
 
 // Scales of rows first + 8 * g + lane / 4 for g < kGroups, by a block of whole warps. `partials` is shared
 // memory [steps, kGroups, 8].

@@ -41,6 +41,7 @@ struct RowTables {
         block_table(cache.block_table.data),
         slot_pages(cache.block_table.shape[1]),
         first_row(first) {}
+  bool operator==(const RowTables&) const = default;
 
   const int32_t* row_sequence;
   const int32_t* row_entry;

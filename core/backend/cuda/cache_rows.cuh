@@ -51,15 +51,22 @@ struct CacheRows {
 
   // Place of a row's vector of group 0, or negative: it writes none. That of group g lies g *
   // layout.group_stride() behind it. Reads tables only, which may be done before await_previous().
-  __device__ int64_t place(int64_t row) const {
-    const int64_t entry = written_entry(tables, row);
-    return entry < 0 ? -1 : layout.offset(entry);
-  }
+  __device__ int64_t place(int64_t row) const { return place_of(written_entry(tables, row)); }
+  // The same of the entry that the row writes.
+  __device__ int64_t place_of(int64_t entry) const { return entry < 0 ? -1 : layout.offset(entry); }
 
   RowTables tables;
   PlaneLayout layout;
   CacheElements keys;
   CacheElements values;
+};
+
+// What tables say of up to sixteen rows, where somebody has looked already.
+struct KnownRows {
+  static constexpr int kMost = 16;
+
+  int64_t entries[kMost];    // that they write
+  int32_t positions[kMost];  // of one component
 };
 
 struct Turn {
@@ -93,7 +100,11 @@ struct Rotation {
   // How pair `i` of a vector of a row turns. Reads positions and tables only, which may be done before
   // await_previous().
   __device__ Turn turn_of(int64_t row, int i) const {
-    const int64_t at = int64_t{positions[row * components + i / columns]} * columns + i % columns;
+    return turn_at(positions[row * components + i / columns], i % columns);
+  }
+  // The same where the position is known.
+  __device__ Turn turn_at(int32_t position, int column) const {
+    const int64_t at = int64_t{position} * columns + column;
     return {cosines[at], sines[at]};
   }
   // Turns pair `i` of a vector of a row, whose elements are a and b.

@@ -11,8 +11,9 @@ namespace volley::cuda {
 // ---- What is multiplied, in units, and what becomes of the sums. A unit has kSlots panels, whose weights it
 // finds by `weight`. A result is what becomes of the sums, by slot, of output `n` of 8 of each panel and a
 // row; all lanes of a warp have results of one unit. `Before` is all that a result needs but its sums: a unit
-// finds it by `before`, from weights and tables only, so that it can be there before the rows are;
-// `read_results` adds what earlier operations have made. It is for all lanes, of rows that exist and others.
+// finds it by `before`, from weights and tables only, so that it can be there before the rows are, with what
+// is known of rows (or null); `read_results` adds what earlier operations have made. It is for all lanes, of
+// rows that exist and others.
 
 // What changes nothing where it is added, not even the sign of a zero.
 inline constexpr float kNoTerm = -0.0f;
@@ -38,7 +39,7 @@ class LinearUnits {
     __device__ const uint4* weight(int, int steps) const {
       return panel_of(place_.target, place_.tile, steps);
     }
-    __device__ Before before(int64_t row, int n, bool exists) const {
+    __device__ Before before(int64_t row, int n, bool exists, const KnownRows*) const {
       const ProductTarget& target = place_.target;
       const int64_t out = int64_t{place_.tile} * kTileOut + n;
       if (!exists || out >= target.out_features) return {nullptr, kNoTerm, kNoTerm};
@@ -80,24 +81,24 @@ class GatedUnits {
 
   class Unit {
    public:
-    __device__ Unit(const GatedUnits& all, int index) : all_(all), targets_(all.targets_), panel_(index) {}
+    __device__ Unit(const GatedUnits& all, int index) : all_(all), panel_(index) {}
     __device__ const uint4* weight(int slot, int steps) const {
-      return panel_of(slot == 0 ? targets_.gate : targets_.up, panel_, steps);
+      return panel_of(slot == 0 ? all_.targets_.gate : all_.targets_.up, panel_, steps);
     }
-    __device__ Before before(int64_t row, int n, bool exists) const {
-      const int64_t out = int64_t{panel_} * kTileOut + n, outs = targets_.gate.out_features;
+    __device__ Before before(int64_t row, int n, bool exists, const KnownRows*) const {
+      const GatedTargets& targets = all_.targets_;
+      const int64_t out = int64_t{panel_} * kTileOut + n, outs = targets.gate.out_features;
       if (!exists || out >= outs) return {nullptr, {kNoTerm, kNoTerm}};
       const auto bias = [&](const ProductTarget& target) {
         return target.bias != nullptr ? target.bias[out] : kNoTerm;
       };
       void* const at = all_.packed_.data != nullptr ? static_cast<void*>(all_.packed_.at(row, out))
-                                                    : targets_.out + row * outs + out;
-      return {at, {bias(targets_.gate), bias(targets_.up)}};
+                                                    : targets.out + row * outs + out;
+      return {at, {bias(targets.gate), bias(targets.up)}};
     }
 
    private:
     const GatedUnits& all_;
-    const GatedTargets& targets_;
     int panel_;
   };
 
@@ -140,6 +141,18 @@ class AttentionUnits {
         write_(args.turned.write) {}
   int count() const { return static_cast<int>(targets_.tiles()); }
   __device__ int64_t rows(int64_t count, int64_t) const { return count; }
+  // Whether KnownRows can be what `find_row` finds.
+  bool may_know_rows() const {
+    return keys_.positions != nullptr && keys_.components == 1 &&
+           (!has_queries_ || (queries_.components == 1 && queries_.positions == keys_.positions));
+  }
+  bool asks_as(const AttentionUnits& other) const {
+    return write_.tables == other.write_.tables && keys_.positions == other.keys_.positions;
+  }
+  __device__ void find_row(int row, KnownRows& known) const {
+    known.entries[row] = written_entry(write_.tables, row);
+    known.positions[row] = keys_.positions[row];
+  }
 
   static int64_t head_width(const AttentionInputsArgs& args) {
     const RotateAndWriteArgs& turned = args.turned;
@@ -158,8 +171,8 @@ class AttentionUnits {
     __device__ const uint4* weight(int slot, int steps) const {
       return panel_of(place_.target, out(slot, 0) / kTileOut, steps);
     }
-    __device__ Before before(int64_t row, int n, bool exists) const {
-      Before before{.at = exists ? at(row, n) : nullptr,
+    __device__ Before before(int64_t row, int n, bool exists, const KnownRows* known) const {
+      Before before{.at = exists ? at(row, n, known) : nullptr,
                     .biases = {kNoTerm, kNoTerm},
                     .turns = {},
                     .how = kind_ == kValues      ? Turns::kNot
@@ -170,7 +183,9 @@ class AttentionUnits {
 #pragma unroll
       for (int s = 0; s < kSlots; ++s) {
         if (place_.target.bias != nullptr) before.biases[s] = place_.target.bias[out(s, n)];
-        if (kind_ != kValues) before.turns[s] = rotation().turn_of(row, pair(s, n));
+        if (before.how == Turns::kNot || (s > 0 && before.how == Turns::kSplitHalf)) continue;
+        before.turns[s] = known != nullptr ? rotation().turn_at(known->positions[row], pair(s, n))
+                                           : rotation().turn_of(row, pair(s, n));
       }
       return before;
     }
@@ -181,10 +196,11 @@ class AttentionUnits {
     __device__ int64_t out(int slot, int n) const {
       return int64_t{head_} * 2 * all_.half_ + first_ + slot * all_.half_ + n;
     }
-    __device__ std::byte* at(int64_t row, int n) const {
+    __device__ std::byte* at(int64_t row, int n, const KnownRows* known) const {
       if (kind_ == kQueries)
         return reinterpret_cast<std::byte*>(place_.target.out + row * place_.target.out_features + out(0, n));
-      const int64_t place = all_.write_.place(row);
+      const int64_t place =
+          known != nullptr ? all_.write_.place_of(known->entries[row]) : all_.write_.place(row);
       if (place < 0) return nullptr;
       const CacheElements& elements = kind_ == kKeys ? all_.write_.keys : all_.write_.values;
       return elements.at(place + head_ * all_.write_.layout.group_stride() + first_ + n);

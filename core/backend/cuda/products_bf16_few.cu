@@ -109,7 +109,7 @@ __global__ void __launch_bounds__(FewShape<kUnits, kGroups, Units>::kThreads)
 #pragma unroll
   for (int i = 0; i < kResults; ++i) {
     const Result of = result(i);
-    before[i] = Unit(units, first_unit + of.unit).before(of.row, of.n, of.exists);
+    before[i] = Unit(units, first_unit + of.unit).before(of.row, of.n, of.exists, nullptr);
   }
   const HeldNorm norm_weight(squares + steps * kGroups * 8);
   if constexpr (kNormed) norm_weight.hold(args.norm, rows);

@@ -1,11 +1,11 @@
-// Programs: the kernel, and which operations become its phases.
+// Programs: which operations become phases, and their launch.
 #include "core/backend/cuda/program.h"
 
 #include <algorithm>
 #include <type_traits>
 #include <utility>
 
-#include "core/backend/cuda/program_warps.cuh"
+#include "core/backend/cuda/program_kernel.cuh"
 
 namespace volley::cuda {
 namespace {
@@ -13,145 +13,7 @@ namespace {
 // Fewer are not worth the time in which all blocks get going.
 constexpr size_t kFewestPhases = 6;
 constexpr int64_t kMostRowsOfPhase = kTileRows;
-
-// Threads of a block that wait for others.
-[[maybe_unused]] constexpr unsigned kWaiters = 2;
-
-struct ProgramArgs {
-  const ProgramPhase* phases;
-  int count;
-  int attention;  // the first phase that is attention
-  int stages;
-  Program::Meeting* meeting;
-};
-
-struct PhaseMemory {
-  alignas(16) std::byte bytes[2][sizeof(ProgramPhase)];
-  static_assert(sizeof(ProgramPhase) % 16 == 0);
-
-  // Copies are ended by the caller.
-  __device__ void bring(const ProgramArgs& args, int phase, int thread, int threads) {
-    const auto* from = reinterpret_cast<const uint4*>(args.phases + phase);
-    auto* to = reinterpret_cast<uint4*>(bytes[phase % 2]);
-    for (int i = thread; i < static_cast<int>(sizeof(ProgramPhase) / 16); i += threads)
-      copy_async(to + i, from + i);
-  }
-  __device__ const ProgramPhase& phase(int index) const {
-    return *reinterpret_cast<const ProgramPhase*>(bytes[index % 2]);
-  }
-};
-
-// By a warp.
-[[maybe_unused]] __device__ void bring_phases(const ProgramArgs& args, PhaseMemory& memory,
-                                              const StageRing& ring) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  WeightBringer bringer(ring);
-  for (int p = 0; p < args.count; ++p) {
-    if (p + 1 < args.count) memory.bring(args, p + 1, lane, kWarp);
-    end_copies();
-    if (lane == 0) bringer.bring(memory.phase(p));
-    await_copies<0>();
-    __syncwarp();
-  }
-}
-
-// By the warps that multiply.
-template <int kGroups>
-__device__ void multiply_phases(const ProgramArgs& args, PhaseMemory& memory, ProgramBlock<kGroups>& block,
-                                const Passed& passed) {
-  const auto thread = static_cast<int>(threadIdx.x);
-#pragma unroll 1
-  for (int p = 0; p < args.count; ++p) {
-    const bool more = p + 1 < args.count;
-    if (more) memory.bring(args, p + 1, thread, kMultiplyThreads);
-    end_copies();
-    const ProgramPhase& phase = memory.phase(p);
-    const bool multiplies = phase.kind != ProgramPhase::Kind::kAttention,
-               has_units = BlockUnits(phase).count > 0;
-    if (has_units && multiplies) multiply(phase, block);
-    await_copies<0>();
-    meet_warps();
-    if (more && has_units && multiplies && thread == 0) block.meeting.arrive();
-    if (thread == 0) passed.set(p + 1);
-  }
-  if (thread == 0) block.meeting.leave(kWaiters);
-}
-
-// By a team.
-template <int kSteps>
-__device__ void attend_phases(const ProgramArgs& args, PhaseMemory& memory, TeamMemory<kSteps, 1>& team,
-                              std::byte* staged, const GridMeeting& meeting, const Passed& passed) {
-  const int thread = static_cast<int>(threadIdx.x) - kMultiplyThreads;
-#pragma unroll 1
-  for (int p = args.attention; p < args.count;) {
-    memory.bring(args, p, thread, kTeamThreads);
-    end_copies();
-    await_copies<0>();
-    meet_team();
-    const ProgramPhase& phase = memory.phase(p);
-    const int next = p + phase.attention;
-    attend_phase(phase, thread, team, staged, [&] {
-      if (thread == 0) {
-        passed.await(p);
-        meeting.wait(phase.awaited);
-      }
-      meet_team();
-    });
-    meet_team();
-    if (thread == 0 && p + 1 < args.count && BlockUnits(phase).count > 0) meeting.arrive();
-    p = next;
-  }
-  if (thread == 0) meeting.leave(kWaiters);
-}
-
-// kGroups: of eight rows. kSteps: of a head.
-template <int kGroups, int kSteps>
-__global__ void __launch_bounds__(kProgramThreads, 1) run_program(ProgramArgs args) {
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL
-  alignas(1024) extern __shared__ std::byte memory[];
-  __shared__ Barrier full[kMostStages], empty[kMostStages];
-  __shared__ PhaseMemory multiplied, attended, brought;
-  __shared__ TeamMemory<kSteps, 1> team;
-  __shared__ typename ProgramBlock<kGroups>::Partials partials;
-  __shared__ int phases_passed;
-  const auto thread = static_cast<int>(threadIdx.x);
-  const int bringer = thread - kMultiplyThreads - kTeamThreads;
-  const Passed passed(phases_passed);
-  if (thread == 0) {
-    passed.set(0);
-    for (int s = 0; s < args.stages; ++s) {
-      full[s].init(1);
-      empty[s].init(1);
-    }
-    publish_barriers();
-  }
-  if (thread < kMultiplyThreads) multiplied.bring(args, 0, thread, kMultiplyThreads);
-  if (bringer >= 0 && bringer < kWarp) brought.bring(args, 0, bringer, kWarp);
-  end_copies();
-  await_copies<0>();
-  __syncthreads();
-  const StageRing ring{full, empty, memory, args.stages};
-  std::byte* const rows = memory + args.stages * kStageBytes;
-  if (bringer >= 0) {
-    give_registers<kBringing>();
-    if (bringer < kWarp) bring_phases(args, brought, ring);
-  } else {
-    take_registers<kMultiplying>();
-    await_previous();
-    const GridMeeting meeting(args.meeting);
-    if (thread >= kMultiplyThreads) {
-      attend_phases(args, attended, team, rows, meeting, passed);
-    } else {
-      ProgramBlock<kGroups> block{.ring = ring,
-                                  .at = {},
-                                  .meeting = meeting,
-                                  .partials = partials,
-                                  .rows = reinterpret_cast<uint4*>(rows)};
-      multiply_phases(args, multiplied, block, passed);
-    }
-  }
-#endif
-}
+static_assert(kMostRowsOfPhase <= KnownRows::kMost);
 
 template <int kGroups, int kSteps>
 bool launch_phases(std::vector<ProgramPhase>& phases, ProgramArgs args, const Stream& stream) {
@@ -195,6 +57,23 @@ bool launch_phases(std::vector<ProgramPhase>& phases, ProgramArgs args, const St
   alone.overlaps = false;
   launch("program", kernel, geometry, alone, args);
   return true;
+}
+
+// Of the phases that ask tables for their rows, the one with the most, if all ask for the same; or -1.
+int phase_of_known_rows(const std::vector<ProgramPhase>& phases) {
+  int most = -1;
+  for (size_t p = 0; p < phases.size(); ++p) {
+    if (phases[p].kind != ProgramPhase::Kind::kAttentionInputs) continue;
+    const auto& units = phases[p].as<AttentionUnits>();
+    if (!units.may_know_rows()) return -1;
+    if (most >= 0) {
+      const ProgramPhase& other = phases[static_cast<size_t>(most)];
+      if (!units.asks_as(other.as<AttentionUnits>())) return -1;
+      if (phases[p].rows.rows.count <= other.rows.rows.count) continue;
+    }
+    most = static_cast<int>(p);
+  }
+  return most;
 }
 
 int steps_of_head(const BF16Attention& attention) {
@@ -299,6 +178,7 @@ bool Program::launch_together() {
   const ProgramArgs args{.phases = reinterpret_cast<const ProgramPhase*>(buffer.data()),
                          .count = static_cast<int>(phases_.size()),
                          .attention = next,
+                         .known = phase_of_known_rows(phases_),
                          .stages = 0,
                          .meeting = meeting_};
   const auto launched = [&](auto head_steps) {

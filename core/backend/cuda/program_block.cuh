@@ -10,10 +10,109 @@ namespace volley::cuda {
 __device__ inline void meet_warps() {
   asm volatile("bar.sync 1, %0;" ::"n"(kMultiplyThreads) : "memory");
 }
+// By the multiplying warps, the one that plans and the one that meets other blocks: at the end of a phase.
+inline constexpr int kPhaseThreads = kMultiplyThreads + 2 * kWarp;
+__device__ inline void end_phase() {
+  asm volatile("bar.sync 3, %0;" ::"n"(kPhaseThreads) : "memory");
+}
+// The multiplying warps meet where rows are there, with the norm's weights: each of the two warps says one.
+__device__ inline void announce_rows() {
+  asm volatile("bar.arrive 4, %0;" ::"n"(kPhaseThreads) : "memory");
+}
+__device__ inline void await_rows() {
+  asm volatile("bar.sync 4, %0;" ::"n"(kPhaseThreads) : "memory");
+}
+// And where the weights of the first units are there, which the one that plans says.
+__device__ inline void announce_weights() {
+  asm volatile("bar.arrive 5, %0;" ::"n"(kMultiplyThreads + kWarp) : "memory");
+}
+__device__ inline void await_weights() {
+  asm volatile("bar.sync 5, %0;" ::"n"(kMultiplyThreads + kWarp) : "memory");
+}
+// Between the two warps: the block has arrived where blocks meet.
+__device__ inline void announce_arrival() {
+  asm volatile("bar.arrive 6, %0;" ::"n"(2 * kWarp) : "memory");
+}
+__device__ inline void await_arrival() {
+  asm volatile("bar.sync 6, %0;" ::"n"(2 * kWarp) : "memory");
+}
 // By a team.
 __device__ inline void meet_team() {
   asm volatile("bar.sync 2, %0;" ::"n"(kTeamThreads) : "memory");
 }
+
+// Stages that follow each other.
+struct StageRun {
+  StagePlace first;
+  int count;
+
+  __device__ StagePlace end(const StageRing& ring) const { return first.moved(count, ring); }
+  // By some threads, of which this is the `thread`-th: waits until its share is filled.
+  __device__ void await(const StageRing& ring, int thread, int threads) const {
+    for (int i = thread; i < count; i += threads) {
+      const StagePlace place = first.moved(i, ring);
+      ring.full[place.stage].wait(place.parity);
+    }
+  }
+  // By a warp: lets them be filled again.
+  __device__ void give_back(const StageRing& ring) const {
+    for (int i = static_cast<int>(threadIdx.x) % kWarp; i < count; i += kWarp)
+      ring.empty[first.moved(i, ring).stage].arrive();
+  }
+};
+
+// What the multiplying warps of a block have to do in a phase, found by another warp beforehand: they are in
+// everybody's way. They take units_together of the block's units at a time and plan all but the first of
+// these times themselves.
+struct BlockPlan {
+  // By a warp, for a phase whose stages begin at `at`.
+  __device__ void begin(const ProgramPhase& phase, const StageRing& ring, StagePlace at) {
+    const int lane = static_cast<int>(threadIdx.x) % kWarp;
+    BlockUnits own(phase);
+    if (phase.kind == ProgramPhase::Kind::kAttention) own.count = 0;
+    const StageRun norms{at, own.count > 0 ? phase.norm_stages() : 0};
+    StageRun run{norms.end(ring), 0}, first_run = run;
+    for (int first = 0; first < own.count; first += phase.units_together) {
+      run = {run.end(ring), min(phase.units_together, own.count - first) * phase.unit_stages()};
+      if (first == 0) first_run = run;
+    }
+    if (lane == 0) {
+      mine = own;
+      norm = norms;
+      weights = first_run;
+      last = run;
+    }
+    __syncwarp();
+    if (own.count > 0) plan(phase, ring, 0, weights.first, lane);
+  }
+  // By threads, of which this is the `thread`-th: plans the units from `first` on, whose weights begin at
+  // `at`.
+  __device__ void plan(const ProgramPhase& phase, const StageRing& ring, int first, StagePlace at,
+                       int thread) {
+    const int count = min(phase.units_together, mine.count - first);
+    if (thread < count * phase.slots)
+      places[thread] = at.moved(thread * phase.panel_stages(), ring).stage * kStageSteps;
+    if (thread >= count) return;
+    with_units(phase, [&](const auto& all) {
+      using Unit = UnitOf<decltype(all)>;
+      static_assert(sizeof(Unit) <= sizeof(units[0]));
+      new (units[thread]) Unit(all, mine.at(first + thread));
+    });
+  }
+  // Of those that are planned.
+  template <typename Units>
+  __device__ const typename Units::Unit& unit(const Units&, int index) const {
+    return *reinterpret_cast<const typename Units::Unit*>(units[index]);
+  }
+
+  BlockUnits mine;
+  StageRun norm;                      // the norm's weights
+  StageRun weights;                   // those of the first units
+  StageRun last;                      // those of the last ones
+  int places[2 * kUnitsTogether<1>];  // of panels: their first step, in steps of the ring
+  alignas(8) std::byte units[kUnitsTogether<1>][sizeof(AttentionUnits::Unit)];
+};
+
 // How many phases the multiplying warps of a block are past. Its team looks where blocks meet only when no
 // phase in front of its own is left for them: who looks there is in the way of those who arrive.
 class Passed {
@@ -65,10 +164,9 @@ struct ProgramBlock {
   static_assert(sizeof(Partials) >= 8 * kMostNormSteps * sizeof(float));
 
   StageRing ring;
-  StagePlace at;
-  GridMeeting meeting;
   Partials& partials;
-  uint4* rows;  // [step][group] blocks; or what attention brings
+  uint4* rows;             // [step][group] blocks; or what attention brings
+  const KnownRows* known;  // rows of all layers; null: units look themselves
 
   // Memory for the sum of squares of each step of one of eight rows, until there are partial sums.
   __device__ float* squares_of(int row, int steps) const { return &partials[0][0][0] + row * steps; }

@@ -76,8 +76,10 @@ struct BlockUnits {
       : first(static_cast<int>(blockIdx.x) - phase.first_block) {
     const auto blocks = static_cast<int>(gridDim.x);
     if (first < 0) first += blocks;
-    count = first < phase.units ? (phase.units - 1 - first) / blocks + 1 : 0;
+    count = 0;
+    for (int unit = first; unit < phase.units; unit += blocks) ++count;  // few: quicker than a division
   }
+  BlockUnits() = default;
   __device__ int at(int i) const { return first + i * static_cast<int>(gridDim.x); }
 
   int first;
@@ -96,8 +98,8 @@ struct StageRing {
 };
 
 struct StagePlace {
-  int stage = 0;
-  unsigned parity = 0;
+  int stage;
+  unsigned parity;
 
   // At most once around.
   __device__ StagePlace moved(int by, const StageRing& ring) const {
@@ -175,7 +177,7 @@ class WeightBringer {
   }
 
   const StageRing& ring_;
-  StagePlace at_;
+  StagePlace at_{};
   int brought_ = 0;  // stages, up to kUnderWay
 };
 

@@ -10,90 +10,107 @@ namespace volley::cuda {
 
 // ---- Rows that are normed
 
-// A warp's share of eight rows: a row, or a part of one where there are more warps than rows. Four lanes hold
-// a step of the row, a warp eight of them.
+// A warp's share of rows: up to eight rows are dealt to warps, or parts of them where there are more warps
+// than rows; of more a warp has every eighth. Four lanes hold a step of a row, a warp eight of them.
 struct RowShare {
   static constexpr int kWarpSteps = kWarp / 4;
 
-  __device__ RowShare(const InputRows& rows, int first_row) {
-    const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp,
-              count = min(8, static_cast<int>(rows.count) - first_row);
-    warps = count > 4 ? 1 : count > 2 ? 2 : count > 1 ? 4 : 8;
+  __device__ explicit RowShare(const InputRows& rows) : steps(rows.steps()), in_features(rows.in_features) {
+    const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
+    const auto count = static_cast<int>(rows.count);
     static_assert(kMultiplyWarps == 8);
+    warps = count > 4 ? 1 : count > 2 ? 2 : count > 1 ? 4 : 8;
     row = warp / warps;
+    left = count - row;
     first = warp % warps * kWarpSteps;
-    end = row < count ? rows.steps() : 0;
     stride = warps * kWarpSteps;
-    x = rows.x + int64_t{first_row + row} * rows.in_features + lane % 4 * kLaneInputs;
+    x = rows.x + int64_t{row} * rows.in_features + lane % 4 * kLaneInputs;
   }
-  __device__ LaneInputs load(int step) const {
-    if (step >= end) return {make_float4(0.0f, 0.0f, 0.0f, 0.0f), make_float4(0.0f, 0.0f, 0.0f, 0.0f)};
-    const auto* from = reinterpret_cast<const float4*>(x + step * kStep);
+  // Behind the steps of the share's row in the eight; 0: there is no such row.
+  __device__ int end(int eight) const { return eight * 8 < left ? steps : 0; }
+  __device__ LaneInputs load(int eight, int step) const {
+    if (step >= end(eight)) return {make_float4(0.0f, 0.0f, 0.0f, 0.0f), make_float4(0.0f, 0.0f, 0.0f, 0.0f)};
+    const auto* from = reinterpret_cast<const float4*>(x + eight * 8 * in_features + step * kStep);
     return {from[0], from[1]};
   }
 
+  int steps;
+  int in_features;
   int warps;   // of a row
-  int row;     // of the eight
+  int row;     // of the first eight
+  int left;    // rows from that one on
   int first;   // step of the warp
   int stride;  // from there to its next steps
-  int end;     // of the row's steps; 0: there is no such row
   const float* x;
 };
 
-// The norm's weights are at `norm`.
+// What a warp holds of its rows: kHeld of a lane's steps; the rest is read twice.
 template <int kGroups>
-__device__ void hold_normed_eight(const FewRows& args, const ProgramBlock<kGroups>& block, StagePlace norm,
-                                  int eight, const RowShare& share) {
-  constexpr int kHeld = 6;  // of a lane's steps; the rest is read twice
-  const int lane = static_cast<int>(threadIdx.x) % kWarp, own = lane / 4;
-  LaneInputs held[kHeld];
-#pragma unroll
-  for (int i = 0; i < kHeld; ++i) held[i] = share.load(share.first + i * share.stride + own);
-  float* const squares_of_steps = block.squares_of(share.row, args.rows.steps());
-  const auto put_squares = [&](int step, const LaneInputs& inputs) {
-    const float sum = row_sum(squares(inputs));
-    if (lane % 4 == 0 && step < share.end) squares_of_steps[step] = sum;
-  };
-#pragma unroll
-  for (int i = 0; i < kHeld; ++i) {
-    const int first = share.first + i * share.stride;
-    if (first < share.end) put_squares(first + own, held[i]);
-  }
-#pragma unroll 1
-  for (int first = share.first + kHeld * share.stride; first < share.end; first += share.stride)
-    put_squares(first + own, share.load(first + own));
-  if (share.warps > 1) {
-    meet_warps();
-  } else {
-    __syncwarp();
-  }
-  const float scale = rms_scale(sum_of_steps(squares_of_steps, share.end), args.rows, args.norm.eps);
-  uint4* const to = block.rows + eight * kWarp + block_place(share.row * 4 + lane % 4);
-  const auto put = [&](int step, const LaneInputs& inputs) {
-    const StagePlace place = norm.moved(step / kNormSteps, block.ring);
-    const auto* from =
-        reinterpret_cast<const float4*>(block.ring.stage(place.stage)) + step % kNormSteps * 8 + lane % 4 * 2;
-    to[step * kGroups * kWarp] = rounded(normed(inputs, scale, {from[0], from[1]}));
-  };
-#pragma unroll
-  for (int i = 0; i < kHeld; ++i) {
-    const int step = share.first + i * share.stride + own;
-    if (step < share.end) put(step, held[i]);
-  }
-#pragma unroll 1
-  for (int step = share.first + kHeld * share.stride + own; step < share.end; step += share.stride)
-    put(step, share.load(step));
-  meet_warps();
-}
+struct HeldRows {
+  static constexpr int kHeld = kGroups == 1 ? 6 : 4;
 
-// `share`: of the first eight rows.
+  LaneInputs inputs[kGroups][kHeld];
+
+  __device__ explicit HeldRows(const RowShare& share) {
+    const int own = static_cast<int>(threadIdx.x) % kWarp / 4;
+#pragma unroll
+    for (int g = 0; g < kGroups; ++g) {
+#pragma unroll
+      for (int i = 0; i < kHeld; ++i) inputs[g][i] = share.load(g, share.first + i * share.stride + own);
+    }
+  }
+  // Calls f(step, inputs) with the lane's steps of its row in the eight; if kWhole, in all lanes as long as
+  // any has one.
+  template <bool kWhole, typename F>
+  __device__ void each(const RowShare& share, int eight, const F& f) const {
+    const int own = static_cast<int>(threadIdx.x) % kWarp / 4, end = share.end(eight);
+#pragma unroll
+    for (int i = 0; i < kHeld; ++i) {
+      const int first = share.first + i * share.stride;
+      if (first + (kWhole ? 0 : own) < end) f(first + own, inputs[eight][i]);
+    }
+#pragma unroll 1
+    for (int first = share.first + kHeld * share.stride; first + (kWhole ? 0 : own) < end;
+         first += share.stride)
+      f(first + own, share.load(eight, first + own));
+  }
+};
+
+// The norm's weights are at `norm`. Behind it, the weights of the phase's first units are there, too. Rows of
+// both eights are asked for before the first is dealt with.
 template <int kGroups>
 __device__ void hold_normed_rows(const FewRows& args, const ProgramBlock<kGroups>& block, StagePlace norm,
                                  const RowShare& share) {
-  hold_normed_eight(args, block, norm, 0, share);
-#pragma unroll 1
-  for (int eight = 1; eight < kGroups; ++eight)
-    hold_normed_eight(args, block, norm, eight, RowShare(args.rows, eight * 8));
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const HeldRows<kGroups> held(share);
+  float* const squares_of_steps = block.squares_of(share.row, share.steps);
+  float scales[kGroups];
+#pragma unroll
+  for (int g = 0; g < kGroups; ++g) {
+    const int end = share.end(g);
+    __syncwarp();
+    held.template each<true>(share, g, [&](int step, const LaneInputs& inputs) {
+      const float sum = row_sum(squares(inputs));
+      if (lane % 4 == 0 && step < end) squares_of_steps[step] = sum;
+    });
+    if (g == 0 && share.warps > 1) {
+      meet_warps();
+    } else {
+      __syncwarp();
+    }
+    scales[g] = rms_scale(sum_of_steps(squares_of_steps, end), args.rows, args.norm.eps);
+  }
+#pragma unroll
+  for (int g = 0; g < kGroups; ++g) {
+    uint4* const to = block.rows + g * kWarp + block_place(share.row * 4 + lane % 4);
+    held.template each<false>(share, g, [&](int step, const LaneInputs& inputs) {
+      const StagePlace place = norm.moved(step / kNormSteps, block.ring);
+      const auto* from = reinterpret_cast<const float4*>(block.ring.stage(place.stage)) +
+                         step % kNormSteps * 8 + lane % 4 * 2;
+      to[step * kGroups * kWarp] = rounded(normed(inputs, scales[g], {from[0], from[1]}));
+    });
+  }
+  await_weights();
 }
 
 // ---- Rows that are packed
@@ -134,7 +151,7 @@ __device__ void hold_packed_rows(const FewRows& args, const ProgramBlock<kGroups
   for (int eight = 1; eight < kGroups; ++eight) copy_packed_eight(block, eight, PackedShare(args, eight));
   end_copies();
   await_copies<0>();
-  meet_warps();
+  await_weights();
 }
 
 }  // namespace volley::cuda

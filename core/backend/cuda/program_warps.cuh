@@ -1,8 +1,7 @@
 #pragma once
 
-// What the warps of a program's block do with a phase. kMultiplyWarps warps wait for the phase before, take
-// its rows, multiply and store. A team of warps more is for attention alone. What needs no rows is done
-// before they are there: a result's place is found, weights are waited for.
+// What the warps of a program's block do with a phase. kMultiplyWarps warps find where their results go, wait
+// for the phase before, take its rows, multiply and store. A team of warps more is for attention alone.
 
 #include "core/backend/cuda/program_rows.cuh"
 
@@ -11,57 +10,43 @@ namespace volley::cuda {
 // ---- A product
 
 // The panels that a warp multiplies together: its slice of those of every kUnitsAtOnce-th unit from `unit`
-// on, of `count` that the block has in its ring.
+// on, of those that are planned.
 struct WarpPanels {
-  static constexpr int kMost = 4;
-
-  template <int kGroups>
-  __device__ WarpPanels(const ProgramPhase& phase, const ProgramBlock<kGroups>& block, int of, int units)
-      : slots(phase.slots),
-        unit(of),
-        count(units > of ? ((units - 1 - of) / kUnitsAtOnce + 1) * phase.slots : 0) {
+  __device__ WarpPanels(const ProgramPhase& phase, int first, int units)
+      : more_slots(phase.slots - 1),
+        unit(first),
+        count(units > first ? ((units - 1 - first) / kUnitsAtOnce + 1) << more_slots : 0) {
+    static_assert(kUnitsAtOnce == 2);
     const int slice = static_cast<int>(threadIdx.x) / kWarp % kSlices;
     begin = slice_begin(slice, phase.steps);
     end = slice_begin(slice + 1, phase.steps);
-    const StageRing& ring = block.ring;
-#pragma unroll
-    for (int p = 0; p < kMost; ++p) {
-      if (p >= count) break;
-      const StagePlace panel =
-          block.at.moved(unit_of(p) * phase.unit_stages() + slot_of(p) * phase.panel_stages(), ring);
-      places[p] = panel.stage * kStageSteps + begin;
-      if (places[p] >= ring.count * kStageSteps) places[p] -= ring.count * kStageSteps;
-#pragma unroll 1
-      for (int stage = begin / kStageSteps; stage * kStageSteps < end; ++stage) {
-        const StagePlace place = panel.moved(stage, ring);
-        ring.full[place.stage].wait(place.parity);
-      }
-    }
   }
-  __device__ int unit_of(int panel) const {
-    return unit + panel / slots * kUnitsAtOnce;
-  }
-  __device__ int slot_of(int panel) const {
-    return panel % slots;
+  // Of the block's panels.
+  __device__ int index_of(int panel) const {
+    const int of = unit + (panel >> more_slots) * kUnitsAtOnce;
+    return (of << more_slots) + (panel & more_slots);
   }
 
-  int slots;
+  int more_slots;  // of a unit than one: 0 or 1
   int unit;
   int count;
   int begin;  // of the slice, in steps
   int end;
-  int places[kMost];  // of the slice's first step, in steps of the ring
 };
 
 // Leaves the sums of a warp's panels in the partials.
 template <int kPanels, int kGroups>
-__device__ void multiply_panels(const WarpPanels& mine, const ProgramBlock<kGroups>& block) {
+__device__ void multiply_panels(const WarpPanels& mine, const BlockPlan& plan,
+                                const ProgramBlock<kGroups>& block) {
   const auto* stages = reinterpret_cast<const uint4*>(block.ring.stages);
   const int ring_steps = block.ring.count * kStageSteps,
             slice = static_cast<int>(threadIdx.x) / kWarp % kSlices;
-  int places[kPanels];
+  int places[kPanels];  // of the next step, in steps of the ring
 #pragma unroll
-  for (int p = 0; p < kPanels; ++p) places[p] = mine.places[p];
+  for (int p = 0; p < kPanels; ++p) {
+    places[p] = plan.places[mine.index_of(p)] + mine.begin;
+    if (places[p] >= ring_steps) places[p] -= ring_steps;
+  }
   SliceSums<kGroups, kPanels> sums;
 #pragma unroll 4
   for (int step = mine.begin; step < mine.end; ++step) {
@@ -74,24 +59,21 @@ __device__ void multiply_panels(const WarpPanels& mine, const ProgramBlock<kGrou
     sums.add(panels, block.rows + step * kGroups * kWarp);
   }
 #pragma unroll
-  for (int p = 0; p < kPanels; ++p)
-    sums.put(p, block.partials[mine.unit_of(p) * mine.slots + mine.slot_of(p)][slice]);
+  for (int p = 0; p < kPanels; ++p) sums.put(p, block.partials[mine.index_of(p)][slice]);
 }
 
+// By a warp: its slice of `units` that are planned.
 template <int kGroups>
-__device__ void multiply_slice(const WarpPanels& mine, const ProgramBlock<kGroups>& block) {
-  if (mine.count == 1) return multiply_panels<1>(mine, block);
-  if (mine.count == 2) return multiply_panels<2>(mine, block);
-  if constexpr (kUnitsTogether < kGroups >> kUnitsAtOnce) {
-    if (mine.count == 4) multiply_panels<4>(mine, block);
+__device__ void multiply_slice(const ProgramPhase& phase, int units, const BlockPlan& plan,
+                               const ProgramBlock<kGroups>& block) {
+  constexpr int kMostPanels = 2 * kUnitsTogether<kGroups> / kUnitsAtOnce;
+  static_assert(kMostPanels <= 4);
+  const WarpPanels mine(phase, static_cast<int>(threadIdx.x) / kWarp / kSlices, units);
+  if (mine.count == 1) return multiply_panels<1>(mine, plan, block);
+  if (mine.count == 2) return multiply_panels<2>(mine, plan, block);
+  if constexpr (kMostPanels == 4) {
+    if (mine.count == 4) multiply_panels<4>(mine, plan, block);
   }
-}
-
-// By the last warp.
-template <int kGroups>
-__device__ void give_back_stages(const ProgramBlock<kGroups>& block, StagePlace first, int count) {
-  for (int i = static_cast<int>(threadIdx.x) % kWarp; i < count; i += kWarp)
-    block.ring.empty[first.moved(i, block.ring).stage].arrive();
 }
 
 // What a result needs but its sums, of the units of any phase.
@@ -105,53 +87,61 @@ union Before {
   __device__ auto& of(const GatedUnits&) { return gated; }
 };
 
+// Takes the rows of a phase; the weights of its first units are there then, too. Calls `come` as soon as
+// results of earlier phases are there.
+template <int kGroups, typename F>
+__device__ void take_rows(const FewRows& args, const StageRun& norm, const ProgramBlock<kGroups>& block,
+                          const F& come) {
+  if (args.input == Input::kNormed) {
+    const RowShare share(args.rows);
+    await_rows();
+    come();
+    hold_normed_rows(args, block, norm.first, share);
+    if (threadIdx.x < kWarp) norm.give_back(block.ring);
+  } else {
+    const PackedShare share(args, 0);
+    await_rows();
+    come();
+    hold_packed_rows(args, block, share);
+  }
+}
+
 // By a block that has units of the phase.
 template <int kGroups>
-__device__ void multiply(const ProgramPhase& phase, ProgramBlock<kGroups>& block) {
+__device__ void multiply(const ProgramPhase& phase, BlockPlan& plan, const ProgramBlock<kGroups>& block) {
   constexpr int kValues = ProgramBlock<kGroups>::kValues;
   static_assert(kUnitsTogether<kGroups> * kValues <= kMultiplyThreads);
-  const BlockUnits mine(phase);
   const FewRows& args = phase.rows;
-  const int thread = static_cast<int>(threadIdx.x), warp = thread / kWarp;
-  const bool is_last_warp = warp == kMultiplyWarps - 1, norms = args.input == Input::kNormed;
+  const int thread = static_cast<int>(threadIdx.x), units_of_block = plan.mine.count;
   // The thread's result in units that are stored together; all of a warp are of one unit.
   const int own = thread / kValues, row = thread % kValues / kTileOut, n = thread % kTileOut;
+  StageRun weights = plan.weights;
 #pragma unroll 1
-  for (int first = 0; first < mine.count; first += phase.units_together) {
-    const int count = min(phase.units_together, mine.count - first);
+  for (int first = 0; first < units_of_block; first += phase.units_together) {
+    const int count = min(phase.units_together, units_of_block - first);
+    if (first > 0) {
+      weights = {weights.end(block.ring), count * phase.unit_stages()};
+      plan.plan(phase, block.ring, first, weights.first, thread);
+      weights.await(block.ring, thread, kMultiplyThreads);
+      meet_warps();  // the last sums are read, too
+    }
     Before before;
     if (own < count) {
       with_units(phase, [&](const auto& units) {
-        before.of(units) =
-            UnitOf<decltype(units)>(units, mine.at(first + own)).before(row, n, row < args.rows.count);
+        before.of(units) = plan.unit(units, own).before(row, n, row < args.rows.count, block.known);
       });
     }
-    const StagePlace norm = block.at;
-    if (first == 0) block.at = norm.moved(phase.norm_stages(), block.ring);
-    const WarpPanels panels(phase, block, warp / kSlices, count);
-    const RowShare row_share(args.rows, 0);
-    const PackedShare packed_share(args, 0);
+    const auto read_results = [&] {
+      if (own < count) with_units(phase, [&](const auto& units) { units.read_results(before.of(units)); });
+    };
     if (first == 0) {
-#pragma unroll 1
-      for (int i = 0; i < phase.norm_stages(); ++i) {
-        const StagePlace place = norm.moved(i, block.ring);
-        block.ring.full[place.stage].wait(place.parity);
-      }
-      if (thread == 0) block.meeting.wait(phase.awaited);
+      take_rows(args, plan.norm, block, read_results);
+    } else {
+      read_results();
     }
-    meet_warps();  // the rows are there, or the last sums are read
-    if (own < count) with_units(phase, [&](const auto& units) { units.read_results(before.of(units)); });
-    if (first == 0 && norms) {
-      hold_normed_rows(args, block, norm, row_share);
-      if (is_last_warp) give_back_stages(block, norm, phase.norm_stages());
-    } else if (first == 0) {
-      hold_packed_rows(args, block, packed_share);
-    }
-    multiply_slice(panels, block);
+    multiply_slice(phase, count, plan, block);
     meet_warps();
-    const int used = count * phase.unit_stages();
-    if (is_last_warp) give_back_stages(block, block.at, used);
-    block.at = block.at.moved(used, block.ring);
+    if (first + count < units_of_block && thread < kWarp) weights.give_back(block.ring);
     if (own < count) {
       with_units(phase, [&](const auto& units) {
         constexpr int kSlots = std::remove_cvref_t<decltype(units)>::kSlots;

@@ -1,0 +1,215 @@
+#pragma once
+
+// The kernel of a program: what each warp of a block does through all phases.
+
+#include "core/backend/cuda/program_warps.cuh"
+
+namespace volley::cuda {
+
+// Threads of a block that wait for others.
+inline constexpr unsigned kWaiters = 2;
+
+struct ProgramArgs {
+  const ProgramPhase* phases;
+  int count;
+  int attention;  // the first phase that is attention
+  int known;      // a phase whose rows are known to be those of all that ask; -1: there is none
+  int stages;
+  Program::Meeting* meeting;
+};
+
+struct PhaseMemory {
+  alignas(16) std::byte bytes[2][sizeof(ProgramPhase)];
+  static_assert(sizeof(ProgramPhase) % 16 == 0);
+
+  // Copies are ended by the caller.
+  __device__ void bring(const ProgramArgs& args, int phase, int thread, int threads) {
+    const auto* from = reinterpret_cast<const uint4*>(args.phases + phase);
+    auto* to = reinterpret_cast<uint4*>(bytes[phase % 2]);
+    for (int i = thread; i < static_cast<int>(sizeof(ProgramPhase) / 16); i += threads)
+      copy_async(to + i, from + i);
+  }
+  __device__ const ProgramPhase& phase(int index) const {
+    return *reinterpret_cast<const ProgramPhase*>(bytes[index % 2]);
+  }
+};
+
+// A phase and the next one, as the multiplying warps read them.
+struct PlannedPhases {
+  PhaseMemory memory;
+  BlockPlan plans[2];
+
+  // By a warp.
+  __device__ void plan(int phase, const StageRing& ring, StagePlace at) {
+    plans[phase % 2].begin(memory.phase(phase), ring, at);
+  }
+};
+
+// By a warp.
+__device__ inline void bring_phases(const ProgramArgs& args, PhaseMemory& memory, const StageRing& ring) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  WeightBringer bringer(ring);
+  for (int p = 0; p < args.count; ++p) {
+    if (p + 1 < args.count) memory.bring(args, p + 1, lane, kWarp);
+    end_copies();
+    if (lane == 0) bringer.bring(memory.phase(p));
+    await_copies<0>();
+    __syncwarp();
+  }
+}
+
+// By the warps that multiply.
+template <int kGroups>
+__device__ void multiply_phases(const ProgramArgs& args, PlannedPhases& phases,
+                                const ProgramBlock<kGroups>& block) {
+#pragma unroll 1
+  for (int p = 0; p < args.count; ++p) {
+    BlockPlan& plan = phases.plans[p % 2];
+    if (plan.mine.count > 0) multiply(phases.memory.phase(p), plan, block);
+    end_phase();
+  }
+}
+
+// By a warp, for those that multiply: plans the next phase while they are at one, and waits for weights.
+__device__ inline void plan_phases(const ProgramArgs& args, PlannedPhases& phases, const StageRing& ring) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+#pragma unroll 1
+  for (int p = 0; p < args.count; ++p) {
+    const BlockPlan& plan = phases.plans[p % 2];
+    const bool multiplies = plan.mine.count > 0, more = p + 1 < args.count;
+    const StageRun last = plan.last;
+    if (multiplies) {
+      plan.norm.await(ring, lane, kWarp);
+      __syncwarp();
+      announce_rows();
+    }
+    if (more) phases.memory.bring(args, p + 1, lane, kWarp);
+    end_copies();
+    if (multiplies) {
+      plan.weights.await(ring, lane, kWarp);
+      __syncwarp();
+      announce_weights();
+    }
+    await_copies<0>();
+    __syncwarp();
+    if (more) phases.plan(p + 1, ring, last.end(ring));
+    end_phase();
+    if (!multiplies) continue;
+    // Not before, as the fence in front of the arrival takes longer while weights are on their way.
+    await_arrival();
+    last.give_back(ring);
+  }
+}
+
+// By a warp, for those that multiply: they have the next phase to prepare while it tells other blocks of
+// their results and waits for those of others.
+__device__ inline void meet_phases(const ProgramArgs& args, const PlannedPhases& phases,
+                                   const GridMeeting& meeting, const Passed& passed) {
+  const bool is_first = threadIdx.x % kWarp == 0;
+#pragma unroll 1
+  for (int p = 0; p < args.count; ++p) {
+    const bool multiplies = phases.plans[p % 2].mine.count > 0;
+    if (multiplies) {
+      if (is_first) meeting.wait(phases.memory.phase(p).awaited);
+      __syncwarp();
+      announce_rows();
+    }
+    end_phase();
+    if (is_first) {
+      if (multiplies && p + 1 < args.count) meeting.arrive();
+      passed.set(p + 1);
+    }
+    __syncwarp();
+    if (multiplies) announce_arrival();
+  }
+  if (is_first) meeting.leave(kWaiters);
+}
+
+// By a team.
+template <int kSteps>
+__device__ void attend_phases(const ProgramArgs& args, PhaseMemory& memory, TeamMemory<kSteps, 1>& team,
+                              std::byte* staged, const GridMeeting& meeting, const Passed& passed) {
+  const int thread = static_cast<int>(threadIdx.x) - kMultiplyThreads;
+#pragma unroll 1
+  for (int p = args.attention; p < args.count;) {
+    memory.bring(args, p, thread, kTeamThreads);
+    end_copies();
+    await_copies<0>();
+    meet_team();
+    const ProgramPhase& phase = memory.phase(p);
+    const int next = p + phase.attention;
+    attend_phase(phase, thread, team, staged, [&] {
+      if (thread == 0) {
+        passed.await(p);
+        meeting.wait(phase.awaited);
+      }
+      meet_team();
+    });
+    meet_team();
+    if (thread == 0 && p + 1 < args.count && BlockUnits(phase).count > 0) meeting.arrive();
+    p = next;
+  }
+  if (thread == 0) meeting.leave(kWaiters);
+}
+
+// kGroups: of eight rows. kSteps: of a head.
+template <int kGroups, int kSteps>
+__global__ void __launch_bounds__(kProgramThreads, 1) run_program(ProgramArgs args) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  alignas(1024) extern __shared__ std::byte memory[];
+  __shared__ Barrier full[kMostStages], empty[kMostStages];
+  __shared__ PlannedPhases multiplied;
+  __shared__ PhaseMemory attended, brought;
+  __shared__ TeamMemory<kSteps, 1> team;
+  __shared__ typename ProgramBlock<kGroups>::Partials partials;
+  __shared__ int phases_passed;
+  __shared__ KnownRows known;
+  const auto thread = static_cast<int>(threadIdx.x);
+  const int bringer = thread - kMultiplyThreads - kTeamThreads;
+  const Passed passed(phases_passed);
+  if (thread == 0) {
+    passed.set(0);
+    for (int s = 0; s < args.stages; ++s) {
+      full[s].init(1);
+      empty[s].init(1);
+    }
+    publish_barriers();
+  }
+  if (args.known >= 0 && thread < args.phases[args.known].rows.rows.count)
+    args.phases[args.known].as<AttentionUnits>().find_row(thread, known);
+  if (thread < kMultiplyThreads) multiplied.memory.bring(args, 0, thread, kMultiplyThreads);
+  if (bringer >= 0 && bringer < kWarp) brought.bring(args, 0, bringer, kWarp);
+  end_copies();
+  await_copies<0>();
+  __syncthreads();
+  const StageRing ring{full, empty, memory, args.stages};
+  if (thread < kWarp) multiplied.plan(0, ring, {});
+  __syncthreads();
+  std::byte* const rows = memory + args.stages * kStageBytes;
+  if (bringer >= 0) {
+    give_registers<kBringing>();
+    if (bringer < kWarp) {
+      bring_phases(args, brought, ring);
+    } else if (bringer < 2 * kWarp) {
+      plan_phases(args, multiplied, ring);
+    } else if (bringer < 3 * kWarp) {
+      await_previous();
+      meet_phases(args, multiplied, GridMeeting(args.meeting), passed);
+    }
+  } else {
+    take_registers<kMultiplying>();
+    await_previous();
+    if (thread >= kMultiplyThreads) {
+      attend_phases(args, attended, team, rows, GridMeeting(args.meeting), passed);
+    } else {
+      ProgramBlock<kGroups> block{.ring = ring,
+                                  .partials = partials,
+                                  .rows = reinterpret_cast<uint4*>(rows),
+                                  .known = args.known >= 0 ? &known : nullptr};
+      multiply_phases(args, multiplied, block);
+    }
+  }
+#endif
+}
+
+}  // namespace volley::cuda

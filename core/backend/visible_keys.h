@@ -85,6 +85,8 @@ class VisibleKeys {
   // False for padding rows and rows whose sequence has no such cache.
   VOLLEY_HOST_DEVICE bool active() const { return active_; }
   VOLLEY_HOST_DEVICE int64_t size() const { return context_ + prefix_ + tail_count_; }
+  // The first of them, which the cache keeps from earlier steps.
+  VOLLEY_HOST_DEVICE int64_t kept() const { return context_; }
 
   // How many first keys are the same as those of another active row.
   VOLLEY_HOST_DEVICE int shared_with(const VisibleKeys& other) const {

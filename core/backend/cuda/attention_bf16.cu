@@ -19,7 +19,7 @@ __global__ void __launch_bounds__(kTeamThreads, kBlocks) attend_by_teams(BF16Att
   __shared__ TeamMemory<kSteps, kHalves> team;
   attend(
       args, static_cast<int>(blockIdx.x), blockIdx.y, static_cast<int>(threadIdx.x), team, staged,
-      [] { __syncthreads(); }, [] { await_previous(); });
+      [] { __syncthreads(); }, [] { return false; }, [] { await_previous(); });
   args.pad<kSteps>(BlockRows<kHalves * kHalfRows>::range(args.cache, blockIdx.y).end,
                    static_cast<int>(blockIdx.x), static_cast<int>(threadIdx.x), kTeamThreads);
 }

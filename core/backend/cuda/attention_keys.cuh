@@ -198,6 +198,10 @@ class WarpKeys {
     return transposed_matrices(Shape::turned(read_value_ + stage + part * (16 * Shape::kLineBytes), tile));
   }
 
+  // Whether all keys of a run are kept from earlier steps.
+  __device__ bool is_kept(const Run& run) const {
+    return has(run) && (run.group + 1) * kKeys <= rows_.visible(run.row).kept();
+  }
   // Whether all active rows see all keys of a run.
   __device__ bool is_whole(const Run& run) const {
     return is_joint(run) && (run.group + 1) * kKeys <= least_;

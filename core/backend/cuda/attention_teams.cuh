@@ -15,7 +15,15 @@ struct BF16Attention {
 
   CacheAttention cache;
   PackedRows packed;  // takes the results if it has data; then heads are whole steps
+  // In a program: no earlier phase writes entries to the plane but by the same rows.
+  bool knows_writers = false;
 
+  // By a warp: whether none of the rows replaces an entry that the cache keeps.
+  __device__ bool replaces_none() const {
+    const int lane = static_cast<int>(threadIdx.x) % kWarp;
+    const int32_t code = lane < cache.rows ? cache.tables.row_entry[cache.tables.first_row + lane] : kNoEntry;
+    return __all_sync(kAllLanes, code >= 0 || code == kNoEntry);
+  }
   // The rest of sixteen rows: zeros, by the warp, or team, of the last row.
   template <int kSteps>
   __device__ void pad(int64_t end, int head, int thread, int threads) const {
@@ -84,11 +92,12 @@ struct TeamMemory {
 
 // By kTeamThreads threads, of which this is the `thread`-th: `head` of the index-th rows that are taken
 // together; rows that only fill up sixteen are left to the caller. `staged` has room for kParts * kWarpBytes.
-// `meet` meets the team; before `await_inputs`, only tables are read.
-template <int kSteps, int kHalves, typename Meet, typename Await>
+// `meet` meets the team. Before `await_inputs`, only tables are read, and keys that are kept from earlier
+// steps if `may_copy()`, which all threads call.
+template <int kSteps, int kHalves, typename Meet, typename MayCopy, typename Await>
 __device__ void attend(const BF16Attention& args, int head, unsigned index, int thread,
                        TeamMemory<kSteps, kHalves>& team, std::byte* staged, const Meet& meet,
-                       const Await& await_inputs) {
+                       const MayCopy& may_copy, const Await& await_inputs) {
   using Shape = Heads<kSteps>;
   constexpr int kRows = kHalves * kHalfRows;
   constexpr int kLine = Shape::kWidth + 8;  // of a row's sums: rows of a warp lie in different banks
@@ -104,19 +113,27 @@ __device__ void attend(const BF16Attention& args, int head, unsigned index, int 
   // only asked for, not read.
   Run ahead = keys.first(warp);
   Place places[kAheadGroups];
+  bool copied[kAheadGroups];
 #pragma unroll
   for (int s = 0; s < kAheadGroups; ++s) {
     places[s] = keys.find(ahead);
+    copied[s] = keys.is_kept(ahead);
     ahead = keys.next(ahead);
   }
 #pragma unroll
   for (int s = 0; s < kAheadGroups; ++s) keys.prefetch_found(places[s]);
+  const bool early = may_copy();
+#pragma unroll
+  for (int s = 0; s < kAheadGroups; ++s) {
+    copied[s] = copied[s] && early;
+    if (copied[s]) keys.template copy<true, true>(places[s], s * Shape::kStageBytes);
+  }
   await_inputs();
   if (rows.most < 0 && args.packed.data == nullptr) return;
   const Queries<kSteps, kHalves> loaded(args.cache, range, head);
 #pragma unroll
   for (int s = 0; s < kAheadGroups; ++s) {
-    keys.template copy<true, true>(places[s], s * Shape::kStageBytes);
+    if (!copied[s]) keys.template copy<true, true>(places[s], s * Shape::kStageBytes);
     end_copies();
   }
   QueryParts queries[kHalves][kSteps];

@@ -141,6 +141,7 @@ class AttentionUnits {
         write_(args.turned.write) {}
   int count() const { return static_cast<int>(targets_.tiles()); }
   __device__ int64_t rows(int64_t count, int64_t) const { return count; }
+  const CacheRows& write() const { return write_; }
   // Whether KnownRows can be what `find_row` finds.
   bool may_know_rows() const {
     return keys_.positions != nullptr && keys_.components == 1 &&

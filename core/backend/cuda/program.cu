@@ -76,6 +76,16 @@ int phase_of_known_rows(const std::vector<ProgramPhase>& phases) {
   return most;
 }
 
+// Whether phases that write to an attention's plane do so by its rows alone.
+bool are_writers(const std::vector<ProgramPhase>& phases, const CacheAttention& attention) {
+  return std::ranges::all_of(phases, [&](const ProgramPhase& phase) {
+    if (phase.kind != ProgramPhase::Kind::kAttentionInputs) return true;
+    const CacheRows& write = phase.as<AttentionUnits>().write();
+    return write.keys.data != attention.keys ||
+           (write.tables == attention.tables && phase.rows.rows.count <= attention.rows);
+  });
+}
+
 int steps_of_head(const BF16Attention& attention) {
   return static_cast<int>(attention.cache.layout.width / kStep);
 }
@@ -142,8 +152,9 @@ bool Program::takes(const BF16Attention& attention, const Stream& stream, const 
     return false;
   const auto other = std::ranges::find(phases_, ProgramPhase::Kind::kAttention, &ProgramPhase::kind);
   if (other != phases_.end() && steps_of_head(other->as<BF16Attention>()) != steps_of_head(attention)) end();
-  ProgramPhase phase(ProgramPhase::Kind::kAttention, FewRows({.rows = {nullptr, kStep, cache.rows}}),
-                     attention);
+  BF16Attention known = attention;
+  known.knows_writers = are_writers(phases_, cache);
+  ProgramPhase phase(ProgramPhase::Kind::kAttention, FewRows({.rows = {nullptr, kStep, cache.rows}}), known);
   phase.units = cache.heads *
                 static_cast<int>(ceil_div(cache.rows, cache.together) * ceil_div(cache.together, kHalfRows));
   add(phase, stream, launch);

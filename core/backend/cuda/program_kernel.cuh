@@ -138,13 +138,16 @@ __device__ void attend_phases(const ProgramArgs& args, PhaseMemory& memory, Team
     meet_team();
     const ProgramPhase& phase = memory.phase(p);
     const int next = p + phase.attention;
-    attend_phase(phase, thread, team, staged, [&] {
-      if (thread == 0) {
-        passed.await(p);
-        meeting.wait(phase.awaited);
-      }
-      meet_team();
-    });
+    attend_phase(
+        phase, thread, team, staged,
+        [&] {
+          if (thread == 0) passed.await(p);
+          meet_team();
+        },
+        [&] {
+          if (thread == 0) meeting.wait(phase.awaited);
+          meet_team();
+        });
     meet_team();
     if (thread == 0 && p + 1 < args.count && BlockUnits(phase).count > 0) meeting.arrive();
     p = next;

@@ -157,9 +157,11 @@ __device__ void multiply(const ProgramPhase& phase, BlockPlan& plan, const Progr
 
 // ---- Attention, by a team: `thread` is of it
 
-template <int kSteps, typename Await>
+// `await_memory`: until `staged` is free. Both are called in this order.
+template <int kSteps, typename AwaitMemory, typename AwaitInputs>
 __device__ void attend_phase(const ProgramPhase& phase, int thread, TeamMemory<kSteps, 1>& team,
-                             std::byte* staged, const Await& await_inputs) {
+                             std::byte* staged, const AwaitMemory& await_memory,
+                             const AwaitInputs& await_inputs) {
   const auto& args = phase.as<BF16Attention>();
   const int heads = args.cache.heads;
   const BlockUnits mine(phase);
@@ -169,6 +171,11 @@ __device__ void attend_phase(const ProgramPhase& phase, int thread, TeamMemory<k
     if (i > 0) meet_team();
     attend(
         args, index % heads, static_cast<unsigned>(index / heads), thread, team, staged, [] { meet_team(); },
+        [&] {
+          const bool replaces_none = args.knows_writers && args.replaces_none();
+          if (i == 0) await_memory();
+          return replaces_none;
+        },
         [&] {
           if (i == 0) await_inputs();
         });

@@ -90,8 +90,9 @@ HWY_INLINE void interleave(const InterleaveChannelsArgs& args) {
         ChannelPoints channels[kOfWord];
         for (int64_t i = 0; i < kOfWord; ++i) {
           const int64_t c = (word + w) * kOfWord + i;
-          const float* x = args.planes + c * args.plane_stride + begin * args.point_stride;
-          channels[i] = {c < args.channels ? x : nullptr, args.point_stride, count};
+          const float* x = nullptr;
+          if (c < args.channels) x = args.planes + c * args.plane_stride + begin * args.point_stride;
+          channels[i] = {x, args.point_stride, count};
         }
         round_channels<kFormat>(channels, words[w]);
       }

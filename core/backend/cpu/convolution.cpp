@@ -158,7 +158,8 @@ void run_convolution(const Conv2dArgs& args, const ConvInput& input, ThreadPool&
   if (is_empty(args)) return;
 
   const int64_t taps = taps_of(w);
-  const auto [rows, bands, tiles, shares] = Cut(args, threads.threads());
+  const Cut cut(args, threads.threads());
+  const int64_t rows = cut.rows, bands = cut.bands, tiles = cut.tiles, shares = cut.shares;
   const double guess = static_cast<double>(batch * out_h * out_w * w.out_channels * taps) / 30.0;
   const ScratchPool::ThreadLease work(scratch, threads.threads(), work_bytes(Band(args, rows)));
   share_items(threads, batch * bands * shares, guess, [&](int64_t item, int64_t thread) {

@@ -165,22 +165,22 @@ struct Cut {
   }
   // Positions that are multiplied before they are stored, whole slices: results of a channel then lie in
   // longer stretches. Planes are often so far apart that few of their lines fit the caches at a time.
-  int64_t stretch(const ConvolutionBand& band, int64_t groups) const {
+  int64_t stretch(const ConvolutionBand& band) const {
     constexpr int64_t kTileBytes = 256 * 1024;
-    const int64_t slices = std::clamp<int64_t>(kTileBytes / (kSliceRows * groups * kGroupColumns * 4), 1, 8);
+    const int64_t slice_bytes = kSliceRows * most_groups() * kGroupColumns * 4;
+    const int64_t slices = std::clamp<int64_t>(kTileBytes / slice_bytes, 1, 8);
     return kSliceRows * std::min(slices, divide_up(band.positions, kSliceRows));
   }
-  int64_t tile_bytes(const ConvolutionBand& band, int64_t groups) const {
-    return stretch(band, groups) * groups * kGroupColumns * 4;
+  // Of a band of the largest share.
+  int64_t tile_bytes(const ConvolutionBand& band) const {
+    return stretch(band) * most_groups() * kGroupColumns * 4;
   }
-  int64_t work_bytes(const ConvolutionBand& band, int64_t groups) const {
-    return PointPlanes::bytes(band, format) + tile_bytes(band, groups) + taps * 8 +
-           PointPlanes::work_bytes(band.args);
-  }
-  // Of the largest item.
+  // Of the largest band and share.
   int64_t most_work_bytes(const Conv2dArgs& args) const {
-    return work_bytes(ConvolutionBand(args, rows), divide_up(extents.groups, shares));
+    const ConvolutionBand band(args, rows);
+    return PointPlanes::bytes(band, format) + tile_bytes(band) + taps * 8 + PointPlanes::work_bytes(args);
   }
+  int64_t most_groups() const { return divide_up(extents.groups, shares); }
 
   RowFormat format;
   int64_t channels = 0, taps = 0;
@@ -224,13 +224,13 @@ void run_grouped_convolution(const GroupedConvolutionArgs& call) {
     const int64_t plane_bytes = PointPlanes::bytes(band, format);
     auto* points = work.of<std::byte>(thread);
     float* tile = reinterpret_cast<float*>(points + plane_bytes);
-    auto* offsets = reinterpret_cast<int64_t*>(points + plane_bytes + cut.tile_bytes(band, groups));
+    auto* offsets = reinterpret_cast<int64_t*>(points + plane_bytes + cut.tile_bytes(band));
     PointPlanes(band, format, points)
         .copy_input(call.input, n, first, reinterpret_cast<float*>(offsets + taps));
     for (int64_t t = 0; t < taps; ++t) {
       offsets[t] = band.offset(t / w.kernel_w, t % w.kernel_w) * channels;
     }
-    const int64_t stretch = cut.stretch(band, groups);
+    const int64_t stretch = cut.stretch(band);
     for (int64_t begin = 0; begin < band.positions; begin += stretch) {
       const int64_t count = std::min(stretch, band.positions - begin);
       for (int64_t slice = 0; slice < count; slice += kSliceRows) {

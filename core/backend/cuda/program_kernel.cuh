@@ -138,6 +138,8 @@ __device__ void attend_phases(const ProgramArgs& args, PhaseMemory& memory, Team
     meet_team();
     const ProgramPhase& phase = memory.phase(p);
     const int next = p + phase.attention;
+    // Looked up before the team meets for the last time: others bring the next phase behind that.
+    const bool arrives = p + 1 < args.count && BlockUnits(phase).count > 0;
     attend_phase(
         phase, thread, team, staged,
         [&] {
@@ -149,7 +151,7 @@ __device__ void attend_phases(const ProgramArgs& args, PhaseMemory& memory, Team
           meet_team();
         });
     meet_team();
-    if (thread == 0 && p + 1 < args.count && BlockUnits(phase).count > 0) meeting.arrive();
+    if (thread == 0 && arrives) meeting.arrive();
     p = next;
   }
   if (thread == 0) meeting.leave(kWaiters);

@@ -21,6 +21,9 @@ struct Convolution {
 const Convolution kConvolutions[] = {
     {.channels = 1, .out_channels = 1, .height = 5, .width = 7},
     {.channels = 3, .out_channels = 32, .height = 20, .width = 33},
+    // Shares of 10 and 11, 16 and 17 groups of output channels.
+    {.channels = 8, .out_channels = 528, .height = 12, .width = 24},
+    {.channels = 3, .out_channels = 1040, .height = 16, .width = 16},
     {.channels = 33, .out_channels = 3, .height = 17, .width = 16},
     {.channels = 40,
      .out_channels = 24,

@@ -31,7 +31,8 @@ class TilesAhead {
  public:
   static constexpr int64_t kTiles = 2;  // ahead
 
-  // For groups of so many tiles. `to_next`: bytes from a group's end to the group that takes its place.
+  // For groups of so many tiles; those of one ask for none of the next. `to_next`: bytes from a group's end
+  // to the group that takes its place.
   TilesAhead(int64_t tiles, int64_t tile_bytes, int64_t to_next)
       : left_(tiles - kTiles), distance_(kTiles * tile_bytes), to_next_(to_next) {}
 

@@ -29,12 +29,12 @@ HWY_INLINE void transpose_four(const T* const* from, T* const* to) {
   const hn::CappedTag<T, kSide> d;
   static_assert(hn::MaxLanes(decltype(d)()) == kSide);
   const hn::Repartition<uint64_t, decltype(d)> wide;
-  const auto pair = [&](int64_t i)
-                        HWY_ATTR {  // of rows: their first halves, their second halves, interleaved
-                          const auto a = hn::LoadU(d, from[i]), b = hn::LoadU(d, from[i + 1]);
-                          return std::pair(hn::BitCast(wide, hn::InterleaveLower(d, a, b)),
-                                           hn::BitCast(wide, hn::InterleaveUpper(d, a, b)));
-                        };
+  // Of two rows: their first halves interleaved, and their second halves.
+  const auto pair = [&](int64_t i) HWY_ATTR {
+    const auto a = hn::LoadU(d, from[i]), b = hn::LoadU(d, from[i + 1]);
+    return std::pair(hn::BitCast(wide, hn::InterleaveLower(d, a, b)),
+                     hn::BitCast(wide, hn::InterleaveUpper(d, a, b)));
+  };
   const auto [lower_01, upper_01] = pair(0);
   const auto [lower_23, upper_23] = pair(2);
   hn::StoreU(hn::BitCast(d, hn::InterleaveLower(wide, lower_01, lower_23)), d, to[0]);

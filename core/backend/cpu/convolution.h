@@ -23,7 +23,8 @@ ConvWeight pack_convolution(const HostView& weight, const HostView& bias, const 
 // args.x has the input's shape; its values come from `input`.
 void run_convolution(const Conv2dArgs& args, const ConvInput& input, ThreadPool& threads,
                      ScratchPool& scratch);
-// Whether every row of the input is copied once, but for rows that neighbouring bands share.
+// Whether no two threads copy the same band of the input. A row of it is copied once then, but for rows that
+// neighbouring bands share, where the stride is one.
 bool copies_input_once(const Conv2dArgs& args, int64_t threads);
 // Takes of `scratch` what that takes of it on so many threads, and gives it back.
 void reserve_convolution(const Conv2dArgs& args, int64_t threads, ScratchPool& scratch);

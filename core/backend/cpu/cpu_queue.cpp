@@ -260,6 +260,7 @@ void CpuQueue::convolve(const Conv2dArgs& args, const ConvInput& input) {
 }
 
 bool CpuQueue::copies_input_once(const Conv2dArgs& args) const {
+  if (args.stride_w > 1) return false;
   if (args.weight.type == WeightType::kF32) return volley::copies_input_once(args, threads_.threads());
   return volley::copies_input_once(args, device_->products.grouped(), threads_.threads());
 }

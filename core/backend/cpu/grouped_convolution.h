@@ -32,7 +32,8 @@ struct GroupedConvolutionArgs {
   ScratchPool& scratch;
 };
 void run_grouped_convolution(const GroupedConvolutionArgs& args);
-// Whether every row of the input is copied once, but for rows that neighbouring bands share.
+// Whether no two threads copy the same band of the input. A row of it is copied once then, but for rows that
+// neighbouring bands share, where the stride is one.
 bool copies_input_once(const Conv2dArgs& args, const GroupedProducts& products, int64_t threads);
 // Takes of `scratch` what that takes of it on so many threads, and gives it back.
 struct ReserveGroupedConvolutionArgs {

@@ -26,7 +26,8 @@ int64_t head_blocks(int64_t row_blocks, int64_t heads, const ThreadPool& threads
   return std::clamp<int64_t>(blocks, 1, heads);
 }
 
-// Rows that are computed together, head by head: those that see the same keys find them in the cache.
+// Rows that are computed together, head by head, at most: they find their keys in the cache, as they see the
+// same ones first.
 constexpr int64_t kRowBlock = 8;
 
 // Offsets are those of the visible keys' vectors of group 0.
@@ -102,8 +103,7 @@ void attend_batch(const HeadsArgs& args, const QueryBatch& batch, bool is_first)
                   .type = args.type,
                   .keys = args.keys + group_bytes,
                   .values = args.values + group_bytes,
-                  .asks_for_values = is_first,
-                  .next_keys = is_first && !is_last_group ? args.group_stride : 0});
+                  .next_group = is_first && !is_last_group ? args.group_stride : 0});
   }
   for (size_t i = 0; i < static_cast<size_t>(batch.count); ++i) {
     const auto& [row, head] = batch.queries[i];
@@ -112,6 +112,7 @@ void attend_batch(const HeadsArgs& args, const QueryBatch& batch, bool is_first)
 }
 
 void attend_heads(const HeadsArgs& args) {
+  const int64_t most = most_queries();
   for (int64_t head = args.first, next = head; head < args.end; head = next) {
     next = std::min(args.end, (head / args.heads_per_group + 1) * args.heads_per_group);
     QueryBatch batch;
@@ -133,7 +134,7 @@ void attend_heads(const HeadsArgs& args) {
       }
       for (int64_t h = head; h < next; ++h) {
         batch.add(row, h);
-        if (batch.count == kMostQueries) attend();
+        if (batch.count == most) attend();
       }
     }
     attend();
@@ -144,6 +145,9 @@ void attend_heads(const HeadsArgs& args) {
 int64_t attention_work_bytes(int64_t width, int64_t block_keys) {
   return kMostQueries * 3 * width * 4 + block_keys * 8;
 }
+int64_t begins_bytes(int64_t rows) {
+  return (rows + 1) * 8;
+}
 int64_t dense_attention_work_bytes(const DenseAttentionArgs& args) {
   return attention_work_bytes(args.q.shape[3], args.q.shape[1]);
 }
@@ -153,6 +157,7 @@ int64_t dense_attention_work_bytes(const DenseAttentionArgs& args) {
 void reserve_attention(const AttentionArgs& args, int64_t threads, ScratchPool& scratch) {
   const int64_t rows = args.q.shape[0], width = args.q.shape[2];
   const int64_t most_keys = args.cache.block_table.shape[1] * kPageSize;  // of a row
+  const ScratchPool::Lease begins = scratch.take(begins_bytes(rows));
   ScratchPool::ThreadLease(scratch, threads,
                            attention_work_bytes(width, std::min(kRowBlock, rows) * most_keys));
 }
@@ -164,19 +169,26 @@ void run_attention(const AttentionArgs& args, ThreadPool& threads, ScratchPool& 
   const int64_t rows = args.q.shape[0], heads = args.q.shape[1], width = args.q.shape[2];
   const PlaneLayout layout(args.plane);
   VOLLEY_ASSERT(layout.groups > 0 && heads % layout.groups == 0 && layout.width == width);
+  const ScratchPool::Lease begins_lease = scratch.take(begins_bytes(rows));
+  auto* begins = begins_lease.as<int64_t>();  // of blocks of rows, each of one sequence
+  int64_t row_blocks = 0;
   int64_t keys = 0, block_keys = 0;  // of all rows, of a block's at most
+  std::optional<VisibleKeys> last;
   for (int64_t r = 0; r < rows; ++r) {
-    const int64_t count = VisibleKeys(args, r).size();
-    keys += count;
-    block_keys = std::max(block_keys, std::min(kRowBlock, rows) * count);
+    const VisibleKeys visible(args, r);
+    if (row_blocks == 0 || r - begins[row_blocks - 1] == kRowBlock || visible.shared_with(*last) == 0)
+      begins[row_blocks++] = r;
+    keys += visible.size();
+    block_keys = std::max(block_keys, std::min(kRowBlock, rows) * visible.size());
+    last = visible;
   }
+  begins[row_blocks] = rows;
   const ScratchPool::ThreadLease work(scratch, threads.threads(), attention_work_bytes(width, block_keys));
-  const int64_t row_blocks = (rows + kRowBlock - 1) / kRowBlock,
-                blocks = head_blocks(row_blocks, heads, threads);
+  const int64_t blocks = head_blocks(row_blocks, heads, threads);
   const double guess = attention_nanoseconds(keys * heads, width);
   share_items(threads, row_blocks * blocks, guess, [&](int64_t item, int64_t thread) {
-    const int64_t first_row = item / blocks * kRowBlock, block = item % blocks;
-    const int64_t end_row = std::min(rows, first_row + kRowBlock);
+    const int64_t first_row = begins[item / blocks], end_row = begins[item / blocks + 1],
+                  block = item % blocks;
     auto* offsets = work.of<int64_t>(thread);
     auto* states = reinterpret_cast<float*>(offsets + block_keys);
     std::array<RowHeads, kRowBlock> row_heads;

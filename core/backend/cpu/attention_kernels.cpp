@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "core/backend/cpu/simd_targets.h"
+#include "core/backend/cpu/vectors_ahead.h"
 #include "core/backend/operations.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -17,33 +18,38 @@
 HWY_BEFORE_NAMESPACE();
 namespace volley::HWY_NAMESPACE {
 
-// Sums of the lanes of four vectors, each by the same tree of additions.
+#if HWY_TARGET != HWY_SCALAR
+// Stores the sum of a vector's parts of four lanes.
+template <class D>
+HWY_INLINE void add_parts(D d, hn::Vec<D> parts, float* sums) {
+  if constexpr (hn::MaxLanes(D()) <= 4) {
+    hn::StoreU(parts, d, sums);
+  } else {
+    const hn::Half<D> half;
+    add_parts(half, hn::Add(hn::LowerHalf(half, parts), hn::UpperHalf(half, parts)), sums);
+  }
+}
+
+#endif
+
+// Sums of the lanes of four vectors, each by the same tree of additions: first within parts of four lanes.
 template <class D>
 HWY_INLINE void sum_four([[maybe_unused]] D d, const hn::Vec<D>* vectors, float* sums) {
-#if HWY_TARGET == HWY_SCALAR
-  for (int k = 0; k < 4; ++k) sums[k] = hn::GetLane(vectors[k]);
-#else
   if constexpr (hn::MaxLanes(D()) == 1) {
     for (int k = 0; k < 4; ++k) sums[k] = hn::GetLane(vectors[k]);
-  } else if constexpr (hn::MaxLanes(D()) == 4) {
-    const auto halves = [&](auto a, auto b) {  // a0 + a2, b0 + b2, a1 + a3, b1 + b3
+  } else {
+#if HWY_TARGET != HWY_SCALAR
+    const auto halves = [&](auto a, auto b) {  // of each part: a0 + a2, b0 + b2, a1 + a3, b1 + b3
       return hn::Add(hn::InterleaveLower(d, a, b), hn::InterleaveUpper(d, a, b));
     };
     const hn::Repartition<uint64_t, D> wide;
     const auto ab = hn::BitCast(wide, halves(vectors[0], vectors[1]));
     const auto cd = hn::BitCast(wide, halves(vectors[2], vectors[3]));
-    const auto lower = hn::BitCast(d, hn::InterleaveLower(wide, ab, cd));
-    const auto upper = hn::BitCast(d, hn::InterleaveUpper(wide, ab, cd));
-    hn::StoreU(hn::Add(lower, upper), d, sums);
-  } else {
-    const hn::Half<D> half;
-    hn::Vec<decltype(half)> narrower[4];
-    for (int k = 0; k < 4; ++k) {
-      narrower[k] = hn::Add(hn::LowerHalf(half, vectors[k]), hn::UpperHalf(half, vectors[k]));
-    }
-    sum_four(half, narrower, sums);
-  }
+    const auto parts = hn::Add(hn::BitCast(d, hn::InterleaveLower(wide, ab, cd)),
+                               hn::BitCast(d, hn::InterleaveUpper(wide, ab, cd)));
+    add_parts(d, parts, sums);
 #endif
+  }
 }
 
 // Keys and values in f32 or, as words, in bf16, which is the upper half of an f32.
@@ -58,21 +64,21 @@ HWY_INLINE hn::Vec<D> load_elements(D d, const uint16_t* elements) {
   return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du, hn::LoadU(d16, elements))));
 }
 
-// Asks for part of a vector, into the second-level cache.
-template <class Element>
-HWY_INLINE void ask_for(const Element* elements, int64_t count) {
-  constexpr int64_t kLine = 64 / sizeof(Element);
-  for (int64_t i = 0; i < count; i += kLine) __builtin_prefetch(elements + i, 0, 2);
-}
-
 template <class Element>
 HWY_INLINE const Element* elements_at(const std::byte* elements, int64_t offset) {
   return reinterpret_cast<const Element*>(elements) + offset;
 }
 
+// 32 vector registers with AVX-512, 16 without.
+constexpr int64_t kQueriesTogether = HWY_MAX_BYTES >= 64 ? kMostQueries : 3;
+int64_t most_queries() {
+  return kQueriesTogether;
+}
+
 // Scores of a chunk, with room for what is computed beyond its end.
 constexpr int64_t kScoredTogether = 4;
-using Scores = float[kKeyChunk + kScoredTogether];
+constexpr int64_t kMostLanes = 16;
+using Scores = float[kKeyChunk + kMostLanes];
 
 // Which keys of a chunk: [begin, end).
 struct KeyRange {
@@ -84,7 +90,7 @@ struct KeyRange {
 // each in its own chain of lanes; of fewer, the last stands for the others.
 template <class Element, int kQueries, class D>
 HWY_INLINE void score_keys(D d, const AttentionChunkArgs& args, const AttentionQuery* queries,
-                           const KeyRange& range, Scores* scores) {
+                           const KeyRange& range, VectorsAhead& ahead, Scores* scores) {
   constexpr int kKeys = kScoredTogether;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   for (int64_t first = range.begin; first < range.end; first += kKeys) {
@@ -93,9 +99,9 @@ HWY_INLINE void score_keys(D d, const AttentionChunkArgs& args, const AttentionQ
     unrolled<kKeys>([&](auto k) VOLLEY_UNROLLED {
       const int64_t offset = queries[0].offsets[std::min(first + k, range.end - 1)];
       keys[k] = elements_at<Element>(args.keys, offset);
-      if (args.asks_for_values) ask_for(elements_at<Element>(args.values, offset), args.width);
       unrolled<kQueries>([&](auto q) VOLLEY_UNROLLED { sums[q][k] = hn::Zero(d); });
     });
+    if (first % (2 * kKeys) == 0) ahead.step();
     for (int64_t i = 0; i < args.width; i += lanes) {
       hn::Vec<D> q_values[kQueries];
       unrolled<kQueries>([&](auto q) VOLLEY_UNROLLED { q_values[q] = hn::LoadU(d, queries[q].q + i); });
@@ -117,7 +123,7 @@ HWY_INLINE void score_keys(D d, const AttentionChunkArgs& args, const AttentionQ
 // separate chains. A range begins with an even key; the first one of a chunk, with zeros.
 template <class Element, int kQueries, int kVectors, class D>
 HWY_INLINE void weigh_vectors(D d, const AttentionChunkArgs& args, const AttentionQuery* queries,
-                              const Scores* weights, const KeyRange& range, int64_t at) {
+                              const Scores* weights, const KeyRange& range, VectorsAhead& ahead, int64_t at) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   hn::Vec<D> sums[2][kQueries][kVectors];  // of even and of odd keys
   const auto each_sum = [&](const auto& body) VOLLEY_UNROLLED {
@@ -137,8 +143,6 @@ HWY_INLINE void weigh_vectors(D d, const AttentionChunkArgs& args, const Attenti
   const int64_t* offsets = queries[0].offsets;
   const auto add_key = [&](auto odd, int64_t key) VOLLEY_UNROLLED {
     const Element* from = elements_at<Element>(args.values, offsets[key] + at);
-    if (args.next_keys != 0)
-      ask_for(elements_at<Element>(args.keys, args.next_keys + offsets[key] + at), kVectors * lanes);
     hn::Vec<D> value[kVectors];
     unrolled<kVectors>([&](auto v) VOLLEY_UNROLLED { value[v] = load_elements(d, from + v * lanes); });
     unrolled<kQueries>([&](auto q) VOLLEY_UNROLLED {
@@ -149,6 +153,7 @@ HWY_INLINE void weigh_vectors(D d, const AttentionChunkArgs& args, const Attenti
   };
   int64_t key = range.begin;
   for (; key + 2 <= range.end; key += 2) {
+    if (key % 16 == 0) ahead.step();
     add_key(std::integral_constant<int, 0>(), key);
     add_key(std::integral_constant<int, 1>(), key + 1);
   }
@@ -158,14 +163,14 @@ HWY_INLINE void weigh_vectors(D d, const AttentionChunkArgs& args, const Attenti
 
 template <class Element, int kQueries, class D>
 HWY_INLINE void weigh_keys(D d, const AttentionChunkArgs& args, const AttentionQuery* queries,
-                           const Scores* weights, const KeyRange& range) {
+                           const Scores* weights, const KeyRange& range, VectorsAhead& ahead) {
   constexpr int kVectors = kQueries == 1 ? 4 : 2;  // as many as leave the sums in registers
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   int64_t at = 0;
   for (; at + kVectors * lanes <= args.width; at += kVectors * lanes)
-    weigh_vectors<Element, kQueries, kVectors>(d, args, queries, weights, range, at);
+    weigh_vectors<Element, kQueries, kVectors>(d, args, queries, weights, range, ahead, at);
   for (; at < args.width; at += lanes)
-    weigh_vectors<Element, kQueries, 1>(d, args, queries, weights, range, at);
+    weigh_vectors<Element, kQueries, 1>(d, args, queries, weights, range, ahead, at);
 }
 
 // The widest vectors that divide the head width: a choice by shape, so no element is ever a tail.
@@ -193,9 +198,10 @@ void score_chunk(const ScoreArgs& args, float* scores) {
   const AttentionChunkArgs chunk{
       .width = args.width, .scale = args.scale, .type = args.type, .keys = args.keys};
   HWY_ALIGN Scores padded[1];
+  VectorsAhead ahead(chunk, args.offsets, 0);
   with_element(args.type, [&]<class Element>(const Element*) HWY_ATTR {
     with_dividing_tag(args.width, [&](auto d) HWY_ATTR {
-      score_keys<Element, 1>(d, chunk, &query, {.end = args.count}, padded);
+      score_keys<Element, 1>(d, chunk, &query, {.end = args.count}, ahead, padded);
     });
   });
   std::copy_n(padded[0], args.count, scores);
@@ -231,40 +237,43 @@ template <class Element, int kQueries, class D>
 HWY_INLINE void attend_queries(D d, const AttentionChunkArgs& args) {
   const AttentionQuery* queries = args.queries.data();
   HWY_ALIGN Scores weights[kQueries];
-  AttentionChunkArgs alone = args;
-  alone.asks_for_values = false;
-  alone.next_keys = 0;
-  score_keys<Element, kQueries>(d, args, queries, {.end = args.shared}, weights);
+  VectorsAhead ahead(args, queries[0].offsets, args.shared);
+  score_keys<Element, kQueries>(d, args, queries, {.end = args.shared}, ahead, weights);
   float keep[kQueries] = {}, gain[kQueries] = {};
   bool is_all_shared = true;
   for (int q = 0; q < kQueries; ++q) {
     const int64_t count = queries[q].count;
     if (count == 0) continue;
     is_all_shared = is_all_shared && count == args.shared;
-    score_keys<Element, 1>(d, alone, queries + q, {.begin = args.shared, .end = count}, weights + q);
-    const float greatest = greatest_of(weights[q], count);
-    const float sum = HWY_NAMESPACE::exponentiate(weights[q], count, greatest);
+    score_keys<Element, 1>(d, args, queries + q, {.begin = args.shared, .end = count}, ahead, weights + q);
+    // Whole vectors: what stands behind the keys adds nothing.
+    const int64_t whole = (count + kMostLanes - 1) / kMostLanes * kMostLanes;
+    std::fill(weights[q] + count, weights[q] + whole, -std::numeric_limits<float>::infinity());
+    const float greatest = greatest_of(weights[q], whole);
+    const float sum = HWY_NAMESPACE::exponentiate(weights[q], whole, greatest);
     AttentionState& state = *queries[q].state;
     const float joined = std::max(state.maximum, greatest);
     keep[q] = std::exp(state.maximum - joined);
     gain[q] = std::exp(greatest - joined);
     state.denominator = state.denominator * keep[q] + sum * gain[q];
     state.maximum = joined;
+    ahead.step();
   }
   const int64_t together = is_all_shared ? args.shared : args.shared / 2 * 2;
-  if (together > 0) weigh_keys<Element, kQueries>(d, args, queries, weights, {.end = together});
+  if (together > 0) weigh_keys<Element, kQueries>(d, args, queries, weights, {.end = together}, ahead);
   for (int q = 0; q < kQueries; ++q) {
     const int64_t count = queries[q].count;
     if (count > together)
-      weigh_keys<Element, 1>(d, alone, queries + q, weights + q, {.begin = together, .end = count});
+      weigh_keys<Element, 1>(d, args, queries + q, weights + q, {.begin = together, .end = count}, ahead);
     if (count > 0) join_sums(d, *queries[q].state, args.width, keep[q], gain[q]);
   }
+  ahead.finish();
 }
 
 void attend_chunk(const AttentionChunkArgs& args) {
   with_element(args.type, [&]<class Element>(const Element*) HWY_ATTR {
     with_dividing_tag(args.width, [&](auto d) HWY_ATTR {
-      with_count<kMostQueries>(static_cast<int64_t>(args.queries.size()), [&](auto count) HWY_ATTR {
+      with_count<kQueriesTogether>(static_cast<int64_t>(args.queries.size()), [&](auto count) HWY_ATTR {
         attend_queries<Element, decltype(count)::value>(d, args);
       });
     });
@@ -286,12 +295,16 @@ namespace volley {
 HWY_EXPORT(score_chunk);
 HWY_EXPORT(exponentiate);
 HWY_EXPORT(attend_chunk);
+HWY_EXPORT(most_queries);
 HWY_EXPORT(finish_attention);
 
 void begin_attention(AttentionState& state, int64_t width) {
   state.maximum = -std::numeric_limits<float>::infinity();
   state.denominator = 0.0f;
   std::fill(state.values, state.values + width, 0.0f);
+}
+int64_t most_queries() {
+  return HWY_DYNAMIC_DISPATCH(most_queries)();
 }
 void attend_chunk(const AttentionChunkArgs& args) {
   HWY_DYNAMIC_DISPATCH(attend_chunk)(args);

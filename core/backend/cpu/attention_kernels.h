@@ -26,19 +26,19 @@ struct AttentionQuery {
 };
 
 // Query heads that look at one key head. They are computed together as far as they see the same keys.
-inline constexpr int64_t kMostQueries = 3;
+inline constexpr int64_t kMostQueries = 4;
+int64_t most_queries();  // as many as leave the sums in this processor's registers, at most kMostQueries
 struct AttentionChunkArgs {
-  std::span<const AttentionQuery> queries;  // at most kMostQueries
+  std::span<const AttentionQuery> queries;  // at most most_queries()
   int64_t shared = 0;                       // first keys that all of them have
   int64_t width = 0;
   float scale = 1.0f;
   CacheType type = CacheType::kF32;   // of keys and values
   const std::byte* keys = nullptr;    // a query's key i is the elements [offsets[i] .. + width)
   const std::byte* values = nullptr;  // likewise
-  // What is read next, and asked for meanwhile: the values, and the keys of the next group, so many elements
-  // behind these; 0 if there are none or they are in the cache. Of keys that are shared.
-  bool asks_for_values = false;
-  int64_t next_keys = 0;
+  // Elements from these keys to those of the group that is read next, whose shared keys and values are asked
+  // for meanwhile; 0 if there is none or they are in the cache.
+  int64_t next_group = 0;
 };
 
 // Key i's lane depends on i alone: the scores stand in an array by i, sums over it run in vectors from its

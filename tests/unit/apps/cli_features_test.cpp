@@ -210,6 +210,17 @@ TEST_F(CliFeatures, TerminalPreviewIsThePictureInHalfBlocks) {
       expected += "\x1b[38;2" + rgb(x, 2 * y) + "\x1b[48;2" + rgb(x, 2 * y + 1) + "▀";
     EXPECT_EQ(line, expected + "\x1b[0m") << y;
   }
+  // Those before it, from the first: fewer and fewer cells are grey, in the picture itself none.
+  const std::string grey = "\x1b[38;2;128;128;128m\x1b[48;2;128;128;128m▀";
+  std::vector<int64_t> greys(1, 0);
+  for (size_t at = 0; at < result.err.size(); ++at) {
+    if (result.err.compare(at, 4, "\x1b[8A") == 0) greys.push_back(0);
+    if (result.err.compare(at, grey.size(), grey) == 0) ++greys.back();
+  }
+  ASSERT_EQ(greys.size(), 6u) << "a picture for each step";
+  EXPECT_GT(greys.front(), 0);
+  for (size_t i = 1; i < greys.size(); ++i) EXPECT_LT(greys[i], greys[i - 1]) << i;
+  EXPECT_EQ(greys.back(), 0);
   const CommandResult plain = volley({"image", "-m", "toy", "bird", "--preview", "term"});
   EXPECT_EQ(plain.err.find("▀"), std::string::npos) << "nothing is drawn into a pipe";
   EXPECT_NE(plain.err.find("--preview term: standard error shows no colours"), std::string::npos);

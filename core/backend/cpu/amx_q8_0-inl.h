@@ -49,20 +49,35 @@ VOLLEY_AMX inline void add_block(const int32_t* dots, const uint16_t* scales, co
   }
 }
 
-// Asks for the tiles that few rows need next, of groups side by side.
+// Asks for the tiles that few rows need next, of groups side by side, and for the scales of the groups that
+// take their place.
 class BlocksAhead {
  public:
   BlocksAhead(const GroupedProductArgs& args, int64_t group, int64_t together)
       : tiles_(args.segment_depth / kDepthStep, kBlockBytes,
-               to_next_groups(args, group, together, args.segment_depth * kGroupColumns)) {}
+               to_next_groups(args, group, together, args.segment_depth * kGroupColumns)),
+        group_scales_(args.segment_depth / kDepthStep * kGroupColumns),
+        scales_(group + together < args.groups ? args.scales + (group + together) * group_scales_
+                                               : static_cast<const uint16_t*>(args.next.scales)) {}
   // The tile that is multiplied, of the first of the groups or another.
   VOLLEY_AMX void operator()(const std::byte* tile, int64_t group) {
-    if (group == 0) tiles_.step();
+    if (group == 0) {
+      tiles_.step();
+      ++blocks_;
+    }
     tiles_.ask<kBlockBytes>(tile);
+    // A line holds the scales of two blocks.
+    if (blocks_ % 2 != 0 && scales_ != nullptr) {
+      const uint16_t* line = scales_ + group * group_scales_ + blocks_ * kGroupColumns;
+      _mm_prefetch(reinterpret_cast<const char*>(line), _MM_HINT_T0);
+    }
   }
 
  private:
   TilesAhead tiles_;
+  int64_t group_scales_;
+  const uint16_t* scales_;
+  int64_t blocks_ = -1;  // before the one that is multiplied
 };
 
 // What is multiplied, stored and then scaled in one go.

@@ -29,12 +29,12 @@ static_assert(sizeof(TileConfig) == 64);
 // of a group in the one that takes its place: reading never stops.
 class TilesAhead {
  public:
-  static constexpr int64_t kTiles = 2;  // ahead
+  static constexpr int64_t kBytesAhead = 2048;
 
   // For groups of so many tiles; those of one ask for none of the next. `to_next`: bytes from a group's end
   // to the group that takes its place.
   TilesAhead(int64_t tiles, int64_t tile_bytes, int64_t to_next)
-      : left_(tiles - kTiles), distance_(kTiles * tile_bytes), to_next_(to_next) {}
+      : left_(tiles - kBytesAhead / tile_bytes), distance_(kBytesAhead), to_next_(to_next) {}
 
   // Before each tile of a group.
   void step() {

@@ -63,6 +63,11 @@ class Queue {
     rms_norm(args.norm);
     linears(args.linears);
   }
+  virtual void normed_rows_linear(const NormedRowsLinearArgs& args) {
+    gather_rows(args.rows);
+    rms_norm(args.norm);
+    linear(args.linear);
+  }
   virtual void normed_gated_linears(const NormedGatedLinearsArgs& args) {
     rms_norm(args.norm);
     gated_linears(args.linears);

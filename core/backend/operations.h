@@ -290,6 +290,14 @@ struct RotateAndWriteArgs {
   WriteCacheArgs write;
 };
 
+// `gather_rows`, `rms_norm` of what it gathers in its place, `linear` of that: how some rows of a step become
+// logits. All ids are there. What is gathered need not be left in `rows.out`.
+struct NormedRowsLinearArgs {
+  GatherRowsArgs rows;
+  RmsNormArgs norm;
+  LinearArgs linear;
+};
+
 // `normed_linears`, then `rotate_and_write` of its outputs: what attention reads. Outputs are queries, keys
 // and values in this order; without queries the last two, without keys the first. Keys and values need not be
 // left in their outputs.

@@ -6,6 +6,7 @@
 // Letters in shapes: R rows, H query heads, G key/value heads, D head width, F feed-forward width.
 
 #include <cstdint>
+#include <type_traits>
 
 #include "core/nn/rope_table.h"
 #include "core/nn/step.h"
@@ -17,9 +18,10 @@ struct RmsNorm {
   Weight weight;  // [W]
   float eps = 1e-5f;
 
-  void apply(Queue& queue, ConstTensor x, Tensor out) const {
-    queue.rms_norm({.x = x, .weight = weight.view(), .eps = eps, .out = out});
+  RmsNormArgs of(ConstTensor x, Tensor out) const {
+    return {.x = x, .weight = weight.view(), .eps = eps, .out = out};
   }
+  void apply(Queue& queue, ConstTensor x, Tensor out) const { queue.rms_norm(of(x, out)); }
 };
 
 RmsNorm load_rms_norm(WeightLoader& loader, const std::string& name, int64_t width, float eps);
@@ -181,7 +183,14 @@ void write_logits(const StepInputs& in, const StepOutputs& out, const Norm& norm
   if (count == 0) return;
   const Tensor picked =
       out.head_rows.data != nullptr ? out.head_rows : in.arena.tensor({count, x.shape[-1]});  // [n, dim]
-  in.queue.gather_rows({.table = x, .ids = out.logits_rows, .out = picked});
+  const GatherRowsArgs rows{.table = x, .ids = out.logits_rows, .out = picked};
+  if constexpr (std::is_same_v<Norm, RmsNorm>) {
+    if (out.logits.data != nullptr) {
+      return in.queue.normed_rows_linear(
+          {.rows = rows, .norm = norm.of(picked, picked), .linear = head.of(in.phase, picked, out.logits)});
+    }
+  }
+  in.queue.gather_rows(rows);
   norm.apply(in.queue, picked, picked);
   if (out.logits.data != nullptr) head.apply(in.queue, in.phase, picked, out.logits);
 }

@@ -113,6 +113,16 @@ void CudaOperations::normed_linears(const NormedLinearsArgs& args) {
   });
 }
 
+void CudaOperations::normed_rows_linear(const NormedRowsLinearArgs& args) {
+  if (args.linear.weight.type != WeightType::kBF16 || args.linear.accumulate != Accumulate::kAssign ||
+      are_chains(args.linear.phase) || args.rows.ids.size() == 0) {
+    return Queue::normed_rows_linear(args);
+  }
+  run(rounded_rows_bytes(args.linear.x, args.linear.weight), [&](std::byte* scratch, const Stream& stream) {
+    launch_normed_rows_linear_bf16(args, scratch, stream);
+  });
+}
+
 void CudaOperations::normed_gated_linears(const NormedGatedLinearsArgs& args) {
   const LinearWeight& first = *args.linears.gate.weight;
   if (first.type != WeightType::kBF16 || args.linears.up.weight->type != WeightType::kBF16 ||

@@ -40,6 +40,7 @@ class CudaOperations : public Queue {
   void sample(const SampleArgs& args) override;
   void gated_linears(const GatedLinearsArgs& args) override;
   void normed_linears(const NormedLinearsArgs& args) override;
+  void normed_rows_linear(const NormedRowsLinearArgs& args) override;
   void normed_gated_linears(const NormedGatedLinearsArgs& args) override;
   void feed_forward(const FeedForwardArgs& args) override;
   void attention_inputs(const AttentionInputsArgs& args) override;

@@ -1,10 +1,12 @@
 #include "core/backend/cuda/cuda_queue.h"
 
+#include <atomic>
 #include <cstring>
 #include <string>
 #include <utility>
 
 #include "core/backend/cuda/kernels.h"
+#include "core/backend/cuda/small_download.h"
 #include "core/backend/cuda/status.h"
 #include "core/backend/visible_keys.h"
 
@@ -13,6 +15,7 @@ namespace {
 
 constexpr int64_t kStagingBytes = 4 << 20;
 constexpr int64_t kLandingBytes = 1 << 20;
+constexpr int64_t kTurnBytes = 64;
 constexpr size_t kMostRecordings = 512;
 
 }  // namespace
@@ -25,9 +28,11 @@ CudaQueue::CudaQueue(int device, const DeviceMemory& memory, const Abilities& ab
   use_device();
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream");
   void* pinned = nullptr;
-  check(cudaMallocHost(&pinned, static_cast<size_t>(kStagingBytes + kLandingBytes)), "pinned memory");
+  check(cudaMallocHost(&pinned, static_cast<size_t>(kStagingBytes + kLandingBytes + kTurnBytes)),
+        "pinned memory");
   staging_ = static_cast<std::byte*>(pinned);
   landing_ = staging_ + kStagingBytes;
+  turn_ = new (landing_ + kLandingBytes) uint32_t(0);
 }
 
 CudaQueue::~CudaQueue() {
@@ -165,11 +170,29 @@ void CudaQueue::download(const void* device, void* host, int64_t bytes) {
     large_download_->run(device, host, bytes, stream_);
     return finish();
   }
+  if (takes_small_download(device, bytes)) {
+    auto* const words = reinterpret_cast<uint32_t*>(landing_);
+    launch_small_download(device, bytes, {.words = words, .turn = turn_, .next = ++turns_}, *stream());
+    await_turn();
+    std::memcpy(host, landing_, static_cast<size_t>(bytes));
+    return;
+  }
   void* target = bytes <= kLandingBytes ? landing_ : host;
   check(cudaMemcpyAsync(target, device, static_cast<size_t>(bytes), cudaMemcpyDeviceToHost, stream_),
         "download");
   finish();
   if (target != host) std::memcpy(host, target, static_cast<size_t>(bytes));
+}
+
+void CudaQueue::await_turn() {
+  constexpr uint32_t kPatience = 1 << 14;  // looks, before the device is asked whether it has failed
+  const std::atomic_ref<uint32_t> turn(*turn_);
+  for (uint32_t looks = 1; turn.load(std::memory_order_acquire) != turns_; ++looks) {
+    if (looks % kPatience != 0) continue;
+    const cudaError_t status = cudaStreamQuery(stream_);
+    if (status != cudaErrorNotReady) check(status, "operations");
+  }
+  staging_used_ = 0;
 }
 
 void CudaQueue::finish() {

@@ -43,6 +43,8 @@ class CudaQueue : public CudaOperations {
   // Before work that is not launched: what a program has taken comes first.
   void settle();
   void record(Recording& recording, const std::function<void()>& operations);
+  // Waits for the last download that was launched as a kernel.
+  void await_turn();
 
   DeviceMemory recorded_;  // of recordings, which is not counted
   bool tables_changed_ = false;
@@ -50,6 +52,8 @@ class CudaQueue : public CudaOperations {
   std::byte* staging_ = nullptr;  // pinned host memory; uploads go round it
   int64_t staging_used_ = 0;
   std::byte* landing_ = nullptr;  // pinned host memory of downloads
+  uint32_t* turn_ = nullptr;      // pinned, too: how many downloads by a kernel have come
+  uint32_t turns_ = 0;            // and how many were launched
   const Copiers& copiers_;
   std::unique_ptr<LargeDownload> large_download_;
   Buffer moves_;

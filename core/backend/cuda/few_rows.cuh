@@ -270,6 +270,7 @@ struct FewRows {
   InputRows rows;
   NormWeights norm;   // if kNormed
   PackedRows packed;  // if kPacked
+  PickedRows picked;  // in a program, if kNormed: of `rows.x`, if it has ids
 };
 
 // kGroups of eight rows, as multiply-accumulates take them.

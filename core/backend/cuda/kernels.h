@@ -74,6 +74,8 @@ int64_t rounded_rows_bytes(int64_t rows, int64_t in_features);
 // With a norm, the products are of what it gives; its output is not written.
 void launch_products_bf16(const LinearsArgs& args, const RmsNormArgs* norm, Accumulate accumulate,
                           std::byte* rounded_rows, const Stream& stream);
+void launch_normed_rows_linear_bf16(const NormedRowsLinearArgs& args, std::byte* rounded_rows,
+                                    const Stream& stream);
 void launch_gated_products_bf16(const GatedLinearsArgs& args, const RmsNormArgs* norm,
                                 std::byte* rounded_rows, const Stream& stream);
 // Widths of whole steps.

@@ -148,6 +148,29 @@ void launch_products_bf16(const LinearsArgs& args, const RmsNormArgs* norm, Accu
   multiply(rows, args, accumulate, scratch, stream);
 }
 
+void launch_normed_rows_linear_bf16(const NormedRowsLinearArgs& args, std::byte* scratch,
+                                    const Stream& stream) {
+  const auto with_products = [args](const auto& f) {
+    const LinearArgs& linear = args.linear;
+    const std::array targets{LinearTarget{.weight = &linear.weight, .bias = linear.bias, .out = linear.out}};
+    return f(LinearsArgs{.x = linear.x, .targets = targets, .phase = linear.phase});
+  };
+  const auto launch_parts = [args, scratch, with_products](const Stream& on) {
+    launch_gather_rows(args.rows, on);
+    launch_rms_norm(args.norm, on);
+    with_products([&](const LinearsArgs& products) {
+      launch_products_bf16(products, nullptr, Accumulate::kAssign, scratch, on);
+    });
+  };
+  const NormWeights norm{.weight = args.norm.weight.data, .eps = args.norm.eps};
+  const PickedRows picked{.ids = args.rows.ids.data, .table_rows = args.rows.table.shape[0]};
+  const InputRows rows{args.rows.table.data, args.linear.weight.in_features, args.rows.ids.size()};
+  const bool is_taken = with_products([&](const LinearsArgs& products) {
+    return program_takes({.rows = rows, .norm = &norm}, picked, products, launch_parts, stream);
+  });
+  if (!is_taken) launch_parts(stream);
+}
+
 void launch_gated_products_bf16(const GatedLinearsArgs& args, const RmsNormArgs* norm, std::byte* scratch,
                                 const Stream& stream) {
   const NormedRows rows(args.x, norm, *args.gate.weight);

@@ -7,6 +7,8 @@
 // vectors of the same inputs lie in different banks. Inputs 0..15 of a step belong to its first
 // multiply-accumulate, 16..31 to its second.
 
+#include <functional>
+
 #include "core/backend/cuda/multiply_accumulate.cuh"
 #include "core/backend/cuda/product_targets.cuh"
 #include "core/backend/cuda/row_parts.cuh"
@@ -86,6 +88,12 @@ struct PackedRows {
   }
 };
 
+// Rows of a table of `rows` rows.
+struct PickedRows {
+  const int32_t* ids = nullptr;
+  int64_t table_rows = 0;
+};
+
 // What is multiplied: rows, normed first if `norm` is not null; or, if `packed` is not null, rows that are
 // packed.
 struct BF16Products {
@@ -103,6 +111,10 @@ void multiply_few_rows(const BF16Products& products, const LinearsArgs& args, Ac
 // `out` not null: the results are packed there, those of rows up to a multiple of eight with them.
 void multiply_few_rows(const BF16Products& products, const GatedLinearsArgs& args, const PackedRows* out,
                        const Stream& stream);
+// By a program that is recorded, if it takes them: of normed rows that `picked` picks from products.rows.x,
+// of which there are products.rows.count. `launch` does the same. Whether it does.
+bool program_takes(const BF16Products& products, const PickedRows& picked, const LinearsArgs& args,
+                   const std::function<void(const Stream&)>& launch, const Stream& stream);
 // Whether the shape of the heads allows the next.
 bool few_rows_take(const AttentionInputsArgs& args);
 void multiply_few_rows(const BF16Products& products, const AttentionInputsArgs& args, const Stream& stream);

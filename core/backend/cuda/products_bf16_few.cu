@@ -239,6 +239,14 @@ void multiply_few_rows(const BF16Products& products, const GatedLinearsArgs& arg
   launch_units<3>(products, GatedUnits(args, out), stream);
 }
 
+bool program_takes(const BF16Products& products, const PickedRows& picked, const LinearsArgs& args,
+                   const std::function<void(const Stream&)>& launch, const Stream& stream) {
+  FewRows rows(products);
+  rows.picked = picked;
+  return stream.program != nullptr &&
+         stream.program->takes(rows, LinearUnits(args, Accumulate::kAssign), stream, launch);
+}
+
 bool few_rows_take(const AttentionInputsArgs& args) {
   return AttentionUnits::head_width(args) % (2 * kTileOut) == 0;
 }

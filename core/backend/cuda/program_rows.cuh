@@ -15,7 +15,8 @@ namespace volley::cuda {
 struct RowShare {
   static constexpr int kWarpSteps = kWarp / 4;
 
-  __device__ explicit RowShare(const InputRows& rows) : steps(rows.steps()), in_features(rows.in_features) {
+  __device__ explicit RowShare(const FewRows& args) : steps(args.rows.steps()) {
+    const InputRows& rows = args.rows;
     const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
     const auto count = static_cast<int>(rows.count);
     static_assert(kMultiplyWarps == 8);
@@ -24,24 +25,33 @@ struct RowShare {
     left = count - row;
     first = warp % warps * kWarpSteps;
     stride = warps * kWarpSteps;
-    x = rows.x + int64_t{row} * rows.in_features + lane % 4 * kLaneInputs;
+    x = rows.x + lane % 4 * kLaneInputs;
+#pragma unroll
+    for (int e = 0; e < kMostEights; ++e) {
+      const int own = e * 8 < left ? row + e * 8 : 0;
+      places[e] = (args.picked.ids != nullptr ? args.picked.ids[own] : own) * rows.in_features;
+    }
   }
   // Behind the steps of the share's row in the eight; 0: there is no such row.
-  __device__ int end(int eight) const { return eight * 8 < left ? steps : 0; }
+  __device__ int end(int eight) const {
+    return eight * 8 < left ? steps : 0;
+  }
   __device__ LaneInputs load(int eight, int step) const {
     if (step >= end(eight)) return {make_float4(0.0f, 0.0f, 0.0f, 0.0f), make_float4(0.0f, 0.0f, 0.0f, 0.0f)};
-    const auto* from = reinterpret_cast<const float4*>(x + eight * 8 * in_features + step * kStep);
+    const auto* from = reinterpret_cast<const float4*>(x + places[eight] + step * kStep);
     return {from[0], from[1]};
   }
 
+  static constexpr int kMostEights = kTileRows / 8;
+
   int steps;
-  int in_features;
   int warps;   // of a row
   int row;     // of the first eight
   int left;    // rows from that one on
   int first;   // step of the warp
   int stride;  // from there to its next steps
   const float* x;
+  int places[kMostEights];  // of rows
 };
 
 // What a warp holds of its rows: kHeld of a lane's steps; the rest is read twice.

@@ -93,7 +93,7 @@ template <int kGroups, typename F>
 __device__ void take_rows(const FewRows& args, const StageRun& norm, const ProgramBlock<kGroups>& block,
                           const F& come) {
   if (args.input == Input::kNormed) {
-    const RowShare share(args.rows);
+    const RowShare share(args);
     await_rows();
     come();
     hold_normed_rows(args, block, norm.first, share);

@@ -123,6 +123,8 @@ ImageRequest common_request(const ImageFlags& flags, const image::ImageCard& car
     request.count = std::ssize(request.seeds);
     request.seed = request.seeds.front();
   }
+  if (flags.preview_every > 0 && flags.previews.empty())
+    throw Error("--preview-every: needs --preview, a place to show them", ErrorKind::kUsage);
   if (flags.init.empty()) {
     refuse_edit_without_init(flags);
   } else {

@@ -1,6 +1,9 @@
 // From what a person typed to a class of the model.
 #include <algorithm>
 #include <array>
+#include <compare>
+#include <iterator>
+#include <sstream>
 
 #include "core/base/error.h"
 #include "core/decode/options.h"
@@ -49,14 +52,37 @@ std::string singular(const std::string& words) {
   return result;
 }
 
+std::vector<std::string> split(const std::string& words) {
+  std::istringstream stream(words);
+  return {std::istream_iterator<std::string>(stream), {}};
+}
+
+// Without articles, unless there is nothing else.
+std::string without_articles(const std::string& words) {
+  std::string result;
+  for (const std::string& word : split(words)) {
+    if (word != "a" && word != "an" && word != "the") result += (result.empty() ? "" : " ") + word;
+  }
+  return result.empty() ? words : result;
+}
+
 // How closely a name answers to the words, best first; names of one rank are told apart by edit distance.
-enum class Match : uint8_t { kWholeWords, kStartOfWord, kPart, kNone };
-Match match(const std::string& words, const std::string& name) {
-  if (words.empty()) return Match::kNone;
+enum class Match : uint8_t { kWholeWords, kStartOfWord, kSomeWords, kPart, kNone };
+struct Rank {
+  Match match = Match::kNone;
+  int64_t missing = 0;  // words that the name does not have, if it has some
+  auto operator<=>(const Rank&) const = default;
+};
+Rank rank_of(const std::string& words, const std::string& name) {
+  if (words.empty()) return {};
   const std::string one = singular(words), padded = " " + name;
-  if (holds_words(name, words) || holds_words(singular(name), one)) return Match::kWholeWords;
-  if (padded.find(" " + one) != std::string::npos) return Match::kStartOfWord;
-  return name.find(one) != std::string::npos || holds_words(words, name) ? Match::kPart : Match::kNone;
+  if (holds_words(name, words) || holds_words(singular(name), one)) return {.match = Match::kWholeWords};
+  if (padded.find(" " + one) != std::string::npos) return {.match = Match::kStartOfWord};
+  const std::vector<std::string> each = split(one);
+  const int64_t missing = std::ranges::count_if(
+      each, [&, names = singular(name)](const std::string& word) { return !holds_words(names, word); });
+  if (missing < std::ssize(each)) return {.match = Match::kSomeWords, .missing = missing};
+  return {.match = name.find(one) != std::string::npos ? Match::kPart : Match::kNone};
 }
 
 // Characters of well-formed UTF-8; of other text, whatever comes out.
@@ -119,13 +145,13 @@ bool is_emoji_alone(std::string_view text) {
 
 std::vector<std::string> nearest_choices(std::string_view text, const std::vector<std::string>& candidates,
                                          int64_t count) {
-  const std::string words = words_of(text);
+  const std::string words = without_articles(words_of(text));
   std::vector<std::string> unique = candidates;
   std::ranges::sort(unique);
   unique.erase(std::unique(unique.begin(), unique.end()), unique.end());
   std::vector<std::string> nearest = nearest_names(text, unique, static_cast<int64_t>(unique.size()));
   std::ranges::stable_sort(nearest, {},
-                           [&](const std::string& name) { return match(words, words_of(name)); });
+                           [&](const std::string& name) { return rank_of(words, words_of(name)); });
   nearest.resize(std::min(nearest.size(), static_cast<size_t>(count)));
   return nearest;
 }

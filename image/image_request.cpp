@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "core/base/error.h"
+#include "core/decode/options.h"
 #include "core/io/untrusted_text.h"
 
 namespace volley::image {
@@ -103,6 +104,9 @@ void choose_method(const ImageCard& card, const MethodChoices& choices, ImageReq
   set_option(request.decoder, "schedule", choices.schedule);
   set_option(request.decoder, "order", choices.order);
   if (request.decoder.name == "parallel") {
+    // Every step chooses a cell or more.
+    if (request.decoder.options.contains("steps"))
+      OptionReader(request.decoder).integer("steps", 1, canvas_of(card, request).cells());
     if (defaults.steps > 0) request.decoder.options.emplace("steps", std::to_string(defaults.steps));
     if (!defaults.schedule.empty()) request.decoder.options.emplace("schedule", defaults.schedule);
   }

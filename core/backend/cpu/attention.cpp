@@ -26,8 +26,8 @@ int64_t head_blocks(int64_t row_blocks, int64_t heads, const ThreadPool& threads
   return std::clamp<int64_t>(blocks, 1, heads);
 }
 
-// Rows that are computed together, head by head, at most: they find their keys in the cache, as they see the
-// same ones first.
+// At most so many rows of a sequence are computed together, head by head: they find their keys in the cache,
+// as they see the same ones first.
 constexpr int64_t kRowBlock = 8;
 
 // Offsets are those of the visible keys' vectors of group 0.
@@ -72,7 +72,7 @@ struct QueryBatch {
   }
 };
 
-// `is_first`: nobody has asked for these keys' values before.
+// `is_first`: of a head's batches; it asks for what the next head reads.
 void attend_batch(const HeadsArgs& args, const QueryBatch& batch, bool is_first) {
   const int64_t group = batch.queries[0].head / args.heads_per_group;
   const int64_t group_bytes = group * args.group_stride * cache_element_bytes(args.type);
@@ -116,8 +116,7 @@ void attend_heads(const HeadsArgs& args) {
   for (int64_t head = args.first, next = head; head < args.end; head = next) {
     next = std::min(args.end, (head / args.heads_per_group + 1) * args.heads_per_group);
     QueryBatch batch;
-    // Of a sequence's rows, which follow each other: later ones find its keys in the cache.
-    bool is_first = true;
+    bool is_first = true;  // later batches find the keys in the cache: a block's rows are of one sequence
     const auto attend = [&] {
       if (batch.count > 0) attend_batch(args, batch, is_first);
       batch = {};
@@ -127,10 +126,6 @@ void attend_heads(const HeadsArgs& args) {
       if (row.count == 0) {
         std::fill(row.out + head * args.width, row.out + next * args.width, 0.0f);
         continue;
-      }
-      if (row.shared == 0) {
-        attend();
-        is_first = true;
       }
       for (int64_t h = head; h < next; ++h) {
         batch.add(row, h);

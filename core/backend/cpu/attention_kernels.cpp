@@ -69,7 +69,7 @@ HWY_INLINE const Element* elements_at(const std::byte* elements, int64_t offset)
   return reinterpret_cast<const Element*>(elements) + offset;
 }
 
-// 32 vector registers with AVX-512, 16 without.
+// x86 has 32 vector registers with AVX-512, 16 without.
 constexpr int64_t kQueriesTogether = HWY_MAX_BYTES >= 64 ? kMostQueries : 3;
 int64_t most_queries() {
   return kQueriesTogether;
@@ -78,6 +78,7 @@ int64_t most_queries() {
 // Scores of a chunk, with room for what is computed beyond its end.
 constexpr int64_t kScoredTogether = 4;
 constexpr int64_t kMostLanes = 16;
+static_assert(kKeyChunk % kMostLanes == 0);
 using Scores = float[kKeyChunk + kMostLanes];
 
 // Which keys of a chunk: [begin, end).
@@ -271,6 +272,7 @@ HWY_INLINE void attend_queries(D d, const AttentionChunkArgs& args) {
 }
 
 void attend_chunk(const AttentionChunkArgs& args) {
+  VOLLEY_ASSERT(std::ssize(args.queries) <= kQueriesTogether);
   with_element(args.type, [&]<class Element>(const Element*) HWY_ATTR {
     with_dividing_tag(args.width, [&](auto d) HWY_ATTR {
       with_count<kQueriesTogether>(static_cast<int64_t>(args.queries.size()), [&](auto count) HWY_ATTR {

@@ -10,8 +10,8 @@
 
 namespace volley {
 
-// Asks for the next group's keys and values, a few in each of many steps, into the second-level cache. Asking
-// waits once a core has asked for as many lines as it can keep in mind, so steps belong between calculations.
+// Asks for the next group's keys and values, a few in each of many steps, into the second-level cache. A core
+// keeps track of few lines on their way and waits when there are more, so steps belong between calculations.
 // Each asks in four places of the keys and four of the values: processors read ahead of each by themselves.
 class VectorsAhead {
  public:

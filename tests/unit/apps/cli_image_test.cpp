@@ -158,6 +158,9 @@ TEST_F(CliImage, WhatCannotBeMeantIsRefused) {
   refuses({"bird", "--top-p", "1.5"}, "--top-p 1.5");
   refuses({"bird", "--decoder", "jacoby"}, "nearest is jacobi");
   refuses({"bird", "--decoder", "sequential", "--steps", "3"}, "--steps");
+  refuses({"bird", "--steps", "65"}, "steps=65: expected a whole number from 1 to 64");
+  refuses({"bird", "--decoder", "parallel:steps=65"}, "steps=65: expected a whole number from 1 to 64");
+  refuses({"bird", "--preview-every", "2"}, "--preview-every: needs --preview");
   refuses({"bird", "-n", "2", "-o", "x.png"}, "pattern such as %03d");
   refuses({"bird", "-o", "x.bmp"}, "ends in .png, .jpg or .webp");
   refuses({"bird", "-o", "x-%s.png"}, "as in %03d");

@@ -4,6 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "core/io/byte_reader.h"
 #include "image/png.h"
@@ -36,7 +39,7 @@ class Watcher : public image::ImageObserver {
     if (event.done == event.total) {
       ++first_;  // of those that are not finished: here they finish in their order
     } else if (event.generation == first_ && steps_[generation] % every_ == 0) {
-      expect_shown(codes_[generation]);
+      expect_shown(event.generation);
       ++shown;
     }
   }
@@ -55,9 +58,10 @@ class Watcher : public image::ImageObserver {
     return image::decode_png(as_bytes(test::read_text(file_))).value_or_throw(file_);
   }
   // Chosen cells have their pixels, the others are grey.
-  void expect_shown(const std::vector<int32_t>& codes) {
+  void expect_shown(int64_t generation) {
+    const std::vector<int32_t>& codes = codes_[static_cast<size_t>(generation)];
     const image::Picture picture = shown_picture();
-    EXPECT_EQ(picture, maker_.partial(0, codes));
+    EXPECT_EQ(picture, maker_.partial(generation, codes));
     const int64_t cell = maker_.canvas().cell, columns = maker_.canvas().columns;
     for (size_t i = 0; i < codes.size(); ++i) {
       bool is_grey = true;

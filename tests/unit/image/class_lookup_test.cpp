@@ -99,6 +99,19 @@ TEST(ClassLookup, OffersForAPluralBeginWithItsSingular) {
   EXPECT_EQ(offers("straw", 1), Names{"strawberry"}) << "the start of a word";
 }
 
+TEST(ClassLookup, OffersForSeveralWordsHaveSomeOfThem) {
+  const std::vector<std::string> names{"apron",    "hotdog",  "Eskimo dog", "bookcase",
+                                       "dog sled", "red fox", "redbone"};
+  using Names = std::vector<std::string>;
+  EXPECT_EQ(nearest_choices("a dog", names, 3), (Names{"Eskimo dog", "dog sled", "hotdog"}))
+      << "an article is no word to look for";
+  EXPECT_EQ(nearest_choices("dog face", names, 2), (Names{"dog sled", "Eskimo dog"}));
+  EXPECT_EQ(nearest_choices("sleds and a dog", names, 2), (Names{"dog sled", "Eskimo dog"}))
+      << "two words are nearer than one";
+  EXPECT_EQ(nearest_choices("a red apple", names, 1), Names{"red fox"});
+  EXPECT_EQ(nearest_choices("the", names, 7).size(), 7u);
+}
+
 TEST(ClassLookup, OffersTheFiveNearest) {
   const ImageCard card = test_card();
   EXPECT_EQ(message_of([&] { find_class(card, "food-friut"); }),

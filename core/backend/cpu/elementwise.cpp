@@ -178,11 +178,13 @@ void rotate_head(const RotateArgs& args) {
     });
     return;
   }
-  for (int64_t i = 0; i < half; ++i) {
-    const float a = args.x[2 * i], b = args.x[2 * i + 1];
-    args.x[2 * i] = a * args.cosines[i] - b * args.sines[i];
-    args.x[2 * i + 1] = b * args.cosines[i] + a * args.sines[i];
-  }
+  for_each_vector(0, half, [&](auto d, int64_t i) HWY_ATTR {
+    hn::Vec<decltype(d)> a, b;
+    hn::LoadInterleaved2(d, args.x + 2 * i, a, b);
+    const auto c = hn::LoadU(d, args.cosines + i), s = hn::LoadU(d, args.sines + i);
+    hn::StoreInterleaved2(hn::Sub(hn::Mul(a, c), hn::Mul(b, s)), hn::Add(hn::Mul(b, c), hn::Mul(a, s)), d,
+                          args.x + 2 * i);
+  });
 }
 
 }  // namespace volley::HWY_NAMESPACE

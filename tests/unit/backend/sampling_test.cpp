@@ -289,7 +289,9 @@ void check_ties(const Backend& backend, int64_t vocab, int64_t copies) {
         ASSERT_FLOAT_EQ(result.distribution[r * vocab + id], expected) << id;
       }
     }
-    if (r % 4 == 0 || r % 4 == 3) ASSERT_EQ(result.tokens[r], tied[0]);
+    if (r % 4 == 0 || r % 4 == 3) {
+      ASSERT_EQ(result.tokens[r], tied[0]);
+    }
     for (size_t n = 0; n < kept[r % 4]; ++n)
       ASSERT_EQ(result.top_tokens[6 * static_cast<size_t>(r) + n], tied[n]);
     // What is left has probabilities that are all alike, none behind filters.

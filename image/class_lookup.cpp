@@ -2,8 +2,6 @@
 #include <algorithm>
 #include <array>
 #include <compare>
-#include <iterator>
-#include <sstream>
 
 #include "core/base/error.h"
 #include "core/decode/options.h"
@@ -52,15 +50,10 @@ std::string singular(const std::string& words) {
   return result;
 }
 
-std::vector<std::string> split(const std::string& words) {
-  std::istringstream stream(words);
-  return {std::istream_iterator<std::string>(stream), {}};
-}
-
 // Without articles, unless there is nothing else.
 std::string without_articles(const std::string& words) {
   std::string result;
-  for (const std::string& word : split(words)) {
+  for (const std::string& word : prompt_words(words)) {
     if (word != "a" && word != "an" && word != "the") result += (result.empty() ? "" : " ") + word;
   }
   return result.empty() ? words : result;
@@ -78,7 +71,7 @@ Rank rank_of(const std::string& words, const std::string& name) {
   const std::string one = singular(words), padded = " " + name;
   if (holds_words(name, words) || holds_words(singular(name), one)) return {.match = Match::kWholeWords};
   if (padded.find(" " + one) != std::string::npos) return {.match = Match::kStartOfWord};
-  const std::vector<std::string> each = split(one);
+  const std::vector<std::string> each = prompt_words(one);
   const int64_t missing = std::ranges::count_if(
       each, [&, names = singular(name)](const std::string& word) { return !holds_words(names, word); });
   if (missing < std::ssize(each)) return {.match = Match::kSomeWords, .missing = missing};

@@ -88,10 +88,9 @@ struct PackedRows {
   }
 };
 
-// Rows of a table of `rows` rows.
+// Which rows of a table, all of them there.
 struct PickedRows {
   const int32_t* ids = nullptr;
-  int64_t table_rows = 0;
 };
 
 // What is multiplied: rows, normed first if `norm` is not null; or, if `packed` is not null, rows that are

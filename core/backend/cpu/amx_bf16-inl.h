@@ -9,6 +9,7 @@
 #include "core/backend/cpu/ahead_lines.h"
 #include "core/backend/cpu/amx_tiles.h"
 #include "core/backend/cpu/grouped_products.h"
+#include "core/backend/cpu/groups_ahead.h"
 #include "core/backend/cpu/packed_weight.h"
 
 namespace volley {
@@ -36,7 +37,8 @@ int64_t group_bytes_of(const GroupedProductArgs& args) {
 // For `together` groups that are multiplied side by side.
 TilesAhead tiles_ahead_of(const GroupedProductArgs& args, int64_t group, int64_t together) {
   const int64_t bytes = group_bytes_of(args);
-  return TilesAhead(bytes / kTileBytes, kTileBytes, to_next_groups(args, group, together, bytes));
+  return TilesAhead(bytes / kTileBytes, kTileBytes, kTileBytesAhead,
+                    to_next_groups(args, group, together, bytes));
 }
 
 // Up to 16 rows times four groups; the tile configuration has upper = lower = the rows.

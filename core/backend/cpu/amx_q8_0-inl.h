@@ -9,7 +9,9 @@
 
 #include "core/backend/cpu/ahead_lines.h"
 #include "core/backend/cpu/amx_tiles.h"
+#include "core/backend/cpu/avx512_q8_0-inl.h"
 #include "core/backend/cpu/grouped_products.h"
+#include "core/backend/cpu/groups_ahead.h"
 #include "core/backend/cpu/packed_weight.h"
 
 namespace volley {
@@ -33,7 +35,6 @@ TileConfig q8_0_config(int64_t rows) {
   return config;
 }
 
-constexpr int64_t kBlockBytes = kDepthStep * kGroupColumns;
 constexpr int64_t kTileNumbers = kRowTile * kGroupColumns;
 
 // sums[r] += float(dots[r]) * (weight scales * row scale), for one block.
@@ -48,37 +49,6 @@ VOLLEY_AMX inline void add_block(const int32_t* dots, const uint16_t* scales, co
     sums[r] = _mm512_fmadd_ps(dot, scale, sums[r]);
   }
 }
-
-// Asks for the tiles that few rows need next, of groups side by side, and for the scales of the groups that
-// take their place.
-class BlocksAhead {
- public:
-  BlocksAhead(const GroupedProductArgs& args, int64_t group, int64_t together)
-      : tiles_(args.segment_depth / kDepthStep, kBlockBytes,
-               to_next_groups(args, group, together, args.segment_depth * kGroupColumns)),
-        group_scales_(args.segment_depth / kDepthStep * kGroupColumns),
-        scales_(group + together < args.groups ? args.scales + (group + together) * group_scales_
-                                               : static_cast<const uint16_t*>(args.next.scales)) {}
-  // The tile that is multiplied, of the first of the groups or another.
-  VOLLEY_AMX void operator()(const std::byte* tile, int64_t group) {
-    if (group == 0) {
-      tiles_.step();
-      ++blocks_;
-    }
-    tiles_.ask<kBlockBytes>(tile);
-    // A line holds the scales of two blocks.
-    if (blocks_ % 2 != 0 && scales_ != nullptr) {
-      const uint16_t* line = scales_ + group * group_scales_ + blocks_ * kGroupColumns;
-      _mm_prefetch(reinterpret_cast<const char*>(line), _MM_HINT_T0);
-    }
-  }
-
- private:
-  TilesAhead tiles_;
-  int64_t group_scales_;
-  const uint16_t* scales_;
-  int64_t blocks_ = -1;  // before the one that is multiplied
-};
 
 // What is multiplied, stored and then scaled in one go.
 struct Round {
@@ -107,20 +77,20 @@ VOLLEY_AMX inline void sum_round(const int8_t* x, int64_t stride, const std::byt
     _tile_loadd(7, quants + group_bytes, 64);
     _tile_dpbssd(1, 4, 7);
   } else if constexpr (kRound.blocks == 4) {
-    ahead(quants + kBlockBytes, 0);
+    ahead(quants + kQ8BlockBytes, 0);
     _tile_zero(1);
     _tile_loadd(5, x + kDepthStep, stride);
-    _tile_loadd(7, quants + kBlockBytes, 64);
+    _tile_loadd(7, quants + kQ8BlockBytes, 64);
     _tile_dpbssd(1, 5, 7);
-    ahead(quants + 2 * kBlockBytes, 0);
+    ahead(quants + 2 * kQ8BlockBytes, 0);
     _tile_zero(2);
     _tile_loadd(4, x + 2 * kDepthStep, stride);
-    _tile_loadd(6, quants + 2 * kBlockBytes, 64);
+    _tile_loadd(6, quants + 2 * kQ8BlockBytes, 64);
     _tile_dpbssd(2, 4, 6);
-    ahead(quants + 3 * kBlockBytes, 0);
+    ahead(quants + 3 * kQ8BlockBytes, 0);
     _tile_zero(3);
     _tile_loadd(5, x + 3 * kDepthStep, stride);
-    _tile_loadd(7, quants + 3 * kBlockBytes, 64);
+    _tile_loadd(7, quants + 3 * kQ8BlockBytes, 64);
     _tile_dpbssd(3, 5, 7);
   }
   _tile_stored(0, dots, 64);
@@ -144,7 +114,7 @@ VOLLEY_AMX void multiply_q8_0_groups(const GroupedProductArgs& args, const RowSl
                                      Ahead& ahead) {
   alignas(64) int32_t dots[kRound.tiles() * kTileNumbers];
   const int64_t blocks = args.segment_depth / kDepthStep, stride = args.row_stride;
-  const int64_t group_bytes = blocks * kBlockBytes, group_scales = blocks * kGroupColumns;
+  const int64_t group_bytes = blocks * kQ8BlockBytes, group_scales = blocks * kGroupColumns;
   const auto* x = static_cast<const int8_t*>(args.x) + slice.first * stride;
   const float* row_scales = args.row_scales + slice.first;
   const std::byte* quants = args.panels + group * group_bytes;
@@ -161,7 +131,7 @@ VOLLEY_AMX void multiply_q8_0_groups(const GroupedProductArgs& args, const RowSl
                        row_scales + b * args.scale_stride, sums[g]);
     }
     x += kThis.blocks * kDepthStep;
-    quants += kThis.blocks * kBlockBytes;
+    quants += kThis.blocks * kQ8BlockBytes;
     scales += kThis.blocks * kGroupColumns;
     row_scales += kThis.blocks * args.scale_stride;
   };
@@ -181,11 +151,11 @@ VOLLEY_AMX void multiply_q8_0_few(const GroupedProductArgs& args) {
   const RowSlice all{.rows = args.rows};
   int64_t group = 0;
   for (; group + 2 <= args.groups; group += 2) {
-    BlocksAhead ahead(args, group, 2);
+    Q8BlocksAhead ahead(args, group, 2, kTileBytesAhead);
     multiply_q8_0_groups<kRows, kTwoGroups>(args, all, group, ahead);
   }
   if (group == args.groups) return;
-  BlocksAhead ahead(args, group, 1);
+  Q8BlocksAhead ahead(args, group, 1, kTileBytesAhead);
   multiply_q8_0_groups<kRows, kFourBlocks>(args, all, group, ahead);
 }
 
@@ -208,6 +178,8 @@ VOLLEY_AMX void multiply_q8_0_many(const GroupedProductArgs& args, const RowBloc
 }
 
 VOLLEY_AMX void multiply_q8_0_tiles(const GroupedProductArgs& args) {
+  // A tile takes as long for one row as for 16: of few rows vectors read memory faster.
+  if (args.rows <= 2) return multiply_q8_0_by_words(args);
   const RowBlocks slices(args.rows, kRowTile);
   const int64_t tile_rows = (args.rows + slices.count - 1) / slices.count;  // of the largest slice
   const TileConfig config = q8_0_config(tile_rows);
@@ -222,12 +194,8 @@ VOLLEY_AMX void multiply_q8_0_tiles(const GroupedProductArgs& args) {
     multiply_q8_0_few<8>(args);
   } else if (tile_rows > 4) {
     multiply_q8_0_few<6>(args);
-  } else if (tile_rows > 2) {
-    multiply_q8_0_few<4>(args);
-  } else if (tile_rows > 1) {
-    multiply_q8_0_few<2>(args);
   } else {
-    multiply_q8_0_few<1>(args);
+    multiply_q8_0_few<4>(args);
   }
   _tile_release();
 }

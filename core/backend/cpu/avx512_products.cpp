@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/backend/cpu/avx512_q8_0-inl.h"
 #include "core/backend/cpu/packed_weight.h"
 #include "hwy/targets.h"
 
@@ -64,55 +65,12 @@ VOLLEY_AVX512 void multiply_bf16_rows(const GroupedProductArgs& args, int64_t ro
   for (; group < args.groups; ++group) multiply_bf16_block<kRows, 1>(args, row, group);
 }
 
-// VPDPBUSD takes unsigned rows, which are the quants + 128; 128 times the block's weights comes off again.
-template <int kRows>
-VOLLEY_AVX512 void multiply_q8_0_group(const GroupedProductArgs& args, int64_t row, int64_t group) {
-  const int64_t blocks = args.segment_depth / kDepthStep;
-  const auto* x = static_cast<const uint8_t*>(args.x) + row * args.row_stride;
-  const float* row_scales = args.row_scales + row;
-  const std::byte* panel = args.panels + group * blocks * kDepthStep * kGroupColumns;
-  const uint16_t* scales = args.scales + group * blocks * kGroupColumns;
-  const __m512i bias = _mm512_set1_epi8(static_cast<char>(0x80));
-  __m512 sums[kRows];
-  for (auto& sum : sums) sum = _mm512_setzero_ps();
-  for (int64_t b = 0; b < blocks;
-       ++b, panel += 512, scales += kGroupColumns, row_scales += args.scale_stride) {
-    __m512i quants[8];
-    __m512i surplus = _mm512_setzero_si512();
-    for (int q = 0; q < 8; ++q) {
-      quants[q] = _mm512_loadu_si512(panel + q * 64);
-      surplus = _mm512_dpbusd_epi32(surplus, bias, quants[q]);
-    }
-    const __m512 weight_scale = _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(scales)));
-    const __m512i start = _mm512_sub_epi32(_mm512_setzero_si512(), surplus);
-    for (int r = 0; r < kRows; ++r) {
-      const uint8_t* from = x + r * args.row_stride + b * kDepthStep;
-      __m512i dot = start, other = _mm512_setzero_si512();
-      for (int q = 0; q < 8; q += 2) {
-        dot = _mm512_dpbusd_epi32(dot, broadcast_word(from + q * 4), quants[q]);
-        other = _mm512_dpbusd_epi32(other, broadcast_word(from + q * 4 + 4), quants[q + 1]);
-      }
-      dot = _mm512_add_epi32(dot, other);
-      const __m512 scale = _mm512_mul_ps(weight_scale, _mm512_set1_ps(row_scales[r]));
-      sums[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), scale, sums[r]);
-    }
-  }
-  for (int r = 0; r < kRows; ++r) {
-    _mm512_storeu_ps(args.out + ((row + r) * args.groups + group) * kGroupColumns, sums[r]);
-  }
-}
-
-template <int kRows>
-VOLLEY_AVX512 void multiply_q8_0_rows(const GroupedProductArgs& args, int64_t row) {
-  for (int64_t group = 0; group < args.groups; ++group) multiply_q8_0_group<kRows>(args, row, group);
-}
-
 class Avx512Products : public GroupedProducts {
  public:
   std::string_view name() const override { return "avx512"; }
   RowFormat row_format(WeightType type) const override {
     if (type == WeightType::kQ4_1) return vector_->row_format(type);
-    return type == WeightType::kBF16 ? RowFormat::kBF16 : RowFormat::kBiased8;
+    return type == WeightType::kBF16 ? RowFormat::kBF16 : RowFormat::kSigned8;
   }
   void multiply_bf16(const GroupedProductArgs& args) const override {
     int64_t r = 0;
@@ -120,12 +78,7 @@ class Avx512Products : public GroupedProducts {
     for (; r + 2 <= args.rows; r += 2) multiply_bf16_rows<2>(args, r);
     for (; r < args.rows; ++r) multiply_bf16_rows<1>(args, r);
   }
-  void multiply_q8_0(const GroupedProductArgs& args) const override {
-    int64_t r = 0;
-    for (; r + kBlockRows <= args.rows; r += kBlockRows) multiply_q8_0_rows<kBlockRows>(args, r);
-    for (; r + 2 <= args.rows; r += 2) multiply_q8_0_rows<2>(args, r);
-    for (; r < args.rows; ++r) multiply_q8_0_rows<1>(args, r);
-  }
+  void multiply_q8_0(const GroupedProductArgs& args) const override { multiply_q8_0_by_words(args); }
   void multiply_q4_1(const GroupedProductArgs& args) const override { vector_->multiply_q4_1(args); }
 
  private:

@@ -59,7 +59,6 @@ void convert_row(const float* x, const SourceRows& to, int64_t row) {
       return;
     }
     case RowFormat::kSigned8:
-    case RowFormat::kBiased8:
     case RowFormat::kInterleaved16:
       return quantize_blocks(x, to, row, 0, to.depth / kDepthStep);
   }

@@ -21,7 +21,6 @@ enum class RowFormat : uint8_t {
   kRoundedF32,    // f32 holding values rounded to bf16
   kBF16,          // two bytes each
   kSigned8,       // q8_0 quants
-  kBiased8,       // q8_0 quants + 128, unsigned
   kInterleaved16  // q8_0 quants as i16, by blocks of rows (RowBlocks): [depth / 4][rows of the block][0, 2,
                   // 1, 3]
 };
@@ -34,7 +33,6 @@ constexpr int64_t row_element_bytes(RowFormat format) {
     case RowFormat::kInterleaved16:
       return 2;
     case RowFormat::kSigned8:
-    case RowFormat::kBiased8:
       return 1;
   }
   return 0;

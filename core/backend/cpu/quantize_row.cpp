@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <type_traits>
 
 #include "core/backend/cpu/elementwise.h"
 #include "core/backend/cpu/simd_targets.h"
@@ -78,13 +77,10 @@ HWY_INLINE BlockScale quantize_block_to(const float* x, int64_t count, const Qua
     }
     return scale;
   } else {
-    using Byte = std::conditional_t<format == RowFormat::kBiased8, uint8_t, int8_t>;
-    const hn::Rebind<Byte, decltype(di)> d8;
-    auto* out = static_cast<Byte*>(args.out) + begin;
-    return quantize_block(x, count, [&](auto words, int64_t i) HWY_ATTR {
-      if constexpr (format == RowFormat::kBiased8) words = hn::Add(words, hn::Set(di, 128));
-      hn::StoreU(hn::DemoteTo(d8, words), d8, out + i);
-    });
+    const hn::Rebind<int8_t, decltype(di)> d8;
+    auto* out = static_cast<int8_t*>(args.out) + begin;
+    return quantize_block(
+        x, count, [&](auto words, int64_t i) HWY_ATTR { hn::StoreU(hn::DemoteTo(d8, words), d8, out + i); });
   }
 }
 
@@ -103,8 +99,6 @@ void quantize_row(const QuantizeRowArgs& args) {
   switch (args.format) {
     case RowFormat::kSigned8:
       return quantize_row_to<RowFormat::kSigned8>(args);
-    case RowFormat::kBiased8:
-      return quantize_row_to<RowFormat::kBiased8>(args);
     case RowFormat::kInterleaved16:
       return quantize_row_to<RowFormat::kInterleaved16>(args);
     case RowFormat::kRoundedF32:

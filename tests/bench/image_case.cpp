@@ -282,6 +282,7 @@ json run_image_case(const ImageCaseOptions& options) {
   report["profiled_seconds"] = seconds_since(start);
   const OperationCost total = profile->total();
   report["weight_bytes_read"] = total.weight_bytes;
+  report["cache_bytes_read"] = total.cache_bytes;
   report["operations"] = total.operations;
   if (options.profiling == Profiling::kYes) report["profile"] = to_json(*profile);
   return report;

@@ -45,7 +45,9 @@ std::string case_row(const json& report, double bandwidth) {
   const double middle = median(seconds);
   const double passes = report.at("forwards").get<double>(), tokens = report.at("tokens").get<double>();
   const double all_passes = passes + report.at("prompt_forwards").get<double>();
-  const double read = report.at("weight_bytes_read").get<double>(), floor = read / bandwidth;
+  const double weights = report.at("weight_bytes_read").get<double>(),
+               keys_and_values = report.at("cache_bytes_read").get<double>(),
+               floor = (weights + keys_and_values) / bandwidth;
   const bool has_forwards = passes > 0;
   const double peak =
       std::max(report.at("load_peak_bytes").get<double>(), report.at("run_peak_bytes").get<double>());
@@ -54,8 +56,10 @@ std::string case_row(const json& report, double bandwidth) {
               number(report.at("process_to_first_token_seconds"), 2), number(all_passes, 0),
               has_forwards ? number(report.at("rows").get<double>() / passes, 1) : "-",
               has_forwards ? number(tokens / all_passes, 1) : "-",
-              has_forwards ? number(read / all_passes / kMiB, 1) : "-", has_forwards ? number(floor, 3) : "-",
-              has_forwards ? number(middle / floor, 2) : "-", mib(report.at("weight_bytes")),
+              has_forwards ? number(weights / all_passes / kMiB, 1) : "-",
+              has_forwards ? number(keys_and_values / all_passes / kMiB, 1) : "-",
+              has_forwards ? number(floor, 3) : "-", has_forwards ? number(middle / floor, 2) : "-",
+              has_forwards ? number(middle * bandwidth / weights, 2) : "-", mib(report.at("weight_bytes")),
               mib(report.at("cache_bytes")), mib(report.at("load_peak_bytes")),
               mib(report.at("run_peak_bytes")), number((peak - held) / kMiB, 0)});
 }
@@ -123,10 +127,11 @@ std::string profile_table(const json& report, const Ceilings& ceilings) {
 std::string image_table(const json& result) {
   const double bandwidth = result.at("read_bytes_per_second");
   const json& cases = result.at("cases");
-  const std::vector<std::string> columns{"case (R)",      "weights",       "median s",     "fastest s",
-                                         "first token s", "forwards",      "rows/forward", "tokens/forward",
-                                         "MiB/forward",   "floor s",       "x floor",      "weights MiB",
-                                         "cache MiB",     "peak load MiB", "peak run MiB", "above MiB"};
+  const std::vector<std::string> columns{
+      "case (R)",      "weights",      "median s",         "fastest s",          "first token s",
+      "forwards",      "rows/forward", "tokens/forward",   "weight MiB/forward", "cache MiB/forward",
+      "floor s",       "x floor",      "x weights' floor", "weights MiB",        "cache MiB",
+      "peak load MiB", "peak run MiB", "above MiB"};
   std::string text = "Random weights (R); " + cases.front().at("device").get<std::string>() +
                      "; vector instructions capped at: " + result.at("max_isa").get<std::string>() +
                      "; memory is read at " + number(bandwidth / 1e9, 1) + " GB/s by " +

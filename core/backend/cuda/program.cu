@@ -101,9 +101,9 @@ ProgramPhase product_phase(ProgramPhase::Kind kind, const FewRows& rows, const U
 
 bool can_take(const FewRows& rows) {
   if (rows.rows.count > kMostRowsOfPhase) return false;
-  return rows.input == Input::kPacked ||
-         (rows.input == Input::kNormed && rows.rows.aligned && rows.rows.steps() <= kMostNormSteps &&
-          is_aligned(rows.norm.weight, sizeof(uint4)));
+  return rows.input == Input::kPacked || (rows.input == Input::kNormed && rows.rows.aligned &&
+                                          rows.rows.steps() <= most_norm_steps(rows.rows.count) &&
+                                          is_aligned(rows.norm.weight, sizeof(uint4)));
 }
 
 }  // namespace

@@ -161,14 +161,14 @@ template <int kGroups>
 struct ProgramBlock {
   static constexpr int kValues = FewTiles<kGroups>::kValues;
   using Partials = float[kUnitsTogether<kGroups> * 2][kSlices][kValues];
-  static_assert(sizeof(Partials) >= 8 * kMostNormSteps * sizeof(float));
+  static_assert(sizeof(Partials) >= kGroups * 8 * most_norm_steps(kGroups * 8) * sizeof(float));
 
   StageRing ring;
   Partials& partials;
   uint4* rows;             // [step][group] blocks; or what attention brings
   const KnownRows* known;  // rows of all layers; null: units look themselves
 
-  // Memory for the sum of squares of each step of one of eight rows, until there are partial sums.
+  // Memory for the sum of squares of each step of a row, until there are partial sums.
   __device__ float* squares_of(int row, int steps) const { return &partials[0][0][0] + row * steps; }
 };
 

@@ -26,8 +26,11 @@ inline constexpr int kUnitsTogether = kMultiplyThreads / (kGroups * 8 * kTileOut
 inline constexpr int kStageSteps = 8;  // of a panel
 inline constexpr int kStageBytes = kStageSteps * kBlockBytes;
 inline constexpr int kNormSteps = kStageBytes / (kStep * 4);  // of a norm's weights
-inline constexpr int kMostNormSteps = 256;                    // of rows that are normed
 inline constexpr int kMostStages = 48;
+// Of so many rows that are normed.
+__host__ __device__ constexpr int most_norm_steps(int64_t rows) {
+  return rows > 8 ? 128 : 256;
+}
 // Stages that a block asks memory for at once: more would only be in the way of what others ask for.
 inline constexpr int kUnderWay = 10;
 

@@ -10,116 +10,98 @@ namespace volley::cuda {
 
 // ---- Rows that are normed
 
-// A warp's share of rows: up to eight rows are dealt to warps, or parts of them where there are more warps
-// than rows; of more a warp has every eighth. Four lanes hold a step of a row, a warp eight of them.
+// A warp's share of rows: two neighbours, or parts of them where there are more warps than pairs of rows.
+// Four lanes hold a step of a row, a warp four steps of both: so lanes read the norm's weights for both rows
+// at once, and what they write side by side lies in different banks.
 struct RowShare {
-  static constexpr int kWarpSteps = kWarp / 4;
+  static constexpr int kWarpSteps = kWarp / 8;
 
   __device__ explicit RowShare(const FewRows& args) : steps(args.rows.steps()) {
     const InputRows& rows = args.rows;
     const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
-    const auto count = static_cast<int>(rows.count);
-    static_assert(kMultiplyWarps == 8);
-    warps = count > 4 ? 1 : count > 2 ? 2 : count > 1 ? 4 : 8;
-    row = warp / warps;
-    left = count - row;
+    const int count = static_cast<int>(rows.count), pairs = (count + 1) / 2;
+    static_assert(kMultiplyWarps == 8 && kTileRows == 16);
+    warps = pairs > 4 ? 1 : pairs > 2 ? 2 : pairs > 1 ? 4 : 8;
+    const int pair = warp / warps;
+    row = pair * 2 + lane / 4 % 2;
     first = warp % warps * kWarpSteps;
     stride = warps * kWarpSteps;
-    x = rows.x + lane % 4 * kLaneInputs;
-#pragma unroll
-    for (int e = 0; e < kMostEights; ++e) {
-      const int own = e * 8 < left ? row + e * 8 : 0;
-      places[e] = (args.picked.ids != nullptr ? args.picked.ids[own] : own) * rows.in_features;
-    }
+    end = row < count ? steps : 0;
+    warp_end = pair < pairs ? steps : 0;
+    const int known = row < count ? row : 0;
+    x = rows.x + (args.picked.ids != nullptr ? args.picked.ids[known] : known) * rows.in_features +
+        lane % 4 * kLaneInputs;
   }
-  // Behind the steps of the share's row in the eight; 0: there is no such row.
-  __device__ int end(int eight) const {
-    return eight * 8 < left ? steps : 0;
-  }
-  __device__ LaneInputs load(int eight, int step) const {
-    if (step >= end(eight)) return {make_float4(0.0f, 0.0f, 0.0f, 0.0f), make_float4(0.0f, 0.0f, 0.0f, 0.0f)};
-    const auto* from = reinterpret_cast<const float4*>(x + places[eight] + step * kStep);
+  // The lane's, of the warp's steps from `step` on.
+  __device__ static int own(int step) { return step + static_cast<int>(threadIdx.x) % kWarp / 8; }
+  __device__ LaneInputs load(int step) const {
+    if (step >= end) return {make_float4(0.0f, 0.0f, 0.0f, 0.0f), make_float4(0.0f, 0.0f, 0.0f, 0.0f)};
+    const auto* from = reinterpret_cast<const float4*>(x + step * kStep);
     return {from[0], from[1]};
   }
 
-  static constexpr int kMostEights = kTileRows / 8;
-
   int steps;
-  int warps;   // of a row
-  int row;     // of the first eight
-  int left;    // rows from that one on
-  int first;   // step of the warp
-  int stride;  // from there to its next steps
+  int warps;     // of two rows
+  int row;       // of the lane
+  int first;     // step of the warp
+  int stride;    // from there to its next steps
+  int end;       // behind the steps of the lane's row; 0: there is no such row
+  int warp_end;  // behind those of the warp's rows
   const float* x;
-  int places[kMostEights];  // of rows
 };
 
-// What a warp holds of its rows: kHeld of a lane's steps; the rest is read twice.
+// What a lane holds of its row: kHeld of its steps; the rest is read twice.
 template <int kGroups>
 struct HeldRows {
-  static constexpr int kHeld = kGroups == 1 ? 6 : 4;
+  static constexpr int kHeld = kGroups == 1 ? 6 : 8;
 
-  LaneInputs inputs[kGroups][kHeld];
+  LaneInputs inputs[kHeld];
 
   __device__ explicit HeldRows(const RowShare& share) {
-    const int own = static_cast<int>(threadIdx.x) % kWarp / 4;
 #pragma unroll
-    for (int g = 0; g < kGroups; ++g) {
-#pragma unroll
-      for (int i = 0; i < kHeld; ++i) inputs[g][i] = share.load(g, share.first + i * share.stride + own);
-    }
+    for (int i = 0; i < kHeld; ++i) inputs[i] = share.load(share.own(share.first + i * share.stride));
   }
-  // Calls f(step, inputs) with the lane's steps of its row in the eight; if kWhole, in all lanes as long as
-  // any has one.
+  // Calls f(step, inputs) with the lane's steps of its row; if kWhole, in all lanes as long as any has one.
   template <bool kWhole, typename F>
-  __device__ void each(const RowShare& share, int eight, const F& f) const {
-    const int own = static_cast<int>(threadIdx.x) % kWarp / 4, end = share.end(eight);
+  __device__ void each(const RowShare& share, const F& f) const {
+    const auto has = [&](int first) {
+      return kWhole ? first < share.warp_end : share.own(first) < share.end;
+    };
 #pragma unroll
     for (int i = 0; i < kHeld; ++i) {
       const int first = share.first + i * share.stride;
-      if (first + (kWhole ? 0 : own) < end) f(first + own, inputs[eight][i]);
+      if (has(first)) f(share.own(first), inputs[i]);
     }
 #pragma unroll 1
-    for (int first = share.first + kHeld * share.stride; first + (kWhole ? 0 : own) < end;
-         first += share.stride)
-      f(first + own, share.load(eight, first + own));
+    for (int first = share.first + kHeld * share.stride; has(first); first += share.stride)
+      f(share.own(first), share.load(share.own(first)));
   }
 };
 
-// The norm's weights are at `norm`. Behind it, the weights of the phase's first units are there, too. Rows of
-// both eights are asked for before the first is dealt with.
+// The norm's weights are at `norm`. Behind it, the weights of the phase's first units are there, too.
 template <int kGroups>
 __device__ void hold_normed_rows(const FewRows& args, const ProgramBlock<kGroups>& block, StagePlace norm,
                                  const RowShare& share) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const HeldRows<kGroups> held(share);
   float* const squares_of_steps = block.squares_of(share.row, share.steps);
-  float scales[kGroups];
-#pragma unroll
-  for (int g = 0; g < kGroups; ++g) {
-    const int end = share.end(g);
+  held.template each<true>(share, [&](int step, const LaneInputs& inputs) {
+    const float sum = row_sum(squares(inputs));
+    if (lane % 4 == 0 && step < share.end) squares_of_steps[step] = sum;
+  });
+  if (share.warps > 1) {
+    meet_warps();
+  } else {
     __syncwarp();
-    held.template each<true>(share, g, [&](int step, const LaneInputs& inputs) {
-      const float sum = row_sum(squares(inputs));
-      if (lane % 4 == 0 && step < end) squares_of_steps[step] = sum;
-    });
-    if (g == 0 && share.warps > 1) {
-      meet_warps();
-    } else {
-      __syncwarp();
-    }
-    scales[g] = rms_scale(sum_of_steps(squares_of_steps, end), args.rows, args.norm.eps);
   }
-#pragma unroll
-  for (int g = 0; g < kGroups; ++g) {
-    uint4* const to = block.rows + g * kWarp + block_place(share.row * 4 + lane % 4);
-    held.template each<false>(share, g, [&](int step, const LaneInputs& inputs) {
-      const StagePlace place = norm.moved(step / kNormSteps, block.ring);
-      const auto* from = reinterpret_cast<const float4*>(block.ring.stage(place.stage)) +
-                         step % kNormSteps * 8 + lane % 4 * 2;
-      to[step * kGroups * kWarp] = rounded(normed(inputs, scales[g], {from[0], from[1]}));
-    });
-  }
+  const float scale = rms_scale(sum_of_steps(squares_of_steps, share.end), args.rows, args.norm.eps);
+  uint4* const to = block.rows + share.row / 8 * kWarp + block_place(share.row % 8 * 4 + lane % 4);
+  held.template each<false>(share, [&](int step, const LaneInputs& inputs) {
+    const StagePlace place = norm.moved(step / kNormSteps, block.ring);
+    const auto* from =
+        reinterpret_cast<const float4*>(block.ring.stage(place.stage)) + step % kNormSteps * 8 + lane % 4 * 2;
+    to[step * kGroups * kWarp] = rounded(normed(inputs, scale, {from[0], from[1]}));
+  });
   await_weights();
 }
 

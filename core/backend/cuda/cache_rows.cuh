@@ -61,12 +61,13 @@ struct CacheRows {
   CacheElements values;
 };
 
-// What tables say of up to sixteen rows, where somebody has looked already.
+// What tables say of a step's rows, where somebody has looked already.
 struct KnownRows {
-  static constexpr int kMost = 16;
+  static constexpr int kMost = 32;
+  static constexpr int kMostComponents = 3;
 
-  int64_t entries[kMost];    // that they write
-  int32_t positions[kMost];  // of one component
+  int64_t entries[kMost];  // that they write
+  int32_t positions[kMost][kMostComponents];
 };
 
 struct Turn {
@@ -99,12 +100,10 @@ struct Rotation {
 
   // How pair `i` of a vector of a row turns. Reads positions and tables only, which may be done before
   // await_previous().
-  __device__ Turn turn_of(int64_t row, int i) const {
-    return turn_at(positions[row * components + i / columns], i % columns);
-  }
-  // The same where the position is known.
-  __device__ Turn turn_at(int32_t position, int column) const {
-    const int64_t at = int64_t{position} * columns + column;
+  __device__ Turn turn_of(int64_t row, int i) const { return turn_at(positions + row * components, i); }
+  // The same where the row's position is known.
+  __device__ Turn turn_at(const int32_t* position, int i) const {
+    const int64_t at = int64_t{position[i / columns]} * columns + i % columns;
     return {cosines[at], sines[at]};
   }
   // Turns pair `i` of a vector of a row, whose elements are a and b.

@@ -142,17 +142,24 @@ class AttentionUnits {
   int count() const { return static_cast<int>(targets_.tiles()); }
   __device__ int64_t rows(int64_t count, int64_t) const { return count; }
   const CacheRows& write() const { return write_; }
+  // Which row of the step is the first.
+  __host__ __device__ int64_t first_row() const { return write_.tables.first_row; }
   // Whether KnownRows can be what `find_row` finds.
   bool may_know_rows() const {
-    return keys_.positions != nullptr && keys_.components == 1 &&
-           (!has_queries_ || (queries_.components == 1 && queries_.positions == keys_.positions));
+    const bool has_both = has_queries_ && targets_.count() > 1;
+    return turned().positions != nullptr && turned().components <= KnownRows::kMostComponents &&
+           (!has_both || (keys_.positions == queries_.positions && keys_.components == queries_.components));
   }
+  // Whether rows of the same step are looked for.
   bool asks_as(const AttentionUnits& other) const {
-    return write_.tables == other.write_.tables && keys_.positions == other.keys_.positions;
+    return step_tables() == other.step_tables() && step_positions() == other.step_positions() &&
+           turned().components == other.turned().components;
   }
+  // `row`: of the step.
   __device__ void find_row(int row, KnownRows& known) const {
-    known.entries[row] = written_entry(write_.tables, row);
-    known.positions[row] = keys_.positions[row];
+    known.entries[row] = written_entry(step_tables(), row);
+    const int components = turned().components;
+    for (int c = 0; c < components; ++c) known.positions[row][c] = step_positions()[row * components + c];
   }
 
   static int64_t head_width(const AttentionInputsArgs& args) {
@@ -185,7 +192,7 @@ class AttentionUnits {
       for (int s = 0; s < kSlots; ++s) {
         if (place_.target.bias != nullptr) before.biases[s] = place_.target.bias[out(s, n)];
         if (before.how == Turns::kNot || (s > 0 && before.how == Turns::kSplitHalf)) continue;
-        before.turns[s] = known != nullptr ? rotation().turn_at(known->positions[row], pair(s, n))
+        before.turns[s] = known != nullptr ? rotation().turn_at(known->positions[step_row(row)], pair(s, n))
                                            : rotation().turn_of(row, pair(s, n));
       }
       return before;
@@ -194,6 +201,9 @@ class AttentionUnits {
    private:
     enum Kind { kQueries, kKeys, kValues };
 
+    __device__ int64_t step_row(int64_t row) const {
+      return all_.first_row() + row;
+    }
     __device__ int64_t out(int slot, int n) const {
       return int64_t{head_} * 2 * all_.half_ + first_ + slot * all_.half_ + n;
     }
@@ -201,7 +211,7 @@ class AttentionUnits {
       if (kind_ == kQueries)
         return reinterpret_cast<std::byte*>(place_.target.out + row * place_.target.out_features + out(0, n));
       const int64_t place =
-          known != nullptr ? all_.write_.place_of(known->entries[row]) : all_.write_.place(row);
+          known != nullptr ? all_.write_.place_of(known->entries[step_row(row)]) : all_.write_.place(row);
       if (place < 0) return nullptr;
       const CacheElements& elements = kind_ == kKeys ? all_.write_.keys : all_.write_.values;
       return elements.at(place + head_ * all_.write_.layout.group_stride() + first_ + n);
@@ -231,6 +241,20 @@ class AttentionUnits {
   }
 
  private:
+  // Of what there is, queries or keys.
+  __host__ __device__ const Rotation& turned() const {
+    return has_queries_ ? queries_ : keys_;
+  }
+  // Of the step's rows from the first on.
+  __host__ __device__ RowTables step_tables() const {
+    RowTables tables = write_.tables;
+    tables.first_row = 0;
+    return tables;
+  }
+  __host__ __device__ const int32_t* step_positions() const {
+    return turned().positions - first_row() * turned().components;
+  }
+
   // Pairs lie in the two slots of a lane, or in the same slot of two lanes. All lanes take part.
   __device__ static void turn(int n, const Before& before, float (&values)[kSlots]) {
     if (before.how == Turns::kNot) return;

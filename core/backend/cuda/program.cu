@@ -13,7 +13,6 @@ namespace {
 // Fewer are not worth the time in which all blocks get going.
 constexpr size_t kFewestPhases = 6;
 constexpr int64_t kMostRowsOfPhase = kTileRows;
-static_assert(kMostRowsOfPhase <= KnownRows::kMost);
 
 template <int kGroups, int kSteps>
 bool launch_phases(std::vector<ProgramPhase>& phases, ProgramArgs args, const Stream& stream) {
@@ -59,22 +58,26 @@ bool launch_phases(std::vector<ProgramPhase>& phases, ProgramArgs args, const St
   return true;
 }
 
-// Of the phases that ask tables for their rows, the one with the most, if all ask for the same; or -1.
-int phase_of_known_rows(const std::vector<ProgramPhase>& phases) {
-  int most = -1;
-  for (size_t p = 0; p < phases.size(); ++p) {
-    if (phases[p].kind != ProgramPhase::Kind::kAttentionInputs) continue;
-    const auto& units = phases[p].as<AttentionUnits>();
-    if (!units.may_know_rows()) return -1;
-    if (most >= 0) {
-      const ProgramPhase& other = phases[static_cast<size_t>(most)];
-      if (!units.asks_as(other.as<AttentionUnits>())) return -1;
-      if (phases[p].rows.rows.count <= other.rows.rows.count) continue;
+// The rows of a step that phases ask tables for, if all ask for those of one step.
+struct AskedRows {
+  int phase = -1;  // that asks; or -1
+  int count = 0;
+
+  explicit AskedRows(const std::vector<ProgramPhase>& phases) {
+    for (size_t p = 0; p < phases.size(); ++p) {
+      if (phases[p].kind != ProgramPhase::Kind::kAttentionInputs) continue;
+      const auto& units = phases[p].as<AttentionUnits>();
+      const int64_t end = units.first_row() + phases[p].rows.rows.count;
+      const bool fits = units.may_know_rows() && end <= KnownRows::kMost;
+      if (!fits || (phase >= 0 && !units.asks_as(phases[static_cast<size_t>(phase)].as<AttentionUnits>()))) {
+        phase = -1;
+        return;
+      }
+      phase = static_cast<int>(p);
+      count = std::max(count, static_cast<int>(end));
     }
-    most = static_cast<int>(p);
   }
-  return most;
-}
+};
 
 // Whether phases that write to an attention's plane do so by its rows alone.
 bool are_writers(const std::vector<ProgramPhase>& phases, const CacheAttention& attention) {
@@ -186,10 +189,12 @@ bool Program::launch_together() {
     steps = steps_of_head(phase.as<BF16Attention>());
   }
   Buffer buffer = memory_.allocate(static_cast<int64_t>(phases_.size() * sizeof(ProgramPhase)));
+  const AskedRows asked(phases_);
   const ProgramArgs args{.phases = reinterpret_cast<const ProgramPhase*>(buffer.data()),
                          .count = static_cast<int>(phases_.size()),
                          .attention = next,
-                         .known = phase_of_known_rows(phases_),
+                         .asks = asked.phase,
+                         .asked = asked.count,
                          .stages = 0,
                          .meeting = meeting_};
   const auto launched = [&](auto head_steps) {

@@ -13,7 +13,8 @@ struct ProgramArgs {
   const ProgramPhase* phases;
   int count;
   int attention;  // the first phase that is attention
-  int known;      // a phase whose rows are known to be those of all that ask; -1: there is none
+  int asks;       // a phase that asks tables for rows as all do; -1: there is none, or some ask others
+  int asked;      // how many rows of the step they ask for
   int stages;
   Program::Meeting* meeting;
 };
@@ -180,8 +181,8 @@ __global__ void __launch_bounds__(kProgramThreads, 1) run_program(ProgramArgs ar
     }
     publish_barriers();
   }
-  if (args.known >= 0 && thread < args.phases[args.known].rows.rows.count)
-    args.phases[args.known].as<AttentionUnits>().find_row(thread, known);
+  if (args.asks >= 0 && thread < args.asked)
+    args.phases[args.asks].as<AttentionUnits>().find_row(thread, known);
   if (thread < kMultiplyThreads) multiplied.memory.bring(args, 0, thread, kMultiplyThreads);
   if (bringer >= 0 && bringer < kWarp) brought.bring(args, 0, bringer, kWarp);
   end_copies();
@@ -210,7 +211,7 @@ __global__ void __launch_bounds__(kProgramThreads, 1) run_program(ProgramArgs ar
       ProgramBlock<kGroups> block{.ring = ring,
                                   .partials = partials,
                                   .rows = reinterpret_cast<uint4*>(rows),
-                                  .known = args.known >= 0 ? &known : nullptr};
+                                  .known = args.asks >= 0 ? &known : nullptr};
       multiply_phases(args, multiplied, block);
     }
   }

@@ -290,7 +290,8 @@ TEST(RecordedPassesTest, PassesHaveTheBitsOfTheirParts) {
   for (const auto& backend : {tested_backend(2), make_reference_backend()}) {
     for (const PassShape& shape : {PassShape{64, 1, 64, 96, 1, 0, 3}, PassShape{128, 2, 64, 160, 2, 1, 2},
                                    PassShape{256, 4, 64, 288, 2, 3, 5}, PassShape{256, 4, 64, 288, 2, 6, 2},
-                                   PassShape{128, 4, 32, 96, 2, 7, 8}, PassShape{128, 2, 64, 96, 2, 3, 9},
+                                   PassShape{128, 4, 32, 96, 2, 7, 8}, PassShape{128, 2, 64, 96, 2, 8, 8},
+                                   PassShape{128, 2, 64, 96, 2, 3, 9}, PassShape{128, 2, 64, 96, 2, 10, 7},
                                    PassShape{1024, 16, 64, 2816, 2, 5, 6}}) {
       if (kSanitized && shape.dim > 128) continue;
       if (shape.dim > 512 && (tests_cpu() || backend->info().name != tested_backend()->info().name)) continue;

@@ -4,6 +4,7 @@
 // each part of the keys.
 
 #include "core/backend/cuda/attention_softmax.cuh"
+#include "core/backend/cuda/posted.cuh"
 #include "core/backend/cuda/products_bf16.cuh"
 
 namespace volley::cuda {
@@ -203,8 +204,8 @@ __device__ void attend(const BF16Attention& args, int head, unsigned index, int 
 #pragma unroll
     for (float& total : totals) total = count > 0 ? total * inverse : 0.0f;
     if (is_packed) {
-      *reinterpret_cast<uint2*>(args.packed.at(row, int64_t{head} * Shape::kWidth + d)) =
-          make_uint2(two_bf16(totals[0], totals[1]), two_bf16(totals[2], totals[3]));
+      post(reinterpret_cast<uint2*>(args.packed.at(row, int64_t{head} * Shape::kWidth + d)),
+           make_uint2(two_bf16(totals[0], totals[1]), two_bf16(totals[2], totals[3])));
       continue;
     }
     float* out = args.out(row, head) + d;

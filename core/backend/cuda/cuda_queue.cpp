@@ -24,7 +24,8 @@ CudaQueue::CudaQueue(int device, const DeviceMemory& memory, const Abilities& ab
                      const Copiers& copiers)
     : CudaOperations(device, memory, abilities),
       recorded_(device, "cuda:" + std::to_string(device)),
-      copiers_(copiers) {
+      copiers_(copiers),
+      posts_(recorded_) {
   use_device();
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream");
   void* pinned = nullptr;
@@ -116,7 +117,7 @@ void CudaQueue::record(Recording& recording, const std::function<void()>& operat
     meeting_ = recorded_.allocate(sizeof(Program::Meeting));
     check(cudaMemsetAsync(meeting_.data(), 0, sizeof(Program::Meeting), stream_), "recording");
   }
-  Program program(recorded_, reinterpret_cast<Program::Meeting*>(meeting_.data()));
+  Program program(recorded_, reinterpret_cast<Program::Meeting*>(meeting_.data()), posts_);
   program_ = &program;
   cudaGraph_t graph = nullptr;
   try {

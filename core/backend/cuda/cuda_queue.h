@@ -58,6 +58,7 @@ class CudaQueue : public CudaOperations {
   std::unique_ptr<LargeDownload> large_download_;
   Buffer moves_;
   Buffer meeting_;              // of programs
+  PostMemory posts_;            // of programs
   Program* program_ = nullptr;  // takes operations while they are recorded
   std::map<std::vector<int64_t>, Recording> recordings_;
 };

@@ -4,6 +4,7 @@
 // of the inputs, and what becomes of the sums.
 
 #include "core/backend/cuda/cache_rows.cuh"
+#include "core/backend/cuda/posted.cuh"
 #include "core/backend/cuda/products_bf16.cuh"
 
 namespace volley::cuda {
@@ -25,6 +26,13 @@ class LinearUnits {
     float* at;  // null: nowhere
     float bias;
     float term;
+  };
+  // In a program: where the results of one target are posted, or null, and whether they are stored, too; the
+  // posted results that they are added to, or null.
+  struct Posts {
+    float* results = nullptr;
+    bool stores = true;
+    const float* terms = nullptr;
   };
 
   LinearUnits(const LinearsArgs& args, Accumulate accumulate)
@@ -53,15 +61,34 @@ class LinearUnits {
   };
 
   __device__ void read_results(Before& before) const {
-    if (accumulate_ == Accumulate::kAdd && before.at != nullptr) before.term = *before.at;
+    if (accumulate_ != Accumulate::kAdd || before.at == nullptr) return;
+    before.term = posts_.terms != nullptr ? read_posted(place_in(posts_.terms, before)) : *before.at;
   }
   __device__ void store(int, const float (&sums)[kSlots], const Before& before) const {
-    if (before.at != nullptr) *before.at = before.term + (sums[0] + before.bias);
+    if (before.at == nullptr) return;
+    float term = before.term;
+    if (posts_.terms != nullptr) {
+      while (is_missing(term)) term = read_posted(place_in(posts_.terms, before));
+    }
+    const float result = term + (sums[0] + before.bias);
+    if (posts_.results != nullptr) post(place_in(posts_.results, before), result);
+    if (posts_.stores) *before.at = result;
   }
 
+  int targets() const { return targets_.count(); }
+  const ProductTarget& target(int index) const { return targets_.target(index); }
+  bool adds() const { return accumulate_ == Accumulate::kAdd; }
+  void set(const Posts& posts) { posts_ = posts; }
+
  private:
+  template <typename T>
+  __device__ T* place_in(T* memory, const Before& before) const {
+    return memory + (before.at - targets_.target(0).out);
+  }
+
   ProductTargets targets_;
   Accumulate accumulate_;
+  Posts posts_;
 };
 
 class GatedUnits {
@@ -78,6 +105,11 @@ class GatedUnits {
   __device__ int64_t rows(int64_t count, int64_t held) const {
     return packed_.data != nullptr ? held : count;
   }
+  // Where results go: packed if that has data, else as floats [rows, out_features] to the next.
+  const PackedRows& packed() const { return packed_; }
+  const float* out() const { return targets_.out; }
+  int64_t out_features() const { return targets_.gate.out_features; }
+  void pack_to(uint4* memory) { packed_.data = memory; }
 
   class Unit {
    public:
@@ -107,7 +139,7 @@ class GatedUnits {
     if (before.at == nullptr) return;
     const float value = silu(sums[0] + before.biases[0]) * (sums[1] + before.biases[1]);
     if (packed_.data != nullptr) {
-      *static_cast<__nv_bfloat16*>(before.at) = __float2bfloat16_rn(value);
+      post(static_cast<__nv_bfloat16*>(before.at), __float2bfloat16_rn(value));
     } else {
       *static_cast<float*>(before.at) = value;
     }
@@ -142,6 +174,8 @@ class AttentionUnits {
   int count() const { return static_cast<int>(targets_.tiles()); }
   __device__ int64_t rows(int64_t count, int64_t) const { return count; }
   const CacheRows& write() const { return write_; }
+  const float* queries() const { return has_queries_ ? targets_.target(0).out : nullptr; }
+  int64_t query_features() const { return targets_.target(0).out_features; }
   // Which row of the step is the first.
   __host__ __device__ int64_t first_row() const { return write_.tables.first_row; }
   // Whether KnownRows can be what `find_row` finds.
@@ -292,9 +326,10 @@ struct FewRows {
 
   Input input;
   InputRows rows;
-  NormWeights norm;   // if kNormed
-  PackedRows packed;  // if kPacked
-  PickedRows picked;  // in a program, if kNormed: of `rows.x`, if it has ids
+  NormWeights norm;     // if kNormed
+  PackedRows packed;    // if kPacked
+  PickedRows picked;    // in a program, if kNormed: of `rows.x`, if it has ids
+  bool posted = false;  // in a program: whether the rows, or what is packed, are
 };
 
 // kGroups of eight rows, as multiply-accumulates take them.
@@ -322,6 +357,20 @@ class SliceSums {
       multiply_step(sums_[t], load_block(row),
                     2 * t + 1 < kGroups ? load_block(row + kWarp) : make_uint4(0, 0, 0, 0), weights);
     }
+  }
+  // Whether the lane has a NaN, or different infinities, among those of the first so many rows.
+  __device__ bool may_have_nan(int rows) const {
+    const int row = static_cast<int>(threadIdx.x) % kWarp / 4;
+    bool any = false;
+#pragma unroll
+    for (int g = 0; g < kGroups; ++g) {
+      float all = 0.0f;
+#pragma unroll
+      for (int s = 0; s < kSlots; ++s)
+        all += sums_[g / 2][s].values[g % 2 * 2] + sums_[g / 2][s].values[g % 2 * 2 + 1];
+      any = any || (isnan(all) && row + g * 8 < rows);
+    }
+    return any;
   }
   // Leaves them where those of other slices join them: [rows, outputs] of a panel.
   __device__ void put(int slot, float* part) const {

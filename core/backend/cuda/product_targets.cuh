@@ -49,7 +49,7 @@ class ProductTargets {
 
   unsigned tiles() const { return tiles_; }
   int count() const { return count_; }
-  const ProductTarget& target(int index) const { return targets_[index]; }
+  __host__ __device__ const ProductTarget& target(int index) const { return targets_[index]; }
 
   // The target that a tile of the launch belongs to, and which of its tiles it is.
   struct Place {

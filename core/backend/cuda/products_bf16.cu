@@ -163,7 +163,7 @@ void launch_normed_rows_linear_bf16(const NormedRowsLinearArgs& args, std::byte*
     });
   };
   const NormWeights norm{.weight = args.norm.weight.data, .eps = args.norm.eps};
-  const PickedRows picked{.ids = args.rows.ids.data};
+  const PickedRows picked{.ids = args.rows.ids.data, .table_rows = args.rows.table.shape[0]};
   const InputRows rows{args.rows.table.data, args.linear.weight.in_features, args.rows.ids.size()};
   const bool is_taken = with_products([&](const LinearsArgs& products) {
     return program_takes({.rows = rows, .norm = &norm}, picked, products, launch_parts, stream);

@@ -88,9 +88,10 @@ struct PackedRows {
   }
 };
 
-// Which rows of a table, all of them there.
+// Which rows of a table of `table_rows`, all of them there.
 struct PickedRows {
   const int32_t* ids = nullptr;
+  int64_t table_rows = 0;
 };
 
 // What is multiplied: rows, normed first if `norm` is not null; or, if `packed` is not null, rows that are

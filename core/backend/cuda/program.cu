@@ -115,7 +115,8 @@ bool end_program(Program& program) {
   return program.end();
 }
 
-Program::Program(const DeviceMemory& memory, Meeting* meeting) : memory_(memory), meeting_(meeting) {}
+Program::Program(const DeviceMemory& memory, Meeting* meeting, PostMemory& posts)
+    : memory_(memory), meeting_(meeting), posts_(posts) {}
 Program::~Program() = default;
 
 void Program::add(const ProgramPhase& phase, const Stream& stream, const Launch& launch) {
@@ -188,6 +189,7 @@ bool Program::launch_together() {
     next = p;
     steps = steps_of_head(phase.as<BF16Attention>());
   }
+  if (!more) post_results(phases_, posts_);
   Buffer buffer = memory_.allocate(static_cast<int64_t>(phases_.size() * sizeof(ProgramPhase)));
   const AskedRows asked(phases_);
   const ProgramArgs args{.phases = reinterpret_cast<const ProgramPhase*>(buffer.data()),
@@ -212,6 +214,7 @@ bool Program::launch_together() {
 }
 
 std::vector<Buffer> Program::finish(cudaStream_t stream) {
+  posts_.prepare(stream);
   for (size_t i = 0; i < launched_.size(); ++i) {
     check(cudaMemcpyAsync(buffers_[i].data(), launched_[i].data(), launched_[i].size() * sizeof(ProgramPhase),
                           cudaMemcpyHostToDevice, stream),

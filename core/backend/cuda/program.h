@@ -10,6 +10,7 @@
 
 #include "core/backend/buffer.h"
 #include "core/backend/cuda/device_memory.h"
+#include "core/backend/cuda/program_posts.h"
 #include "core/backend/cuda/stream.h"
 
 namespace volley::cuda {
@@ -19,7 +20,6 @@ struct FewRows;
 class AttentionUnits;
 class GatedUnits;
 class LinearUnits;
-struct ProgramPhase;  // program_phases.cuh
 
 class Program {
  public:
@@ -31,7 +31,7 @@ class Program {
     unsigned left;
   };
 
-  Program(const DeviceMemory& memory, Meeting* meeting);
+  Program(const DeviceMemory& memory, Meeting* meeting, PostMemory& posts);
   ~Program();
   Program(const Program&) = delete;
   Program& operator=(const Program&) = delete;
@@ -53,6 +53,7 @@ class Program {
 
   const DeviceMemory& memory_;
   Meeting* meeting_;
+  PostMemory& posts_;
   Stream stream_;  // of the phases
   std::vector<ProgramPhase> phases_;
   std::vector<Launch> launches_;  // of each phase

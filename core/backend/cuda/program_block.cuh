@@ -10,6 +10,17 @@ namespace volley::cuda {
 __device__ inline void meet_warps() {
   asm volatile("bar.sync 1, %0;" ::"n"(kMultiplyThreads) : "memory");
 }
+// The same, and whether any thread says so.
+__device__ inline bool meet_warps_any(bool says) {
+  int any;
+  asm volatile(
+      "{ .reg .pred says, any; setp.ne.s32 says, %1, 0; bar.red.or.pred any, 1, %2, says; "
+      "selp.s32 %0, 1, 0, any; }"
+      : "=r"(any)
+      : "r"(static_cast<int>(says)), "n"(kMultiplyThreads)
+      : "memory");
+  return any != 0;
+}
 // By the multiplying warps, the one that plans and the one that meets other blocks: at the end of a phase.
 inline constexpr int kPhaseThreads = kMultiplyThreads + 2 * kWarp;
 __device__ inline void end_phase() {
@@ -133,14 +144,30 @@ class GridMeeting {
   __device__ explicit GridMeeting(Program::Meeting* meeting) : meeting_(meeting) {}
 
   // By one thread of each block that has a part in a phase, when all that the block stores in it is stored.
-  __device__ void arrive() const {
-    asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(&meeting_->arrived) : "memory");
+  // Without a branch, for which the compiler would make a second copy of what is behind it.
+  __device__ void arrive(Orders orders) const {
+    asm volatile(
+        "{ .reg .pred orders; setp.ne.s32 orders, %1, 0; @orders red.release.gpu.global.add.u32 [%0], 1; "
+        "@!orders red.relaxed.gpu.global.add.u32 [%0], 1; }" ::"l"(&meeting_->arrived),
+        "r"(static_cast<int>(orders))
+        : "memory");
   }
-  // By one thread, behind which those that meet it see what other blocks have stored before so many arrivals.
+  // By one thread, behind which those that meet it see what other blocks have stored before so many arrivals
+  // that order it.
   __device__ void wait(unsigned arrivals) const {
     unsigned arrived;
     do {
       asm volatile("ld.acquire.gpu.global.u32 %0, [%1];"
+                   : "=r"(arrived)
+                   : "l"(&meeting_->arrived)
+                   : "memory");
+    } while (arrived < arrivals);
+  }
+  // The same where nothing is ordered.
+  __device__ void wait_for_posts(unsigned arrivals) const {
+    unsigned arrived;
+    do {
+      asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];"
                    : "=r"(arrived)
                    : "l"(&meeting_->arrived)
                    : "memory");

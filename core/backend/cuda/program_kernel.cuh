@@ -102,6 +102,15 @@ __device__ inline void plan_phases(const ProgramArgs& args, PlannedPhases& phase
   }
 }
 
+// By a warp: the block's share of what the phase forgets.
+__device__ inline void forget(const ProgramPhase& phase, const BlockUnits& mine) {
+  const int blocks = min(phase.units, static_cast<int>(gridDim.x)),
+            lane = static_cast<int>(threadIdx.x) % kWarp;
+#pragma unroll 1
+  for (int64_t i = mine.first * kWarp + lane; i < phase.forgotten_count; i += blocks * kWarp)
+    phase.forgotten[i] = make_uint4(kMissing, kMissing, kMissing, kMissing);
+}
+
 // By a warp, for those that multiply: they have the next phase to prepare while it tells other blocks of
 // their results and waits for those of others.
 __device__ inline void meet_phases(const ProgramArgs& args, const PlannedPhases& phases,
@@ -111,13 +120,22 @@ __device__ inline void meet_phases(const ProgramArgs& args, const PlannedPhases&
   for (int p = 0; p < args.count; ++p) {
     const bool multiplies = phases.plans[p % 2].mine.count > 0;
     if (multiplies) {
-      if (is_first) meeting.wait(phases.memory.phase(p).awaited);
+      const ProgramPhase& phase = phases.memory.phase(p);
+      if (is_first) {
+        if (phase.awaits == Orders::kNothing) {
+          meeting.wait_for_posts(phase.awaited);
+        } else {
+          meeting.wait(phase.awaited);
+        }
+      }
       __syncwarp();
       announce_rows();
+      forget(phase, phases.plans[p % 2].mine);
     }
+    const Orders leaves = phases.memory.phase(p).leaves;
     end_phase();
     if (is_first) {
-      if (multiplies && p + 1 < args.count) meeting.arrive();
+      if (multiplies && p + 1 < args.count) meeting.arrive(leaves);
       passed.set(p + 1);
     }
     __syncwarp();
@@ -141,6 +159,7 @@ __device__ void attend_phases(const ProgramArgs& args, PhaseMemory& memory, Team
     const int next = p + phase.attention;
     // Looked up before the team meets for the last time: others bring the next phase behind that.
     const bool arrives = p + 1 < args.count && BlockUnits(phase).count > 0;
+    const Orders leaves = phase.leaves;
     attend_phase(
         phase, thread, team, staged,
         [&] {
@@ -152,7 +171,7 @@ __device__ void attend_phases(const ProgramArgs& args, PhaseMemory& memory, Team
           meet_team();
         });
     meet_team();
-    if (thread == 0 && arrives) meeting.arrive();
+    if (thread == 0 && arrives) meeting.arrive(leaves);
     p = next;
   }
   if (thread == 0) meeting.leave(kWaiters);

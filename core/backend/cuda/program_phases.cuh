@@ -38,6 +38,14 @@ __host__ __device__ constexpr int norm_stages_of(int steps) {
   return (steps + kNormSteps - 1) / kNormSteps;
 }
 
+// Whether rows of so many eights are posted (posted.cuh). More than eight rows would take longer: looking for
+// what is missing costs more than the fences.
+template <int kGroups>
+inline constexpr bool kMayBePosted = kGroups == 1;
+// What a meeting orders. Results that are posted need none: it only tells when they may well be there, so
+// that nobody looks for them in vain.
+enum class Orders : int8_t { kNothing, kMemory };
+
 struct ProgramPhase {
   enum class Kind : int { kAttentionInputs, kGated, kLinear, kAttention };
   static constexpr int kOperationBytes = 480;
@@ -52,6 +60,10 @@ struct ProgramPhase {
   template <typename Operation>
   __host__ __device__ const Operation& as() const {
     return *reinterpret_cast<const Operation*>(operation);
+  }
+  template <typename Operation>
+  Operation& as() {
+    return *reinterpret_cast<Operation*>(operation);
   }
   // Of a product. Stages of a unit's panels follow each other.
   __host__ __device__ int panel_stages() const { return (steps + kStageSteps - 1) / kStageSteps; }
@@ -69,6 +81,11 @@ struct ProgramPhase {
   int slots = 0;           // panels of a unit
   int steps = 0;           // of the inputs
   int units_together = 0;  // of a block: that are stored
+  // Where blocks meet in front of the phase, and behind it.
+  Orders awaits = Orders::kMemory, leaves = Orders::kMemory;
+  // Posted results that nobody reads any more, to be missing again: from .. to, in vectors.
+  uint4* forgotten = nullptr;
+  int64_t forgotten_count = 0;
   FewRows rows;
   alignas(16) std::byte operation[kOperationBytes];
 };

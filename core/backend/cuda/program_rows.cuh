@@ -8,6 +8,23 @@
 
 namespace volley::cuda {
 
+// ---- Posted rows, which are looked at only where something is a NaN: what is missing is. Waits until
+// nothing of a lane's, or thread's, steps is missing, which are read again then.
+
+__device__ inline __noinline__ void await_posted(const float* x, int first, int stride, int end) {
+  for (int step = first; step < end; step += stride) {
+    for (int i = 0; i < kLaneInputs; ++i) {
+      while (is_missing(read_posted(x + step * kStep + i))) continue;
+    }
+  }
+  look_again();
+}
+__device__ inline __noinline__ void await_posted(const uint4* from, int first, int stride, int end) {
+  for (int step = first; step < end; step += stride) {
+    while (lacks_any(read_posted(from + step * kWarp))) continue;
+  }
+}
+
 // ---- Rows that are normed
 
 // A warp's share of rows: two neighbours, or parts of them where there are more warps than pairs of rows.
@@ -16,7 +33,7 @@ namespace volley::cuda {
 struct RowShare {
   static constexpr int kWarpSteps = kWarp / 8;
 
-  __device__ explicit RowShare(const FewRows& args) : steps(args.rows.steps()) {
+  __device__ explicit RowShare(const FewRows& args) : steps(args.rows.steps()), posted(args.posted) {
     const InputRows& rows = args.rows;
     const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
     const int count = static_cast<int>(rows.count), pairs = (count + 1) / 2;
@@ -39,8 +56,11 @@ struct RowShare {
     const auto* from = reinterpret_cast<const float4*>(x + step * kStep);
     return {from[0], from[1]};
   }
+  // Until what is posted of the lane's steps is there.
+  __device__ void await() const { await_posted(x, own(first), stride, end); }
 
   int steps;
+  bool posted;
   int warps;     // of two rows
   int row;       // of the lane
   int first;     // step of the warp
@@ -57,7 +77,8 @@ struct HeldRows {
 
   LaneInputs inputs[kHeld];
 
-  __device__ explicit HeldRows(const RowShare& share) {
+  __device__ explicit HeldRows(const RowShare& share) { load(share); }
+  __device__ void load(const RowShare& share) {
 #pragma unroll
     for (int i = 0; i < kHeld; ++i) inputs[i] = share.load(share.own(share.first + i * share.stride));
   }
@@ -83,12 +104,23 @@ template <int kGroups>
 __device__ void hold_normed_rows(const FewRows& args, const ProgramBlock<kGroups>& block, StagePlace norm,
                                  const RowShare& share) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  const HeldRows<kGroups> held(share);
+  HeldRows<kGroups> held(share);
   float* const squares_of_steps = block.squares_of(share.row, share.steps);
-  held.template each<true>(share, [&](int step, const LaneInputs& inputs) {
-    const float sum = row_sum(squares(inputs));
-    if (lane % 4 == 0 && step < share.end) squares_of_steps[step] = sum;
-  });
+  bool again = false;
+#pragma unroll 1
+  do {
+    float all = 0.0f;  // a NaN if anything is
+    held.template each<true>(share, [&](int step, const LaneInputs& inputs) {
+      const float sum = row_sum(squares(inputs));
+      all += sum;
+      if (lane % 4 == 0 && step < share.end) squares_of_steps[step] = sum;
+    });
+    again = kMayBePosted<kGroups> && share.posted && !again && __any_sync(kAllLanes, isnan(all));
+    if (again) {
+      share.await();
+      held.load(share);
+    }
+  } while (again);
   if (share.warps > 1) {
     meet_warps();
   } else {
@@ -144,6 +176,20 @@ __device__ void hold_packed_rows(const FewRows& args, const ProgramBlock<kGroups
   end_copies();
   await_copies<0>();
   await_weights();
+}
+
+// By the multiplying warps, if some may have been missing: copies rows that are posted again.
+template <int kGroups>
+__device__ void hold_packed_rows_again(const FewRows& args, const ProgramBlock<kGroups>& block) {
+#pragma unroll 1
+  for (int eight = 0; eight < kGroups; ++eight) {
+    const PackedShare share(args, eight);
+    await_posted(share.from, share.first, share.stride, share.end);
+    copy_packed_eight(block, eight, share);
+  }
+  end_copies();
+  await_copies<0>();
+  meet_warps();
 }
 
 }  // namespace volley::cuda

@@ -34,9 +34,10 @@ struct WarpPanels {
   int end;
 };
 
-// Leaves the sums of a warp's panels in the partials.
+// Leaves the sums of a warp's panels in the partials. Whether the lane may have met a NaN in the first
+// `rows`.
 template <int kPanels, int kGroups>
-__device__ void multiply_panels(const WarpPanels& mine, const BlockPlan& plan,
+__device__ bool multiply_panels(const WarpPanels& mine, int rows, const BlockPlan& plan,
                                 const ProgramBlock<kGroups>& block) {
   const auto* stages = reinterpret_cast<const uint4*>(block.ring.stages);
   const int ring_steps = block.ring.count * kStageSteps,
@@ -48,7 +49,7 @@ __device__ void multiply_panels(const WarpPanels& mine, const BlockPlan& plan,
     if (places[p] >= ring_steps) places[p] -= ring_steps;
   }
   SliceSums<kGroups, kPanels> sums;
-#pragma unroll 4
+#pragma unroll 2
   for (int step = mine.begin; step < mine.end; ++step) {
     const uint4* panels[kPanels];
 #pragma unroll
@@ -60,20 +61,23 @@ __device__ void multiply_panels(const WarpPanels& mine, const BlockPlan& plan,
   }
 #pragma unroll
   for (int p = 0; p < kPanels; ++p) sums.put(p, block.partials[mine.index_of(p)][slice]);
+  return kMayBePosted<kGroups> && sums.may_have_nan(rows);
 }
 
 // By a warp: its slice of `units` that are planned.
 template <int kGroups>
-__device__ void multiply_slice(const ProgramPhase& phase, int units, const BlockPlan& plan,
+__device__ bool multiply_slice(const ProgramPhase& phase, int units, const BlockPlan& plan,
                                const ProgramBlock<kGroups>& block) {
   constexpr int kMostPanels = 2 * kUnitsTogether<kGroups> / kUnitsAtOnce;
   static_assert(kMostPanels <= 4);
   const WarpPanels mine(phase, static_cast<int>(threadIdx.x) / kWarp / kSlices, units);
-  if (mine.count == 1) return multiply_panels<1>(mine, plan, block);
-  if (mine.count == 2) return multiply_panels<2>(mine, plan, block);
+  const auto rows = static_cast<int>(phase.rows.rows.count);
+  if (mine.count == 1) return multiply_panels<1>(mine, rows, plan, block);
+  if (mine.count == 2) return multiply_panels<2>(mine, rows, plan, block);
   if constexpr (kMostPanels == 4) {
-    if (mine.count == 4) multiply_panels<4>(mine, plan, block);
+    if (mine.count == 4) return multiply_panels<4>(mine, rows, plan, block);
   }
+  return false;
 }
 
 // What a result needs but its sums, of the units of any phase.
@@ -139,8 +143,18 @@ __device__ void multiply(const ProgramPhase& phase, BlockPlan& plan, const Progr
     } else {
       read_results();
     }
-    multiply_slice(phase, count, plan, block);
-    meet_warps();
+    bool again = false;
+#pragma unroll 1
+    do {
+      const bool any = multiply_slice(phase, count, plan, block);
+      if (kMayBePosted<kGroups> && args.posted && args.input == Input::kPacked && !again) {
+        again = meet_warps_any(any);
+        if (again) hold_packed_rows_again(args, block);
+      } else {
+        meet_warps();
+        again = false;
+      }
+    } while (again);
     if (first + count < units_of_block && thread < kWarp) weights.give_back(block.ring);
     if (own < count) {
       with_units(phase, [&](const auto& units) {

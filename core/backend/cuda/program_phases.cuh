@@ -38,8 +38,7 @@ __host__ __device__ constexpr int norm_stages_of(int steps) {
   return (steps + kNormSteps - 1) / kNormSteps;
 }
 
-// Whether rows of so many eights are posted (posted.cuh). More than eight rows would take longer: looking for
-// what is missing costs more than the fences.
+// Whether rows of so many eights are posted (posted.cuh): more than eight took as long or longer so.
 template <int kGroups>
 inline constexpr bool kMayBePosted = kGroups == 1;
 // What a meeting orders. Results that are posted need none: it only tells when they may well be there, so

@@ -1,7 +1,7 @@
 #pragma once
 
-// Which results of a program its blocks post to each other (posted.cuh), and the memory of these: rows that go
-// from one product, or attention, to the next, whole. What is read otherwise, and what attention reads, is
+// Which results of a program its blocks post to each other (posted.cuh), and the memory of these: rows that
+// go from one product, or attention, to the next, whole. What is read otherwise, and what attention reads, is
 // stored and ordered by fences as before; so are results that operations behind the program look for.
 
 #include <span>

@@ -66,22 +66,18 @@ LlamaGen::Layer LlamaGen::load_layer(WeightLoader& loader, const std::string& pr
 // Codes and classes become one table, so that a class is an ordinary token.
 void LlamaGen::load_condition(WeightLoader& loader) {
   const int64_t dim = config_.dim;
-  std::vector<float> table = loader.values("tok_embeddings.weight", {config_.vocab_size, dim});
-  int64_t table_rows = config_.vocab_size;
+  std::vector<WeightLoader::Table> tables{{.name = "tok_embeddings.weight", .rows = config_.vocab_size}};
   if (config_.condition == Condition::kClass) {
     const std::string name = "cls_embedding.embedding_table.weight";
     // Trained with class dropout, the table ends with a null class.
     const bool has_null = loader.has(name) && loader.shape(name)[0] != config_.num_classes;
-    const int64_t classes = config_.num_classes + (has_null ? 1 : 0);
-    const std::vector<float> class_table = loader.values(name, {classes, dim});
-    table.insert(table.end(), class_table.begin(), class_table.end());
-    table_rows += classes;
+    tables.push_back({.name = name, .rows = config_.num_classes + (has_null ? 1 : 0)});
   } else {
     caption_ =
         CaptionProjection(loader, "cls_embedding.",
                           {.rows = config_.cls_token_num, .caption_dim = config_.caption_dim, .dim = dim});
   }
-  tok_embeddings_ = loader.tensor(table, {table_rows, dim});
+  tok_embeddings_ = loader.joined_tables(tables, dim);
 }
 
 LlamaGen::LlamaGen(LlamaGenConfig config, WeightLoader loader)

@@ -195,12 +195,37 @@ Embedding WeightLoader::embedding(const std::string& name, int64_t rows, int64_t
   return {.table = {}, .packed = linear(name, rows, width)};
 }
 
-Weight WeightLoader::tensor(const std::string& name, Shape shape) {
-  if (!source_.has_values() && !find_quantized(name, shape)) {
-    find_floats(name, shape);
-    return {backend_.allocate(shape.size() * static_cast<int64_t>(sizeof(float))), shape};
+void WeightLoader::upload(const std::string& name, Shape shape, std::byte* to) {
+  if (writer_ == nullptr && !find_quantized(name, shape)) {
+    const HostView& view = find_floats(name, shape);
+    if (!source_.has_values()) return;
+    if (view.dtype == DType::kF32 && first_non_finite(view) < 0) {  // as they lie
+      backend_.make_queue()->upload(view.data, to, view.bytes());
+      return;
+    }
   }
-  return tensor(values(name, shape), shape);
+  const std::vector<float> found = values(name, shape);
+  const HostView view = host_view(found, shape);
+  backend_.make_queue()->upload(view.data, to, view.bytes());
+}
+
+Weight WeightLoader::tensor(const std::string& name, Shape shape) {
+  Weight weight{backend_.allocate(shape.size() * static_cast<int64_t>(sizeof(float))), shape};
+  upload(name, shape, weight.buffer.data());
+  return weight;
+}
+
+Weight WeightLoader::joined_tables(std::span<const Table> tables, int64_t width) {
+  int64_t rows = 0;
+  for (const Table& table : tables) rows += table.rows;
+  const int64_t row_bytes = width * static_cast<int64_t>(sizeof(float));
+  Weight weight{backend_.allocate(rows * row_bytes), {rows, width}};
+  std::byte* to = weight.buffer.data();
+  for (const Table& table : tables) {
+    upload(table.name, {table.rows, width}, to);
+    to += table.rows * row_bytes;
+  }
+  return weight;
 }
 
 Weight WeightLoader::tensor(std::span<const float> values, Shape shape) const {

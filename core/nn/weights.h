@@ -81,6 +81,12 @@ class WeightLoader {
   Embedding embedding(const std::string& name, int64_t rows, int64_t width);
   // A vector or table, f32.
   Weight tensor(const std::string& name, Shape shape);
+  // Tables [rows, width] as one, each behind the one before.
+  struct Table {
+    std::string name;
+    int64_t rows = 0;
+  };
+  Weight joined_tables(std::span<const Table> tables, int64_t width);
   Weight tensor(std::span<const float> values, Shape shape) const;
   // NAME.weight [out, in, h, w] and NAME.bias [out]; a signal's weight [out, in, w] counts as [out, in, 1,
   // w].
@@ -106,6 +112,8 @@ class WeightLoader {
   // q8_0 planes as a checkpoint has them: quants and scales.
   std::optional<PackedPlanes> find_quantized(const std::string& name, const Shape& shape);
   ConvWeight conv_as(const std::string& name, Shape stored, Shape used);
+  // A tensor's values to memory of the backend; nothing where the source has none.
+  void upload(const std::string& name, Shape shape, std::byte* to);
   // How a tensor of such a type is stored.
   WeightType type_of(DType dtype) const;
   // Packs what `view` shows of tensor `name`.

@@ -29,6 +29,7 @@ struct Item {
 class Collector : public Observer {
  public:
   struct Parts {
+    const ImageModel& model;
     const ImageRequest& request;
     const ImageControl& control;
     PictureMaker& maker;
@@ -70,6 +71,7 @@ class Collector : public Observer {
   }
 
   void on_step(const StepEvent& event) override {
+    parts_.model.begin_hashes();
     Item& item = items_[active_[static_cast<size_t>(event.generation)]];
     std::vector<int32_t> cells;
     for (size_t i = 0; i < event.positions.size(); ++i) {
@@ -226,7 +228,8 @@ struct WindowOutputs {
 };
 WindowOutputs decode_batch(Run& run, PictureMaker& maker, std::vector<Item>& items, double& pixels_seconds) {
   if (!run.session) run.session = make_session(run.model, *run.decoder, run.common, std::ssize(items));
-  Collector collector({.request = run.request,
+  Collector collector({.model = run.model,
+                       .request = run.request,
                        .control = run.control,
                        .maker = maker,
                        .pixels_seconds = pixels_seconds,

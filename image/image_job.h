@@ -86,6 +86,9 @@ struct ImageResult {
 
 // Pictures that are decoded together at most; results do not depend on it.
 inline constexpr int64_t kImageBatch = 64;
+// Enough of them where the processor decodes: more are hardly faster, but finished only together, so that an
+// interrupted run would keep few.
+inline constexpr int64_t kProcessorBatch = 8;
 
 // Makes the pictures of a request whose method was chosen (choose_method) for the model's transformer.
 // Pictures are decoded in true batches of at most `batch` and delivered as soon as each is whole. Throws

@@ -91,6 +91,7 @@ void ImageModel::load() {
           std::shared_ptr<const WeightSource>(open_image_weights(file, CrcCheck::kSkip)));
     auto& hash = hashes_[std::string(role)];
     if (hash == nullptr) hash = std::make_shared<const FileHash>(weight_files(file));
+    if (!card_.packed) hash->begin();
     return open_image_weights(file);
   };
   {
@@ -112,6 +113,10 @@ void ImageModel::load() {
     arpg_ = std::make_unique<const Arpg>(card_.arpg->config, WeightLoader(*source, *backend_, weight_type_));
     check_ffn_dim(card_, transformer_, *card_.arpg, *source, ffn_layers(card_.arpg->config));
   }
+}
+
+void ImageModel::begin_hashes() const {
+  for (const auto& [role, hash] : hashes_) hash->begin();
 }
 
 std::map<std::string, std::string> ImageModel::weights() const {

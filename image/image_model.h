@@ -38,8 +38,10 @@ class ImageModel {
   Transformer transformer() const { return transformer_; }
   const SamplingDefaults& defaults() const;
   // SHA-256 of the files used, by role: "vq", the transformer's, and "text_encoder" if there is one. Waits
-  // for them: they are computed beside loading and decoding.
+  // for them: they are computed beside loading and decoding. Those of packed files, which load at once, wait
+  // for begin_hashes(), so that the first tokens have the processor to themselves.
   std::map<std::string, std::string> weights() const;
+  void begin_hashes() const;
 
   const VqModel& vq() const { return *vq_; }
   const StepModel& step_model() const;

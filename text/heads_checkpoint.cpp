@@ -70,7 +70,10 @@ HeadsCheckpoint open_heads(const std::string& path, const TextCheckpoint& model)
 
 TextHeads::TextHeads(HeadsCheckpoint checkpoint, const TextModel& model, HashWeights hash)
     : name_(std::move(checkpoint.name)) {
-  if (hash == HashWeights::kYes) hash_.emplace(weight_files(heads_file(checkpoint.path)));
+  if (hash == HashWeights::kYes) {
+    hash_.emplace(weight_files(heads_file(checkpoint.path)));
+    hash_->begin();
+  }
   const ModelTraits& traits = model.step_model().traits();
   // Rounded guesses cost a guess now and then, no token; heads of floats would weigh as much as a model of
   // blocks.

@@ -155,7 +155,10 @@ void check_draft_vocabulary(const TextCheckpoint& model, const TextCheckpoint& d
 TextModel::TextModel(TextCheckpoint checkpoint, const Options& options)
     : checkpoint_(std::move(checkpoint)), backend_(options.backend), storage_(options.storage) {
   // The hash is of what is read here; files are not changed in place while they are mapped.
-  if (options.hash == HashWeights::kYes) hash_.emplace(weight_files(checkpoint_.path));
+  if (options.hash == HashWeights::kYes) {
+    hash_.emplace(weight_files(checkpoint_.path));
+    hash_->begin();
+  }
   llama_ = std::make_unique<const Llama>(checkpoint_.llama.config,
                                          WeightLoader(*checkpoint_.llama.weights, *backend_, storage_));
   // What the file holds is in the model; its mapping and copies of it would only take memory.

@@ -4,17 +4,19 @@
 #include <utility>
 
 #include "core/base/sha256.h"
-#include "core/io/mapped_file.h"
 
 namespace volley {
 namespace {
 
 constexpr size_t kPiece = size_t{4} << 20;
 
-std::string hash_files(const std::vector<MappedFile>& files, const std::atomic<bool>& is_abandoned) {
+}  // namespace
+
+std::string FileHash::hash_files(const std::vector<MappedFile>& files, std::atomic<State>& state) {
+  state.wait(State::kWaiting);
   Sha256 hash;
   for (const MappedFile& file : files) {
-    for (std::span<const std::byte> rest = file.bytes(); !rest.empty() && !is_abandoned;) {
+    for (std::span<const std::byte> rest = file.bytes(); !rest.empty() && state != State::kAbandoned;) {
       const std::span<const std::byte> piece = rest.first(std::min(kPiece, rest.size()));
       hash.update(piece);
       rest = rest.subspan(piece.size());
@@ -23,25 +25,31 @@ std::string hash_files(const std::vector<MappedFile>& files, const std::atomic<b
   return hash.hex();
 }
 
-}  // namespace
-
 // Without a thread to be had, the work is done by whoever asks for the result: that is what `deferred`
 // allows.
 FileHash::FileHash(const std::vector<std::string>& files)
-    : is_abandoned_(std::make_unique<std::atomic<bool>>(false)) {
+    : state_(std::make_unique<std::atomic<State>>(State::kWaiting)) {
   std::vector<MappedFile> mapped;
   for (const std::string& file : files) mapped.push_back(MappedFile::open(file).value_or_throw(file));
   result_ = std::async(std::launch::async | std::launch::deferred, [mapped = std::move(mapped),
-                                                                    abandoned = is_abandoned_.get()] {
-              return hash_files(mapped, *abandoned);
+                                                                    state = state_.get()] {
+              return hash_files(mapped, *state);
             }).share();
 }
 
 FileHash::~FileHash() {
-  if (is_abandoned_) *is_abandoned_ = true;
+  if (!state_) return;
+  *state_ = State::kAbandoned;
+  state_->notify_all();
+}
+
+void FileHash::begin() const {
+  State waiting = State::kWaiting;
+  if (state_->compare_exchange_strong(waiting, State::kBegun)) state_->notify_all();
 }
 
 std::string FileHash::hex() const {
+  begin();
   const std::shared_future<std::string> mine = result_;  // each caller waits on its own
   return mine.get();
 }

@@ -1,15 +1,18 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <future>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "core/io/mapped_file.h"
+
 namespace volley {
 
-// SHA-256 of a checkpoint's files one after the other, computed beside other work from construction on. Const
-// and shareable. Destroying it abandons what is not done.
+// SHA-256 of a checkpoint's files one after the other, as they are when it is made, computed beside other
+// work. Const and shareable. Destroying it abandons what is not done.
 class FileHash {
  public:
   // Throws Error naming the file if one cannot be opened.
@@ -18,11 +21,17 @@ class FileHash {
   FileHash(FileHash&&) noexcept = default;
   FileHash& operator=(FileHash&&) = delete;
 
-  // The 64 hexadecimal digits; waits for them.
+  // From here on a processor is busy with it. Any number of threads may call this, and again.
+  void begin() const;
+  // The 64 hexadecimal digits; begins, and waits for them.
   std::string hex() const;
 
  private:
-  std::unique_ptr<std::atomic<bool>> is_abandoned_;
+  enum class State : uint8_t { kWaiting, kBegun, kAbandoned };
+
+  static std::string hash_files(const std::vector<MappedFile>& files, std::atomic<State>& state);
+
+  std::unique_ptr<std::atomic<State>> state_;
   std::shared_future<std::string> result_;
 };
 

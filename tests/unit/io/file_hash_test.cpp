@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <thread>
 
 #include "core/base/error.h"
@@ -36,6 +37,23 @@ TEST(FileHash, ManyMayWaitForOne) {
     for (std::string& text : seen) waiting.emplace_back([&] { text = hash.hex(); });
   }
   for (const std::string& text : seen) EXPECT_EQ(text, sha256_hex(as_bytes(std::string(5 << 20, 'x'))));
+}
+
+TEST(FileHash, IsOfTheFilesAsTheyWereWhenItWasMade) {
+  const TempFolder folder;
+  write_text(folder.file("a"), "old");
+  const FileHash hash({folder.file("a")});
+  std::filesystem::remove(folder.file("a"));
+  write_text(folder.file("a"), "new");
+  hash.begin();
+  hash.begin();
+  EXPECT_EQ(hash.hex(), sha256_hex(as_bytes(std::string("old"))));
+}
+
+TEST(FileHash, EndsWithoutHavingBegun) {
+  const TempFolder folder;
+  write_text(folder.file("a"), "x");
+  const FileHash hash({folder.file("a")});
 }
 
 TEST(FileHash, NamesTheFileThatIsNotThere) {

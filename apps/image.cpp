@@ -183,10 +183,9 @@ void summarize(const ImageResult& result, Console& console) {
                  average(tokens, forwards) + " tokens and " + average(rows, forwards) + " rows a forward");
   }
   const Statistics& statistics = result.statistics;
-  console.detail("seconds: load " + fixed(result.load_seconds, 2) + ", prompt " +
-                 fixed(statistics.prompt_seconds, 2) + ", decode " + fixed(statistics.decode_seconds, 2) +
-                 ", sample " + fixed(statistics.sample_seconds, 2) + ", pixels " +
-                 fixed(result.pixels_seconds, 2) + ", check " + fixed(result.check_seconds, 2) +
+  console.detail("seconds: prompt " + fixed(statistics.prompt_seconds, 2) + ", decode " +
+                 fixed(statistics.decode_seconds, 2) + ", sample " + fixed(statistics.sample_seconds, 2) +
+                 ", pixels " + fixed(result.pixels_seconds, 2) + ", check " + fixed(result.check_seconds, 2) +
                  ", previews and animations " + fixed(result.render_seconds, 2));
   console.detail("batch: " + plural(statistics.forwards, "forward") + " of " +
                  plural(statistics.rows, "row") + ", prompt " + std::to_string(statistics.prompt_forwards) +
@@ -269,7 +268,7 @@ RunOutcome run_tasks(const ImageFlags& flags, Program& program, const LoadedMode
     double finishing_seconds = 0.0;
     try {
       result = run_image(models.pointers(), task.request, {.observer = &renderer, .stop = program.stop},
-                         flags.batch);
+                         batch_for(flags, *models.first().backend()));
       const StopWatch watch(finishing_seconds);
       renderer.finish(result);
     } catch (...) {
@@ -327,6 +326,7 @@ int run(const ImageFlags& flags, Program& program) {
   for (const std::string& line : memory.lines()) console.detail(line);
   memory.require();
 
+  prepare_outputs(outputs.names, side_places(flags, outputs.sides));
   double load_seconds = 0.0;
   LoadedModels models;
   const ImageRequest& first = tasks.tasks.front().request;
@@ -341,10 +341,9 @@ int run(const ImageFlags& flags, Program& program) {
     console.note("nothing states the size of the pictures: " + std::to_string(card.image_size) +
                  " pixels assumed; --image-size says otherwise");
   }
-  console.detail("model " + card.folder);
+  console.detail("model " + card.folder + ", loaded in " + fixed(load_seconds, 2) + " s");
   for (const auto& model : models.all)
     console.detail("device " + model->backend()->info().name + ": " + model->backend()->info().description);
-  prepare_outputs(outputs.names, side_places(flags, outputs.sides));
   RunOutcome outcome = run_tasks(flags, program, models, tasks, outputs);
   if (!outcome.results.empty()) outcome.results.front().load_seconds = load_seconds;
   if (outcome.kept > 0) {

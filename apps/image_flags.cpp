@@ -23,7 +23,8 @@ void add_image_flags(CLI::App& verb, ImageFlags& flags) {
   add_integer(verb,
               {.names = "--batch",
                .meaning = "pictures decoded together at most; takes memory, changes no picture [" +
-                          std::to_string(image::kImageBatch) + "]",
+                          std::to_string(image::kProcessorBatch) + " on a cpu, " +
+                          std::to_string(image::kImageBatch) + " on a GPU]",
                .low = 1,
                .high = image::kImageBatch},
               [&flags](int64_t value) { flags.batch = value; });
@@ -102,6 +103,11 @@ void add_image_flags(CLI::App& verb, ImageFlags& flags) {
             .type = "FILE",
             .meaning = "PNG of the cells, coloured by the step that decided them"},
            flags.step_map);
+}
+
+int64_t batch_for(const ImageFlags& flags, const Backend& backend) {
+  const bool is_processor = backend.info().name.starts_with("cpu");
+  return flags.batch.value_or(is_processor ? image::kProcessorBatch : image::kImageBatch);
 }
 
 }  // namespace volley::apps

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "apps/flags.h"
+#include "core/backend/backend.h"
 #include "image/image_job.h"
 
 namespace volley::apps {
@@ -20,7 +21,7 @@ struct ImageFlags {
   std::string class_name;
   std::string prompt_file;
   int64_t count = 1;
-  int64_t batch = image::kImageBatch;
+  std::optional<int64_t> batch;  // batch_for() says which
   std::string seeds;
   bool grid = false;
   std::optional<int64_t> quality;
@@ -39,5 +40,8 @@ struct ImageFlags {
 
 // Adds them to the verb's parser.
 void add_image_flags(CLI::App& verb, ImageFlags& flags);
+
+// Pictures decoded together at most: as asked for, or what suits the device.
+int64_t batch_for(const ImageFlags& flags, const Backend& backend);
 
 }  // namespace volley::apps

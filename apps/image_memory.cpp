@@ -40,7 +40,7 @@ MemoryCheck check_memory(const ImageRun& run, const std::stop_token& stop) {
                                         {.backend = backend,
                                          .weight_type = type,
                                          .workers = static_cast<int64_t>(run.backends.size()),
-                                         .batch = most.empty() ? 0 : run.flags.batch,
+                                         .batch = most.empty() ? 0 : batch_for(run.flags, *backend),
                                          .watched = watched(run.flags, largest),
                                          .stop = stop}),
                     .devices = devices_of(run.backends)};

@@ -130,7 +130,9 @@ TEST_F(CliResume, FoldersOfSideFilesAreTriedBeforeAnythingIsMade) {
                                                                                    {"--preview", "x.png"},
                                                                                    {"--events", "x.jsonl"}}) {
     const std::string place = "missing/" + file;
-    expect_failure(volley({"image", "-m", "toy", "bird", flag, place}), 1, place + ": cannot create");
+    const CommandResult before = volley({"image", "-m", "toy", "bird", flag, place});
+    expect_failure(before, 1, place + ": cannot create");
+    EXPECT_EQ(before.error_lines().size(), 1u) << "a model was loaded: " << before.err;
     EXPECT_TRUE(std::filesystem::is_empty(path(""))) << flag << " left something";
     expect_failure(volley({"image", "-m", "toy", "bird", "--out-dir", "a/b", "-o", "p.png", flag, place}), 1,
                    place + ": cannot create");

@@ -2,10 +2,14 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "core/backend/cpu/cpu_backend.h"
 #include "core/backend/cpu/reference/reference_backend.h"
+#include "core/base/error.h"
 #include "core/io/byte_reader.h"
 #include "core/io/convert.h"
 #include "tests/support/random_blocks.h"
@@ -17,9 +21,10 @@ namespace {
 constexpr DType kBlockTypes[] = {DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1,
                                  DType::kQ8_0, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
 
-class OneTensor : public WeightSource {
+class Tensors : public WeightSource {
  public:
-  explicit OneTensor(const HostView& view) : tensors_{{"w", view}} {}
+  explicit Tensors(const HostView& view) : Tensors(std::vector<NamedTensor>{{"w", view}}) {}
+  explicit Tensors(std::vector<NamedTensor> tensors) : tensors_(std::move(tensors)) {}
   const std::vector<NamedTensor>& tensors() const override { return tensors_; }
   const std::string& path() const override { return path_; }
 
@@ -43,7 +48,7 @@ struct BlockWeight {
   std::string bytes;
   HostView view;
   std::vector<float> values;
-  OneTensor blocks, floats;
+  Tensors blocks, floats;
 };
 
 std::string bytes_of(const Buffer& buffer) {
@@ -69,7 +74,7 @@ TEST(WeightLoader, BlocksArePackedAsTheirFloats) {
     const BlockWeight weight(type);
     const int64_t rows = BlockWeight::kRows, width = weight.width;
     const HostView& view = weight.view;
-    const OneTensor &blocks = weight.blocks, &plain = weight.floats;
+    const Tensors &blocks = weight.blocks, &plain = weight.floats;
     ASSERT_EQ(first_non_finite(view), -1);
     for (const auto& backend : backends()) {
       for (const WeightType storage : {WeightType::kF32, WeightType::kBF16, WeightType::kQ8_0}) {
@@ -92,7 +97,7 @@ TEST(WeightLoader, IntegerBlocksBecomeQ8AsTheyAre) {
     SCOPED_TRACE(dtype_name(type));
     const int64_t rows = 19, width = 544;
     const std::string bytes = random_blocks(type, rows * width);
-    const OneTensor blocks({as_bytes(bytes).data() + 1, type, {rows, width}});
+    const Tensors blocks({as_bytes(bytes).data() + 1, type, {rows, width}});
     const auto planes = q8_0_planes(blocks.tensors()[0].view);
     for (const auto& backend : backends()) {
       expect_same(WeightLoader(blocks, *backend, WeightType::kQ8_0).linear("w", rows, width),
@@ -110,7 +115,7 @@ TEST(WeightLoader, BlocksStayAsSmallAsTheyAre) {
     SCOPED_TRACE(dtype_name(type));
     const BlockWeight weight(type);
     const int64_t rows = BlockWeight::kRows, width = weight.width;
-    const OneTensor &blocks = weight.blocks, &floats = weight.floats;
+    const Tensors &blocks = weight.blocks, &floats = weight.floats;
     const bool is_small = type == DType::kQ4_0 || type == DType::kQ4_1 || type == DType::kQ4_K;
     const WeightType expected = is_small ? WeightType::kQ4_1 : WeightType::kQ8_0;
     for (const auto& backend : backends()) {
@@ -132,7 +137,7 @@ TEST(WeightLoader, BlocksThatAreNotFiniteAreNamed) {
   std::string bytes = random_blocks(DType::kQ8_0, 2 * 64);
   bytes.replace(1 + 3 * 34, 2, raw<uint16_t>(0x7c00));
   bytes.replace(1 + 3 * 34 + 2, 2, "\1\1");
-  const OneTensor source({as_bytes(bytes).data() + 1, DType::kQ8_0, {2, 64}});
+  const Tensors source({as_bytes(bytes).data() + 1, DType::kQ8_0, {2, 64}});
   for (const auto& backend : backends()) {
     for (const WeightType storage :
          {WeightType::kF32, WeightType::kBF16, WeightType::kQ8_0, WeightType::kQ4_1}) {
@@ -147,6 +152,35 @@ TEST(WeightLoader, BlocksThatAreNotFiniteAreNamed) {
             << message;
       }
     }
+  }
+}
+
+// Tables that lie as the device keeps them, or as others do.
+TEST(WeightLoader, TablesAreJoinedOneBehindTheOther) {
+  const std::vector<float> first{1, -2, 3, -4, 5, -6};
+  const std::vector<uint16_t> second{0x3f80, 0xc000};  // 1 and -2 in bf16
+  const HostView floats{std::as_bytes(std::span(first)).data(), DType::kF32, {3, 2}};
+  const HostView halves{std::as_bytes(std::span(second)).data(), DType::kBF16, {1, 2}};
+  const Tensors source(std::vector<NamedTensor>{{"a", floats}, {"b", halves}});
+  const std::vector<WeightLoader::Table> tables{{.name = "a", .rows = 3}, {.name = "b", .rows = 1}};
+  for (const auto& backend : backends()) {
+    WeightLoader loader(source, *backend, WeightType::kF32);
+    const Weight joined = loader.joined_tables(tables, 2);
+    EXPECT_EQ(joined.shape, Shape({4, 2}));
+    const auto* values = reinterpret_cast<const float*>(joined.buffer.data());
+    EXPECT_EQ(std::vector<float>(values, values + 8), (std::vector<float>{1, -2, 3, -4, 5, -6, 1, -2}));
+    loader.finish();
+  }
+}
+
+TEST(WeightLoader, TablesThatAreNotFiniteAreNamed) {
+  const std::vector<float> values{1, 2, std::numeric_limits<float>::quiet_NaN(), 4};
+  const Tensors source(HostView{std::as_bytes(std::span(values)).data(), DType::kF32, {2, 2}});
+  try {
+    WeightLoader(source, *make_cpu_backend(1), WeightType::kF32).tensor("w", {2, 2});
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(std::string(error.what()), "one: tensor w: value 2 is NaN");
   }
 }
 

@@ -78,4 +78,8 @@ std::vector<std::shared_ptr<const Backend>> backends_for(const SharedFlags& flag
   return backends;
 }
 
+bool is_processor(const Backend& backend) {
+  return backend.info().name.starts_with("cpu");
+}
+
 }  // namespace volley::apps

@@ -99,6 +99,8 @@ std::vector<std::string> listed_devices(const std::string& list);
 // A backend for each of them, which share the threads. Throws Error naming the device that is missing, or
 // two that do not compute alike.
 std::vector<std::shared_ptr<const Backend>> backends_for(const SharedFlags& flags);
+// Whether the processor computes, by kernels or by the reference.
+bool is_processor(const Backend& backend);
 int64_t threads_for(const SharedFlags& flags);
 // Storage of the weights: --dtype's, else what the model is packed for, else bf16 where the device has it.
 // Throws Error kUsage for another storage than the model's.

@@ -106,8 +106,7 @@ void add_image_flags(CLI::App& verb, ImageFlags& flags) {
 }
 
 int64_t batch_for(const ImageFlags& flags, const Backend& backend) {
-  const bool is_processor = backend.info().name.starts_with("cpu");
-  return flags.batch.value_or(is_processor ? image::kProcessorBatch : image::kImageBatch);
+  return flags.batch.value_or(is_processor(backend) ? image::kProcessorBatch : image::kImageBatch);
 }
 
 }  // namespace volley::apps

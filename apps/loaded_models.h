@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/flags.h"
 #include "image/image_model.h"
 #include "image/image_request.h"
 
@@ -17,7 +18,7 @@ struct LoadedModels {
   const image::ImageModel& first() const { return *all.front(); }
   std::vector<const image::ImageModel*> pointers() const;
   // Whether the processor does all the work, one batch after the other.
-  bool is_processor() const { return all.size() == 1 && first().backend()->info().name.starts_with("cpu"); }
+  bool is_processor() const { return all.size() == 1 && apps::is_processor(*first().backend()); }
   // "cpu", "cuda:0 and cuda:1".
   std::string devices() const;
 };

@@ -8,8 +8,7 @@
 //   posted as another NaN: what reads it adds to it, or rounds it behind a norm, and either makes the same of
 //   any NaN. Rounding to bf16 makes 0x7fff of every NaN, so that no half of a word of results is 0xffff.
 // - Each result of a program has memory of its own, which is written once. A later phase, which begins when
-// all
-//   that read it have arrived, makes it missing again (ProgramPhase::forgotten): all of it is between
+//   all that read it have arrived, makes it missing again (ProgramPhase::forgotten): all of it is between
 //   programs.
 // - Who reads first waits until all blocks that write have arrived behind their stores (GridMeeting). What is
 //   still missing then is on its way, and blocks run at once: nobody looks for it long.

@@ -138,6 +138,9 @@ TEST_F(CliResume, FoldersOfSideFilesAreTriedBeforeAnythingIsMade) {
                    place + ": cannot create");
     EXPECT_TRUE(std::filesystem::is_empty(path(""))) << flag << " left something";
   }
+  const CommandResult picture = volley({"image", "-m", "toy", "bird", "-o", "missing/x.png"});
+  expect_failure(picture, 1, "missing/x.png: cannot create");
+  EXPECT_EQ(picture.error_lines().size(), 1u) << "a model was loaded: " << picture.err;
   const CommandResult result =
       volley({"image", "-m", "toy", "bird", "--animate", "missing/x.webp", "--events", "/dev/stderr"});
   EXPECT_EQ(result.err.find("\"event\""), std::string::npos) << "decoded before: " << result.err;

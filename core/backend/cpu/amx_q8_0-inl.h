@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <utility>
 
 #include "core/backend/cpu/ahead_lines.h"
 #include "core/backend/cpu/amx_tiles.h"
@@ -37,10 +38,12 @@ TileConfig q8_0_config(int64_t rows) {
 
 constexpr int64_t kTileNumbers = kRowTile * kGroupColumns;
 
-// sums[r] += float(dots[r]) * (weight scales * row scale), for one block.
+// sums[r] += float(dots[r]) * (weight scales * row scale), for one block. This is what bounds the kernels:
+// for some two hundred cycles after any instruction of tiles a core carries out one instruction of 512 bits a
+// cycle and not two, and there are three for each row.
 template <int kRows>
-VOLLEY_AMX inline void add_block(const int32_t* dots, const uint16_t* scales, const float* row_scales,
-                                 __m512* sums) {
+VOLLEY_AMX_INLINE inline void add_block(const int32_t* dots, const uint16_t* scales, const float* row_scales,
+                                        __m512 (&sums)[kRows]) {
   const __m512 weight_scale = _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(scales)));
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
@@ -63,31 +66,32 @@ constexpr Round kTwoGroups{.groups = 2};
 constexpr Round kFourBlocks{.blocks = 4};
 
 // Integer sums of a round, [blocks, groups] tiles: a block of one or two groups, or four blocks of one.
+// Before each tile of quants ahead(quants, group, block of the round) asks for what is read later.
 template <Round kRound, class Ahead>
 VOLLEY_AMX inline void sum_round(const int8_t* x, int64_t stride, const std::byte* quants,
                                  int64_t group_bytes, Ahead& ahead, int32_t* dots) {
-  ahead(quants, 0);
+  ahead(quants, 0, 0);
   _tile_zero(0);
   _tile_loadd(4, x, stride);
   _tile_loadd(6, quants, 64);
   _tile_dpbssd(0, 4, 6);
   if constexpr (kRound.groups == 2) {
-    ahead(quants + group_bytes, 1);
+    ahead(quants + group_bytes, 1, 0);
     _tile_zero(1);
     _tile_loadd(7, quants + group_bytes, 64);
     _tile_dpbssd(1, 4, 7);
   } else if constexpr (kRound.blocks == 4) {
-    ahead(quants + kQ8BlockBytes, 0);
+    ahead(quants + kQ8BlockBytes, 0, 1);
     _tile_zero(1);
     _tile_loadd(5, x + kDepthStep, stride);
     _tile_loadd(7, quants + kQ8BlockBytes, 64);
     _tile_dpbssd(1, 5, 7);
-    ahead(quants + 2 * kQ8BlockBytes, 0);
+    ahead(quants + 2 * kQ8BlockBytes, 0, 2);
     _tile_zero(2);
     _tile_loadd(4, x + 2 * kDepthStep, stride);
     _tile_loadd(6, quants + 2 * kQ8BlockBytes, 64);
     _tile_dpbssd(2, 4, 6);
-    ahead(quants + 3 * kQ8BlockBytes, 0);
+    ahead(quants + 3 * kQ8BlockBytes, 0, 3);
     _tile_zero(3);
     _tile_loadd(5, x + 3 * kDepthStep, stride);
     _tile_loadd(7, quants + 3 * kQ8BlockBytes, 64);
@@ -120,16 +124,23 @@ VOLLEY_AMX void multiply_q8_0_groups(const GroupedProductArgs& args, const RowSl
   const std::byte* quants = args.panels + group * group_bytes;
   const uint16_t* scales = args.scales + group * group_scales;
   __m512 sums[kRound.groups][kRows];
+#pragma GCC unroll 2
   for (auto& of_group : sums) {
+#pragma GCC unroll 16
     for (auto& sum : of_group) sum = _mm512_setzero_ps();
   }
-  const auto run = [&]<Round kThis>() VOLLEY_AMX {
+  const auto run = [&]<Round kThis>() VOLLEY_AMX_INLINE {
     sum_round<kThis>(x, stride, quants, group_bytes, ahead, dots);
-    for (int t = 0; t < kThis.tiles(); ++t) {
-      const int b = t / kThis.groups, g = t % kThis.groups;
+    // Every index is a constant, or compilers keep the sums in memory.
+    const auto add = [&]<int t>() VOLLEY_AMX_INLINE {
+      constexpr int b = t / kThis.groups, g = t % kThis.groups;
       add_block<kRows>(dots + t * kTileNumbers, scales + g * group_scales + b * kGroupColumns,
                        row_scales + b * args.scale_stride, sums[g]);
+    };
+    [&]<int... t>(std::integer_sequence<int, t...>) VOLLEY_AMX_INLINE {
+      (add.template operator()<t>(), ...);
     }
+    (std::make_integer_sequence<int, kThis.tiles()>());
     x += kThis.blocks * kDepthStep;
     quants += kThis.blocks * kQ8BlockBytes;
     scales += kThis.blocks * kGroupColumns;
@@ -138,10 +149,12 @@ VOLLEY_AMX void multiply_q8_0_groups(const GroupedProductArgs& args, const RowSl
   int64_t b = 0;
   for (; b + kRound.blocks <= blocks; b += kRound.blocks) run.template operator()<kRound>();
   for (; b < blocks; ++b) run.template operator()<Round{.groups = kRound.groups}>();
+#pragma GCC unroll 2
   for (int g = 0; g < kRound.groups; ++g) {
     float* out = args.out + (slice.first * args.groups + group + g) * kGroupColumns;
-    for (int r = 0; r < kRows && r < slice.rows; ++r) {
-      _mm512_storeu_ps(out + r * args.groups * kGroupColumns, sums[g][r]);
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+      if (r < slice.rows) _mm512_storeu_ps(out + r * args.groups * kGroupColumns, sums[g][r]);
     }
   }
 }
@@ -159,21 +172,64 @@ VOLLEY_AMX void multiply_q8_0_few(const GroupedProductArgs& args) {
   multiply_q8_0_groups<kRows, kFourBlocks>(args, all, group, ahead);
 }
 
+// Asks for a slice's share of the group that is multiplied next, in four places by turns (AheadLines says
+// why): of each place kLines lines in a round of four blocks. Without a count of what is due: whole numbers
+// are added where vectors could be.
+template <int kLines>
+class GroupAhead {
+ public:
+  GroupAhead(const std::byte* group, int64_t group_bytes, const RowBlocks& slices, int64_t slice) {
+    const int64_t place_lines = group_bytes / (kPlaces * kLine);
+    for (int64_t p = 0; p < kPlaces; ++p) {
+      places_[p] = group + (p * place_lines + place_lines * slice / slices.count) * kLine;
+    }
+  }
+  void operator()(const std::byte*, int64_t, int64_t block) {
+#pragma GCC unroll 2
+    for (int64_t line = block * kLines / 4; line < (block + 1) * kLines / 4; ++line) {
+#pragma GCC unroll 4
+      for (const std::byte* place : places_) __builtin_prefetch(place + line * kLine, 0, 2);
+    }
+    if (block < 3) return;
+#pragma GCC unroll 4
+    for (const std::byte*& place : places_) place += kLines * kLine;
+  }
+
+ private:
+  static constexpr int64_t kPlaces = 4, kLine = 64;
+  const std::byte* places_[kPlaces];
+};
+
 // A group stays in the cache while all rows are multiplied with it and the next one is asked for.
-template <int kRows>
+template <int kRows, int kLines>
 VOLLEY_AMX void multiply_q8_0_many(const GroupedProductArgs& args, const RowBlocks& slices) {
   const int64_t group_bytes = args.segment_depth * kGroupColumns;
-  const int64_t tiles = slices.count * (args.segment_depth / kDepthStep);
   for (int64_t group = 0; group < args.groups; ++group) {
-    const bool is_last = group + 1 == args.groups;
-    AheadLines ahead(
-        is_last ? static_cast<const std::byte*>(args.next.panels) : args.panels + (group + 1) * group_bytes,
-        is_last ? std::min(args.next.panel_bytes, group_bytes) : group_bytes, tiles);
-    const auto ask = [&](const std::byte*, int64_t) VOLLEY_AMX { ahead.step(); };
-    for (int64_t s = 0; s < slices.count; ++s) {
-      const RowSlice slice{.first = slices.begin(s), .rows = slices.size(s)};
-      multiply_q8_0_groups<kRows, kFourBlocks>(args, slice, group, ask);
+    const std::byte* next = args.panels + (group + 1) * group_bytes;
+    if (group + 1 == args.groups) {
+      const auto* behind = static_cast<const std::byte*>(args.next.panels);
+      next = behind == nullptr ? args.panels : behind;
     }
+    for (int64_t s = 0; s < slices.count; ++s) {
+      GroupAhead<kLines> ahead(next, group_bytes, slices, s);
+      multiply_q8_0_groups<kRows, kFourBlocks>(args, {.first = slices.begin(s), .rows = slices.size(s)},
+                                               group, ahead);
+    }
+  }
+}
+
+template <int kRows>
+VOLLEY_AMX void multiply_q8_0_many(const GroupedProductArgs& args, const RowBlocks& slices) {
+  // A block is eight lines, two in each place: the slices share them.
+  switch (slices.count) {
+    case 1:
+      return multiply_q8_0_many<kRows, 8>(args, slices);
+    case 2:
+      return multiply_q8_0_many<kRows, 4>(args, slices);
+    case 3:
+      return multiply_q8_0_many<kRows, 3>(args, slices);
+    default:
+      return multiply_q8_0_many<kRows, 2>(args, slices);
   }
 }
 
@@ -184,8 +240,10 @@ VOLLEY_AMX void multiply_q8_0_tiles(const GroupedProductArgs& args) {
   const int64_t tile_rows = (args.rows + slices.count - 1) / slices.count;  // of the largest slice
   const TileConfig config = q8_0_config(tile_rows);
   _tile_loadconfig(&config);
-  if (tile_rows > 12) {
+  if (tile_rows > 14) {
     multiply_q8_0_many<16>(args, slices);
+  } else if (tile_rows > 12) {
+    multiply_q8_0_many<14>(args, slices);
   } else if (slices.count > 1) {
     multiply_q8_0_many<12>(args, slices);
   } else if (tile_rows > 8) {

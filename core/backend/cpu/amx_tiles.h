@@ -9,6 +9,8 @@
 
 #define VOLLEY_AMX \
   __attribute__((target("amx-tile,amx-bf16,amx-int8,avx512f,avx512bw,avx512vl,avx512dq,f16c")))
+// Of a part of a kernel: GCC keeps an array in registers only if it is inlined before loops are unrolled.
+#define VOLLEY_AMX_INLINE VOLLEY_AMX __attribute__((always_inline))
 
 namespace volley {
 

@@ -60,7 +60,7 @@ class Q8BlocksAhead {
         scales_(group + together < args.groups ? args.scales + (group + together) * group_scales_
                                                : static_cast<const uint16_t*>(args.next.scales)) {}
   // The block that is multiplied, of the first of the groups or another.
-  void operator()(const std::byte* block, int64_t group) {
+  void operator()(const std::byte* block, int64_t group, [[maybe_unused]] int64_t block_of_round = 0) {
     if (group == 0) {
       tiles_.step();
       ++blocks_;

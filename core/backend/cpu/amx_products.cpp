@@ -10,6 +10,7 @@
 
 #include "core/backend/cpu/amx_bf16-inl.h"
 #include "core/backend/cpu/amx_q8_0-inl.h"
+#include "core/backend/cpu/avx512_q4_1-inl.h"
 #include "hwy/targets.h"
 
 namespace volley {
@@ -19,15 +20,11 @@ class AmxProducts : public GroupedProducts {
  public:
   std::string_view name() const override { return "amx"; }
   RowFormat row_format(WeightType type) const override {
-    if (type == WeightType::kQ4_1) return vector_->row_format(type);
     return type == WeightType::kBF16 ? RowFormat::kBF16 : RowFormat::kSigned8;
   }
   void multiply_bf16(const GroupedProductArgs& args) const override { multiply_bf16_tiles(args); }
   void multiply_q8_0(const GroupedProductArgs& args) const override { multiply_q8_0_tiles(args); }
-  void multiply_q4_1(const GroupedProductArgs& args) const override { vector_->multiply_q4_1(args); }
-
- private:
-  const std::unique_ptr<const GroupedProducts> vector_ = make_vector_products();  // for 4-bit weights
+  void multiply_q4_1(const GroupedProductArgs& args) const override { multiply_by_words<Q4_1Words>(args); }
 };
 
 bool has_amx() {

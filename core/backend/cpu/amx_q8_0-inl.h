@@ -81,20 +81,20 @@ VOLLEY_AMX inline void sum_round(const int8_t* x, int64_t stride, const std::byt
     _tile_loadd(7, quants + group_bytes, 64);
     _tile_dpbssd(1, 4, 7);
   } else if constexpr (kRound.blocks == 4) {
-    ahead(quants + kQ8BlockBytes, 0, 1);
+    ahead(quants + Q8_0BlocksAhead::kBytes, 0, 1);
     _tile_zero(1);
     _tile_loadd(5, x + kDepthStep, stride);
-    _tile_loadd(7, quants + kQ8BlockBytes, 64);
+    _tile_loadd(7, quants + Q8_0BlocksAhead::kBytes, 64);
     _tile_dpbssd(1, 5, 7);
-    ahead(quants + 2 * kQ8BlockBytes, 0, 2);
+    ahead(quants + 2 * Q8_0BlocksAhead::kBytes, 0, 2);
     _tile_zero(2);
     _tile_loadd(4, x + 2 * kDepthStep, stride);
-    _tile_loadd(6, quants + 2 * kQ8BlockBytes, 64);
+    _tile_loadd(6, quants + 2 * Q8_0BlocksAhead::kBytes, 64);
     _tile_dpbssd(2, 4, 6);
-    ahead(quants + 3 * kQ8BlockBytes, 0, 3);
+    ahead(quants + 3 * Q8_0BlocksAhead::kBytes, 0, 3);
     _tile_zero(3);
     _tile_loadd(5, x + 3 * kDepthStep, stride);
-    _tile_loadd(7, quants + 3 * kQ8BlockBytes, 64);
+    _tile_loadd(7, quants + 3 * Q8_0BlocksAhead::kBytes, 64);
     _tile_dpbssd(3, 5, 7);
   }
   _tile_stored(0, dots, 64);
@@ -118,7 +118,7 @@ VOLLEY_AMX void multiply_q8_0_groups(const GroupedProductArgs& args, const RowSl
                                      Ahead& ahead) {
   alignas(64) int32_t dots[kRound.tiles() * kTileNumbers];
   const int64_t blocks = args.segment_depth / kDepthStep, stride = args.row_stride;
-  const int64_t group_bytes = blocks * kQ8BlockBytes, group_scales = blocks * kGroupColumns;
+  const int64_t group_bytes = blocks * Q8_0BlocksAhead::kBytes, group_scales = blocks * kGroupColumns;
   const auto* x = static_cast<const int8_t*>(args.x) + slice.first * stride;
   const float* row_scales = args.row_scales + slice.first;
   const std::byte* quants = args.panels + group * group_bytes;
@@ -142,7 +142,7 @@ VOLLEY_AMX void multiply_q8_0_groups(const GroupedProductArgs& args, const RowSl
     }
     (std::make_integer_sequence<int, kThis.tiles()>());
     x += kThis.blocks * kDepthStep;
-    quants += kThis.blocks * kQ8BlockBytes;
+    quants += kThis.blocks * Q8_0BlocksAhead::kBytes;
     scales += kThis.blocks * kGroupColumns;
     row_scales += kThis.blocks * args.scale_stride;
   };
@@ -164,11 +164,11 @@ VOLLEY_AMX void multiply_q8_0_few(const GroupedProductArgs& args) {
   const RowSlice all{.rows = args.rows};
   int64_t group = 0;
   for (; group + 2 <= args.groups; group += 2) {
-    Q8BlocksAhead ahead(args, group, 2, kTileBytesAhead);
+    Q8_0BlocksAhead ahead(args, group, 2, kTileBytesAhead);
     multiply_q8_0_groups<kRows, kTwoGroups>(args, all, group, ahead);
   }
   if (group == args.groups) return;
-  Q8BlocksAhead ahead(args, group, 1, kTileBytesAhead);
+  Q8_0BlocksAhead ahead(args, group, 1, kTileBytesAhead);
   multiply_q8_0_groups<kRows, kFourBlocks>(args, all, group, ahead);
 }
 
@@ -235,7 +235,7 @@ VOLLEY_AMX void multiply_q8_0_many(const GroupedProductArgs& args, const RowBloc
 
 VOLLEY_AMX void multiply_q8_0_tiles(const GroupedProductArgs& args) {
   // A tile takes as long for one row as for 16: of few rows vectors read memory faster.
-  if (args.rows <= 2) return multiply_q8_0_by_words(args);
+  if (args.rows <= 2) return multiply_by_words<Q8_0Words>(args);
   const RowBlocks slices(args.rows, kRowTile);
   const int64_t tile_rows = (args.rows + slices.count - 1) / slices.count;  // of the largest slice
   const TileConfig config = q8_0_config(tile_rows);

@@ -1,4 +1,4 @@
-// Products by the dot-product instructions of AVX-512: VDPBF16PS for bf16, VPDPBUSD for q8_0.
+// Products by the dot-product instructions of AVX-512: VDPBF16PS for bf16, VPDPBUSD for q8_0 and q4_1.
 #include "core/backend/cpu/grouped_products.h"
 
 #if defined(__x86_64__)
@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/backend/cpu/avx512_q4_1-inl.h"
 #include "core/backend/cpu/avx512_q8_0-inl.h"
 #include "core/backend/cpu/packed_weight.h"
 #include "hwy/targets.h"
@@ -69,7 +70,6 @@ class Avx512Products : public GroupedProducts {
  public:
   std::string_view name() const override { return "avx512"; }
   RowFormat row_format(WeightType type) const override {
-    if (type == WeightType::kQ4_1) return vector_->row_format(type);
     return type == WeightType::kBF16 ? RowFormat::kBF16 : RowFormat::kSigned8;
   }
   void multiply_bf16(const GroupedProductArgs& args) const override {
@@ -78,11 +78,8 @@ class Avx512Products : public GroupedProducts {
     for (; r + 2 <= args.rows; r += 2) multiply_bf16_rows<2>(args, r);
     for (; r < args.rows; ++r) multiply_bf16_rows<1>(args, r);
   }
-  void multiply_q8_0(const GroupedProductArgs& args) const override { multiply_q8_0_by_words(args); }
-  void multiply_q4_1(const GroupedProductArgs& args) const override { vector_->multiply_q4_1(args); }
-
- private:
-  const std::unique_ptr<const GroupedProducts> vector_ = make_vector_products();  // for 4-bit weights
+  void multiply_q8_0(const GroupedProductArgs& args) const override { multiply_by_words<Q8_0Words>(args); }
+  void multiply_q4_1(const GroupedProductArgs& args) const override { multiply_by_words<Q4_1Words>(args); }
 };
 
 }  // namespace

@@ -47,36 +47,42 @@ inline int64_t to_next_groups(const GroupedProductArgs& args, int64_t group, int
          reinterpret_cast<intptr_t>(args.panels + (group + 1) * group_bytes);
 }
 
-inline constexpr int64_t kQ8BlockBytes = kDepthStep * kGroupColumns;  // of a group
-
-// Asks for the blocks of q8_0 groups side by side that come next, and for the scales of the groups that take
-// their place.
-class Q8BlocksAhead {
+// Asks for the blocks of quantised groups side by side that come next, and for the scales of the groups that
+// take their place. kBlockBytes, kBlockScales: of a block of the depth and a group.
+template <int64_t kBlockBytes, int64_t kBlockScales>
+class BlocksAhead {
  public:
-  Q8BlocksAhead(const GroupedProductArgs& args, int64_t group, int64_t together, int64_t bytes_ahead)
-      : tiles_(args.segment_depth / kDepthStep, kQ8BlockBytes, bytes_ahead,
-               to_next_groups(args, group, together, args.segment_depth * kGroupColumns)),
-        group_scales_(args.segment_depth / kDepthStep * kGroupColumns),
-        scales_(group + together < args.groups ? args.scales + (group + together) * group_scales_
-                                               : static_cast<const uint16_t*>(args.next.scales)) {}
-  // The block that is multiplied, of the first of the groups or another.
+  static constexpr int64_t kBytes = kBlockBytes, kScales = kBlockScales;
+
+  BlocksAhead(const GroupedProductArgs& args, int64_t group, int64_t together, int64_t bytes_ahead)
+      : blocks_of_group_(args.segment_depth / kDepthStep),
+        tiles_(blocks_of_group_, kBlockBytes, bytes_ahead,
+               to_next_groups(args, group, together, blocks_of_group_ * kBlockBytes)),
+        scales_(group + together < args.groups
+                    ? args.scales + (group + together) * blocks_of_group_ * kBlockScales
+                    : static_cast<const uint16_t*>(args.next.scales)) {}
+  // Before a block of the first of the groups or of another is multiplied. `block_of_round`: where kernels
+  // have rounds of several blocks.
   void operator()(const std::byte* block, int64_t group, [[maybe_unused]] int64_t block_of_round = 0) {
     if (group == 0) {
       tiles_.step();
-      ++blocks_;
+      ++block_;
     }
-    tiles_.ask<kQ8BlockBytes>(block);
-    // A line holds the scales of two blocks.
-    if (blocks_ % 2 != 0 && scales_ != nullptr) {
-      __builtin_prefetch(scales_ + group * group_scales_ + blocks_ * kGroupColumns);
+    tiles_.template ask<kBlockBytes>(block);
+    constexpr int64_t kBlocksOfLine = 64 / (kBlockScales * 2);
+    if (block_ % kBlocksOfLine == kBlocksOfLine - 1 && scales_ != nullptr) {
+      __builtin_prefetch(scales_ + (group * blocks_of_group_ + block_) * kBlockScales);
     }
   }
 
  private:
+  int64_t blocks_of_group_;
   TilesAhead tiles_;
-  int64_t group_scales_;
   const uint16_t* scales_;
-  int64_t blocks_ = -1;  // before the one that is multiplied
+  int64_t block_ = -1;  // before the first
 };
+
+using Q8_0BlocksAhead = BlocksAhead<kDepthStep * kGroupColumns, kGroupColumns>;
+using Q4_1BlocksAhead = BlocksAhead<kDepthStep * kGroupColumns / 2, 2 * kGroupColumns>;
 
 }  // namespace volley

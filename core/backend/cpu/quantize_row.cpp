@@ -1,6 +1,5 @@
 // Rows of quantised products.
 #include <algorithm>
-#include <bit>
 #include <cstring>
 #include <limits>
 
@@ -23,7 +22,6 @@ constexpr int64_t kBatch = 16;
 // The bits of what quants become when this is added to them: magnitudes below 2^22 are rounded to the nearest
 // integer, ties to even, and the lowest bits are the integer's.
 constexpr float kNoFraction = 12582912.0f;  // 1.5 * 2^23
-constexpr auto kNoFractionBits = std::bit_cast<uint32_t>(kNoFraction);
 
 struct BatchScales {
   HWY_ALIGN float inverses[kBatch];  // quant_inverse; 0 where a block is not finite
@@ -65,16 +63,16 @@ HWY_INLINE float quantize_block(const float* HWY_RESTRICT x, float inverse, cons
   const hn::CappedTag<float, 16> d;
   const hn::RebindToUnsigned<decltype(d)> du;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  [[maybe_unused]] auto sum = hn::Zero(du);
+  const hn::RebindToSigned<decltype(d)> di;
+  [[maybe_unused]] auto sum = hn::Zero(di);
   for (int64_t i = 0; i < kQ8BlockSize; i += lanes) {
     const auto scaled = hn::Mul(hn::LoadU(d, x + i), hn::Set(d, inverse));
     const auto words = hn::BitCast(du, hn::Add(scaled, hn::Set(d, kNoFraction)));
-    if constexpr (kSum) sum = hn::Add(sum, words);
+    if constexpr (kSum) sum = hn::Add(sum, hn::ShiftRight<24>(hn::BitCast(di, hn::ShiftLeft<24>(words))));
     write(words, i);
   }
   if constexpr (!kSum) return 0.0f;
-  const uint32_t total = hn::GetLane(hn::SumOfLanes(du, sum)) - kNoFractionBits * uint32_t{kQ8BlockSize};
-  return static_cast<float>(static_cast<int32_t>(total));
+  return static_cast<float>(hn::GetLane(hn::SumOfLanes(di, sum)));
 }
 
 // The quants of four neighbours of the depth as kInterleaved16 has them.

@@ -38,9 +38,10 @@ inline float greatest_magnitude(const QuantBlock& block) {
   return std::bit_cast<float>(greatest);
 }
 
-// To the nearest integer, ties to even, of magnitudes below 2^22.
+// 1.5 * 2^23: floats of its size are integers, so that adding it rounds magnitudes below 2^22 to the nearest,
+// ties to even. The sum's lowest bits are the integer's.
+inline constexpr float kNoFraction = 12582912.0f;
 inline int8_t round_to_quant(float value) {
-  constexpr float kNoFraction = 12582912.0f;  // 1.5 * 2^23: floats of its size are integers
   return static_cast<int8_t>(static_cast<int32_t>(value + kNoFraction - kNoFraction));
 }
 

@@ -33,7 +33,8 @@ VOLLEY_WORDS_INLINE inline __m512 load_halves(const uint16_t* halves) {
 
 // Of each of two groups that are read side by side: with twice as much, memory was read no faster.
 inline constexpr int64_t kWordBytesAhead = 1024;
-// Rows whose sums stay in registers.
+// Rows of a block at most: with 6 or 7, eight and more rows took longer, though of eight not all stays in
+// registers.
 inline constexpr int kWordRows = 8;
 
 // Calls body.operator()<kRows>() for that number of rows, 1 to kWordRows.
@@ -43,33 +44,6 @@ VOLLEY_WORDS inline void with_word_rows(int64_t rows, const Body& body) {
     if (rows < kRows) return with_word_rows<kRows - 1>(rows, body);
   }
   body.template operator()<kRows>();
-}
-
-// Kernel::multiply<kRows, kGroups>(args, row, group, ahead) multiplies kRows rows of the call, from `row` on,
-// with kGroups groups, and calls ahead(block, group) before each block of the depth of each of them. The
-// first rows ask for the groups behind those that they are multiplied with; the others find them in the
-// cache.
-template <class Kernel, int kGroups>
-VOLLEY_WORDS void multiply_groups_by_words(const GroupedProductArgs& args, int64_t group) {
-  const RowBlocks blocks(args.rows, kWordRows);
-  for (int64_t b = 0; b < blocks.count; ++b) {
-    const int64_t row = blocks.begin(b);
-    with_word_rows(blocks.size(b), [&]<int kRows>() VOLLEY_WORDS {
-      if (b == 0) {
-        typename Kernel::Ahead ahead(args, group, kGroups, kWordBytesAhead);
-        Kernel::template multiply<kRows, kGroups>(args, row, group, ahead);
-      } else {
-        Kernel::template multiply<kRows, kGroups>(args, row, group, [](const std::byte*, int64_t) {});
-      }
-    });
-  }
-}
-
-template <class Kernel>
-VOLLEY_WORDS void multiply_by_words(const GroupedProductArgs& args) {
-  int64_t group = 0;
-  for (; group + 2 <= args.groups; group += 2) multiply_groups_by_words<Kernel, 2>(args, group);
-  if (group < args.groups) multiply_groups_by_words<Kernel, 1>(args, group);
 }
 
 // sums [kGroups, kRows] of vectors, to the call's rows and groups from `row` and `group` on.
@@ -91,6 +65,64 @@ VOLLEY_WORDS_INLINE inline void clear_sums(__m512 (&sums)[kGroups][kRows]) {
 #pragma GCC unroll 8
     for (auto& sum : of_group) sum = _mm512_setzero_ps();
   }
+}
+
+// kRows rows of the call, from `row` on, times kGroups groups. Calls ahead(block, group) before each block of
+// the depth of each group. A Kernel has
+//   Ahead              BlocksAhead of its type;
+//   Rows<kRows>        so many rows, at a block of the depth: Rows(args, row) at the first; read() what a
+//   block needs;
+//                      advance() to the next, as pointers: addresses reckoned anew took one row 7 % longer;
+//   add_block<kRows>   (rows, block, scales, sums): sums[r] += the products of a row and a block of one
+//   group.
+template <class Kernel, int kRows, int kGroups, class Ahead>
+VOLLEY_WORDS void multiply_rows_by_words(const GroupedProductArgs& args, int64_t row, int64_t group,
+                                         Ahead&& ahead) {
+  constexpr int64_t kBlockBytes = Kernel::Ahead::kBytes, kBlockScales = Kernel::Ahead::kScales;
+  const int64_t blocks = args.segment_depth / kDepthStep;
+  const int64_t group_bytes = blocks * kBlockBytes, group_scales = blocks * kBlockScales;
+  const std::byte* panel = args.panels + group * group_bytes;
+  const uint16_t* scales = args.scales + group * group_scales;
+  __m512 sums[kGroups][kRows];
+  clear_sums(sums);
+  typename Kernel::template Rows<kRows> rows(args, row);
+  for (int64_t b = 0; b < blocks; ++b) {
+    rows.read();
+#pragma GCC unroll 2
+    for (int g = 0; g < kGroups; ++g) {
+      ahead(panel + g * group_bytes, g);
+      Kernel::template add_block<kRows>(rows, panel + g * group_bytes, scales + g * group_scales, sums[g]);
+    }
+    rows.advance();
+    panel += kBlockBytes;
+    scales += kBlockScales;
+  }
+  store_sums(args, row, group, sums);
+}
+
+// The first rows ask for the groups behind those that they are multiplied with; the others find them in the
+// cache.
+template <class Kernel, int kGroups>
+VOLLEY_WORDS void multiply_groups_by_words(const GroupedProductArgs& args, int64_t group) {
+  const RowBlocks blocks(args.rows, kWordRows);
+  for (int64_t b = 0; b < blocks.count; ++b) {
+    const int64_t row = blocks.begin(b);
+    with_word_rows(blocks.size(b), [&]<int kRows>() VOLLEY_WORDS {
+      if (b == 0) {
+        typename Kernel::Ahead ahead(args, group, kGroups, kWordBytesAhead);
+        multiply_rows_by_words<Kernel, kRows, kGroups>(args, row, group, ahead);
+      } else {
+        multiply_rows_by_words<Kernel, kRows, kGroups>(args, row, group, [](const std::byte*, int64_t) {});
+      }
+    });
+  }
+}
+
+template <class Kernel>
+VOLLEY_WORDS void multiply_by_words(const GroupedProductArgs& args) {
+  int64_t group = 0;
+  for (; group + 2 <= args.groups; group += 2) multiply_groups_by_words<Kernel, 2>(args, group);
+  if (group < args.groups) multiply_groups_by_words<Kernel, 1>(args, group);
 }
 
 }  // namespace

@@ -19,10 +19,6 @@ namespace hn = hwy::HWY_NAMESPACE;
 // Blocks whose scales are computed side by side.
 constexpr int64_t kBatch = 16;
 
-// The bits of what quants become when this is added to them: magnitudes below 2^22 are rounded to the nearest
-// integer, ties to even, and the lowest bits are the integer's.
-constexpr float kNoFraction = 12582912.0f;  // 1.5 * 2^23
-
 struct BatchScales {
   HWY_ALIGN float inverses[kBatch];  // quant_inverse; 0 where a block is not finite
   HWY_ALIGN float scales[kBatch];

@@ -28,6 +28,11 @@ TextCase::TextCase(const std::string& name)
       config(text::parse_llama_config(json, folder)),
       weights(open_weights(folder)) {}
 
+TextCase::TextCase(nlohmann::json own, std::unique_ptr<WeightSource> own_weights)
+    : json(std::move(own)),
+      config(text::parse_llama_config(json, own_weights->path())),
+      weights(std::move(own_weights)) {}
+
 Encoded encode_f32(const std::vector<float>& values) {
   return {kGgufF32, std::string(as_text(std::as_bytes(std::span(values))))};
 }

@@ -28,9 +28,11 @@ class HeldWeights : public WeightSource {
   std::string path_ = "held";
 };
 
-// A golden case of the text families: its config and weights as transformers wrote them.
+// A model: a golden case of the text families, its config and weights as transformers wrote them, or a test's
+// own.
 struct TextCase {
   explicit TextCase(const std::string& name);
+  TextCase(nlohmann::json json, std::unique_ptr<WeightSource> weights);
 
   std::string folder;
   nlohmann::json json;

@@ -10,12 +10,17 @@
 
 #include "core/io/byte_reader.h"
 #include "core/io/mapped_file.h"
+#include "text/text_model.h"
 #include "text/tokenizer/read_tokenizer.h"
 
 namespace {
 
-using volley::text::read_tokenizer;
 using volley::text::TokenizerPtr;
+
+TokenizerPtr read_tokenizer(const std::string& path) {
+  return path.ends_with(".gguf") ? volley::text::open_text_checkpoint(path).tokenizer
+                                 : volley::text::read_tokenizer(path);
+}
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -71,7 +76,7 @@ int main(int argc, char** argv) {
   CLI::App app("Speed of tokenizers.");
   std::string tokenizer, text, cases, out;
   int repeats = 5;
-  app.add_option("--tokenizer", tokenizer, "tokenizer.json, .model or a folder")->required();
+  app.add_option("--tokenizer", tokenizer, "tokenizer.json, .model, .gguf or a folder")->required();
   app.add_option("--text", text, "file to encode");
   app.add_option("--repeats", repeats, "runs of which the median is shown")->check(CLI::Range(1, 1000));
   app.add_option("--cases", cases, "file of counted texts");

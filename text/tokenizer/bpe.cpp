@@ -46,15 +46,32 @@ class Bpe : public SubwordModel {
   }
 
   bool may_cut_before(std::string_view mark) const override {
-    // Unknown characters left and right of a cut would not become one token.
-    if (!has_all_fallbacks_ || model_.whole_words == BpeModel::WholeWords::kTaken) return false;
+    if (!may_be_cut()) return false;
     const Vocabulary& tokens = *model_.vocabulary;
     return std::none_of(model_.merges.begin(), model_.merges.end(), [&](const BpeModel::MergePair& pair) {
       return !tokens[pair.left].ends_with(mark) && tokens[pair.right].starts_with(mark);
     });
   }
 
+  std::unique_ptr<BytePairs> joined_bytes() const override {
+    if (model_.units == BpeModel::Units::kBytes || !may_be_cut()) return nullptr;
+    const auto is_fallback = [&](int32_t id) { return std::ranges::find(fallback_, id) != fallback_.end(); };
+    auto pairs = std::make_unique<BytePairs>();
+    for (const BpeModel::MergePair& pair : model_.merges) {
+      const std::string_view left = (*model_.vocabulary)[pair.left], right = (*model_.vocabulary)[pair.right];
+      // A token that stands for a byte is not spelled as the text is.
+      if (left.empty() || right.empty() || is_fallback(pair.left) || is_fallback(pair.right)) return nullptr;
+      pairs->add(left.back(), right.front());
+    }
+    return pairs;
+  }
+
  private:
+  bool may_be_cut() const {
+    // Unknown characters left and right of a cut would not become one token.
+    return has_all_fallbacks_ && model_.whole_words == BpeModel::WholeWords::kMerged;
+  }
+
   // The units of a word as tokens.
   void begin(std::string_view word, std::vector<int32_t>& ids) const {
     ids.clear();

@@ -219,6 +219,13 @@ class PipelineTokenizer : public Tokenizer {
 
 }  // namespace
 
+void add_safe_cuts(const SubwordModel& model, std::vector<PreTokenizerPtr>& stages) {
+  constexpr const char* kMark = "\xe2\x96\x81";  // U+2581, an escaped space
+  // Before the mark by itself: many vocabularies join other characters that begin with its first byte.
+  if (model.may_cut_before(kMark)) stages.push_back(make_cut_before(kMark));
+  if (auto joined = model.joined_bytes()) stages.push_back(make_cut_unless_joined(std::move(joined)));
+}
+
 TokenizerPtr make_tokenizer(Pipeline pipeline) {
   return std::make_shared<PipelineTokenizer>(std::move(pipeline));
 }

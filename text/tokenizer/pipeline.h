@@ -45,6 +45,10 @@ struct Pipeline {
   std::string chat_template;
 };
 
+// SentencePiece vocabularies take a whole text as one word. Stages that cut it where nothing can join let the
+// cache of words work.
+void add_safe_cuts(const SubwordModel& model, std::vector<PreTokenizerPtr>& stages);
+
 // Throws Error for added tokens that cannot be (empty, overlong, negative ids).
 TokenizerPtr make_tokenizer(Pipeline pipeline);
 

@@ -173,6 +173,28 @@ class CutBefore : public PreTokenizer {
   std::string mark_;
 };
 
+class CutUnlessJoined : public PreTokenizer {
+ public:
+  explicit CutUnlessJoined(std::unique_ptr<const BytePairs> joined) : joined_(std::move(joined)) {}
+
+  void split(const Piece& piece, PieceSink sink) const override {
+    const std::string_view text = piece.text;
+    size_t begin = 0;
+    const auto cut = [&](size_t end) {
+      sink({text.substr(begin, end - begin), piece.at_text_start && begin == 0});
+      begin = end;
+    };
+    for (size_t at = 1; at < text.size(); ++at) {
+      const bool is_inside = (static_cast<unsigned char>(text[at]) & 0xc0) == 0x80;  // of a character
+      if (!is_inside && !joined_->has(text[at - 1], text[at])) cut(at);
+    }
+    cut(text.size());
+  }
+
+ private:
+  std::unique_ptr<const BytePairs> joined_;
+};
+
 class Sequence : public PreTokenizer {
  public:
   explicit Sequence(std::vector<PreTokenizerPtr> stages) : stages_(std::move(stages)) {}
@@ -217,6 +239,10 @@ PreTokenizerPtr make_prefix_space() {
 
 PreTokenizerPtr make_cut_before(std::string mark) {
   return std::make_unique<CutBefore>(std::move(mark));
+}
+
+PreTokenizerPtr make_cut_unless_joined(std::unique_ptr<const BytePairs> joined) {
+  return std::make_unique<CutUnlessJoined>(std::move(joined));
 }
 
 PreTokenizerPtr make_sequence(std::vector<PreTokenizerPtr> stages) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "text/tokenizer/function_ref.h"
+#include "text/tokenizer/subword_model.h"
 
 namespace volley::text {
 
@@ -76,6 +77,9 @@ PreTokenizerPtr make_prefix_space();
 
 // Cuts before each run of `mark`. Changes no token of a vocabulary that joins nothing across such a cut.
 PreTokenizerPtr make_cut_before(std::string mark);
+
+// Cuts between all characters but those whose neighbouring bytes are in `joined`.
+PreTokenizerPtr make_cut_unless_joined(std::unique_ptr<const BytePairs> joined);
 
 // One after the other.
 PreTokenizerPtr make_sequence(std::vector<PreTokenizerPtr> stages);

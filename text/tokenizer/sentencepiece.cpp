@@ -207,7 +207,7 @@ TokenizerPtr parse_sentencepiece(std::span<const std::byte> bytes, const nlohman
       {.prepend = file.add_dummy_prefix ? MetaspaceRule::Prepend::kFirst : MetaspaceRule::Prepend::kNever,
        .existing = MetaspaceRule::Existing::kIgnored,
        .cut = MetaspaceRule::Cut::kNone}));
-  if (pipeline.model->may_cut_before(kMark)) stages.push_back(make_cut_before(kMark));
+  add_safe_cuts(*pipeline.model, stages);
   pipeline.pre_tokenizer = make_sequence(std::move(stages));
 
   pipeline.decoder.replacements.push_back({kMark, " "});

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <bitset>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -19,6 +20,19 @@ struct SubwordScratch {
   std::vector<double> scores;
 };
 
+// A set of pairs of neighbouring bytes.
+class BytePairs {
+ public:
+  void add(char left, char right) { bits_.set(index(left, right)); }
+  bool has(char left, char right) const { return bits_.test(index(left, right)); }
+
+ private:
+  static size_t index(char left, char right) {
+    return static_cast<size_t>(static_cast<unsigned char>(left)) << 8 | static_cast<unsigned char>(right);
+  }
+  std::bitset<65536> bits_;
+};
+
 // Cuts a word into tokens of a vocabulary. Const and shareable.
 class SubwordModel {
  public:
@@ -28,6 +42,9 @@ class SubwordModel {
   virtual void encode(std::string_view word, SubwordScratch& scratch, std::vector<int32_t>& ids) const = 0;
   // Whether a text may be cut before each run of `mark` without a change of tokens.
   virtual bool may_cut_before(std::string_view mark) const = 0;
+  // The bytes that a text may not be cut between, where no other cut between characters changes tokens;
+  // null where there is no such rule.
+  virtual std::unique_ptr<BytePairs> joined_bytes() const = 0;
 };
 
 // Tokens "<0x00>" .. "<0xFF>" of a vocabulary; -1 where there is none.

@@ -113,7 +113,7 @@ void make_scored(const TokenizerArrays& arrays, Pipeline& pipeline) {
       {.prepend = adds_space ? MetaspaceRule::Prepend::kAlways : MetaspaceRule::Prepend::kNever,
        .existing = MetaspaceRule::Existing::kIgnored,
        .cut = MetaspaceRule::Cut::kNone}));
-  if (pipeline.model->may_cut_before(kMark)) stages.push_back(make_cut_before(kMark));
+  add_safe_cuts(*pipeline.model, stages);
   pipeline.pre_tokenizer = make_sequence(std::move(stages));
   pipeline.decoder.replacements.push_back({kMark, " "});
   pipeline.decoder.byte_fallback = DecoderRule::ByteFallback::kOn;

@@ -183,12 +183,7 @@ TokenizerPtr parse_tokenizer_json(std::string_view text, const json& config, con
     throw Error(subject + ": model: type " + quote(type) +
                 (type == "Unigram" ? " over bytes is not supported" : ": expected BPE or Unigram"));
   }
-  // SentencePiece vocabularies take a whole text as one word; cutting it where nothing can join lets the
-  // cache of words work.
-  constexpr const char* kMark = "\xe2\x96\x81";
-  if (split.units == Units::kCharacters && pipeline.model->may_cut_before(kMark)) {
-    split.stages.push_back(make_cut_before(kMark));
-  }
+  if (split.units == Units::kCharacters) add_safe_cuts(*pipeline.model, split.stages);
   if (!split.stages.empty()) pipeline.pre_tokenizer = make_sequence(std::move(split.stages));
   pipeline.decoder = read_decoder(part("decoder"), subject + ": decoder");
   const FrameParts frame = read_post_processor(part("post_processor"), subject + ": post_processor");

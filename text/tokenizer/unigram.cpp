@@ -49,6 +49,7 @@ class Unigram : public SubwordModel {
   }
 
   bool may_cut_before(std::string_view) const override { return false; }
+  std::unique_ptr<BytePairs> joined_bytes() const override { return nullptr; }
 
  private:
   static constexpr int32_t kUnknown = -2;

@@ -107,6 +107,11 @@ TEST(PreTokenizer, MetaspaceAndDigits) {
                    " a"),
             (Pieces{"▁▁a"}));
   EXPECT_EQ(pieces(*make_cut_before("▁"), "a▁▁b▁c▁"), (Pieces{"a", "▁▁b", "▁c", "▁"}));
+  auto joined = std::make_unique<BytePairs>();
+  joined->add('a', 'b');
+  joined->add('b', "é"[0]);
+  EXPECT_EQ(pieces(*make_cut_unless_joined(std::move(joined)), "abébaab é"),
+            (Pieces{"abé", "b", "a", "ab", " ", "é"}));
   EXPECT_EQ(pieces(*make_digit_split(DigitRuns::kSingle), "ab12c½"), (Pieces{"ab", "1", "2", "c", "½"}));
   EXPECT_EQ(pieces(*make_digit_split(DigitRuns::kRuns), "ab12c"), (Pieces{"ab", "12", "c"}));
   EXPECT_EQ(pieces(*make_whitespace_split(), " a\u3000b\n"), (Pieces{"a", "b"}));

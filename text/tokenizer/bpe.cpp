@@ -55,12 +55,15 @@ class Bpe : public SubwordModel {
 
   std::unique_ptr<BytePairs> joined_bytes() const override {
     if (model_.units == BpeModel::Units::kBytes || !may_be_cut()) return nullptr;
-    const auto is_fallback = [&](int32_t id) { return std::ranges::find(fallback_, id) != fallback_.end(); };
+    std::vector<bool> is_fallback(static_cast<size_t>(model_.vocabulary->size()));
+    for (const int32_t id : fallback_) is_fallback[static_cast<size_t>(id)] = true;  // all are there
     auto pairs = std::make_unique<BytePairs>();
     for (const BpeModel::MergePair& pair : model_.merges) {
       const std::string_view left = (*model_.vocabulary)[pair.left], right = (*model_.vocabulary)[pair.right];
       // A token that stands for a byte is not spelled as the text is.
-      if (left.empty() || right.empty() || is_fallback(pair.left) || is_fallback(pair.right)) return nullptr;
+      if (left.empty() || right.empty()) return nullptr;
+      if (is_fallback[static_cast<size_t>(pair.left)] || is_fallback[static_cast<size_t>(pair.right)])
+        return nullptr;
       pairs->add(left.back(), right.front());
     }
     return pairs;

@@ -20,7 +20,7 @@ struct BenchFlags {
   SharedFlags shared;
   int64_t prompt_tokens = 512;
   int64_t tokens = 128;
-  std::string decoders = "auto";  // names with their options, commas between them
+  std::string decoders;  // names with their options, commas between them; empty: not said
   int64_t repeat = 5;
   int64_t warmup = 1;
   std::string prompt_file;

@@ -83,7 +83,8 @@ Verb add_bench_text(CLI::App& bench) {
   add_text(verb,
            {.names = "--decoder",
             .type = "LIST",
-            .meaning = "decoders beside sequential, NAME[:k=v,..] with commas between them [auto]"},
+            .meaning = "decoders beside sequential, NAME[:k=v,..] with commas between them [auto; draft by a "
+                       "draft model]"},
            flags->decoders);
   add_count(verb, "--repeat", "repetitions that count, each loads the model anew", 1, kMostRepeats,
             flags->repeat);

@@ -151,7 +151,8 @@ const std::map<std::string_view, Adder>& adders() {
          add_text(verb,
                   {.names = "--draft-model",
                    .type = "NAME|PATH",
-                   .meaning = "small model of the same vocabulary, for decoders draft and draft-rejection"},
+                   .meaning = "small model of the same vocabulary, for decoders draft (then the default) and "
+                              "draft-rejection"},
                   flags.draft_model);
        }},
       {"heads",

@@ -78,7 +78,7 @@ void set_option(DecoderSpec& decoder, const std::string& name, const std::string
 }  // namespace
 
 void choose_method(const ImageCard& card, const MethodChoices& choices, ImageRequest& request) {
-  if (choices.decoder == "auto") {
+  if (choices.decoder.empty() || choices.decoder == "auto") {
     const bool is_asked =
         choices.steps || !choices.schedule.empty() || !choices.order.empty() || request.edit;
     const bool wants_parallel = !card.llamagen || (is_asked && card.arpg);

@@ -55,7 +55,7 @@ Canvas canvas_of(const ImageCard& card, const ImageRequest& request);
 
 // What a person may say about the method; the model's card and the methods' defaults say the rest.
 struct MethodChoices {
-  std::string decoder = "auto";  // as --decoder takes it
+  std::string decoder;  // as --decoder takes it; empty: not said
   std::optional<int64_t> steps;
   std::string schedule;  // of parallel decoding; empty: not said
   std::string order;     // the same

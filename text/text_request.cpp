@@ -36,10 +36,12 @@ constexpr int64_t kLongestDraft = 16;
 // 2 MiB of memory.
 constexpr int64_t kPooledTokens = int64_t{1} << 16;
 
+// Never a draft model's: its run over the prompt may cost more than its drafts bring, so that it has to be
+// asked for.
 DecoderSpec automatic_decoder(ModelKind kind, const TextRequest& request) {
   if (kind == ModelKind::kMasked) return {.name = "diffusion"};
-  const char* name = !request.heads.empty() ? "heads" : !request.draft_model.empty() ? "draft" : "lookup";
-  DecoderSpec decoder{.name = name, .options = {{"length", "adaptive"}}};
+  DecoderSpec decoder{.name = request.heads.empty() ? "lookup" : "heads",
+                      .options = {{"length", "adaptive"}}};
   if (decoder.name == "lookup") decoder.options["pool"] = std::to_string(kPooledTokens);
   return decoder;
 }
@@ -102,7 +104,12 @@ const std::string& last_words(const TextPrompt& prompt) {
 
 void choose_decoder(const std::string& decoder, TextRequest& request, std::optional<int64_t> draft_max,
                     const MethodNeeds& needs) {
-  request.decoder = decoder == "auto" ? automatic_decoder(needs.kind, request) : parse_decoder_spec(decoder);
+  const bool drafts = decoder.empty() && needs.kind == ModelKind::kCausal && request.heads.empty() &&
+                      !request.draft_model.empty();
+  const bool is_automatic = !drafts && (decoder.empty() || decoder == "auto");
+  request.decoder = drafts         ? DecoderSpec{.name = "draft", .options = {{"length", "adaptive"}}}
+                    : is_automatic ? automatic_decoder(needs.kind, request)
+                                   : parse_decoder_spec(decoder);
   add_options(needs.options, request.decoder);
   check_decoder(request.decoder, needs.kind);
   if (request.context_shift && needs.kind == ModelKind::kMasked) {
@@ -123,7 +130,7 @@ void choose_decoder(const std::string& decoder, TextRequest& request, std::optio
   const bool is_adaptive = request.decoder.options.contains("length");
   if (draft_max) {
     limit_drafts(request.decoder, *draft_max);
-  } else if (decoder == "auto" && is_adaptive) {
+  } else if ((drafts || is_automatic) && is_adaptive) {
     limit_drafts(request.decoder, kLongestDraft);
   }
   state_options(request.decoder);

@@ -183,7 +183,7 @@ TEST_F(CliBench, WhatCannotBeMeasuredIsOneLine) {
   refuses({"-m", "toy"}, "config.json", 1);  // a model of pictures
   refuses({"--decoder", "lookpu"}, "nearest is lookup");
   refuses({"--decoder", "lookup,lookup"}, "--decoder lookup,lookup: lookup stands twice");
-  refuses({"--decoder", "lookup,"}, "decoder");
+  refuses({"--decoder", "lookup,"}, "--decoder lookup,: a decoder has no name");
   refuses({"--decoder", "draft"}, "--decoder draft: needs a draft model");
   refuses({"--decoder", "diffusion"}, "diffusion");
   refuses({"--prompt-tokens", "256"},

@@ -23,11 +23,12 @@ TEST_F(CliDrafts, EveryDecoderRunsWithADraftModelAndALongestDraft) {
       EXPECT_EQ(result.exit_code, 0) << result.err;
       EXPECT_EQ(result.out, first) << decoder;
       EXPECT_NE(result.err.find("24 of 24 tokens equal"), std::string::npos) << result.err;
-      const bool drafts = decoder == "auto" || decoder == "draft";
+      const bool drafts = decoder == "draft";
+      const std::string used = decoder == "auto" ? "lookup" : decoder;
       EXPECT_EQ(result.err.find("(same-tokens) by small, ") != std::string::npos, drafts) << result.err;
-      EXPECT_EQ(result.err.find("--draft-model small: decoder " + decoder + " does not use it") !=
-                    std::string::npos,
-                !drafts)
+      EXPECT_EQ(
+          result.err.find("--draft-model small: decoder " + used + " does not use it") != std::string::npos,
+          !drafts)
           << result.err;
     }
     const CommandResult rejection = run("draft-rejection", {});
@@ -41,6 +42,8 @@ TEST_F(CliDrafts, EveryDecoderRunsWithADraftModelAndALongestDraft) {
   EXPECT_EQ(result["request"]["decoder"], "draft:draft=16,length=adaptive");
   EXPECT_EQ(result["request"]["draft_model"], "small");
   EXPECT_GT(result["statistics"]["draft"]["forwards"], 0);
+  const auto automatic = json({"Hello", "--draft-model", "./small.gguf", "--decoder", "auto"});
+  EXPECT_EQ(automatic["request"]["decoder"], json({"Hello"})["request"]["decoder"]);
   EXPECT_EQ(json({"Hello"})["request"]["decoder"],
             "lookup:accept=coupled,draft=16,length=adaptive,ngram=3,pool=65536");
   EXPECT_EQ(json({"Hello", "--draft-max", "5"})["request"]["decoder"],

@@ -131,7 +131,7 @@ TEST_F(TextJob, DraftModelsOfAnyQualityChangeNothing) {
     for (const TextModel* small : {&model, &other}) {
       request.draft_model = small->checkpoint().name;
       request.check = text::Check::kYes;
-      choose_decoder("auto", request, 3);
+      choose_decoder("", request, 3);
       EXPECT_EQ(request.decoder.name, "draft");
       choose_decoder("draft", request, 3);  // whose lengths do not depend on the time
       Recorder recorder;
@@ -422,7 +422,12 @@ TEST_F(TextJob, OnlyMethodsOfCausalModelsMakeText) {
   request.draft_model = "small";
   EXPECT_NE(message_of([&] { choose_decoder("draft-rejection", request); }).find("--check"),
             std::string::npos);
-  choose_decoder("lookup", request);
+  request.check = text::Check::kNo;
+  choose_decoder("", request);
+  EXPECT_EQ(request.decoder.name, "draft") << "it was asked for";
+  EXPECT_EQ(request.decoder.options.at("length"), "adaptive");
+  choose_decoder("auto", request);
+  EXPECT_EQ(request.decoder.name, "lookup") << "never slower than sequential decoding";
   EXPECT_EQ(request.draft_model, "") << "it is not used";
   // A record whose decoder and draft model do not fit each other.
   request.prompts.push_back({.text = "Hello"});

@@ -77,15 +77,15 @@ TextRequest common_request(const TextFlags& flags, const text::TextCheckpoint& c
                 ErrorKind::kUsage);
   }
   // Diffusion models are told apart from noise by how sure they are: their authors' default is greedy.
-  const bool is_masked = checkpoint.kind() == text::ModelKind::kMasked;
-  request.temperature = method.temperature.value_or(is_masked ? 0.0 : request.temperature);
+  const bool is_diffusion = text::is_diffusion(checkpoint.kind());
+  request.temperature = method.temperature.value_or(is_diffusion ? 0.0 : request.temperature);
   request.top_k = method.top_k.value_or(request.top_k);
   request.top_p = method.top_p.value_or(request.top_p);
   request.constraint = make_constraint(flags);
-  if (flags.cfg_scale > 0.0 && !is_masked) {
-    throw Error(
-        "--cfg-scale " + shortest(flags.cfg_scale) + ": model " + checkpoint.name + " is no diffusion model",
-        ErrorKind::kUsage);
+  if (flags.cfg_scale > 0.0 && checkpoint.kind() != text::ModelKind::kMasked) {
+    throw Error("--cfg-scale " + shortest(flags.cfg_scale) + ": model " + checkpoint.name +
+                    (is_diffusion ? " was trained without hidden prompts" : " is no diffusion model"),
+                ErrorKind::kUsage);
   }
   request.cfg_scale = flags.cfg_scale;
   if (flags.context_shift) request.context_shift = text::ShiftRule{.keep = flags.keep};

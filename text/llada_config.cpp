@@ -92,6 +92,7 @@ LlamaConfig parse_llada_config(const nlohmann::json& config, const std::string& 
       .attention_bias = fields.boolean_or("include_qkv_bias", false),
       .tie_word_embeddings = fields.boolean_or("weight_tying", true),
       .names = llada_names(),
+      .kind = ModelKind::kMasked,
       .mask_token = static_cast<int32_t>(fields.integer("mask_token_id", {0, rows - 1}))};
   if (parsed.intermediate_size == 0)
     parsed.intermediate_size = fields.integer_or("mlp_ratio", 4, {1, 256}) * hidden;

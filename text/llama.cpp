@@ -1,5 +1,6 @@
 // Decoder-only transformer of the Llama kind: pre-RMSNorm, rotary embedding, grouped-query attention, SwiGLU.
-// Qwen 2 adds biases to q, k and v; Qwen 3 a norm to each q and k head; LLaDA drops the causal mask.
+// Qwen 2 adds biases to q, k and v; Qwen 3 a norm to each q and k head; LLaDA drops the causal mask;
+// Fast-dLLM v2 and SDLM are Qwen 2 under other masks.
 // Ref: Touvron et al., "Llama 2"; Qwen 2.5 and Qwen 3 technical reports; Nie et al., "Large Language
 // Diffusion Models"; huggingface/transformers for the names.
 #include "text/llama.h"
@@ -68,7 +69,7 @@ Llama::Llama(LlamaConfig config, WeightLoader loader) : config_(std::move(config
   }
   loader.finish();
   rope_ = make_rope_table(loader, config_.rope_frequencies, {.rows = config_.max_position_embeddings});
-  traits_ = {.family = config_.is_masked() ? "llada" : "llama",
+  traits_ = {.family = "llama",
              .vocab_size = config_.vocab_size,
              .token_rows = config_.vocab_size,
              .dim = hidden,
@@ -81,9 +82,16 @@ Llama::Llama(LlamaConfig config, WeightLoader loader) : config_(std::move(config
              .max_position = config_.max_position_embeddings,
              .row_kinds = {RowKind::kToken, RowKind::kEmbedding},
              .masks = {MaskKind::kCausal, MaskKind::kTree, MaskKind::kBits}};
-  if (!config_.is_masked()) return;
-  traits_.logit_shift = 0;
-  traits_.masks = {MaskKind::kFull};
+  if (config_.kind == ModelKind::kMasked) {
+    traits_.family = "llada";
+    traits_.logit_shift = 0;
+    traits_.masks = {MaskKind::kFull};
+  } else if (config_.kind == ModelKind::kBlockDiffusion) {
+    traits_.family = "fast_dllm_v2";
+    traits_.masks = {MaskKind::kBlockCausal};
+  } else if (config_.kind == ModelKind::kSequentialDiffusion) {
+    traits_.family = "sdlm";
+  }
 }
 
 }  // namespace volley::text

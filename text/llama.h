@@ -29,6 +29,18 @@ struct LlamaNames {
   std::string head = "lm_head";
 };
 
+// What a model predicts.
+enum class ModelKind : uint8_t {
+  kCausal,               // the next token; rows see what stands before them
+  kMasked,               // LLaDA: hidden places by their own rows; rows see all
+  kBlockDiffusion,       // Fast-dLLM v2: next places, hidden ones of a block; rows see it and what is before
+  kSequentialDiffusion,  // SDLM: next tokens by a window of hidden places behind causal rows
+};
+// Whether it fills hidden places.
+inline bool is_diffusion(ModelKind kind) {
+  return kind != ModelKind::kCausal;
+}
+
 // Sizes and variants of a decoder of the Llama kind, as config.json of transformers states them.
 struct LlamaConfig {
   int64_t vocab_size = 0;
@@ -43,11 +55,9 @@ struct LlamaConfig {
   bool qk_norm = false;                 // RMS norm of each q and k head (Qwen 3)
   bool tie_word_embeddings = false;
   LlamaNames names;
-  // Of masked-diffusion models (LLaDA), whose rows see each other in both directions: the token of a place
-  // that is still hidden, whose row predicts the place itself. Negative: a causal decoder.
-  int32_t mask_token = -1;
-
-  bool is_masked() const { return mask_token >= 0; }
+  ModelKind kind = ModelKind::kCausal;
+  int32_t mask_token = -1;  // of diffusion models: the token of a place that is still hidden
+  int64_t mask_block = 0;   // places of a block (Fast-dLLM v2), or rows of a window (SDLM)
 };
 
 // Reads config.json's object; `path` is for messages. Throws Error on missing or impossible values and on
@@ -57,7 +67,7 @@ LlamaConfig parse_llama_config(const nlohmann::json& config, const std::string& 
 LlamaConfig parse_llada_config(const nlohmann::json& config, const std::string& path);
 
 // Llama 2/3, Qwen 2/2.5 and Qwen 3 decoders: token rows under causal, tree or bit masks. LLaDA: token rows
-// under a full mask.
+// under a full mask. Fast-dLLM v2: under block-causal ones. SDLM: as the decoders.
 class Llama : public StepModel {
  public:
   // Throws Error when a tensor is missing, unexpected or of another shape.

@@ -27,14 +27,36 @@ std::vector<float> frequencies(const JsonFields& fields, int64_t head_width, con
               .original_max_position = static_cast<float>(rope.integer("original_max_position_embeddings"))});
 }
 
+// What Fast-dLLM v2's code takes where config.json names none: "|<MASK>|" of its vocabulary.
+constexpr int64_t kFastDllmMask = 151665;
+
+// Qwen 2 that was trained to fill hidden places.
+void read_diffusion(const JsonFields& fields, const std::string& path, LlamaConfig& parsed) {
+  const IntRange token{0, parsed.vocab_size - 1};
+  if (fields.text("model_type") == "Fast_dLLM_Qwen") {
+    parsed.kind = ModelKind::kBlockDiffusion;
+    const bool is_small = parsed.vocab_size <= kFastDllmMask;
+    parsed.mask_token =
+        static_cast<int32_t>(is_small ? fields.integer("mask_token_id", token)
+                                      : fields.integer_or("mask_token_id", kFastDllmMask, token));
+    parsed.mask_block = fields.integer("bd_size", {1, 4096});
+  } else if (fields.has("text_mask_token_id")) {
+    if (fields.boolean_or("causal_attn", false)) throw Error(path + ": causal_attn is not supported");
+    parsed.kind = ModelKind::kSequentialDiffusion;
+    parsed.mask_token = static_cast<int32_t>(fields.integer("text_mask_token_id", token));
+    parsed.mask_block = fields.integer("block_size", {1, 256});
+  }
+}
+
 }  // namespace
 
 LlamaConfig parse_llama_config(const nlohmann::json& config, const std::string& path) {
   const JsonFields fields(config, path);
   const std::string type = fields.text("model_type");
   if (type == "llada") return parse_llada_config(config, path);
-  if (type != "llama" && type != "qwen2" && type != "qwen3") {
-    throw Error(path + ": model_type " + type + ": expected llama, qwen2, qwen3 or llada");
+  const bool is_qwen2 = type == "qwen2" || type == "Fast_dLLM_Qwen";
+  if (type != "llama" && !is_qwen2 && type != "qwen3") {
+    throw Error(path + ": model_type " + type + ": expected llama, qwen2, qwen3, llada or Fast_dLLM_Qwen");
   }
   if (fields.text_or("hidden_act", "silu") != "silu") {
     throw Error(path + ": hidden_act " + fields.text("hidden_act") + ": expected silu");
@@ -44,7 +66,7 @@ LlamaConfig parse_llama_config(const nlohmann::json& config, const std::string& 
   if (fields.boolean_or("mlp_bias", false)) throw Error(path + ": mlp_bias is not supported");
   // q, k and v biases are a property of Qwen 2; Llama's and Qwen 3's `attention_bias` would add one to o as
   // well.
-  if (type != "qwen2" && fields.boolean_or("attention_bias", false)) {
+  if (!is_qwen2 && fields.boolean_or("attention_bias", false)) {
     throw Error(path + ": attention_bias is not supported for model_type " + type);
   }
   const IntRange size{1, kMaxSize};
@@ -59,7 +81,7 @@ LlamaConfig parse_llama_config(const nlohmann::json& config, const std::string& 
                                    .head_width = fields.integer_or("head_dim", hidden / heads, {2, 4096})},
                      .max_position_embeddings = fields.integer("max_position_embeddings", size),
                      .rms_norm_eps = static_cast<float>(fields.number("rms_norm_eps")),
-                     .attention_bias = type == "qwen2",
+                     .attention_bias = is_qwen2,
                      .qk_norm = type == "qwen3",
                      .tie_word_embeddings = fields.boolean_or("tie_word_embeddings", false)};
   if (heads % parsed.attention.kv_heads != 0) {
@@ -70,6 +92,7 @@ LlamaConfig parse_llama_config(const nlohmann::json& config, const std::string& 
     throw Error(path + ": head_dim " + std::to_string(parsed.attention.head_width) + " is odd");
   }
   parsed.rope_frequencies = frequencies(fields, parsed.attention.head_width, path);
+  if (is_qwen2) read_diffusion(fields, path, parsed);
   return parsed;
 }
 

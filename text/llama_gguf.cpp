@@ -174,6 +174,7 @@ LlamaConfig read_config(const GgufFile& file, const Keys& keys) {
     keys.fail("attention.layer_norm_rms_epsilon", "expected a number of at least 0");
   }
   if (keys.architecture() == "llada") {
+    config.kind = ModelKind::kMasked;
     config.mask_token = static_cast<int32_t>(
         file.values().integer("tokenizer.ggml.mask_token_id", {0, config.vocab_size - 1}));
   }

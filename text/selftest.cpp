@@ -24,7 +24,8 @@ std::vector<int32_t> decode(const TextModel& model, const DecoderSpec& spec, int
   std::vector<Generation> generations(static_cast<size_t>(count),
                                       {.prompt = token_prompt(model.step_model(), words),
                                        .max_tokens = std::min(kTokens, room),
-                                       .mask_token = checkpoint.llama.config.mask_token});
+                                       .mask_token = checkpoint.llama.config.mask_token,
+                                       .mask_block = checkpoint.llama.config.mask_block});
   for (size_t i = 0; i < generations.size(); ++i) generations[i].seed = i;
   const auto decoder = make_decoder(spec);
   Session session(model.step_model(), model.backend(),
@@ -32,12 +33,20 @@ std::vector<int32_t> decode(const TextModel& model, const DecoderSpec& spec, int
   return decoder->decode(session, generations, {.stop = stop}).front().tokens;
 }
 
+// A method of the diffusion model that goes through its caches.
+DecoderSpec diffusion_of(ModelKind kind) {
+  if (kind == ModelKind::kBlockDiffusion) return {.name = "block-diffusion", .options = {{"cache", "dual"}}};
+  if (kind == ModelKind::kSequentialDiffusion)
+    return {.name = "sequential-diffusion", .options = {{"threshold", "0.5"}}};
+  return {.name = "diffusion", .options = {{"block_length", "8"}, {"steps", "8"}, {"cache", "dual"}}};
+}
+
 }  // namespace
 
 SelftestReport run_selftest(const TextModel& model, const std::stop_token& stop) {
-  const bool is_masked = model.checkpoint().kind() == ModelKind::kMasked;
-  const DecoderSpec diffusion{.name = "diffusion",
-                              .options = {{"block_length", "8"}, {"steps", "8"}, {"cache", "dual"}}};
+  const ModelKind kind = model.checkpoint().kind();
+  const bool is_masked = is_diffusion(kind);
+  const DecoderSpec diffusion = diffusion_of(kind);
   const std::vector<int32_t> tokens =
       decode(model, is_masked ? diffusion : DecoderSpec{.name = "sequential"}, 1, stop);
   const std::vector<int32_t> again =

@@ -42,7 +42,8 @@ Generation make_generation(const TextModel& model, const TextRequest& request, c
                         .stop_tokens = model.checkpoint().end_tokens,
                         .ends_with = std::move(ends_with),
                         .constraint = item.constraint,
-                        .mask_token = model.checkpoint().llama.config.mask_token};
+                        .mask_token = model.checkpoint().llama.config.mask_token,
+                        .mask_block = model.checkpoint().llama.config.mask_block};
   if (request.cfg_scale > 0.0) {
     const std::vector<int32_t> hidden(item.prompt.size(), generation.mask_token);
     generation.unconditional = token_prompt(model.step_model(), hidden);

@@ -13,9 +13,6 @@
 
 namespace volley::text {
 
-// How a model's tokens come: each from those before it, or all of a block from hidden places.
-enum class ModelKind : uint8_t { kCausal, kMasked };
-
 // A text model on disk: weights that are not loaded yet, and everything else that is known of it.
 struct TextCheckpoint {
   std::string path;
@@ -32,7 +29,7 @@ struct TextCheckpoint {
   int64_t context() const { return llama.config.max_position_embeddings; }
   // Some weights are blocks of integers with scales, as GGUF files have them.
   bool has_blocks() const;
-  ModelKind kind() const { return llama.config.is_masked() ? ModelKind::kMasked : ModelKind::kCausal; }
+  ModelKind kind() const { return llama.config.kind; }
 };
 
 // What messages call a model: the folder's name, or the file's without its ending.

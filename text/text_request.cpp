@@ -1,6 +1,7 @@
 #include "text/text_request.h"
 
 #include <algorithm>
+#include <array>
 
 #include "core/base/error.h"
 #include "core/io/untrusted_text.h"
@@ -8,16 +9,35 @@
 namespace volley::text {
 namespace {
 
+DecoderModel model_of(ModelKind kind) {
+  switch (kind) {
+    case ModelKind::kCausal:
+      return DecoderModel::kCausal;
+    case ModelKind::kMasked:
+      return DecoderModel::kMaskedDiffusion;
+    case ModelKind::kBlockDiffusion:
+      return DecoderModel::kBlockDiffusion;
+    case ModelKind::kSequentialDiffusion:
+      return DecoderModel::kSequentialDiffusion;
+  }
+  return DecoderModel::kCausal;
+}
+
 bool runs(const DecoderInfo& info, ModelKind kind) {
-  return info.model == (kind == ModelKind::kMasked ? DecoderModel::kMaskedDiffusion : DecoderModel::kCausal);
+  return info.model == model_of(kind);
+}
+
+// Whether text comes from it, by some model.
+bool makes_text(const DecoderInfo& info) {
+  using enum ModelKind;
+  return std::ranges::any_of(std::array{kCausal, kMasked, kBlockDiffusion, kSequentialDiffusion},
+                             [&](ModelKind kind) { return runs(info, kind); });
 }
 
 // Without a kind: a method of any.
 void check_decoder(const DecoderSpec& decoder, std::optional<ModelKind> kind) {
   make_decoder(decoder);  // throws for unknown names, options and values
-  const auto fits = [kind](const DecoderInfo& info) {
-    return kind ? runs(info, *kind) : runs(info, ModelKind::kCausal) || runs(info, ModelKind::kMasked);
-  };
+  const auto fits = [kind](const DecoderInfo& info) { return kind ? runs(info, *kind) : makes_text(info); };
   std::string known;
   for (const DecoderInfo& info : decoder_registry()) {
     if (fits(info)) known += (known.empty() ? "" : ", ") + info.name;
@@ -25,7 +45,7 @@ void check_decoder(const DecoderSpec& decoder, std::optional<ModelKind> kind) {
   for (const DecoderInfo& info : decoder_registry()) {
     if (info.name != decoder.name || fits(info)) continue;
     throw Error("--decoder " + decoder.name + ": needs a " + info.needs + "; " +
-                    (kind == ModelKind::kMasked ? "this model's text comes from " : "text comes from ") +
+                    (kind && is_diffusion(*kind) ? "this model's text comes from " : "text comes from ") +
                     known,
                 ErrorKind::kUsage);
   }
@@ -39,7 +59,11 @@ constexpr int64_t kPooledTokens = int64_t{1} << 16;
 // Never a draft model's: its run over the prompt may cost more than its drafts bring, so that it has to be
 // asked for.
 DecoderSpec automatic_decoder(ModelKind kind, const TextRequest& request) {
-  if (kind == ModelKind::kMasked) return {.name = "diffusion"};
+  if (is_diffusion(kind)) {
+    const auto& registry = decoder_registry();
+    return {.name =
+                std::ranges::find_if(registry, [kind](const auto& info) { return runs(info, kind); })->name};
+  }
   DecoderSpec decoder{.name = request.heads.empty() ? "lookup" : "heads",
                       .options = {{"length", "adaptive"}}};
   if (decoder.name == "lookup") decoder.options["pool"] = std::to_string(kPooledTokens);
@@ -112,7 +136,13 @@ void choose_decoder(const std::string& decoder, TextRequest& request, std::optio
                                    : parse_decoder_spec(decoder);
   add_options(needs.options, request.decoder);
   check_decoder(request.decoder, needs.kind);
-  if (request.context_shift && needs.kind == ModelKind::kMasked) {
+  if (request.constraint && is_diffusion(needs.kind) && needs.kind != ModelKind::kMasked) {
+    throw Error(
+        std::string(request.constraint->kind == ConstraintKind::kRegex ? "--regex" : "--json-schema") +
+            ": decoder " + request.decoder.name + " keeps no form",
+        ErrorKind::kUsage);
+  }
+  if (request.context_shift && is_diffusion(needs.kind)) {
     throw Error("--context-shift: model " + request.model +
                     " is a diffusion model, whose answers have their length before they begin",
                 ErrorKind::kUsage);
@@ -169,8 +199,7 @@ std::vector<int32_t> encode_prompt(const TextCheckpoint& checkpoint, const TextR
     }
   }
   if (tokens.empty()) throw Error(subject_of(prompt) + ": gives no tokens", ErrorKind::kUsage);
-  if (checkpoint.kind() == ModelKind::kMasked &&
-      std::ranges::count(tokens, checkpoint.llama.config.mask_token) > 0) {
+  if (is_diffusion(checkpoint.kind()) && std::ranges::count(tokens, checkpoint.llama.config.mask_token) > 0) {
     throw Error(subject_of(prompt) + ": holds the model's mask token, " +
                     quote(tokenizer.piece(checkpoint.llama.config.mask_token)),
                 ErrorKind::kUsage);

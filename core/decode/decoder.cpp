@@ -158,6 +158,29 @@ const std::vector<Entry>& entries() {
              {"second_forward", "needed",
               "of a block with a cache: needed; always: even if nothing is hidden, as Fast-dLLM v1"}}},
        without_drafters<make_diffusion>},
+      {{.name = "block-diffusion",
+        .kind = DecoderClass::kOwnModel,
+        .model = DecoderModel::kBlockDiffusion,
+        .needs = "block diffusion model (Fast-dLLM v2)",
+        .summary =
+            "fills the model's blocks behind cached ones, in each step the surest places of a sub-block",
+        .paper = "Wu et al. 2025, Fast-dLLM v2",
+        .options = {{"sub_block", "8", "places that are filled before the next ones of the block"},
+                    {"threshold", "off", "fill all places surer than that; off: one a forward"},
+                    {"cache", "off",
+                     "off: each forward runs the block; dual: between those that fill the first place of a "
+                     "sub-block, only the sub-block"}}},
+       without_drafters<make_block_diffusion>},
+      {{.name = "sequential-diffusion",
+        .kind = DecoderClass::kOwnModel,
+        .model = DecoderModel::kSequentialDiffusion,
+        .needs = "sequential diffusion model (SDLM)",
+        .summary = "guesses a window of next tokens and keeps the longest run of sure ones",
+        .paper = "Liu et al. 2025, Sequential diffusion language models",
+        .options = {{"threshold", "0.9", "tokens are kept as long as they are surer than that"},
+                    {"confidence", "probability",
+                     "how sure one is: its probability, or entropy: 1 - entropy / log(vocabulary)"}}},
+       without_drafters<make_sequential_diffusion>},
   };
   return table;
 }

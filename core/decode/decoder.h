@@ -26,10 +26,12 @@ std::string_view decoder_class_name(DecoderClass kind);
 
 // What the model that a method runs predicts.
 enum class DecoderModel : uint8_t {
-  kCausal,           // the next token
-  kRandomOrder,      // tokens at positions that it is asked for
-  kMasked,           // all hidden places
-  kMaskedDiffusion,  // hidden places, of which some are filled in each step
+  kCausal,               // the next token
+  kRandomOrder,          // tokens at positions that it is asked for
+  kMasked,               // all hidden places
+  kMaskedDiffusion,      // hidden places, of which some are filled in each step
+  kBlockDiffusion,       // hidden places of a block, behind blocks that do not see it
+  kSequentialDiffusion,  // hidden places of a window, behind a causal prefix
 };
 
 // A decoding method: what is proposed, what is accepted, what the cache keeps. Stateless between runs.

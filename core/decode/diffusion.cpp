@@ -11,14 +11,14 @@
 // keep it and the rest of the output can be filled (constrained_guess.h); what is filled of them is chosen as
 // ever.
 #include <algorithm>
-#include <cmath>
 #include <numeric>
 #include <utility>
 
 #include "core/base/error.h"
-#include "core/base/noise.h"
+#include "core/decode/canvas_loop.h"
 #include "core/decode/constrained_guess.h"
 #include "core/decode/diffusion_settings.h"
+#include "core/decode/hidden_guesses.h"
 #include "core/decode/lane.h"
 #include "core/decode/methods.h"
 
@@ -86,18 +86,17 @@ class Canvas {
     lane_.commit(kept);
   }
 
-  // Rows that ask for a guess at each hidden place, then, unless guesses are the likeliest tokens anyway, for
-  // the model's own distribution there: certainty is of that, whatever the guess was drawn from.
   void add_sample_rows(std::vector<SampleRow>& rows) {
-    first_sample_ = rows.size();
-    for (size_t i = 0; i < hidden_.size(); ++i) rows.push_back(sample_row(i, lane_.generation().chain));
-    if (!is_sampled()) return;
-    for (size_t i = 0; i < hidden_.size(); ++i) rows.push_back(sample_row(i, plain_chain()));
+    std::vector<int32_t> wanted;
+    for (const int32_t place : hidden_) wanted.push_back(place - static_cast<int32_t>(block_begin_));
+    guesses_.ask(lane_, {.places = hidden_, .wanted = wanted, .done = done_, .step = step_}, rows);
   }
 
   void take(const Samples& samples, int64_t index, const DecodeControl& control) {
     const std::vector<int32_t> guesses = guesses_of(samples);
-    const std::vector<float> certainty = certainties(samples, guesses);
+    const std::vector<float> certainty =
+        guesses_.certainties(samples, settings_->rule.certainty,
+                             constrained_ ? std::span<const int32_t>(guesses) : std::span<const int32_t>());
     std::vector<int32_t> filled, tokens;
     for (const int32_t chosen : settings_->rule.choose(certainty, scheduled())) {
       const auto i = static_cast<size_t>(chosen);
@@ -110,7 +109,7 @@ class Canvas {
     if (filled.empty() && !hidden_.empty()) {  // the same step would come again for ever
       const auto i = static_cast<size_t>(settings_->rule.surest(certainty));
       filled.push_back(hidden_[i]);
-      tokens.push_back(likeliest_other(i));
+      tokens.push_back(guesses_.likeliest_other(*session_, i));
     }
     for (size_t i = 0; i < filled.size(); ++i) tokens_[static_cast<size_t>(filled[i])] = tokens[i];
     done_ += std::ssize(filled);
@@ -147,7 +146,6 @@ class Canvas {
   bool is_hidden(int64_t place) const {
     return tokens_[static_cast<size_t>(place)] == lane_.generation().mask_token;
   }
-  bool is_sampled() const { return lane_.generation().chain.temperature > 0.0f; }
 
   StepRow row_of(int64_t place) const {
     return {.token = tokens_[static_cast<size_t>(place)],
@@ -171,36 +169,14 @@ class Canvas {
     return step_in_block_ < std::ssize(schedule_) ? schedule_[static_cast<size_t>(step_in_block_)] : 1;
   }
 
-  LogitsChain plain_chain() const {
-    return {.guidance = lane_.generation().chain.guidance, .temperature = 0.0f};
-  }
-
-  SampleRow sample_row(size_t hidden, const LogitsChain& chain) const {
-    SampleRow row = make_sample_row(chain, lane_.place(hidden_[hidden], done_),
-                                    lane_.logits_rows(hidden_[hidden] - block_begin_));
-    row.draw = static_cast<uint32_t>(step_);
-    return row;
-  }
-
-  size_t first_plain() const { return first_sample_ + (is_sampled() ? hidden_.size() : 0); }
-
-  // Row `index` of the samples' distributions.
-  std::span<const float> distribution(const Samples& samples, size_t index) const {
-    const auto vocab = static_cast<size_t>(session_->model().traits().vocab_size);
-    return std::span(samples.distribution).subspan(index * vocab, vocab);
-  }
-
   // At each hidden place.
   std::vector<int32_t> guesses_of(const Samples& samples) const {
-    if (!constrained_) {
-      const auto first = samples.tokens.begin() + static_cast<std::ptrdiff_t>(first_sample_);
-      return {first, first + std::ssize(hidden_)};
-    }
+    if (!constrained_) return guesses_.tokens(samples);
     std::vector<HiddenPlace> hidden;
     for (size_t i = 0; i < hidden_.size(); ++i) {
-      hidden.push_back({.row = sample_row(i, lane_.generation().chain),
-                        .drawn = distribution(samples, first_sample_ + i),
-                        .plain = distribution(samples, first_plain() + i)});
+      hidden.push_back({.row = guesses_.row(i),
+                        .drawn = guesses_.drawn_distribution(samples, i),
+                        .plain = guesses_.plain_distribution(samples, i)});
     }
     return constrained_guesses(
         *constrained_,
@@ -209,53 +185,6 @@ class Canvas {
                                               static_cast<size_t>(block_end_ - block_begin_)),
          .behind = places() - block_end_},
         hidden, lane_.generation().mask_token);
-  }
-
-  // Of each hidden place, what the rule's certainty names.
-  std::vector<float> certainties(const Samples& samples, std::span<const int32_t> guesses) const {
-    const size_t count = hidden_.size(), plain = first_plain();
-    std::vector<float> values;
-    for (size_t i = 0; i < count; ++i) {
-      switch (settings_->rule.certainty) {
-        case Certainty::kProbability:
-          values.push_back(constrained_ ? distribution(samples, plain + i)[static_cast<size_t>(guesses[i])]
-                                        : probability(samples, first_sample_ + i, plain + i));
-          break;
-        case Certainty::kMargin:
-          values.push_back(samples.top_probability[2 * (plain + i)] -
-                           samples.top_probability[2 * (plain + i) + 1]);
-          break;
-        case Certainty::kEntropy:
-          values.push_back(samples.entropy[plain + i]);
-          break;
-        case Certainty::kRandom: {
-          const Generation& generation = lane_.generation();
-          values.push_back(uniform({.seed = generation.seed,
-                                    .stream = generation.stream,
-                                    .purpose = NoisePurpose::kMask,
-                                    .draw = static_cast<uint32_t>(step_),
-                                    .position = static_cast<uint32_t>(hidden_[i])},
-                                   0));
-          break;
-        }
-      }
-    }
-    return values;
-  }
-
-  // The guess's probability in the plain distribution. It is drawn from one at another temperature, in which
-  // its ratio to the likeliest token is the plain ratio to the power of 1 / temperature.
-  float probability(const Samples& samples, size_t guess, size_t plain) const {
-    if (guess == plain || samples.tokens[guess] == samples.tokens[plain]) return samples.probability[plain];
-    const float ratio = samples.probability[guess] / samples.top_probability[2 * guess];
-    return samples.probability[plain] * std::pow(ratio, lane_.generation().chain.temperature);
-  }
-
-  // The likeliest token of a hidden place that is not the mask itself.
-  int32_t likeliest_other(size_t hidden) const {
-    const SampleRow row = sample_row(hidden, plain_chain());
-    const std::vector<int32_t> top = session_->sample({&row, 1}, {}, {.top = 2}).top_tokens;
-    return top[0] == lane_.generation().mask_token ? top[1] : top[0];
   }
 
   // Hands out what is whole from the left. Returns how many tokens.
@@ -269,9 +198,7 @@ class Canvas {
       output_.is_whole = next.is_broken() ? cursor_.accepts() : next.accepts();
       cursor_ = next;
       output_.is_complete = cursor_.is_complete();
-      const bool is_end = generation.ends_with && generation.ends_with(token);
-      output_.finished = is_end || std::ssize(output_.tokens) == places() ||
-                         std::ranges::count(generation.stop_tokens, token) > 0 || output_.is_complete;
+      output_.finished = generation.ends_at(token, std::ssize(output_.tokens)) || output_.is_complete;
     }
     return std::ssize(output_.tokens) - before;
   }
@@ -293,7 +220,7 @@ class Canvas {
   std::vector<int64_t> schedule_;  // of the block
   // Of the step in flight.
   std::vector<int32_t> hidden_;  // places to be guessed
-  size_t first_sample_ = 0;
+  HiddenGuesses guesses_;
 };
 
 class Diffusion : public Decoder {
@@ -307,34 +234,9 @@ class Diffusion : public Decoder {
     const auto constrained = constrained_blocks(generations, session.model().traits().vocab_size);
     for (size_t i = 0; i < generations.size(); ++i)
       all.emplace_back(session, generations[i], settings_, constrained[i]);
-    const bool is_constrained =
-        std::ranges::any_of(constrained, [](const auto& one) { return one != nullptr; });
-    while (!control.stop.stop_requested()) {
-      std::vector<SequenceStep> steps;
-      std::vector<SampleRow> rows;
-      std::vector<size_t> active;
-      for (size_t i = 0; i < all.size(); ++i) {
-        if (all[i].is_finished()) continue;
-        active.push_back(i);
-        all[i].add_to(steps);
-      }
-      if (active.empty()) break;
-      session.step(steps);
-      for (const size_t i : active) {
-        all[i].keep_entries();
-        all[i].add_sample_rows(rows);
-      }
-      const Samples samples =
-          rows.empty()
-              ? Samples{}
-              : session.sample(
-                    rows, {},
-                    {.certainty = true, .distribution = is_constrained, .top = wanted_top(generations)});
-      for (const size_t i : active) all[i].take(samples, static_cast<int64_t>(i), control);
-    }
-    std::vector<GenerationOutput> outputs;
-    for (Canvas& canvas : all) outputs.push_back(canvas.take_output());
-    return outputs;
+    SampleWants wants = HiddenGuesses::wants(generations, settings_.rule.certainty);
+    wants.distribution = std::ranges::any_of(constrained, [](const auto& one) { return one != nullptr; });
+    return run_canvases(session, all, wants, control);
   }
 
   int64_t entries(const Generation& generation) const override {
@@ -365,14 +267,6 @@ class Diffusion : public Decoder {
         refuse("the guidance partner's prompt has another length");
       check_length(generation.max_tokens);
     }
-  }
-
-  // Likeliest tokens of each row that the certainties are made of.
-  int64_t wanted_top(std::span<const Generation> generations) const {
-    const bool is_sampled = std::ranges::any_of(
-        generations, [](const Generation& generation) { return generation.chain.temperature > 0.0f; });
-    const bool is_probability = settings_.rule.certainty == Certainty::kProbability;
-    return settings_.rule.certainty == Certainty::kMargin || (is_sampled && is_probability) ? 2 : 0;
   }
 
   Settings settings_;

@@ -54,6 +54,11 @@ struct Generation {
   std::vector<GivenToken> given;
   int32_t mask_token = -1;  // of masked models
   int32_t pad_token = -1;   // of masked models: not part of a candidate's score
+  int64_t mask_block = 0;   // of models of hidden places that were trained to fill so many together
+
+  // Whether final token `token`, the `count`-th, ends the output by what is said above, constraints left
+  // out. Asks `ends_with`.
+  bool ends_at(int32_t token, int64_t count) const;
 };
 
 // What came of it.

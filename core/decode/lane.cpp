@@ -34,6 +34,11 @@ void refuse_constraints(std::span<const Generation> generations, std::string_vie
   }
 }
 
+bool Generation::ends_at(int32_t token, int64_t count) const {
+  const bool is_end = ends_with && ends_with(token);
+  return is_end || count == max_tokens || std::ranges::count(stop_tokens, token) > 0;
+}
+
 int64_t prompt_entries(const Generation& generation) {
   const auto conditional = std::ssize(generation.prompt.rows);
   return generation.unconditional ? std::max(conditional, std::ssize(generation.unconditional->rows))
@@ -127,9 +132,9 @@ void Lane::commit(std::span<const int32_t> rows) {
   if (unconditional_) session_->cache().commit(unconditional_->id(), rows);
 }
 
-void Lane::clear() {
-  session_->cache().crop(conditional_.id(), 0);
-  if (unconditional_) session_->cache().crop(unconditional_->id(), 0);
+void Lane::crop(int64_t entries) {
+  session_->cache().crop(conditional_.id(), entries);
+  if (unconditional_) session_->cache().crop(unconditional_->id(), entries);
 }
 
 void Lane::crop_output(int64_t rows) {

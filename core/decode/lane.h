@@ -35,7 +35,9 @@ class Lane {
   // Keeps the given rows of the last step in every sequence of the lane.
   void commit(std::span<const int32_t> rows);
   // Drops everything that was kept.
-  void clear();
+  void clear() { crop(0); }
+  // Drops all that was kept but the first `entries`, the prompt's included.
+  void crop(int64_t entries);
   // Drops all that was kept behind the prompt but its first `rows` rows.
   void crop_output(int64_t rows);
 

@@ -20,5 +20,7 @@ std::unique_ptr<Decoder> make_heads(const OptionReader& options, const Drafters&
 std::unique_ptr<Decoder> make_parallel(const OptionReader& options);
 std::unique_ptr<Decoder> make_masked(const OptionReader& options);
 std::unique_ptr<Decoder> make_diffusion(const OptionReader& options);
+std::unique_ptr<Decoder> make_block_diffusion(const OptionReader& options);
+std::unique_ptr<Decoder> make_sequential_diffusion(const OptionReader& options);
 
 }  // namespace volley

@@ -25,7 +25,8 @@ std::vector<int32_t> UnmaskRule::choose(std::span<const float> values, int64_t s
   std::vector<int32_t> order = ranked(certainty, values);
   const auto is_sure = [&](size_t n) {
     const double value = values[static_cast<size_t>(order[n])];
-    if (threshold) return certainty == Certainty::kEntropy ? value <= *threshold : value >= *threshold;
+    if (threshold && value == *threshold) return threshold_end == ThresholdEnd::kIncluded;
+    if (threshold) return certainty == Certainty::kEntropy ? value < *threshold : value > *threshold;
     if (factor) return static_cast<double>(n + 2) * (1.0 - value) <= *factor;
     return static_cast<int64_t>(n) < scheduled;
   };
@@ -39,6 +40,11 @@ std::vector<int32_t> UnmaskRule::choose(std::span<const float> values, int64_t s
 int32_t UnmaskRule::surest(std::span<const float> values) const {
   VOLLEY_ASSERT(!values.empty());
   return ranked(certainty, values).front();
+}
+
+int64_t confident_prefix(std::span<const float> values, double threshold) {
+  const auto unsure = std::ranges::find_if(values, [&](float value) { return value <= threshold; });
+  return std::min(std::ssize(values), std::max<int64_t>(1, unsure - values.begin()));
 }
 
 std::vector<int64_t> unmask_schedule(int64_t places, int64_t steps) {

@@ -16,6 +16,9 @@ enum class Certainty : uint8_t {
   kRandom,       // nothing: places are taken in a random order
 };
 
+// Whether a place that is exactly as sure as the threshold says is sure enough.
+enum class ThresholdEnd : uint8_t { kIncluded, kExcluded };
+
 // Which hidden places a step of masked decoding fills. The surest always is; of the others
 //   with neither number below: as many of the surest as the schedule says;
 //   threshold: those at least so sure (of an entropy: at most so unsure);
@@ -26,6 +29,7 @@ enum class Certainty : uint8_t {
 struct UnmaskRule {
   Certainty certainty = Certainty::kProbability;
   std::optional<double> threshold;
+  ThresholdEnd threshold_end = ThresholdEnd::kIncluded;
   std::optional<double> factor;  // with kProbability only
 
   // Places to fill, increasing. `values` are what `certainty` names, of each hidden place; of equals the
@@ -34,6 +38,10 @@ struct UnmaskRule {
   // Index of the surest place. `values` is not empty.
   int32_t surest(std::span<const float> values) const;
 };
+
+// How many of the values, from the first on, are above `threshold`; at least one, unless there are none.
+// Ref: Liu et al., "Sequential Diffusion Language Models" (longest confident prefix).
+int64_t confident_prefix(std::span<const float> values, double threshold);
 
 // Places that each step of a block fills: `places` over `steps`, the first steps one more where that does not
 // divide. Steps that would fill none are left out.

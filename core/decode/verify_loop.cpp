@@ -43,11 +43,8 @@ struct Progress {
       output.tokens.push_back(token);
       path.push_back(token);
       ++taken;
-      const Generation& request = generation();
-      const bool is_end = request.ends_with && request.ends_with(token);
       output.is_complete = cursor.is_complete();
-      output.finished = is_end || emitted() == request.max_tokens ||
-                        std::ranges::count(request.stop_tokens, token) > 0 || output.is_complete;
+      output.finished = generation().ends_at(token, emitted()) || output.is_complete;
     }
     return taken;
   }

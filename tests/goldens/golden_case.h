@@ -103,6 +103,8 @@ void check_arpg(const Run& run);
 void check_vq(const Run& run);
 void check_whisper(const Run& run);
 void check_llada(const Run& run);
+void check_fast_dllm_v2(const Run& run);
+void check_sdlm(const Run& run);
 void check_smdm(const Run& run);
 void check_whisfusion(const Run& run);
 

@@ -19,11 +19,13 @@ struct Family {
   void (*check)(const Run& run);
 };
 
-constexpr std::array<Family, 12> kFamilies{{{"arpg", check_arpg},
+constexpr std::array<Family, 14> kFamilies{{{"arpg", check_arpg},
+                                            {"fast_dllm_v2", check_fast_dllm_v2},
                                             {"llada", check_llada},
                                             {"llamagen_c2i", check_llamagen},
                                             {"llamagen_t2i", check_llamagen},
                                             {"llamagen_vq", check_vq},
+                                            {"sdlm", check_sdlm},
                                             {"smdm", check_smdm},
                                             {"text_llama", check_text_llama},
                                             {"text_llama3", check_text_llama},

@@ -91,7 +91,9 @@ std::unique_ptr<StepModel> make_toy_llama(const Backend& backend, uint64_t seed,
                         .attention = {.heads = sizes.heads, .kv_heads = sizes.kv_heads, .head_width = width},
                         .max_position_embeddings = sizes.max_position,
                         .rope_frequencies = rope_frequencies(width, 10000.0f),
-                        .mask_token = sizes.mask_token},
+                        .kind = sizes.mask_token < 0 ? text::ModelKind::kCausal : sizes.kind,
+                        .mask_token = sizes.mask_token,
+                        .mask_block = sizes.mask_block},
       WeightLoader(weights, backend, type));
 }
 

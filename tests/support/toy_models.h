@@ -11,6 +11,7 @@
 #include "core/backend/backend.h"
 #include "core/io/weight_source.h"
 #include "core/nn/step.h"
+#include "text/llama.h"
 
 namespace volley::test {
 
@@ -66,9 +67,11 @@ struct ToySizes {
   int64_t heads = 2;
   int64_t kv_heads = 1;
   int64_t max_position = 2048;
-  float spread = 0.6f;      // of the weights: larger means less even distributions
-  int32_t mask_token = -1;  // a masked model's
-  float noise = 0.0f;       // spread of what is added to the weights of this seed
+  float spread = 0.6f;                              // of the weights: larger means less even distributions
+  int32_t mask_token = -1;                          // a diffusion model's
+  text::ModelKind kind = text::ModelKind::kMasked;  // with a mask token
+  int64_t mask_block = 0;                           // its block or window
+  float noise = 0.0f;                               // spread of what is added to the weights of this seed
 };
 
 // A decoder of the Llama kind with random weights.

@@ -223,7 +223,7 @@ TEST_F(DiffusionText, VariantsThatWereNotPublishedAreRefusedByName) {
   EXPECT_NE(refused("mask_token_id", 1 << 20).find("mask_token_id"), std::string::npos);
   EXPECT_EQ(refused("n_heads", 5), "config.json: n_heads 5 does not divide d_model 32 into even widths");
   EXPECT_EQ(refused("model_type", "dream"),
-            "config.json: model_type dream: expected llama, qwen2, qwen3 or llada");
+            "config.json: model_type dream: expected llama, qwen2, qwen3, llada or Fast_dLLM_Qwen");
   // What a checkpoint may leave to defaults.
   const auto parsed = [&](const std::string& key, const nlohmann::json& value) {
     return text::parse_llama_config(config_with(key, value), "config.json");

@@ -51,6 +51,11 @@ TextRequest largest_batch(const TextCheckpoint& checkpoint, const TextRequest& r
   // Lengths that are measured to pay: forwards without values pay anything.
   const auto length = largest.decoder.options.find("length");
   if (length != largest.decoder.options.end() && length->second == "adaptive") length->second = "fixed";
+  // Windows of which all tokens are kept: without values entropies are zero.
+  if (decoder_model(largest.decoder) == DecoderModel::kSequentialDiffusion) {
+    largest.decoder.options["confidence"] = "entropy";
+    largest.decoder.options["threshold"] = "0";
+  }
   return largest;
 }
 

@@ -117,18 +117,23 @@ class BlockCanvas {
       if (place == tokens_.size()) tokens_.push_back(mask);
       tokens_[place] = tokens[i];
     }
-    done_ += std::ssize(filled);
     session_->statistics().tokens += advance();
     ++session_->statistics().accepted[std::ssize(filled)];
+    // What a last block has beyond the output is nobody's business.
+    const auto length = static_cast<int32_t>(lane_.generation().max_tokens);
+    const auto told = std::ranges::lower_bound(filled, length) - filled.begin();
+    filled.resize(static_cast<size_t>(told));
+    tokens.resize(static_cast<size_t>(told));
+    done_ += told;
     if (control.observer != nullptr) {
       control.observer->on_step({.generation = index,
                                  .step = step_,
                                  .positions = filled,
                                  .tokens = tokens,
                                  .proposed = std::ssize(questions_),
-                                 .accepted = std::ssize(filled),
+                                 .accepted = told,
                                  .source = part_ == Part::kFilled ? "next row" : "masked rows",
-                                 .done = std::min(done_, lane_.generation().max_tokens),
+                                 .done = done_,
                                  .total = lane_.generation().max_tokens});
     }
     ++step_;
@@ -225,7 +230,7 @@ class BlockCanvas {
   int64_t block_begin_ = 0;
   int64_t block_end_ = 0;
   bool has_entries_ = false;  // the cache holds some of all rows of the block
-  int64_t done_ = 0;          // places filled
+  int64_t done_ = 0;          // places of the output that are filled
   int64_t step_ = 0;
   // Of the forward in flight.
   Part part_ = Part::kFilled;

@@ -23,7 +23,7 @@ class LogitsRecorder : public Observer {
       : session_(session), wanted_(std::move(wanted)) {}
 
   void on_step(const StepEvent& event) override {
-    if (event.source == "next row") return;
+    if (event.source == "next row" || event.positions.empty()) return;
     const int64_t wanted = wanted_(event.positions.front());
     const std::vector<float> row = session_.logits_on_host(session_.logits_row(0, wanted));
     logits.insert(logits.end(), row.begin(), row.end());

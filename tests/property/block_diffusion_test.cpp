@@ -1,5 +1,6 @@
 // Block diffusion: the tokens of a plain loop that runs the whole sequence each time, what a run costs, and
 // that an output does not depend on what is made beside it.
+#include <map>
 #include <set>
 #include <tuple>
 
@@ -137,6 +138,34 @@ TEST_P(BlockDiffusion, ForwardsAndRowsAreAsTheMethodSays) {
   EXPECT_EQ(dual.forwards, off.forwards);
   EXPECT_EQ(dual.rows, recorder.rows);
   EXPECT_LT(dual.rows, off.rows);
+}
+
+TEST_P(BlockDiffusion, EveryPlaceIsToldOnce) {
+  class Recorder : public Observer {
+   public:
+    void on_step(const StepEvent& event) override {
+      for (size_t i = 0; i < event.positions.size(); ++i)
+        EXPECT_TRUE(filled.emplace(event.positions[i], event.tokens[i]).second) << "told twice";
+      EXPECT_EQ(event.step, steps++);
+      EXPECT_EQ(event.done, std::ssize(filled));
+      EXPECT_EQ(event.accepted, std::ssize(event.positions));
+      EXPECT_LE(event.accepted, event.proposed);
+    }
+    std::map<int32_t, int32_t> filled;
+    int64_t steps = 0;
+  };
+  // The last block ends behind the output.
+  for (const char* method : {"block-diffusion:threshold=0.3", "block-diffusion:sub_block=4,cache=dual"}) {
+    for (const int64_t prompt : {5, 16}) {
+      Recorder recorder;
+      const Generation one = generation(6, prompt, 13, 0.8f);
+      const auto output = run(method, {&one, 1}, &recorder)[0];
+      ASSERT_EQ(output.tokens.size(), 13u);
+      ASSERT_EQ(recorder.filled.size(), 13u) << "all of the output and no more";
+      for (const auto& [position, token] : recorder.filled)
+        EXPECT_EQ(output.tokens[static_cast<size_t>(position)], token);
+    }
+  }
 }
 
 TEST_P(BlockDiffusion, AnOutputEndsWithWhatEndsIt) {

@@ -1,6 +1,7 @@
 // volley text with models that fill hidden places.
 #include <algorithm>
 #include <sstream>
+#include <tuple>
 
 #include "tests/unit/apps/cli_text_fixture.h"
 
@@ -82,6 +83,47 @@ TEST_F(CliDiffusion, DiffusionModelsFillBlocks) {
   EXPECT_EQ(tested["runs"][0]["transformer"], "llada");
   EXPECT_EQ(tested["runs"][0]["tokens"], 16);
   EXPECT_EQ(volley({"models", "selftest", "-m", "talker", "-t", "1"}).out, "talker: fine\n");
+}
+
+TEST_F(CliDiffusion, BlocksAndWindowsAreFilled) {
+  write_toy_block_folder(box_.file("blocks"), text::ModelKind::kBlockDiffusion);
+  write_toy_block_folder(box_.file("windows"), text::ModelKind::kSequentialDiffusion);
+  const auto with = [](const char* model, std::vector<std::string> more) {
+    more.insert(more.begin(), {"text", "-m", model, "--max-tokens", "24", "-t", "1", "Hello"});
+    return more;
+  };
+  const CommandResult plain = volley(with("blocks", {}));
+  EXPECT_EQ(plain.exit_code, 0) << plain.err;
+  EXPECT_NE(plain.err.find("block-diffusion:cache=off,sub_block=8,threshold=off (own model), greedy"),
+            std::string::npos)
+      << plain.err;
+  EXPECT_NE(plain.err.find("; prompt "), std::string::npos) << plain.err;
+  for (const auto& [model, flags, decoder] :
+       std::vector<std::tuple<const char*, std::vector<std::string>, const char*>>{
+           {"blocks",
+            {"--threshold", "0.01", "--cache", "dual"},
+            "block-diffusion:cache=dual,sub_block=8,threshold=0.01"},
+           {"windows",
+            {"--threshold", "0.01"},
+            "sequential-diffusion:confidence=probability,threshold=0.01"}}) {
+    const auto made = json_of(with(model, flags), "volley.text.1.json", 0);
+    EXPECT_EQ(made["request"]["decoder"], decoder);
+    EXPECT_LT(made["statistics"]["forwards"], std::ssize(made["answers"][0]["tokens"]));
+    EXPECT_EQ(json_of(with(model, {"--decoder", decoder}), "volley.text.1.json", 0)["answers"][0]["tokens"],
+              made["answers"][0]["tokens"]);
+  }
+  expect_failure(volley(with("blocks", {"--check"})), 2, "promises no sequential tokens");
+  expect_failure(volley(with("blocks", {"--cache", "prefix"})), 2, "cache=prefix: expected off or dual");
+  expect_failure(volley(with("windows", {"--cache", "dual"})), 2,
+                 "--cache dual: decoder sequential-diffusion has no such option");
+  expect_failure(volley(with("windows", {"--decoder", "lookup"})), 2,
+                 "this model's text comes from sequential-diffusion");
+  expect_failure(volley(with("windows", {"--cfg-scale", "2"})), 2,
+                 "--cfg-scale 2: model windows was trained without hidden prompts");
+  expect_failure(volley(with("blocks", {"--regex", "a+"})), 2,
+                 "--regex: decoder block-diffusion keeps no form");
+  EXPECT_EQ(volley({"models", "selftest", "-m", "blocks", "-t", "1"}).out, "blocks: fine\n");
+  EXPECT_EQ(volley({"models", "selftest", "-m", "windows", "-t", "1"}).out, "windows: fine\n");
 }
 
 // A plan reads no weights: what it refuses is refused before any are read.

@@ -97,6 +97,15 @@ TEST_P(TextMemoryPlan, ModelsOfHiddenPlacesAreKnown) {
   request.temperature = 0.0;
   choose_decoder("diffusion", request, std::nullopt, {.kind = ModelKind::kMasked, .options = {}});
   expect_planned("masker", request, WeightType::kF32);
+  for (const auto& [model, kind] :
+       {std::pair{"blocks", ModelKind::kBlockDiffusion}, {"windows", ModelKind::kSequentialDiffusion}}) {
+    SCOPED_TRACE(model);
+    test::write_toy_block_folder(path(model), kind);
+    TextRequest other = request_of(2);
+    other.temperature = 0.0;
+    choose_decoder("auto", other, std::nullopt, {.kind = kind, .options = {{"threshold", "0.01"}}});
+    expect_planned(model, other, WeightType::kF32);
+  }
 }
 
 // What a constraint adds to logits, and prompts that are not of the first batch.

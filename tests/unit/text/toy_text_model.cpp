@@ -144,6 +144,39 @@ void write_toy_llada_folder(const std::string& folder, const ToyTextOptions& opt
   write_safetensors(folder + "/model.safetensors", tensors);
 }
 
+void write_toy_block_folder(const std::string& folder, text::ModelKind kind, const ToyTextOptions& options) {
+  write_toy_text_folder(folder, options);
+  nlohmann::json config = read_json_file(folder + "/config.json");
+  const int64_t rows = config["vocab_size"];
+  if (kind == text::ModelKind::kBlockDiffusion) {
+    config.update({{"model_type", "Fast_dLLM_Qwen"}, {"bd_size", 8}, {"mask_token_id", rows - 1}});
+  } else {
+    config.update({{"model_type", "qwen2"},
+                   {"block_size", 4},
+                   {"causal_attn", false},
+                   {"text_mask_token_id", rows - 1}});
+  }
+  write_text(folder + "/config.json", config.dump());
+  const MemoryWeights weights = weights_of(options, rows);
+  std::vector<NamedTensor> tensors;
+  for (const NamedTensor& tensor : weights.tensors()) {
+    const bool is_head_norm =
+        tensor.name.find("q_norm") != std::string::npos || tensor.name.find("k_norm") != std::string::npos;
+    if (!is_head_norm) tensors.push_back(tensor);
+  }
+  TestRandom random(options.seed + 1);
+  MemoryWeights biases;
+  for (int64_t l = 0; l < kLayers; ++l) {
+    for (const char* name : {"q_proj", "k_proj", "v_proj"}) {
+      biases.add("model.layers." + std::to_string(l) + ".self_attn." + name + ".bias", {kHeads * kWidth},
+                 random, 0.3f);
+    }
+  }
+  biases.finish();
+  for (const NamedTensor& tensor : biases.tensors()) tensors.push_back(tensor);
+  write_safetensors(folder + "/model.safetensors", tensors);
+}
+
 void write_toy_text_gguf(const std::string& path, const ToyTextOptions& options) {
   const nlohmann::json json = vocabulary();
   const std::vector<std::string> tokens = tokens_of(json);

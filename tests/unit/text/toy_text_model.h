@@ -3,6 +3,7 @@
 #include <string>
 
 #include "text/draft_heads.h"
+#include "text/llama.h"
 
 namespace volley::test {
 
@@ -26,6 +27,11 @@ void write_toy_text_folder(const std::string& folder, const ToyTextOptions& opti
 // The same kind of folder with a LLaDA in it: no norms of q and k, other names. The mask token is the last
 // spare id.
 void write_toy_llada_folder(const std::string& folder, const ToyTextOptions& options = {});
+
+// The same kind of folder with a Qwen 2 in it that fills blocks of 8 places (Fast-dLLM v2) or windows of 4
+// (SDLM). The mask token is the last spare id.
+void write_toy_block_folder(const std::string& folder, text::ModelKind kind,
+                            const ToyTextOptions& options = {});
 
 // The same model and vocabulary as a GGUF file.
 void write_toy_text_gguf(const std::string& path, const ToyTextOptions& options = {});

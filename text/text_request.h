@@ -70,8 +70,8 @@ struct MethodNeeds {
 // Fills `request.decoder` from what --decoder takes; "auto" is the method of a diffusion model, heads where
 // the request names draft heads, else lookup, both with drafts of adaptive length. Empty: not said; then
 // draft, with adaptive lengths too, where the request names a draft model and no heads, else as "auto". No
-// draft will be longer than `draft_max`. A draft model and heads that the method does not use are left out of the
-// request. Throws Error kUsage for methods that cannot run a model of this kind, for an option that the
+// draft will be longer than `draft_max`. A draft model and heads that the method does not use are left out of
+// the request. Throws Error kUsage for methods that cannot run a model of this kind, for an option that the
 // method lacks or that is given twice, for a method that lacks its draft model or heads, for context shifts
 // of a masked model, and for a check of a method that does not promise sequential decoding's tokens.
 void choose_decoder(const std::string& decoder, TextRequest& request,

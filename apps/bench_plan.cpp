@@ -207,10 +207,12 @@ BenchPlan plan_bench(const BenchFlags& given) {
   plan.result.weights.push_back(describe_weights("model", checkpoint.name, checkpoint.path));
   const bool is_causal = checkpoint.kind() == text::ModelKind::kCausal;
   if (is_causal) plan_prefill(flags, checkpoint, plan);
-  const bool drafts = !flags.shared.draft_model.empty() && flags.shared.heads.empty();
-  std::vector<std::string> decoders = split_decoders(!flags.decoders.empty() ? flags.decoders
-                                                     : drafts                ? "draft:length=adaptive"
-                                                                             : "auto");
+  const bool drafts = is_causal && !flags.shared.draft_model.empty() && flags.shared.heads.empty();
+  const bool is_said = !flags.decoders.empty();
+  // Not said: as `volley text` chooses.
+  std::vector<std::string> decoders = is_said  ? split_decoders(flags.decoders)
+                                      : drafts ? std::vector<std::string>{""}
+                                               : std::vector<std::string>{"auto"};
   if (is_causal) {
     std::erase(decoders, "sequential");
     decoders.insert(decoders.begin(), "sequential");
@@ -220,9 +222,9 @@ BenchPlan plan_bench(const BenchFlags& given) {
   for (const std::string& sampling : samplings) {
     const int64_t first = std::ssize(plan.methods);
     for (const std::string& decoder : decoders) {
-      if (decoder.empty())
+      if (is_said && decoder.empty())
         throw Error("--decoder " + flags.decoders + ": a decoder has no name", ErrorKind::kUsage);
-      const std::string name = decoder + " " + sampling;
+      const std::string name = (decoder.empty() ? "draft" : decoder) + " " + sampling;
       if (std::ranges::find(plan.methods, name, &BenchMethod::name) != plan.methods.end())
         throw Error("--decoder " + flags.decoders + ": " + decoder + " stands twice", ErrorKind::kUsage);
       const bool is_first = std::ssize(plan.methods) == first;

@@ -86,6 +86,7 @@ void add_image_flags(CLI::App& verb, ImageFlags& flags) {
           "show the picture in the making: a file to replace, or term for the terminal")
       ->type_name("FILE|term")
       ->expected(1)
+      ->allow_extra_args(false)
       ->take_all();
   add_integer(verb,
               {.names = "--preview-every",

@@ -18,6 +18,14 @@
 namespace volley::apps {
 namespace {
 
+// CLI11 takes a word "[a,b]" for a list where an option takes several values, as a prompt does. So words that
+// may look so are marked before it reads them, and every option takes the mark off again.
+constexpr char kMark = '\x02';
+
+std::string unmarked(std::string word) {
+  return word.starts_with(kMark) ? word.substr(1) : word;
+}
+
 constexpr size_t kLongestMessage = 4000;
 
 // A failure as the command line reports it.
@@ -59,7 +67,7 @@ std::vector<std::string> flag_names(const CLI::App& app) {
 void refuse_extras(const CLI::App& app) {
   const std::vector<std::string> extras = app.remaining(false);
   if (!extras.empty()) {
-    const std::string& extra = extras.front();
+    const std::string extra = unmarked(extras.front());
     const std::string where = app.get_parent() == nullptr ? "" : " of " + app.get_name();
     if (extra.starts_with("-")) {
       const std::string flag = extra.substr(0, extra.find('='));
@@ -105,6 +113,9 @@ class CommandLine {
   int run(std::vector<std::string> words) {
     // Errors of parsing are wanted as JSON, too.
     wants_json_ = std::ranges::find(words, "--json") != words.end();
+    for (std::string& word : words) {
+      if (word.starts_with('[') || word.starts_with(kMark)) word.insert(word.begin(), kMark);
+    }
     std::ranges::reverse(words);  // as CLI11 takes them
     try {
       parser_.parse(std::move(words));
@@ -168,6 +179,8 @@ class CommandLine {
 
     if (app.get_parent() != nullptr) app.group("Verbs");
     app.set_help_flag("-h,--help", "print this");
+    for (CLI::Option* option : app.get_options([](const CLI::Option*) { return true; }))
+      option->transform(unmarked);
     for (CLI::App* verb : app.get_subcommands([](CLI::App*) { return true; })) set_up(*verb);
   }
 

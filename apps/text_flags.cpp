@@ -111,6 +111,7 @@ void add_text_flags(CLI::App& verb, TextFlags& flags) {
           "end an answer before this text, may be given again")
       ->type_name("TEXT")
       ->expected(1)
+      ->allow_extra_args(false)
       ->take_all();
   verb.add_option_function<std::string>(
           "--regex",

@@ -73,7 +73,8 @@ struct MethodNeeds {
 // draft will be longer than `draft_max`. A draft model and heads that the method does not use are left out of
 // the request. Throws Error kUsage for methods that cannot run a model of this kind, for an option that the
 // method lacks or that is given twice, for a method that lacks its draft model or heads, for context shifts
-// of a masked model, and for a check of a method that does not promise sequential decoding's tokens.
+// of a diffusion model, for a constraint that its method does not keep, and for a check of a method that does
+// not promise sequential decoding's tokens.
 void choose_decoder(const std::string& decoder, TextRequest& request,
                     std::optional<int64_t> draft_max = std::nullopt, const MethodNeeds& needs = {});
 

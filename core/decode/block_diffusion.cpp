@@ -282,6 +282,8 @@ class BlockDiffusion : public Decoder {
       if (generation.unconditional) refuse("knows no guidance");
       if (generation.chain.repetition_penalty != 1.0f) refuse("knows no repetition penalty");
       if (!generation.prompt.embeddings.empty()) refuse("a prompt is tokens");
+      if (std::ranges::count(generation.prompt.rows, generation.mask_token, &StepRow::token) > 0)
+        refuse("the prompt holds the mask");
     }
   }
 

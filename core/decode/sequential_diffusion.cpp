@@ -190,6 +190,7 @@ class SequentialDiffusion : public Decoder {
       }
       if (generation.unconditional) refuse("knows no guidance");
       if (generation.chain.repetition_penalty != 1.0f) refuse("knows no repetition penalty");
+      if (!generation.prompt.embeddings.empty()) refuse("a prompt is tokens");
     }
   }
 

@@ -31,6 +31,15 @@ TEST_F(CliText, AnswersStreamToStandardOutput) {
   EXPECT_EQ(result.out.find('\x1b'), std::string::npos);
 }
 
+TEST_F(CliText, WordsArriveAsTheyWereTyped) {
+  for (const std::string prompt : {"[1, 2, 3]", "[]", "[[a]]", "[hello]", "\x02[a]"}) {
+    const auto asked = json({"--temperature", "0", "--stop", "[x,y]", prompt})["request"];
+    EXPECT_EQ(asked["prompts"][0]["messages"].back()["content"], prompt);
+    EXPECT_EQ(asked["stops"], nlohmann::json::array({"[x,y]"}));
+  }
+  EXPECT_EQ(text({"--stop=.", "Once upon a time", "-q"}).exit_code, 0);
+}
+
 TEST_F(CliText, JsonFollowsItsSchema) {
   const auto result = json({"Hello", "--check", "--system", "Be brief.", "--stop", "zz", "-s", "7"});
   EXPECT_EQ(result["request"]["prompts"][0]["messages"][0]["role"], "system");

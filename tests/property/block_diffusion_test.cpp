@@ -239,6 +239,9 @@ TEST_P(BlockDiffusion, WhatItCannotRunIsOneLine) {
   other.chain.repetition_penalty = 1.2f;
   EXPECT_EQ(refused("block-diffusion", other), "--decoder block-diffusion: knows no repetition penalty");
   other = one;
+  other.prompt.rows[2].token = other.mask_token;
+  EXPECT_EQ(refused("block-diffusion", other), "--decoder block-diffusion: the prompt holds the mask");
+  other = one;
   other.max_tokens = 2044;
   EXPECT_EQ(refused("block-diffusion", other),
             "--decoder block-diffusion: prompt and output have 2049 places, more than the model's 2048");

@@ -250,7 +250,9 @@ class BlockDiffusion : public Decoder {
 
   std::vector<GenerationOutput> decode(Session& session, std::span<const Generation> generations,
                                        const DecodeControl& control) const override {
-    check(session.model().traits(), generations);
+    constexpr GrowingMethod kMethod{
+        .decoder = "block-diffusion", .unit = "blocks", .mask = MaskKind::kBlockCausal};
+    kMethod.check(session.model().traits(), generations);
     std::vector<BlockCanvas> all;
     for (const Generation& generation : generations) all.emplace_back(session, generation, settings_);
     return run_canvases(session, all, HiddenGuesses::wants(generations, settings_.rule.certainty), control);
@@ -263,30 +265,6 @@ class BlockDiffusion : public Decoder {
   }
 
  private:
-  static void check(const ModelTraits& traits, std::span<const Generation> generations) {
-    const auto refuse = [](const std::string& fault) {
-      throw Error("--decoder block-diffusion: " + fault, ErrorKind::kUsage);
-    };
-    check_generations(generations);
-    refuse_constraints(generations, "block-diffusion");
-    if (traits.logit_shift != 1 || std::ranges::count(traits.masks, MaskKind::kBlockCausal) == 0)
-      refuse("model " + traits.family + " fills no blocks of hidden places");
-    for (const Generation& generation : generations) {
-      if (generation.mask_token < 0) refuse("model " + traits.family + " has no mask token");
-      if (generation.mask_block < 1) refuse("model " + traits.family + " has no blocks");
-      if (const int64_t places = std::ssize(generation.prompt.rows) + generation.max_tokens;
-          places > traits.max_position) {
-        refuse("prompt and output have " + std::to_string(places) + " places, more than the model's " +
-               std::to_string(traits.max_position));
-      }
-      if (generation.unconditional) refuse("knows no guidance");
-      if (generation.chain.repetition_penalty != 1.0f) refuse("knows no repetition penalty");
-      if (!generation.prompt.embeddings.empty()) refuse("a prompt is tokens");
-      if (std::ranges::count(generation.prompt.rows, generation.mask_token, &StepRow::token) > 0)
-        refuse("the prompt holds the mask");
-    }
-  }
-
   Settings settings_;
 };
 

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string>
+
+#include "core/base/error.h"
 
 namespace volley {
 namespace {
@@ -96,6 +99,33 @@ SampleWants HiddenGuesses::wants(std::span<const Generation> generations, Certai
       generations, [](const Generation& generation) { return generation.chain.temperature > 0.0f; });
   const bool is_ratio = is_sampled && certainty == Certainty::kProbability;
   return {.certainty = true, .top = certainty == Certainty::kMargin || is_ratio ? 2 : 0};
+}
+
+void GrowingMethod::check(const ModelTraits& traits, std::span<const Generation> generations) const {
+  const auto refuse = [&](const std::string& fault) {
+    throw Error("--decoder " + std::string(decoder) + ": " + fault, ErrorKind::kUsage);
+  };
+  const std::string model = "model " + traits.family, units(unit);
+  check_generations(generations);
+  refuse_constraints(generations, decoder);
+  if (traits.logit_shift != 1 || std::ranges::count(traits.masks, mask) == 0)
+    refuse(model + " predicts no " + units);
+  for (const Generation& generation : generations) {
+    if (generation.mask_token < 0) refuse(model + " has no mask token");
+    if (generation.mask_block < 1) refuse(model + " has no " + units);
+    const auto rows = std::ssize(generation.prompt.rows);
+    if (const int64_t places = rows + generation.max_tokens; places > traits.max_position) {
+      refuse("prompt and output have " + std::to_string(places) + " places, more than the model's " +
+             std::to_string(traits.max_position));
+    }
+    if (generation.unconditional) refuse("knows no guidance");
+    if (generation.chain.repetition_penalty != 1.0f) refuse("knows no repetition penalty");
+    if (!generation.prompt.embeddings.empty()) refuse("a prompt is tokens");
+    if (std::ranges::count(generation.prompt.rows, generation.mask_token, &StepRow::token) > 0)
+      refuse("the prompt holds the mask");
+    if (!generation.given.empty() || (generation.first_index >= 0 && generation.first_index != rows))
+      refuse("an output begins behind its prompt, and none of it is given");
+  }
 }
 
 }  // namespace volley

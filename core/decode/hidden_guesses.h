@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "core/decode/lane.h"
@@ -53,6 +54,17 @@ class HiddenGuesses {
   float temperature_ = 0.0f;
   int32_t mask_token_ = -1;
   NoiseKey noise_;  // of Certainty::kRandom, but for the place
+};
+
+// What a method takes whose model guesses the places behind an output by masks, so many (`unit`: "blocks",
+// "windows") under a mask of that kind. Throws Error kUsage for a model of another kind, and for generations
+// of what such methods do not know: constraints, guidance, embeddings, places of their own, masks in the
+// prompt.
+struct GrowingMethod {
+  std::string_view decoder, unit;
+  MaskKind mask = MaskKind::kCausal;
+
+  void check(const ModelTraits& traits, std::span<const Generation> generations) const;
 };
 
 }  // namespace volley

@@ -157,7 +157,9 @@ class SequentialDiffusion : public Decoder {
 
   std::vector<GenerationOutput> decode(Session& session, std::span<const Generation> generations,
                                        const DecodeControl& control) const override {
-    check(session.model().traits(), generations);
+    constexpr GrowingMethod kMethod{
+        .decoder = "sequential-diffusion", .unit = "windows", .mask = MaskKind::kBits};
+    kMethod.check(session.model().traits(), generations);
     std::vector<WindowCanvas> all;
     std::vector<Prompt> prompts;
     for (const Generation& generation : generations) all.emplace_back(session, generation, settings_);
@@ -172,28 +174,6 @@ class SequentialDiffusion : public Decoder {
   }
 
  private:
-  static void check(const ModelTraits& traits, std::span<const Generation> generations) {
-    const auto refuse = [](const std::string& fault) {
-      throw Error("--decoder sequential-diffusion: " + fault, ErrorKind::kUsage);
-    };
-    check_generations(generations);
-    refuse_constraints(generations, "sequential-diffusion");
-    if (traits.logit_shift != 1 || std::ranges::count(traits.masks, MaskKind::kBits) == 0)
-      refuse("model " + traits.family + " predicts no windows");
-    for (const Generation& generation : generations) {
-      if (generation.mask_token < 0) refuse("model " + traits.family + " has no mask token");
-      if (generation.mask_block < 1) refuse("model " + traits.family + " has no windows");
-      if (const int64_t places = std::ssize(generation.prompt.rows) + generation.max_tokens;
-          places > traits.max_position) {
-        refuse("prompt and output have " + std::to_string(places) + " places, more than the model's " +
-               std::to_string(traits.max_position));
-      }
-      if (generation.unconditional) refuse("knows no guidance");
-      if (generation.chain.repetition_penalty != 1.0f) refuse("knows no repetition penalty");
-      if (!generation.prompt.embeddings.empty()) refuse("a prompt is tokens");
-    }
-  }
-
   Settings settings_;
 };
 

@@ -242,6 +242,10 @@ TEST_P(BlockDiffusion, WhatItCannotRunIsOneLine) {
   other.prompt.rows[2].token = other.mask_token;
   EXPECT_EQ(refused("block-diffusion", other), "--decoder block-diffusion: the prompt holds the mask");
   other = one;
+  other.given = {{.position = 1, .token = 3}};
+  EXPECT_EQ(refused("block-diffusion", other),
+            "--decoder block-diffusion: an output begins behind its prompt, and none of it is given");
+  other = one;
   other.max_tokens = 2044;
   EXPECT_EQ(refused("block-diffusion", other),
             "--decoder block-diffusion: prompt and output have 2049 places, more than the model's 2048");

@@ -6,7 +6,8 @@ way and both still read the same condition.
 Some pictures are drawn as they are in the font; the others come from a bank of mirrored, resized, turned and shifted
 copies that is encoded anew all the time. Some of the codes that a model sees (never those it is to predict) are wrong, so
 that it learns to recover from its own mistakes; with --own-guesses, some are drawn from its own predictions (scheduled
-sampling in parallel; Bengio et al. 2015, Mihaylova and Martins 2019).
+sampling in parallel; Bengio et al. 2015, Mihaylova and Martins 2019), of more pictures and in more passes as the run goes
+on.
 """
 
 import argparse
@@ -59,7 +60,7 @@ class TokenBank:
 
 
 REFRESH = 256  # pictures encoded at a time
-REFRESH_EVERY = 8  # steps
+REFRESH_EVERY = 32  # steps
 
 
 @torch.no_grad()
@@ -79,21 +80,35 @@ def with_wrong_codes(tokens, near):
     return torch.where(chance(batch, cells) < share, wrong, tokens)
 
 
-@torch.no_grad()
-def with_own_guesses(model, condition, seen, order, pictures, passes):
-    """Codes of a share of the pictures replaced, up to all of them, by what the model draws where they stand.
+class OwnGuesses:
+    """Codes of a share of the pictures replaced, up to all of them, by what a model draws where they stand.
 
-    Each pass draws them anew, given what the last one drew, so that more passes are nearer to free sampling.
+    Each pass draws them anew, given what the last one drew, so that more passes are nearer to free sampling. Share and
+    passes grow from none and one while the run passes the stretch `ramp` of its time.
     """
-    batch = len(seen)
-    share = torch.rand(batch, 1, device=seen.device) * (torch.rand(batch, 1, device=seen.device) < pictures)
-    replaced = torch.rand(seen.shape, device=seen.device) < share
-    shown = seen
-    for _ in range(passes):
-        noise = torch.rand(*seen.shape, model.config.vocab_size, device=seen.device)
-        guesses = (model.logits(condition, shown, order) - (-noise.clamp_min(1e-20).log()).log()).argmax(-1)
-        shown = torch.where(replaced, guesses, seen)
-    return shown
+
+    def __init__(self, model, device, pictures, passes, ramp):
+        self.pictures, self.passes, self.ramp = pictures, passes, ramp
+
+        def draw(condition, shown, order):
+            noise = torch.rand(*shown.shape, model.config.vocab_size, device=shown.device)
+            return (model.logits(condition, shown, order) - (-noise.clamp_min(1e-20).log()).log()).argmax(-1)
+
+        self.draw = compiled_on(device, draw, is_replayed=True)
+
+    @torch.no_grad()
+    def __call__(self, condition, seen, order, progress):
+        """progress: share of the run's time that has passed."""
+        begin, end = self.ramp
+        grown = min(max((progress - begin) / (end - begin), 0.0), 1.0)
+        if grown * self.pictures == 0:
+            return seen
+        chance = lambda *shape: torch.rand(*shape, device=seen.device)
+        share = chance(len(seen), 1) * (chance(len(seen), 1) < grown * self.pictures)
+        replaced, shown = chance(*seen.shape) < share, seen
+        for _ in range(1 + int(grown * (self.passes - 1))):
+            shown = torch.where(replaced, self.draw(condition, shown, order), seen)
+        return shown
 
 
 def build_model(kind, config, state=None):
@@ -115,21 +130,29 @@ def load_model(kind, folder, device, quantized=True):
 class Networks(nn.Module):
     """The encoder and the transformers trained with it."""
 
-    def __init__(self, encoder, transformers, is_frozen, own_guesses=0.0, passes=1):
+    def __init__(self, encoder, transformers, is_frozen):
         super().__init__()
-        self.encoder, self.transformers = encoder, nn.ModuleDict(transformers)
-        self.is_frozen, self.own_guesses, self.passes = is_frozen, own_guesses, passes
+        self.encoder, self.transformers, self.is_frozen = encoder, nn.ModuleDict(transformers), is_frozen
 
-    def losses(self, means, class_id, word_ids, tokens, seen):
-        """Mean nats per token of each transformer, [K]."""
-        with torch.no_grad() if self.is_frozen else contextlib.nullcontext():
-            condition = encode_ids(self.encoder, means, class_id, word_ids)
+
+class Losses:
+    """Mean nats per token of each transformer over a batch; what runs often is compiled, each part for itself."""
+
+    def __init__(self, networks, device, guesses):
+        """guesses: one OwnGuesses per transformer."""
+        self.networks, self.guesses = networks, guesses
+        self.encode = compiled_on(device, lambda *prompts: encode_ids(networks.encoder, *prompts))
+        self.of = [compiled_on(device, model.losses, is_replayed=True) for model in networks.transformers.values()]
+
+    def __call__(self, means, class_id, word_ids, tokens, seen, progress):
+        """[K]; seen: the codes shown, before guesses; progress: share of the run's time that has passed."""
+        with torch.no_grad() if self.networks.is_frozen else contextlib.nullcontext():
+            condition = self.encode(means, class_id, word_ids)
         each = []
-        for model in self.transformers.values():
+        for model, losses, guesses in zip(self.networks.transformers.values(), self.of, self.guesses):
             dropped = model.cls_embedding.dropped(condition, NO_CONDITION)
             order = torch.rand(tokens.shape, device=tokens.device).argsort(1)
-            own = with_own_guesses(model, dropped, seen, order, self.own_guesses, self.passes) if self.own_guesses else seen
-            each.append(model.losses(dropped, tokens, order, own).mean())
+            each.append(losses(dropped, tokens, order, guesses(dropped, seen, order, progress)).mean())
         return torch.stack(each)
 
 
@@ -191,12 +214,17 @@ def main():
     parser.add_argument("--muon", type=float, default=0.0, help="learning rate of Muon, see training.py")
     parser.add_argument("--weight-decay", type=float, default=0.05)
     parser.add_argument("--dropout", type=float, default=0.1)
+    parser.add_argument("--encoder-dropout", type=float, default=0.1)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--as-drawn", type=float, default=0.3, help="share of pictures not changed")
     parser.add_argument("--clip-art", type=float, default=0.3, help="share of pictures that are clip art")
     parser.add_argument("--changes", choices=CHANGES, default="any", help="how the others are changed, see emoji_dataset.py")
-    parser.add_argument("--own-guesses", type=float, default=0.0, help="share of pictures that show a model its own guesses")
-    parser.add_argument("--passes", type=int, default=1, help="how often these are drawn, each time given the last ones")
+    parser.add_argument("--own-guesses", type=float, nargs="+", default=[0.0],
+                        help="share of pictures that show a model its own guesses; one number, or one for each model")
+    parser.add_argument("--passes", type=int, nargs="+", default=[1],
+                        help="how often these are drawn, each time given the last ones; likewise")
+    parser.add_argument("--ramp", type=float, nargs=2, default=(-1.0, 0.0), metavar=("FROM", "TO"),
+                        help="shares of the time between which both grow from none and one [full from the start]")
     parser.add_argument("--planes", type=int, default=12, help="changed copies kept of every picture")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", default="cuda")
@@ -211,17 +239,24 @@ def main():
     data = EmojiSet(args.data, device, args.clip_art)
     vq = load_vq(args.vq, device)
 
-    def network(kind, config):
+    def network(kind, config, dropout):
         saved = torch.load(args.resume / f"{kind}.pt", map_location="cpu") if args.resume else None
-        config = (saved["config"] if saved else config) | {"dropout": args.dropout}
+        config = (saved["config"] if saved else config) | {"dropout": dropout}
         return build_model(kind, config, saved and saved["model"])
 
-    encoder = network("text_encoder", {"num_classes": len(data.classes)})
+    def one_each(values, option):
+        if len(values) not in (1, len(args.models)):
+            parser.error(f"{option} takes one number, or one for each of the models")
+        return values * (len(args.models) // len(values))
+
+    encoder = network("text_encoder", {"num_classes": len(data.classes)}, args.encoder_dropout)
     if args.frozen_encoder:  # as it is shipped
         encoder.load_state_dict(dequantize_state(quantize_state(encoder.state_dict())))
         encoder = encoder.eval().requires_grad_(False)
-    networks = Networks(encoder, {kind: network(kind, {}) for kind in args.models}, args.frozen_encoder,
-                        args.own_guesses, args.passes).to(device)
+    transformers = {kind: network(kind, {}, args.dropout) for kind in args.models}
+    networks = Networks(encoder, transformers, args.frozen_encoder).to(device)
+    guesses = [OwnGuesses(model, device, share, passes, args.ramp) for model, share, passes
+               in zip(transformers.values(), one_each(args.own_guesses, "--own-guesses"), one_each(args.passes, "--passes"))]
     for name, model in [("text_encoder", encoder), *networks.transformers.items()]:
         print(f"{name}: {count_parameters(model)} parameters", flush=True)
     trainer = Trainer(networks, args.lr, args.weight_decay, args.seconds, part=args.part, muon=args.muon)
@@ -232,21 +267,24 @@ def main():
           f"{trainer.clock.elapsed():.0f} s", flush=True)
 
     parts = measured_pictures(data, stride=5)
-    losses_of = compiled_on(device, networks.losses)
+    losses_of = Losses(networks, device, guesses)
     near = nearest_codes(vq)
-    next_report = 0.1
+    next_report, recent = 0.1, torch.zeros(len(args.models), device=device)
     while trainer.running():
+        torch.compiler.cudagraph_mark_step_begin()
         index = data.draw(args.batch)
         tokens = bank.draw(index, args.as_drawn)
         class_id, word_ids = prompts.draw(index)
         with torch.autocast(device, torch.bfloat16):
-            losses = losses_of(means, class_id, word_ids, tokens, with_wrong_codes(tokens, near))
+            losses = losses_of(means, class_id, word_ids, tokens, with_wrong_codes(tokens, near), trainer.share)
         trainer.step(losses.sum())
+        recent = torch.lerp(recent, losses.detach(), 0.01)
         if trainer.steps % REFRESH_EVERY == 0:
             bank.refresh_some()
         if trainer.share >= next_report:
             next_report += 0.1
-            print(f"{trainer.line()}  {report(trainer.averaged, prompts, bank.drawn, parts, 1)}", flush=True)
+            while_training = ", ".join(f"{kind} {loss:.3f}" for kind, loss in zip(args.models, recent.tolist()))
+            print(f"{trainer.line()} ({while_training})  {report(trainer.averaged, prompts, bank.drawn, parts, 1)}", flush=True)
             save_all(trainer.averaged, args.out, trainer.steps)
 
     save_all(trainer.averaged, args.out, trainer.steps)

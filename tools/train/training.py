@@ -141,9 +141,11 @@ def save_checkpoint(path, model, **extra):
     torch.save({"config": dataclasses.asdict(model.config), "model": state, **extra}, path)
 
 
-def compiled_on(device, function):
-    """torch.compile where it pays."""
-    return torch.compile(function) if device == "cuda" else function
+def compiled_on(device, function, is_replayed=False):
+    """torch.compile where it pays; is_replayed: as CUDA graphs, for functions of many small kernels."""
+    if device != "cuda":
+        return function
+    return torch.compile(function, mode="reduce-overhead" if is_replayed else None)
 
 
 def count_parameters(model):

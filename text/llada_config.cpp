@@ -4,12 +4,12 @@
 #include <array>
 
 #include "core/base/error.h"
+#include "core/io/untrusted_text.h"
+#include "text/config_ranges.h"
 #include "text/llama.h"
 
 namespace volley::text {
 namespace {
-
-constexpr int64_t kMaxSize = int64_t{1} << 24;
 
 // A variant that must be as the published models have it; absent or null: `fallback`, the code's default.
 struct FixedFlag {
@@ -62,7 +62,7 @@ void refuse_variants(const JsonFields& fields, const std::string& path) {
   }
   for (const FixedWord& fixed : kFixedWords) {
     const std::string found = fields.text_or(fixed.key, fixed.fallback);
-    if (found != fixed.expected) refuse(fixed.key, found, fixed.expected);
+    if (found != fixed.expected) refuse(fixed.key, quote(found), fixed.expected);
   }
   const int64_t group = fields.integer_or("block_group_size", 1);
   if (group != 1) refuse("block_group_size", std::to_string(group), "1");
@@ -73,22 +73,21 @@ void refuse_variants(const JsonFields& fields, const std::string& path) {
 LlamaConfig parse_llada_config(const nlohmann::json& config, const std::string& path) {
   const JsonFields fields(config, path);
   refuse_variants(fields, path);
-  const IntRange size{1, kMaxSize};
-  const int64_t hidden = fields.integer("d_model", size), heads = fields.integer("n_heads", {1, 4096});
+  const int64_t hidden = fields.integer("d_model", kSize), heads = fields.integer("n_heads", {1, 4096});
   const bool one_kv_head = fields.boolean_or("multi_query_attention", false);
   // The embedding may be padded beyond the vocabulary, and the head with it.
-  const int64_t vocabulary = fields.integer("vocab_size", size);
+  const int64_t vocabulary = fields.integer("vocab_size", kSize);
   const int64_t rows = fields.integer_or("embedding_size", vocabulary, {vocabulary, kMaxSize});
   LlamaConfig parsed{
       .vocab_size = rows,
       .hidden_size = hidden,
-      .intermediate_size = fields.integer_or("mlp_hidden_size", 0, size),
+      .intermediate_size = fields.integer_or("mlp_hidden_size", 0, kSize),
       .num_hidden_layers = fields.integer("n_layers", {1, 4096}),
       .attention = {.heads = heads,
                     .kv_heads = fields.integer_or("n_kv_heads", one_kv_head ? 1 : heads, {1, heads}),
                     .head_width = hidden / heads},
-      .max_position_embeddings = fields.integer("max_sequence_length", size),
-      .rms_norm_eps = static_cast<float>(fields.number_or("rms_norm_eps", 1e-5)),
+      .max_position_embeddings = fields.integer("max_sequence_length", kSize),
+      .rms_norm_eps = static_cast<float>(fields.number_or("rms_norm_eps", 1e-5, kNormEps)),
       .attention_bias = fields.boolean_or("include_qkv_bias", false),
       .tie_word_embeddings = fields.boolean_or("weight_tying", true),
       .names = llada_names(),
@@ -104,8 +103,8 @@ LlamaConfig parse_llada_config(const nlohmann::json& config, const std::string& 
     throw Error(path + ": n_kv_heads " + std::to_string(parsed.attention.kv_heads) + " does not divide " +
                 std::to_string(heads) + " heads");
   }
-  parsed.rope_frequencies = rope_frequencies(parsed.attention.head_width,
-                                             static_cast<float>(fields.number_or("rope_theta", 10000.0)));
+  parsed.rope_frequencies = rope_frequencies(
+      parsed.attention.head_width, static_cast<float>(fields.number_or("rope_theta", 10000.0, kRopeTheta)));
   return parsed;
 }
 

@@ -1,30 +1,35 @@
 // config.json of transformers -> LlamaConfig.
 #include "core/base/error.h"
+#include "core/io/untrusted_text.h"
+#include "text/config_ranges.h"
 #include "text/llama.h"
 
 namespace volley::text {
 namespace {
 
-constexpr int64_t kMaxSize = int64_t{1} << 24;
-
 // transformers 5 keeps rope settings in "rope_parameters"; 4 has "rope_theta" and "rope_scaling".
 std::vector<float> frequencies(const JsonFields& fields, int64_t head_width, const std::string& path) {
   const char* key = fields.has("rope_parameters") ? "rope_parameters" : "rope_scaling";
   if (!fields.has(key)) {
-    return rope_frequencies(head_width, static_cast<float>(fields.number_or("rope_theta", 10000.0)));
+    return rope_frequencies(head_width,
+                            static_cast<float>(fields.number_or("rope_theta", 10000.0, kRopeTheta)));
   }
   const JsonFields rope = fields.object(key);
-  const double theta =
-      rope.has("rope_theta") ? rope.number("rope_theta") : fields.number_or("rope_theta", 10000.0);
+  const double theta = (rope.has("rope_theta") ? rope : fields).number_or("rope_theta", 10000.0, kRopeTheta);
   const std::string type = rope.text_or("rope_type", rope.text_or("type", "default"));
   const std::vector<float> plain = rope_frequencies(head_width, static_cast<float>(theta));
   if (type == "default") return plain;
-  if (type != "llama3") throw Error(path + ": rope_type " + type + ": only default and llama3 are supported");
-  return llama3_frequencies(
-      plain, {.factor = static_cast<float>(rope.number("factor")),
-              .low_freq_factor = static_cast<float>(rope.number("low_freq_factor")),
-              .high_freq_factor = static_cast<float>(rope.number("high_freq_factor")),
-              .original_max_position = static_cast<float>(rope.integer("original_max_position_embeddings"))});
+  if (type != "llama3")
+    throw Error(path + ": rope_type " + quote(type) + ": only default and llama3 are supported");
+  const NumberRange factor{1e-3, 1e6};
+  const Llama3Scaling scaling{
+      .factor = static_cast<float>(rope.number("factor", factor)),
+      .low_freq_factor = static_cast<float>(rope.number("low_freq_factor", factor)),
+      .high_freq_factor = static_cast<float>(rope.number("high_freq_factor", factor)),
+      .original_max_position = static_cast<float>(rope.integer("original_max_position_embeddings", kSize))};
+  if (scaling.high_freq_factor <= scaling.low_freq_factor)
+    throw Error(path + ": high_freq_factor: expected more than low_freq_factor");
+  return llama3_frequencies(plain, scaling);
 }
 
 // What Fast-dLLM v2's code takes where config.json names none: "|<MASK>|" of its vocabulary.
@@ -56,10 +61,11 @@ LlamaConfig parse_llama_config(const nlohmann::json& config, const std::string& 
   if (type == "llada") return parse_llada_config(config, path);
   const bool is_qwen2 = type == "qwen2" || type == "Fast_dLLM_Qwen";
   if (type != "llama" && !is_qwen2 && type != "qwen3") {
-    throw Error(path + ": model_type " + type + ": expected llama, qwen2, qwen3, llada or Fast_dLLM_Qwen");
+    throw Error(path + ": model_type " + quote(type) +
+                ": expected llama, qwen2, qwen3, llada or Fast_dLLM_Qwen");
   }
   if (fields.text_or("hidden_act", "silu") != "silu") {
-    throw Error(path + ": hidden_act " + fields.text("hidden_act") + ": expected silu");
+    throw Error(path + ": hidden_act " + quote(fields.text("hidden_act")) + ": expected silu");
   }
   if (fields.boolean_or("use_sliding_window", false))
     throw Error(path + ": sliding windows are not supported");
@@ -69,18 +75,17 @@ LlamaConfig parse_llama_config(const nlohmann::json& config, const std::string& 
   if (!is_qwen2 && fields.boolean_or("attention_bias", false)) {
     throw Error(path + ": attention_bias is not supported for model_type " + type);
   }
-  const IntRange size{1, kMaxSize};
   const int64_t heads = fields.integer("num_attention_heads", {1, 4096});
-  const int64_t hidden = fields.integer("hidden_size", size);
-  LlamaConfig parsed{.vocab_size = fields.integer("vocab_size", size),
+  const int64_t hidden = fields.integer("hidden_size", kSize);
+  LlamaConfig parsed{.vocab_size = fields.integer("vocab_size", kSize),
                      .hidden_size = hidden,
-                     .intermediate_size = fields.integer("intermediate_size", size),
+                     .intermediate_size = fields.integer("intermediate_size", kSize),
                      .num_hidden_layers = fields.integer("num_hidden_layers", {1, 4096}),
                      .attention = {.heads = heads,
                                    .kv_heads = fields.integer_or("num_key_value_heads", heads, {1, heads}),
                                    .head_width = fields.integer_or("head_dim", hidden / heads, {2, 4096})},
-                     .max_position_embeddings = fields.integer("max_position_embeddings", size),
-                     .rms_norm_eps = static_cast<float>(fields.number("rms_norm_eps")),
+                     .max_position_embeddings = fields.integer("max_position_embeddings", kSize),
+                     .rms_norm_eps = static_cast<float>(fields.number("rms_norm_eps", kNormEps)),
                      .attention_bias = is_qwen2,
                      .qk_norm = type == "qwen3",
                      .tie_word_embeddings = fields.boolean_or("tie_word_embeddings", false)};
@@ -88,8 +93,8 @@ LlamaConfig parse_llama_config(const nlohmann::json& config, const std::string& 
     throw Error(path + ": num_key_value_heads " + std::to_string(parsed.attention.kv_heads) +
                 " does not divide " + std::to_string(heads) + " heads");
   }
-  if (parsed.attention.head_width % 2 != 0) {
-    throw Error(path + ": head_dim " + std::to_string(parsed.attention.head_width) + " is odd");
+  if (const int64_t width = parsed.attention.head_width; width < 2 || width % 2 != 0) {
+    throw Error(path + ": head_dim " + std::to_string(width) + ": expected an even width of heads");
   }
   parsed.rope_frequencies = frequencies(fields, parsed.attention.head_width, path);
   if (is_qwen2) read_diffusion(fields, path, parsed);

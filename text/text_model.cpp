@@ -83,9 +83,10 @@ void find_end_tokens(TextCheckpoint& checkpoint, std::vector<int64_t> ends) {
     if (id >= 0 && id < checkpoint.llama.config.vocab_size)
       checkpoint.end_tokens.push_back(static_cast<int32_t>(id));
   }
-  std::ranges::sort(checkpoint.end_tokens);
-  const auto twins = std::ranges::unique(checkpoint.end_tokens);
-  checkpoint.end_tokens.erase(twins.begin(), twins.end());
+  // std::ranges::unique's result does not compile with clang 14 and libstdc++ 12.
+  std::vector<int32_t>& tokens = checkpoint.end_tokens;
+  std::ranges::sort(tokens);
+  tokens.erase(std::unique(tokens.begin(), tokens.end()), tokens.end());
 }
 
 void find_chat_format(TextCheckpoint& checkpoint) {

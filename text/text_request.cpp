@@ -144,7 +144,7 @@ void choose_decoder(const std::string& decoder, TextRequest& request, std::optio
   }
   if (request.context_shift && is_diffusion(needs.kind)) {
     throw Error("--context-shift: model " + request.model +
-                    " is a diffusion model, whose answers have their length before they begin",
+                    " is a diffusion model, whose answers end where its context does",
                 ErrorKind::kUsage);
   }
   if (!needs_draft_model(request.decoder)) request.draft_model.clear();

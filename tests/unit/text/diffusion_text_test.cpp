@@ -214,16 +214,16 @@ TEST_F(DiffusionText, VariantsThatWereNotPublishedAreRefusedByName) {
   EXPECT_EQ(refused("alibi", true), "config.json: alibi true: only false is supported");
   EXPECT_EQ(refused("rope", false), "config.json: rope false: only true is supported");
   EXPECT_EQ(refused("block_type", "sequential"),
-            "config.json: block_type sequential: only llama is supported");
-  EXPECT_EQ(refused("block_type", nullptr), "config.json: block_type sequential: only llama is supported");
+            "config.json: block_type 'sequential': only llama is supported");
+  EXPECT_EQ(refused("block_type", nullptr), "config.json: block_type 'sequential': only llama is supported");
   EXPECT_EQ(refused("activation_type", "swiglu"),
-            "config.json: activation_type swiglu: only silu is supported");
+            "config.json: activation_type 'swiglu': only silu is supported");
   EXPECT_EQ(refused("block_group_size", 2), "config.json: block_group_size 2: only 1 is supported");
   EXPECT_NE(refused("mask_token_id", nullptr).find("mask_token_id"), std::string::npos);
   EXPECT_NE(refused("mask_token_id", 1 << 20).find("mask_token_id"), std::string::npos);
   EXPECT_EQ(refused("n_heads", 5), "config.json: n_heads 5 does not divide d_model 32 into even widths");
   EXPECT_EQ(refused("model_type", "dream"),
-            "config.json: model_type dream: expected llama, qwen2, qwen3, llada or Fast_dLLM_Qwen");
+            "config.json: model_type 'dream': expected llama, qwen2, qwen3, llada or Fast_dLLM_Qwen");
   // What a checkpoint may leave to defaults.
   const auto parsed = [&](const std::string& key, const nlohmann::json& value) {
     return text::parse_llama_config(config_with(key, value), "config.json");

@@ -1,7 +1,11 @@
 // One HTTP request. Ref: RFC 9110.
 #include "apps/http_get.h"
 
+#include <openssl/x509.h>
+
+#include <cstdlib>
 #include <exception>
+#include <filesystem>
 
 #include "core/base/version.h"
 
@@ -9,6 +13,19 @@ namespace volley::apps {
 namespace {
 
 constexpr time_t kConnectSeconds = 20, kSilenceSeconds = 60;
+
+// Whether OpenSSL finds a certificate of an authority on this machine: in a file, or in a folder.
+bool has_authorities() {
+  const auto place = [](const char* variable, const char* fallback) {
+    const char* named = std::getenv(variable);
+    return std::filesystem::path(named ? named : fallback);
+  };
+  std::error_code ignored;
+  const auto folder = place(X509_get_default_cert_dir_env(), X509_get_default_cert_dir());
+  return std::filesystem::exists(place(X509_get_default_cert_file_env(), X509_get_default_cert_file()),
+                                 ignored) ||
+         std::filesystem::directory_iterator(folder, ignored) != std::filesystem::directory_iterator();
+}
 
 std::string error_text(httplib::Error error) {
   switch (error) {
@@ -23,6 +40,10 @@ std::string error_text(httplib::Error error) {
     case httplib::Error::SSLLoadingCerts:
       return "cannot load the certificates to check the server by";
     case httplib::Error::SSLServerVerification:
+      if (!has_authorities()) {
+        return "no certificates to check the server by are on this machine; the package ca-certificates "
+               "has them, SSL_CERT_FILE names others";
+      }
       return "the server's certificate is not to be trusted";
     default:
       return "failed (" + httplib::to_string(error) + ")";

@@ -238,6 +238,13 @@ TEST_F(CliPull, OnlyTrustedServersAreBelieved) {
   };
   expect_failure(pull_from("localhost", false), 1, "the server's certificate is not to be trusted");
   expect_failure(pull_from("127.0.0.1", true), 1, "the server's certificate is not to be trusted");
+  // A machine without any.
+  Command bare =
+      command({"models", "pull", kName, "--endpoint", "https://localhost:" + std::to_string(server.port())});
+  std::filesystem::create_directories(path("none"));
+  bare.environment["SSL_CERT_FILE"] = path("none.pem");
+  bare.environment["SSL_CERT_DIR"] = path("none");
+  expect_failure(run_command(bare), 1, "no certificates to check the server by are on this machine");
   EXPECT_FALSE(std::filesystem::exists(stored(kFile)));
   expect_whole(pull_from("localhost", true));
 }

@@ -107,7 +107,7 @@ TEST_F(CliContext, WhatCannotBeMeantIsRefused) {
   write_toy_llada_folder(box_.file("masker"));
   expect_failure(
       volley({"text", "-m", "masker", "--context-shift", "Hello"}), 2,
-      "--context-shift: model masker is a diffusion model, whose answers have their length before");
+      "--context-shift: model masker is a diffusion model, whose answers end where its context does");
 }
 
 }  // namespace

@@ -300,8 +300,7 @@ TEST_F(ContextShiftText, WhatIsKeptStaysInTheCache) {
 TEST_F(ContextShiftText, DiffusionModelsRefuseIt) {
   TextRequest request{.model = "masker", .context_shift = ShiftRule{}};
   EXPECT_EQ(message_of([&] { choose_decoder("auto", request, {}, {.kind = text::ModelKind::kMasked}); }),
-            "--context-shift: model masker is a diffusion model, whose answers have their length before they "
-            "begin");
+            "--context-shift: model masker is a diffusion model, whose answers end where its context does");
 }
 
 // A runner's texts are drafted from by its later answers; the answers stay.

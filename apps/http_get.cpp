@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <exception>
 #include <filesystem>
+#include <sstream>
 
 #include "core/base/version.h"
 
@@ -14,17 +15,22 @@ namespace {
 
 constexpr time_t kConnectSeconds = 20, kSilenceSeconds = 60;
 
-// Whether OpenSSL finds a certificate of an authority on this machine: in a file, or in a folder.
+// Whether OpenSSL finds a certificate of an authority on this machine: in a file, or in folders.
 bool has_authorities() {
   const auto place = [](const char* variable, const char* fallback) {
     const char* named = std::getenv(variable);
     return std::filesystem::path(named ? named : fallback);
   };
   std::error_code ignored;
-  const auto folder = place(X509_get_default_cert_dir_env(), X509_get_default_cert_dir());
-  return std::filesystem::exists(place(X509_get_default_cert_file_env(), X509_get_default_cert_file()),
-                                 ignored) ||
-         std::filesystem::directory_iterator(folder, ignored) != std::filesystem::directory_iterator();
+  const auto file = place(X509_get_default_cert_file_env(), X509_get_default_cert_file());
+  if (std::filesystem::exists(file, ignored) && !std::filesystem::is_empty(file, ignored)) return true;
+  // Folders, with colons between them.
+  std::istringstream folders(place(X509_get_default_cert_dir_env(), X509_get_default_cert_dir()).string());
+  for (std::string folder; std::getline(folders, folder, ':');) {
+    if (std::filesystem::directory_iterator(folder, ignored) != std::filesystem::directory_iterator())
+      return true;
+  }
+  return false;
 }
 
 std::string error_text(httplib::Error error) {

@@ -105,4 +105,11 @@ std::string default_text_model(const std::string& verb) {
   throw Error(verb + ": name a model by -m; these were pulled: " + names, ErrorKind::kUsage);
 }
 
+bool is_text_model(const std::string& path) {
+  namespace fs = std::filesystem;
+  std::error_code code;
+  return path.ends_with(".gguf") || fs::exists(fs::path(path) / "tokenizer.json", code) ||
+         fs::exists(fs::path(path) / "tokenizer.model", code);
+}
+
 }  // namespace volley::apps

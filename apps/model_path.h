@@ -26,6 +26,9 @@ std::string find_boxed_model(const std::string& name, const std::string& subject
 // does.
 std::string find_model(const std::string& name_or_path, const std::string& flag = "--model");
 
+// A GGUF file, or a folder with a tokenizer.
+bool is_text_model(const std::string& path);
+
 // What a verb of text takes without --model: the path of the pulled text model, if there is exactly one.
 // Throws Error "<verb>: ...": kModelMissing with the command that pulls one, kUsage naming several.
 std::string default_text_model(const std::string& verb);

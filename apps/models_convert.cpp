@@ -21,7 +21,12 @@ int run(const ConvertFlags& flags, Program& program) {
   if (shared.dtype == "f32") {
     throw Error("--dtype f32: weights are packed as bf16, q8_0 or q4_1", ErrorKind::kUsage);
   }
-  const image::ImageCard card = open_card(shared, find_model(shared.model));
+  const std::string path = find_model(shared.model);
+  if (is_text_model(path)) {
+    throw Error(path + ": a text model, which volley text reads as it is; only image models are converted",
+                ErrorKind::kUsage);
+  }
+  const image::ImageCard card = open_card(shared, path);
   const auto backend = backend_for(shared);
   const WeightType type = shared.dtype == "auto" ? WeightType::kBF16 : weight_type_of(shared.dtype, *backend);
   const auto files =

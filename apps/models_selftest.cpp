@@ -47,14 +47,6 @@ nlohmann::json test_one(const image::ImageCard& card, image::Transformer transfo
           {"compared", is_compared}};
 }
 
-// A GGUF file, or a folder with a tokenizer.
-bool is_text_model(const std::string& path) {
-  namespace fs = std::filesystem;
-  std::error_code code;
-  return path.ends_with(".gguf") || fs::exists(fs::path(path) / "tokenizer.json", code) ||
-         fs::exists(fs::path(path) / "tokenizer.model", code);
-}
-
 int test_text(const std::string& path, const SharedFlags& flags, Program& program) {
   const auto backend = backend_for(flags);
   text::TextCheckpoint checkpoint = text::open_text_checkpoint(path);

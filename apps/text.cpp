@@ -331,7 +331,7 @@ Verb add_text(CLI::App& program) {
   CLI::App& verb = *program.add_subcommand("text", "answer prompts and talk, several tokens a step");
   verb.footer(
       "Examples:\n"
-      "  volley models pull smollm2-135m-q4_1 && volley text \"What is the capital of France?\"\n"
+      "  volley models pull smollm2-135m-q4_1 && volley text --temperature 0 \"Name three fruits.\"\n"
       "  volley text -m model.gguf --temperature 0 --max-tokens 64 --check Name three rivers.\n"
       "  volley text -m folder --raw --stop . \"Once upon a time\"\n"
       "  volley text -m model.gguf --chat --system \"Answer in one sentence.\"\n"

@@ -10,12 +10,12 @@
 #include "core/io/convert.h"
 #include "core/io/untrusted_text.h"
 #include "core/nn/rope_table.h"
+#include "text/config_ranges.h"
 #include "text/llama_checkpoint.h"
 
 namespace volley::text {
 namespace {
 
-constexpr int64_t kMaxSize = int64_t{1} << 24;
 constexpr std::string_view kRopeDivisors = "rope_freqs.weight";
 
 using Names = std::pair<std::string_view, std::string_view>;  // in the file, in transformers
@@ -151,8 +151,7 @@ std::vector<float> frequencies(const GgufFile& file, const Keys& keys, int64_t h
 }
 
 LlamaConfig read_config(const GgufFile& file, const Keys& keys) {
-  const IntRange size{1, kMaxSize};
-  const int64_t hidden = keys.integer("embedding_length", size);
+  const int64_t hidden = keys.integer("embedding_length", kSize);
   const HostView* table = file.find("token_embd.weight");
   if (table == nullptr) fail(file, "token_embd.weight", "missing");
   const int64_t vocabulary = table->shape.rank() == 2 ? table->shape[0] : 0;
@@ -162,10 +161,10 @@ LlamaConfig read_config(const GgufFile& file, const Keys& keys) {
   }
   LlamaConfig config{.vocab_size = vocabulary,
                      .hidden_size = hidden,
-                     .intermediate_size = keys.integer("feed_forward_length", size),
+                     .intermediate_size = keys.integer("feed_forward_length", kSize),
                      .num_hidden_layers = keys.integer("block_count", {1, 4096}),
                      .attention = attention_shape(keys, hidden),
-                     .max_position_embeddings = keys.integer("context_length", size),
+                     .max_position_embeddings = keys.integer("context_length", kSize),
                      .rms_norm_eps = keys.number("attention.layer_norm_rms_epsilon"),
                      .attention_bias = keys.architecture() == "qwen2",
                      .qk_norm = keys.architecture() == "qwen3",

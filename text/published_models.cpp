@@ -38,11 +38,12 @@ constexpr std::array kModels{
                    HubAccess::kToken},
     PublishedModel{"llada-8b-instruct", "llada", "8B", "GSAI-ML/LLaDA-8B-Instruct", kMit},
     PublishedModel{"dparallel-llada-8b", "llada", "8B", "Zigeng/dParallel-LLaDA-8B-instruct", kMit},
-    PublishedModel{"fast-dllm-v2-1.5b", "qwen2", "1.5B", "Efficient-Large-Model/Fast_dLLM_v2_1.5B", kApache},
-    PublishedModel{"fast-dllm-v2-7b", "qwen2", "7B", "Efficient-Large-Model/Fast_dLLM_v2_7B", kApache},
-    PublishedModel{"sdlm-3b-d4", "qwen2", "3B", "OpenGVLab/SDLM-3B-D4", kSdlm3},
-    PublishedModel{"sdlm-3b-d8", "qwen2", "3B", "OpenGVLab/SDLM-3B-D8", kSdlm3},
-    PublishedModel{"sdlm-32b-d4", "qwen2", "32B", "OpenGVLab/SDLM-32B-D4", kApache},
+    PublishedModel{"fast-dllm-v2-1.5b", "fast-dllm-v2", "1.5B", "Efficient-Large-Model/Fast_dLLM_v2_1.5B",
+                   kApache},
+    PublishedModel{"fast-dllm-v2-7b", "fast-dllm-v2", "7B", "Efficient-Large-Model/Fast_dLLM_v2_7B", kApache},
+    PublishedModel{"sdlm-3b-d4", "sdlm", "3B", "OpenGVLab/SDLM-3B-D4", kSdlm3},
+    PublishedModel{"sdlm-3b-d8", "sdlm", "3B", "OpenGVLab/SDLM-3B-D8", kSdlm3},
+    PublishedModel{"sdlm-32b-d4", "sdlm", "32B", "OpenGVLab/SDLM-32B-D4", kApache},
 };
 
 }  // namespace

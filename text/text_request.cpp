@@ -70,6 +70,19 @@ DecoderSpec automatic_decoder(ModelKind kind, const TextRequest& request) {
   return decoder;
 }
 
+// Of the diffusion methods: "diffusion has", "diffusion and block-diffusion have".
+std::string decoders_with(const std::string& option) {
+  std::string names;
+  bool is_one = true;
+  for (const DecoderInfo& info : decoder_registry()) {
+    if (info.name.find("diffusion") == std::string::npos) continue;
+    if (std::ranges::count(info.options, option, &DecoderOption::name) == 0) continue;
+    is_one = names.empty();
+    names += (is_one ? "" : " and ") + info.name;
+  }
+  return names + (is_one ? " has" : " have");
+}
+
 // Takes options over that have flags of their own.
 void add_options(const std::map<std::string, std::string>& options, DecoderSpec& decoder) {
   for (const auto& [option, value] : options) {
@@ -78,8 +91,9 @@ void add_options(const std::map<std::string, std::string>& options, DecoderSpec&
     for (const DecoderInfo& info : decoder_registry()) {
       if (info.name != decoder.name || std::ranges::count(info.options, option, &DecoderOption::name) > 0)
         continue;
-      throw Error(flag + " " + value + ": decoder " + decoder.name + " has no such option; diffusion has",
-                  ErrorKind::kUsage);
+      throw Error(
+          flag + " " + value + ": decoder " + decoder.name + " has no such option; " + decoders_with(option),
+          ErrorKind::kUsage);
     }
     if (!decoder.options.emplace(option, value).second) {
       throw Error(flag + " " + value + ": --decoder " + decoder_text(decoder) + " says it, too",

@@ -26,6 +26,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
                                       [](float value) { return std::isfinite(value) && value >= 0.0f; }));
     if (config.kind != text::ModelKind::kCausal)
       fuzz::require(config.mask_token >= 0 && config.mask_token < config.vocab_size);
+    if (text::is_diffusion(config.kind) && config.kind != text::ModelKind::kMasked)
+      fuzz::require(config.mask_block > 0);
   } catch (const Error& error) {
     const std::string message = error.what();
     fuzz::require(message.starts_with("config.json: "));

@@ -246,6 +246,10 @@ TEST_P(BlockDiffusion, WhatItCannotRunIsOneLine) {
   EXPECT_EQ(refused("block-diffusion", other),
             "--decoder block-diffusion: an output begins behind its prompt, and none of it is given");
   other = one;
+  other.first_index = 7;
+  EXPECT_EQ(refused("block-diffusion", other),
+            "--decoder block-diffusion: an output begins behind its prompt, and none of it is given");
+  other = one;
   other.max_tokens = 2044;
   EXPECT_EQ(refused("block-diffusion", other),
             "--decoder block-diffusion: prompt and output have 2049 places, more than the model's 2048");

@@ -122,6 +122,35 @@ TEST_P(SequentialDiffusion, AnswersReachTheLastPosition) {
   }
 }
 
+TEST_P(SequentialDiffusion, WhatItCannotRunIsOneLine) {
+  const auto refused = [&](const Generation& one) {
+    try {
+      run("sequential-diffusion", {&one, 1});
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string("no error");
+  };
+  const Generation one = generation(1, 5, 16);
+  EXPECT_EQ(refused(one), "no error");
+  Generation other = one;
+  other.mask_block = 0;
+  EXPECT_EQ(refused(other), "--decoder sequential-diffusion: model sdlm has no windows");
+  other = one;
+  other.prompt.rows[2].token = other.mask_token;
+  EXPECT_EQ(refused(other), "--decoder sequential-diffusion: the prompt holds the mask");
+  for (const bool is_given : {false, true}) {
+    other = one;
+    if (is_given) {
+      other.given = {{.position = 1, .token = 3}};
+    } else {
+      other.first_index = 7;
+    }
+    EXPECT_EQ(refused(other),
+              "--decoder sequential-diffusion: an output begins behind its prompt, and none of it is given");
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Backends, SequentialDiffusion, testing::ValuesIn(devices()),
                          [](const auto& test) { return test::device_name(test.param); });
 

@@ -188,6 +188,9 @@ TEST_F(CliModels, AConvertedModelDrawsTheSame) {
     EXPECT_TRUE(info["memory"].contains(dtype));
   }
   expect_failure(volley({"models", "convert", "-m", "toy", "-o", "f", "--dtype", "f32"}), 2, "--dtype f32");
+  std::ofstream(box_.file("words.gguf")) << "GGUF";
+  expect_failure(volley({"models", "convert", "-m", box_.file("words.gguf"), "-o", "f"}), 2,
+                 "words.gguf: a text model, which volley text reads as it is");
   expect_failure(volley({"models", "convert", "-m", "toy", "-o", "f", "-d", "cpu-reference"}), 2,
                  "reads no packed weights");
   expect_failure(volley({"models", "convert", "-m", "toy", "-o", "missing/f"}), 1, "cannot make the folder");

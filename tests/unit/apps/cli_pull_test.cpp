@@ -245,6 +245,12 @@ TEST_F(CliPull, OnlyTrustedServersAreBelieved) {
   bare.environment["SSL_CERT_FILE"] = path("none.pem");
   bare.environment["SSL_CERT_DIR"] = path("none");
   expect_failure(run_command(bare), 1, "no certificates to check the server by are on this machine");
+  std::ofstream(path("none.pem")) << "";
+  expect_failure(run_command(bare), 1, "no certificates to check the server by are on this machine");
+  std::filesystem::create_directories(path("some"));
+  std::ofstream(path("some/other.pem")) << "";
+  bare.environment["SSL_CERT_DIR"] = path("none") + ":" + path("some");
+  expect_failure(run_command(bare), 1, "the server's certificate is not to be trusted");
   EXPECT_FALSE(std::filesystem::exists(stored(kFile)));
   expect_whole(pull_from("localhost", true));
 }

@@ -194,6 +194,9 @@ TEST_F(DiffusionText, MethodsAndModelsFitEachOther) {
             std::string::npos);
   EXPECT_EQ(choose("auto", ModelKind::kCausal, {{"block_length", "8"}}),
             "--block-length 8: decoder lookup has no such option; diffusion has");
+  EXPECT_EQ(choose("auto", ModelKind::kCausal, {{"threshold", "0.9"}}),
+            "--threshold 0.9: decoder lookup has no such option; diffusion and block-diffusion and "
+            "sequential-diffusion have");
   EXPECT_EQ(choose("diffusion:steps=4", ModelKind::kMasked, {{"steps", "8"}}),
             "--steps 8: --decoder diffusion:steps=4 says it, too");
   EXPECT_EQ(choose("diffusion:steps=4", ModelKind::kMasked, {{"cache", "dual"}}), "no error");

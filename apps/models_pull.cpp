@@ -104,7 +104,7 @@ Verb add_models_pull(CLI::App& models) {
       "Example:\n"
       "  volley models pull " +
       std::string(text::published_models().front().name) +
-      " && volley text --temperature 0 \"Name three fruits.\"\n"
+      " && volley text \"Name three fruits.\"\n"
       "Files go to volley/models under $XDG_DATA_HOME (~/.local/share). A download that ended early is gone "
       "on with.\n"
       "For models that ask for it, HF_TOKEN or --token-file gives a token of the hub. A few models come out "

@@ -4,8 +4,7 @@
 namespace volley::apps {
 
 std::vector<Verb> add_bench(CLI::App& program) {
-  CLI::App& bench = *program.add_subcommand("bench", "measure models on this machine, compare measurements");
-  bench.require_subcommand(0, 1);
+  CLI::App& bench = add_verb_group(program, "bench", "measure models on this machine, compare measurements");
   return {add_bench_diff(bench), add_bench_text(bench)};
 }
 

@@ -55,16 +55,19 @@ int run(const DiffFlags& flags, Program& program) {
 
 Verb add_bench_diff(CLI::App& bench) {
   const auto flags = std::make_shared<DiffFlags>();
-  CLI::App& verb = *bench.add_subcommand("diff", "compare two files of volley bench text --save");
-  verb.footer(
+  CLI::App& verb = add_verb(bench, "diff", "compare two files of volley bench text --save");
+  add_footer(
+      verb,
       "Example:\n"
       "  volley bench diff before.json after.json --svg change.svg\n"
       "Rows are matched by name. Where the intervals of the two medians overlap, there is no difference.\n"
       "Files of other machines, weights or settings are refused.\n"
       "Exit codes: 0 done, whatever became faster or slower; 1 failed or refused, 2 usage.");
-  verb.add_option("old", flags->before, "what was saved before")->type_name("FILE");
-  verb.add_option("new", flags->after, "what was saved after")->type_name("FILE");
-  verb.add_flag("--force", flags->is_forced, "compare though machine, weights or settings differ");
+  add_argument(verb, {.names = "old", .type = "FILE", .meaning = "what was saved before"},
+               Argument::kOptional, flags->before);
+  add_argument(verb, {.names = "new", .type = "FILE", .meaning = "what was saved after"}, Argument::kOptional,
+               flags->after);
+  add_switch(verb, "--force", flags->is_forced, "compare though machine, weights or settings differ");
   add_text(verb, {.names = "--svg", .type = "FILE.svg", .meaning = "write a chart of it"}, flags->svg);
   add_shared_flags(verb, flags->shared, {"overwrite", "json"});
   return {.parser = &verb,

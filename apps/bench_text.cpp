@@ -65,9 +65,9 @@ BenchFlags::BenchFlags() {
 
 Verb add_bench_text(CLI::App& bench) {
   const auto flags = std::make_shared<BenchFlags>();
-  CLI::App& verb =
-      *bench.add_subcommand("text", "load, prefill, first token, and tokens a second by decoder");
-  verb.footer(
+  CLI::App& verb = add_verb(bench, "text", "load, prefill, first token, and tokens a second by decoder");
+  add_footer(
+      verb,
       "Examples:\n"
       "  volley bench text -m model.gguf --save before.json\n"
       "  volley bench text -m model.gguf --decoder lookup:draft=4,tree,lookahead -f prompts.txt --svg a.svg\n"
@@ -95,7 +95,7 @@ Verb add_bench_text(CLI::App& bench) {
        .type = "FILE",
        .meaning = "prompts of the decoders, a line each as volley text takes them [one that is built in]"},
       flags->prompt_file);
-  verb.add_flag("--raw", flags->raw, "continue the prompts as they are, in no chat format");
+  add_switch(verb, "--raw", flags->raw, "continue the prompts as they are, in no chat format");
   add_text(verb,
            {.names = "--chat-format", .type = "NAME", .meaning = "as volley text [by the model's template]"},
            flags->chat_format);

@@ -1,5 +1,6 @@
 // volley completion: scripts for shells, and the values they ask for. volley help: help texts and manual
 // pages.
+#include <CLI/CLI.hpp>
 #include <filesystem>
 #include <memory>
 #include <system_error>
@@ -126,13 +127,12 @@ int help(const CLI::App& program, const HelpFlags& flags, Console& console) {
 
 Verb add_completion(CLI::App& program) {
   const auto flags = std::make_shared<CompletionFlags>();
-  CLI::App& verb =
-      *program.add_subcommand("completion", "print a script that completes the command in a shell");
-  verb.footer(
-      "Examples:\n"
-      "  source <(volley completion bash)\n"
-      "  volley completion zsh > ~/.zfunc/_volley\n"
-      "  volley completion fish > ~/.config/fish/completions/volley.fish");
+  CLI::App& verb = add_verb(program, "completion", "print a script that completes the command in a shell");
+  add_footer(verb,
+             "Examples:\n"
+             "  source <(volley completion bash)\n"
+             "  volley completion zsh > ~/.zfunc/_volley\n"
+             "  volley completion fish > ~/.config/fish/completions/volley.fish");
   add_choice(verb, {.names = "shell", .choices = {"bash", "zsh", "fish"}, .meaning = "the shell"},
              flags->shell);
   add_choice(verb,
@@ -150,9 +150,10 @@ Verb add_completion(CLI::App& program) {
 
 Verb add_help(CLI::App& program) {
   const auto flags = std::make_shared<HelpFlags>();
-  CLI::App& verb = *program.add_subcommand("help", "print help or manual pages");
-  verb.add_option("verb", flags->verb, "the verb, such as image or models pull")->type_name("VERB");
-  verb.add_flag("--man", flags->man, "as a manual page in roff");
+  CLI::App& verb = add_verb(program, "help", "print help or manual pages");
+  add_arguments(verb, {.names = "verb", .type = "VERB", .meaning = "the verb, such as image or models pull"},
+                flags->verb);
+  add_switch(verb, "--man", flags->man, "as a manual page in roff");
   add_text(
       verb,
       {.names = "--man-dir", .type = "DIR", .meaning = "write the manual pages of all verbs into a folder"},

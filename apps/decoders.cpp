@@ -80,9 +80,8 @@ int run(const DecodersFlags& flags, Console& console) {
 
 Verb add_decoders(CLI::App& program) {
   const auto flags = std::make_shared<DecodersFlags>();
-  CLI::App& verb =
-      *program.add_subcommand("decoders", "list the decoding methods, their classes and options");
-  verb.add_flag("--markdown", flags->markdown, "as a table in Markdown");
+  CLI::App& verb = add_verb(program, "decoders", "list the decoding methods, their classes and options");
+  add_switch(verb, "--markdown", flags->markdown, "as a table in Markdown");
   add_shared_flags(verb, flags->shared, {"json"});
   return {
       .parser = &verb, .schema = std::string(kSchema), .flags = &flags->shared, .run = [flags](Program& p) {

@@ -1,6 +1,7 @@
 // Defaults of flags from outside the command line: flag, then environment, then file, then the verb's own.
 #include "apps/defaults.h"
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>

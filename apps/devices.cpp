@@ -50,7 +50,7 @@ std::vector<std::string> device_names() {
 
 Verb add_devices(CLI::App& program) {
   const auto flags = std::make_shared<SharedFlags>();
-  CLI::App& verb = *program.add_subcommand("devices", "list the devices that can compute");
+  CLI::App& verb = add_verb(program, "devices", "list the devices that can compute");
   add_shared_flags(verb, *flags, {"json"});
   return {.parser = &verb, .schema = std::string(kSchema), .flags = flags.get(), .run = [flags](Program& p) {
             return run(*flags, p.console);

@@ -14,34 +14,6 @@ namespace {
 
 constexpr int64_t kMaxThreads = 1024;
 
-std::string long_name(const std::string& names) {
-  return names.substr(names.rfind(',') + 1);
-}
-
-// Whole numbers in full.
-std::string bound_text(double bound) {
-  if (bound >= 9e18) return "9223372036854775807";
-  const auto whole = static_cast<int64_t>(bound);
-  return static_cast<double>(whole) == bound ? std::to_string(whole) : shortest(bound);
-}
-
-template <typename T>
-void add_parsed(CLI::App& verb, const NumberFlag& flag, const char* kind, std::function<void(T)> store) {
-  const auto parse = [flag, kind, store = std::move(store)](const std::string& text) {
-    T value{};
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (error != std::errc() || end != text.data() + text.size() ||
-        !(static_cast<double>(value) >= flag.low) || !(static_cast<double>(value) <= flag.high)) {
-      throw Error(long_name(flag.names) + " " + text + ": expected " + kind + " from " +
-                      bound_text(flag.low) + " to " + bound_text(flag.high),
-                  ErrorKind::kUsage);
-    }
-    store(value);
-  };
-  verb.add_option_function<std::string>(flag.names, parse, flag.meaning)
-      ->type_name(std::is_integral_v<T> ? "N" : "X");
-}
-
 using Adder = void (*)(CLI::App&, SharedFlags&);
 
 const std::map<std::string_view, Adder>& adders() {
@@ -107,12 +79,12 @@ const std::map<std::string_view, Adder>& adders() {
        }},
       {"overwrite",
        [](CLI::App& verb, SharedFlags& flags) {
-         verb.add_flag("--overwrite", flags.overwrite, "replace files that exist [refuse]");
+         add_switch(verb, "--overwrite", flags.overwrite, "replace files that exist [refuse]");
        }},
       {"skip-existing",
        [](CLI::App& verb, SharedFlags& flags) {
-         verb.add_flag("--skip-existing", flags.skip_existing,
-                       "go on with a run: keep files that it made before, make the others");
+         add_switch(verb, "--skip-existing", flags.skip_existing,
+                    "go on with a run: keep files that it made before, make the others");
        }},
       {"device",
        [](CLI::App& verb, SharedFlags& flags) {
@@ -121,13 +93,13 @@ const std::map<std::string_view, Adder>& adders() {
        }},
       {"dtype",
        [](CLI::App& verb, SharedFlags& flags) {
-         add_choice(
-             verb, "--dtype", {"auto", "f32", "bf16", "q8_0", "q4_1"},
-             "storage of weights in products [auto: a GGUF file's blocks as they are, else bf16 where the "
-             "device has it, printed]",
-             [&flags](size_t i) {
-               flags.dtype = std::array{"auto", "f32", "bf16", "q8_0", "q4_1"}[i];
-             });
+         add_choice(verb,
+                    {.names = "--dtype",
+                     .choices = {"auto", "f32", "bf16", "q8_0", "q4_1"},
+                     .meaning = "storage of weights in products [auto: a GGUF file's blocks as they are, "
+                                "else bf16 where the "
+                                "device has it, printed]"},
+                    flags.dtype);
        }},
       {"threads",
        [](CLI::App& verb, SharedFlags& flags) {
@@ -220,7 +192,7 @@ const std::map<std::string_view, Adder>& adders() {
        }},
       {"json",
        [](CLI::App& verb, SharedFlags& flags) {
-         verb.add_flag("--json", flags.json, "one JSON object on standard output, errors too");
+         add_switch(verb, "--json", flags.json, "one JSON object on standard output, errors too");
        }},
       {"events",
        [](CLI::App& verb, SharedFlags& flags) {
@@ -229,16 +201,16 @@ const std::map<std::string_view, Adder>& adders() {
        }},
       {"check",
        [](CLI::App& verb, SharedFlags& flags) {
-         verb.add_flag("--check", flags.check,
-                       "decode again sequentially and report the first differing token");
+         add_switch(verb, "--check", flags.check,
+                    "decode again sequentially and report the first differing token");
        }},
       {"dry-run",
        [](CLI::App& verb, SharedFlags& flags) {
-         verb.add_flag("--dry-run", flags.dry_run, "say what would be done and do nothing");
+         add_switch(verb, "--dry-run", flags.dry_run, "say what would be done and do nothing");
        }},
       {"no-progress",
        [](CLI::App& verb, SharedFlags& flags) {
-         verb.add_flag("--no-progress", flags.no_progress, "no line of progress on a terminal");
+         add_switch(verb, "--no-progress", flags.no_progress, "no line of progress on a terminal");
        }},
   };
   return table;
@@ -253,40 +225,6 @@ void SharedFlags::apply_to(Console& console) const {
   console.set_progress(quiet || no_progress ? When::kNever : When::kAuto);
 }
 
-void add_text(CLI::App& verb, const TextFlag& flag, std::string& target) {
-  const auto store = [name = long_name(flag.names), &target](const std::string& text) {
-    if (text.empty()) throw Error(name + ": is empty", ErrorKind::kUsage);
-    target = text;
-  };
-  verb.add_option_function<std::string>(flag.names, store, flag.meaning)->type_name(flag.type);
-}
-
-void add_choice(CLI::App& verb, const ChoiceFlag& flag, std::string& target) {
-  add_choice(verb, flag.names, flag.choices, flag.meaning,
-             [choices = flag.choices, &target](size_t i) { target = choices[i]; });
-}
-
-void add_choice(CLI::App& verb, const std::string& name, std::vector<std::string> choices,
-                const std::string& meaning, std::function<void(size_t)> store) {
-  std::string type;
-  for (const std::string& choice : choices) type += (type.empty() ? "" : "|") + choice;
-  const auto parse = [name, choices, type, store](const std::string& text) {
-    for (size_t i = 0; i < choices.size(); ++i) {
-      if (text == choices[i]) return store(i);
-    }
-    throw Error(name + " " + text + ": expected " + type, ErrorKind::kUsage);
-  };
-  verb.add_option_function<std::string>(name, parse, meaning)->type_name(type);
-}
-
-void add_integer(CLI::App& verb, const NumberFlag& flag, std::function<void(int64_t)> store) {
-  add_parsed<int64_t>(verb, flag, "a whole number", std::move(store));
-}
-
-void add_number(CLI::App& verb, const NumberFlag& flag, std::function<void(double)> store) {
-  add_parsed<double>(verb, flag, "a number", std::move(store));
-}
-
 void add_shared_flags(CLI::App& verb, SharedFlags& flags, std::initializer_list<std::string_view> names) {
   for (std::string_view name : names) adders().at(name)(verb, flags);
   add_text(verb,
@@ -294,10 +232,12 @@ void add_shared_flags(CLI::App& verb, SharedFlags& flags, std::initializer_list<
             .type = "FILE",
             .meaning = "values of flags that are not given [$XDG_CONFIG_HOME/volley/config.toml]"},
            flags.config);
-  verb.add_flag("-q,--quiet", flags.quiet, "only errors on standard error");
-  verb.add_flag("-v,--verbose", flags.verbose, "more on standard error: times, counts, memory");
-  add_choice(verb, "--color", {"auto", "always", "never"},
-             "colours on standard error [auto; NO_COLOR is honoured]",
+  add_switch(verb, "-q,--quiet", flags.quiet, "only errors on standard error");
+  add_switch(verb, "-v,--verbose", flags.verbose, "more on standard error: times, counts, memory");
+  add_choice(verb,
+             {.names = "--color",
+              .choices = {"auto", "always", "never"},
+              .meaning = "colours on standard error [auto; NO_COLOR is honoured]"},
              [&flags](size_t i) { flags.color = static_cast<When>(i); });
 }
 

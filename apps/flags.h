@@ -1,14 +1,13 @@
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <cstdint>
-#include <functional>
 #include <initializer_list>
 #include <optional>
 #include <string>
 #include <string_view>
 
 #include "apps/console.h"
+#include "apps/parser.h"
 #include "core/backend/backend.h"
 #include "image/image_request.h"
 
@@ -60,35 +59,6 @@ struct SharedFlags {
 // --quiet,
 // --verbose, --color.
 void add_shared_flags(CLI::App& verb, SharedFlags& flags, std::initializer_list<std::string_view> names);
-
-// A flag that takes text, which may not be empty.
-struct TextFlag {
-  std::string names;
-  std::string type;  // "FILE"
-  std::string meaning;
-};
-void add_text(CLI::App& verb, const TextFlag& flag, std::string& target);
-
-// A flag that takes one of a few words.
-struct ChoiceFlag {
-  std::string names;
-  std::vector<std::string> choices;
-  std::string meaning;
-};
-void add_choice(CLI::App& verb, const ChoiceFlag& flag, std::string& target);
-
-// A flag that takes a number. Values outside the range are Error kUsage.
-struct NumberFlag {
-  std::string names;  // "-s,--seed"
-  std::string meaning;
-  double low = 0.0;
-  double high = 0.0;
-};
-// A flag that takes one of a few words; `store` gets its place among them. Others are Error kUsage.
-void add_choice(CLI::App& verb, const std::string& name, std::vector<std::string> choices,
-                const std::string& meaning, std::function<void(size_t)> store);
-void add_integer(CLI::App& verb, const NumberFlag& flag, std::function<void(int64_t)> store);
-void add_number(CLI::App& verb, const NumberFlag& flag, std::function<void(double)> store);
 
 // What --device may name, apart from auto.
 std::vector<std::string> device_names();

@@ -369,9 +369,9 @@ int run(const ImageFlags& flags, Program& program) {
 
 Verb add_image(CLI::App& program) {
   const auto flags = std::make_shared<ImageFlags>();
-  CLI::App& verb =
-      *program.add_subcommand("image", "make pictures of words or of a class, many tokens a step");
-  verb.footer(
+  CLI::App& verb = add_verb(program, "image", "make pictures of words or of a class, many tokens a step");
+  add_footer(
+      verb,
       "Examples:\n"
       "  volley image red apple\n"
       "  volley image --class food-fruit --count 16 --grid\n"

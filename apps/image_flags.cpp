@@ -7,9 +7,12 @@
 namespace volley::apps {
 
 void add_image_flags(CLI::App& verb, ImageFlags& flags) {
-  verb.add_option("prompt", flags.prompt,
-                  "what to draw, in words; a model without a text encoder draws the class that they name")
-      ->type_name("WORDS");
+  add_arguments(
+      verb,
+      {.names = "prompt",
+       .type = "WORDS",
+       .meaning = "what to draw, in words; a model without a text encoder draws the class that they name"},
+      flags.prompt);
   add_text(verb, {.names = "--class", .type = "NAME", .meaning = "what to draw: the exact name of a class"},
            flags.class_name);
   add_text(
@@ -30,7 +33,7 @@ void add_image_flags(CLI::App& verb, ImageFlags& flags) {
               [&flags](int64_t value) { flags.batch = value; });
   add_text(verb, {.names = "--seeds", .type = "N,N,..", .meaning = "one picture of each of these seeds"},
            flags.seeds);
-  verb.add_flag("--grid", flags.grid, "one file with all pictures side by side, instead of one each");
+  add_switch(verb, "--grid", flags.grid, "one file with all pictures side by side, instead of one each");
   add_integer(verb,
               {.names = "--quality", .meaning = "of JPEG [90], of WebP [lossless]", .low = 1, .high = 100},
               [&flags](int64_t value) { flags.quality = value; });
@@ -75,19 +78,14 @@ void add_image_flags(CLI::App& verb, ImageFlags& flags) {
             .type = "SIDE[=N],..",
             .meaning = "widen --init by N cells to the left, right, up, down [half a square]"},
            flags.outpaint);
-  verb.add_option_function<std::vector<std::string>>(
-          "--preview",
-          [&flags](const std::vector<std::string>& places) {
-            for (const std::string& place : places) {
+  add_texts(verb,
+            {.names = "--preview",
+             .type = "FILE|term",
+             .meaning = "show the picture in the making: a file to replace, or term for the terminal"},
+            [&flags](const std::string& place) {
               if (place.empty()) throw Error("--preview: is empty", ErrorKind::kUsage);
               flags.previews.push_back(place);
-            }
-          },
-          "show the picture in the making: a file to replace, or term for the terminal")
-      ->type_name("FILE|term")
-      ->expected(1)
-      ->allow_extra_args(false)
-      ->take_all();
+            });
   add_integer(verb,
               {.names = "--preview-every",
                .meaning = "steps between previews [0: at most two a second]",

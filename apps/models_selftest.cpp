@@ -101,9 +101,9 @@ int run(const SharedFlags& flags, Program& program) {
 Verb add_models_selftest(CLI::App& models) {
   const auto flags = std::make_shared<SharedFlags>();
   flags->model = std::string(kDefaultModel);
-  CLI::App& verb =
-      *models.add_subcommand("selftest", "load a model, run a small fixed generation and check it");
-  verb.footer(
+  CLI::App& verb = add_verb(models, "selftest", "load a model, run a small fixed generation and check it");
+  add_footer(
+      verb,
       "Checked: tokens are codes; jacobi or lookup give sequential decoding's tokens (llamagen, text), "
       "company "
       "changes\n"

@@ -328,8 +328,9 @@ int run(const TextFlags& flags, Program& program) {
 
 Verb add_text(CLI::App& program) {
   const auto flags = std::make_shared<TextFlags>();
-  CLI::App& verb = *program.add_subcommand("text", "answer prompts and talk, several tokens a step");
-  verb.footer(
+  CLI::App& verb = add_verb(program, "text", "answer prompts and talk, several tokens a step");
+  add_footer(
+      verb,
       "Examples:\n"
       "  volley models pull smollm2-135m-q4_1 && volley text --temperature 0 \"Name three fruits.\"\n"
       "  volley text -m model.gguf --temperature 0 --max-tokens 64 --check Name three rivers.\n"

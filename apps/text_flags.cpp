@@ -23,7 +23,7 @@ void add_diffusion_flags(CLI::App& verb, TextFlags& flags) {
   };
   const auto add_words = [&](const char* name, const char* option, std::vector<std::string> words,
                              const char* meaning) {
-    add_choice(verb, name, words, meaning,
+    add_choice(verb, {.names = name, .choices = words, .meaning = meaning},
                [&options, option, words](size_t place) { options[option] = words[place]; });
   };
   const auto add_limit = [&](const char* name, const char* option, double high, const char* meaning) {
@@ -59,19 +59,21 @@ TextFlags::TextFlags() {
 }
 
 void add_text_flags(CLI::App& verb, TextFlags& flags) {
-  verb.add_option("prompt", flags.prompt, "what to answer, or with --raw to continue; words are joined")
-      ->type_name("WORDS");
+  add_arguments(verb,
+                {.names = "prompt",
+                 .type = "WORDS",
+                 .meaning = "what to answer, or with --raw to continue; words are joined"},
+                flags.prompt);
   add_text(
       verb,
       {.names = "-f,--prompt-file",
        .type = "FILE|-",
        .meaning = "prompts, a line each: a text, or JSON with prompt, system, seed; - is standard input"},
       flags.prompt_file);
-  verb.add_flag(
-      "--chat", flags.chat,
-      "talk: a line of standard input is said, answered and remembered; /clear forgets, /quit ends");
-  verb.add_flag("--raw", flags.raw,
-                "continue the prompt as it is, in no chat format [if the model has none]");
+  add_switch(verb, "--chat", flags.chat,
+             "talk: a line of standard input is said, answered and remembered; /clear forgets, /quit ends");
+  add_switch(verb, "--raw", flags.raw,
+             "continue the prompt as it is, in no chat format [if the model has none]");
   add_text(verb,
            {.names = "--system", .type = "TEXT", .meaning = "what the model is told before a conversation"},
            flags.system);
@@ -87,9 +89,8 @@ void add_text_flags(CLI::App& verb, TextFlags& flags) {
        .low = 1,
        .high = text::kMaxTokens},
       [&flags](int64_t value) { flags.max_tokens = value; });
-  verb.add_flag(
-      "--context-shift", flags.context_shift,
-      "go on when the context is full: drop half of what stands behind --keep; of long prompts, too");
+  add_switch(verb, "--context-shift", flags.context_shift,
+             "go on when the context is full: drop half of what stands behind --keep; of long prompts, too");
   add_integer(
       verb,
       {.names = "--keep",
@@ -98,39 +99,32 @@ void add_text_flags(CLI::App& verb, TextFlags& flags) {
        .low = text::ShiftRule::kWholePrompt,
        .high = text::kMaxTokens},
       [&flags](int64_t value) { flags.keep = value; });
-  verb.add_option_function<std::vector<std::string>>(
-          "--stop",
-          [&flags](const std::vector<std::string>& stops) {
-            for (const std::string& stop : stops) {
-              if (stop.empty()) throw Error("--stop: is empty", ErrorKind::kUsage);
-              if (!is_valid_utf8(stop))
-                throw Error("--stop " + quote(stop) + ": is not UTF-8", ErrorKind::kUsage);
-              flags.stops.push_back(stop);
-            }
-          },
-          "end an answer before this text, may be given again")
-      ->type_name("TEXT")
-      ->expected(1)
-      ->allow_extra_args(false)
-      ->take_all();
-  verb.add_option_function<std::string>(
-          "--regex",
-          [&flags](const std::string& pattern) {
-            flags.regex = pattern;
-            flags.has_regex = true;
-          },
-          "every answer matches this regular expression as a whole")
-      ->type_name("RE");
-  verb.add_option_function<std::string>(
-          "--json-schema",
-          [&flags](const std::string& schema) {
-            flags.json_schema = schema;
-            flags.has_json_schema = true;
-          },
-          "every answer is JSON that is valid by this schema: a file, or the schema itself")
-      ->type_name("FILE|JSON");
-  verb.add_flag("--show-accept", flags.show_accept,
-                "colour the tokens by the step that made them; in -o FILE.html, too");
+  add_texts(
+      verb,
+      {.names = "--stop", .type = "TEXT", .meaning = "end an answer before this text, may be given again"},
+      [&flags](const std::string& stop) {
+        if (stop.empty()) throw Error("--stop: is empty", ErrorKind::kUsage);
+        if (!is_valid_utf8(stop)) throw Error("--stop " + quote(stop) + ": is not UTF-8", ErrorKind::kUsage);
+        flags.stops.push_back(stop);
+      });
+  add_text(verb,
+           {.names = "--regex",
+            .type = "RE",
+            .meaning = "every answer matches this regular expression as a whole"},
+           [&flags](const std::string& pattern) {
+             flags.regex = pattern;
+             flags.has_regex = true;
+           });
+  add_text(verb,
+           {.names = "--json-schema",
+            .type = "FILE|JSON",
+            .meaning = "every answer is JSON that is valid by this schema: a file, or the schema itself"},
+           [&flags](const std::string& schema) {
+             flags.json_schema = schema;
+             flags.has_json_schema = true;
+           });
+  add_switch(verb, "--show-accept", flags.show_accept,
+             "colour the tokens by the step that made them; in -o FILE.html, too");
   add_text(verb,
            {.names = "-o,--out",
             .type = "FILE|-",

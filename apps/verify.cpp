@@ -202,11 +202,11 @@ int run(const VerifyFlags& flags, Program& program) {
 
 Verb add_verify(CLI::App& program) {
   const auto flags = std::make_shared<VerifyFlags>();
-  CLI::App& verb = *program.add_subcommand("verify", "make a picture again from its run record and compare");
+  CLI::App& verb = add_verb(program, "verify", "make a picture again from its run record and compare");
   flags->shared.model = "the recorded one";
-  verb.add_option("file", flags->file, "picture that volley made: PNG, JPEG or WebP")
-      ->type_name("FILE")
-      ->required();
+  add_argument(verb,
+               {.names = "file", .type = "FILE", .meaning = "picture that volley made: PNG, JPEG or WebP"},
+               Argument::kRequired, flags->file);
   add_text(verb,
            {.names = "--init",
             .type = "FILE",
@@ -220,7 +220,7 @@ Verb add_verify(CLI::App& program) {
   // The record says these; no default may say otherwise.
   for (const char* name :
        {"--model", "--vq", "--image-size", "--text-features", "--device", "--init", "--mask"})
-    verb.get_option(name)->configurable(false);
+    take_no_default(verb, name);
   flags->shared.model.clear();
   return {
       .parser = &verb, .schema = std::string(kSchema), .flags = &flags->shared, .run = [flags](Program& p) {

@@ -3,6 +3,7 @@
 #include <initializer_list>
 #include <limits>
 #include <numeric>
+#include <random>
 #include <tuple>
 
 #include "tests/unit/backend/backend_testing.h"

@@ -7,7 +7,6 @@
 #include <array>
 #include <cstring>
 #include <memory>
-#include <random>
 #include <span>
 #include <string>
 #include <vector>
@@ -68,13 +67,7 @@ class Transfer {
   }
 };
 
-inline std::vector<float> normal_numbers(int64_t count, uint64_t seed, float deviation = 1.0f) {
-  std::mt19937_64 generator(seed);
-  std::normal_distribution<float> normal(0.0f, deviation);
-  std::vector<float> values(static_cast<size_t>(count));
-  for (float& value : values) value = normal(generator);
-  return values;
-}
+std::vector<float> normal_numbers(int64_t count, uint64_t seed, float deviation = 1.0f);
 
 // An array in a backend's memory with guard bytes on both sides, which its destructor checks.
 template <typename T>
@@ -128,12 +121,10 @@ inline std::string cache_type_name(CacheType type) {
 }
 
 // The numbers that a cache holds in place of `values`.
-inline std::vector<float> cached_numbers(CacheType type, std::vector<float> values) {
-  if (type == CacheType::kBF16) {
-    for (float& value : values) value = bf16_to_f32(f32_to_bf16(value));
-  }
-  return values;
-}
+std::vector<float> cached_numbers(CacheType type, std::vector<float> values);
+// Numbers as bytes of such a cache, and back.
+std::vector<std::byte> cache_bytes(CacheType type, const std::vector<float>& numbers);
+std::vector<float> numbers_of_cache(CacheType type, const std::vector<std::byte>& bytes);
 
 // A plane of a cache in a backend's memory, between guard bytes.
 class GuardedPlane {
@@ -145,41 +136,18 @@ class GuardedPlane {
   GuardedPlane(const Backend& backend, CacheType type, Shape shape, const Numbers& numbers)
       : shape_(shape),
         type_(type),
-        keys_(backend, byte_shape(), bytes(numbers.keys)),
-        values_(backend, byte_shape(), bytes(numbers.values)) {}
+        keys_(backend, byte_shape(), cache_bytes(type, numbers.keys)),
+        values_(backend, byte_shape(), cache_bytes(type, numbers.values)) {}
 
   CachePlane plane() const {
     return {.keys = keys_.view().data, .values = values_.view().data, .shape = shape_, .type = type_};
   }
-  Numbers numbers() const { return {numbers_of(keys_.values()), numbers_of(values_.values())}; }
+  Numbers numbers() const {
+    return {numbers_of_cache(type_, keys_.values()), numbers_of_cache(type_, values_.values())};
+  }
 
  private:
   Shape byte_shape() const { return {shape_.size() * cache_element_bytes(type_)}; }
-  std::vector<std::byte> bytes(const std::vector<float>& numbers) const {
-    std::vector<std::byte> bytes(static_cast<size_t>(byte_shape().size()));
-    if (type_ == CacheType::kF32) {
-      std::memcpy(bytes.data(), numbers.data(), bytes.size());
-      return bytes;
-    }
-    for (size_t i = 0; i < numbers.size(); ++i) {
-      const uint16_t rounded = f32_to_bf16(numbers[i]);
-      std::memcpy(bytes.data() + 2 * i, &rounded, 2);
-    }
-    return bytes;
-  }
-  std::vector<float> numbers_of(const std::vector<std::byte>& bytes) const {
-    std::vector<float> numbers(static_cast<size_t>(shape_.size()));
-    if (type_ == CacheType::kF32) {
-      std::memcpy(numbers.data(), bytes.data(), bytes.size());
-      return numbers;
-    }
-    for (size_t i = 0; i < numbers.size(); ++i) {
-      uint16_t bits = 0;
-      std::memcpy(&bits, bytes.data() + 2 * i, 2);
-      numbers[i] = bf16_to_f32(bits);
-    }
-    return numbers;
-  }
 
   Shape shape_;
   CacheType type_;

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <random>
 
 #include "core/base/noise.h"
 #include "tests/unit/backend/backend_testing.h"

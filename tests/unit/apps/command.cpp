@@ -28,9 +28,9 @@ Pipe make_pipe() {
 Pipe make_terminal() {
   Pipe ends{::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC), -1};
   if (ends[0] < 0 || ::grantpt(ends[0]) != 0 || ::unlockpt(ends[0]) != 0)
-    throw std::runtime_error("no terminal");
+    throw std::runtime_error("no terminal; is devpts mounted on /dev/pts?");
   ends[1] = ::open(::ptsname(ends[0]), O_RDWR | O_NOCTTY | O_CLOEXEC);
-  if (ends[1] < 0) throw std::runtime_error("no terminal");
+  if (ends[1] < 0) throw std::runtime_error("no terminal; is devpts mounted on /dev/pts?");
   return ends;
 }
 

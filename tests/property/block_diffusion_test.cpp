@@ -255,7 +255,7 @@ TEST_P(BlockDiffusion, WhatItCannotRunIsOneLine) {
             "--decoder block-diffusion: prompt and output have 2049 places, more than the model's 2048");
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, BlockDiffusion, testing::ValuesIn(devices()),
+INSTANTIATE_TEST_SUITE_P(Backends, BlockDiffusion, testing::ValuesIn(devices_for_methods()),
                          [](const auto& test) { return test::device_name(test.param); });
 
 TEST(UnmaskRule, AThresholdMayLeaveItsEndOut) {

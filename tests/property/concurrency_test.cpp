@@ -49,7 +49,7 @@ TEST_P(Concurrency, SessionsDoNotDisturbEachOther) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, Concurrency, testing::ValuesIn(devices()),
+INSTANTIATE_TEST_SUITE_P(Backends, Concurrency, testing::ValuesIn(devices_for_methods()),
                          [](const auto& test) { return test::device_name(test.param); });
 
 }  // namespace

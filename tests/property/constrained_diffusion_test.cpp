@@ -232,7 +232,7 @@ TEST_P(ConstrainedDiffusion, WhatNoOutputKeepsIsOneLine) {
             "--decoder diffusion: constraint: no tokens of the model's vocabulary keep it");
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, ConstrainedDiffusion, testing::ValuesIn(devices()),
+INSTANTIATE_TEST_SUITE_P(Backends, ConstrainedDiffusion, testing::ValuesIn(devices_for_methods()),
                          [](const auto& test) { return test::device_name(test.param); });
 
 }  // namespace

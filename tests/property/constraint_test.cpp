@@ -337,7 +337,7 @@ TEST_P(Constraints, OtherMethodsRefuseThem) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, Constraints, testing::ValuesIn(devices()),
+INSTANTIATE_TEST_SUITE_P(Backends, Constraints, testing::ValuesIn(devices_for_methods()),
                          [](const auto& test) { return test::device_name(test.param); });
 
 TEST(TokenSetTest, HoldsWhatWasInserted) {

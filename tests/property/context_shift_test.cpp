@@ -285,7 +285,7 @@ TEST_P(ContextShifts, OutputsEndAsEver) {
   EXPECT_EQ(stopped.tokens, std::vector(whole.tokens.begin(), whole.tokens.begin() + 50));
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, ContextShifts, testing::ValuesIn(devices()),
+INSTANTIATE_TEST_SUITE_P(Backends, ContextShifts, testing::ValuesIn(devices_for_methods()),
                          [](const auto& test) { return test::device_name(test.param); });
 
 TEST(ContextShiftTest, TheFirstAndTheLaterHalfOfTheRestStay) {

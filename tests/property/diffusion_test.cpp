@@ -388,7 +388,7 @@ TEST_P(Diffusion, NonsenseIsRefusedInOneLine) {
   EXPECT_EQ(refused("diffusion", one, *causal), "--decoder diffusion: model llama predicts no hidden places");
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, Diffusion, testing::ValuesIn(devices()),
+INSTANTIATE_TEST_SUITE_P(Backends, Diffusion, testing::ValuesIn(devices_for_methods()),
                          [](const auto& test) { return test::device_name(test.param); });
 
 TEST(UnmaskRule, ChoosesTheSurestPlaces) {

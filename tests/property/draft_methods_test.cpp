@@ -192,7 +192,7 @@ TEST_P(DraftMethods, ForwardsOfTheSmallModelAreCountedApart) {
   EXPECT_EQ(counts.tokens, 6 * 24);
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, DraftMethods, testing::ValuesIn(devices()),
+INSTANTIATE_TEST_SUITE_P(Backends, DraftMethods, testing::ValuesIn(devices_for_methods()),
                          [](const auto& test) { return test::device_name(test.param); });
 
 }  // namespace

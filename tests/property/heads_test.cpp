@@ -344,7 +344,7 @@ TEST_P(HeadsTest, TypicalAcceptanceKeepsConstraints) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, HeadsTest, testing::ValuesIn(devices()),
+INSTANTIATE_TEST_SUITE_P(Backends, HeadsTest, testing::ValuesIn(devices_for_methods()),
                          [](const auto& test) { return test::device_name(test.param); });
 
 }  // namespace

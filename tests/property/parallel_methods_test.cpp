@@ -283,7 +283,7 @@ TEST_P(ParallelMethods, MaskedEventsSpeakOfTheOutput) {
     EXPECT_TRUE(std::ranges::equal(recorder.tokens[c], std::span(result.tokens[c]).subspan(3)));
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, ParallelMethods, testing::ValuesIn(devices()),
+INSTANTIATE_TEST_SUITE_P(Backends, ParallelMethods, testing::ValuesIn(devices_for_methods()),
                          [](const auto& test) { return test::device_name(test.param); });
 
 TEST(Schedule, MatchesThePublishedSizes) {

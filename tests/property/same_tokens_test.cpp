@@ -93,7 +93,7 @@ TEST_P(SameTokens, DraftsOfAnyQualityChangeNothing) {
     for (const double right : {0.0, 0.7, 1.0}) {
       for (const int64_t siblings : {int64_t{1}, int64_t{3}}) {
         int64_t accepted = 0, rejected = 0;
-        for (uint64_t seed = 0; seed < (kSanitized ? 40 : 200); ++seed) {
+        for (uint64_t seed = 0; seed < (kSanitized ? 20 : 200); ++seed) {
           const Generation one = generation(seed, temperature);
           const auto truth = run("sequential", {&one, 1});
           QualityProposer proposer({.right = right,
@@ -124,7 +124,7 @@ TEST_P(SameTokens, RegisteredMethodsEqualSequential) {
     decoders.emplace_back(other);
   }
   for (const float temperature : {0.0f, 1.0f}) {
-    for (uint64_t seed = 0; seed < (kSanitized ? 40 : 200); ++seed) {
+    for (uint64_t seed = 0; seed < (kSanitized ? 20 : 200); ++seed) {
       const Generation one = generation(seed, temperature);
       const auto truth = run("sequential", {&one, 1});
       for (const std::string& decoder : decoders) {
@@ -348,7 +348,7 @@ TEST_P(SameTokens, WrongCommitIsCaught) {
   EXPECT_GT(caught_swap, 30);
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, SameTokens, testing::ValuesIn(devices()),
+INSTANTIATE_TEST_SUITE_P(Backends, SameTokens, testing::ValuesIn(devices_for_methods()),
                          [](const auto& test) { return test::device_name(test.param); });
 
 }  // namespace

@@ -151,7 +151,7 @@ TEST_P(SequentialDiffusion, WhatItCannotRunIsOneLine) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, SequentialDiffusion, testing::ValuesIn(devices()),
+INSTANTIATE_TEST_SUITE_P(Backends, SequentialDiffusion, testing::ValuesIn(devices_for_methods()),
                          [](const auto& test) { return test::device_name(test.param); });
 
 TEST(ConfidentPrefix, EndsBeforeTheFirstThatIsNotSure) {

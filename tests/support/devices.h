@@ -7,8 +7,17 @@
 #include <vector>
 
 #include "core/backend/backend.h"
+#include "tests/support/sanitized.h"
 
 namespace volley::test {
+
+// For tests of what stands above the operations. Sanitized, without the reference: it is many times slower
+// there, and the tests of operations and the golden cases run it.
+inline std::vector<std::string> devices_for_methods() {
+  std::vector<std::string> names = devices();
+  if (kSanitized) std::erase(names, "cpu-reference");
+  return names;
+}
 
 // A test's parameter as part of its name: "cpu-reference" becomes CpuReference, "cuda:0" Cuda0.
 inline std::string device_name(const std::string& device) {

@@ -203,7 +203,7 @@ TEST_P(EmojiModel, PixelsEqualTheTrainingCodes) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, EmojiModel, testing::ValuesIn(devices()),
+INSTANTIATE_TEST_SUITE_P(Backends, EmojiModel, testing::ValuesIn(test::devices_for_methods()),
                          [](const auto& test) { return test::device_name(test.param); });
 
 }  // namespace

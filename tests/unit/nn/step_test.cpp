@@ -591,7 +591,7 @@ TEST_P(Step, RefusedStepsNameTheField) {
   session.step({&good, 1});  // and the good one runs
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, Step, testing::ValuesIn(devices()),
+INSTANTIATE_TEST_SUITE_P(Backends, Step, testing::ValuesIn(devices_for_methods()),
                          [](const auto& test) { return test::device_name(test.param); });
 
 }  // namespace

@@ -146,7 +146,7 @@ TEST_P(DraftHeadsTest, EqualThePublishedFormulas) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, DraftHeadsTest, testing::ValuesIn(devices()),
+INSTANTIATE_TEST_SUITE_P(Backends, DraftHeadsTest, testing::ValuesIn(devices_for_methods()),
                          [](const auto& test) { return test::device_name(test.param); });
 
 // Files of heads for the toy model.

@@ -172,7 +172,7 @@ TEST_P(TextMemoryPlan, HeadsArePlannedAtAllLevelsBesideCopies) {
   EXPECT_GT(total("heads:width=4,copy=64,nodes=64"), guesses);
 }
 
-INSTANTIATE_TEST_SUITE_P(Devices, TextMemoryPlan, testing::ValuesIn(devices()),
+INSTANTIATE_TEST_SUITE_P(Devices, TextMemoryPlan, testing::ValuesIn(test::devices_for_methods()),
                          [](const auto& info) { return test::device_name(info.param); });
 
 }  // namespace

@@ -1,10 +1,7 @@
 // The flags of the command line that several verbs share: names, defaults and meanings in one place.
 #include "apps/flags.h"
 
-#include <array>
-#include <charconv>
 #include <map>
-#include <utility>
 
 #include "core/base/error.h"
 #include "image/run_record.h"
@@ -97,8 +94,7 @@ const std::map<std::string_view, Adder>& adders() {
                     {.names = "--dtype",
                      .choices = {"auto", "f32", "bf16", "q8_0", "q4_1"},
                      .meaning = "storage of weights in products [auto: a GGUF file's blocks as they are, "
-                                "else bf16 where the "
-                                "device has it, printed]"},
+                                "else bf16 where the device has it, printed]"},
                     flags.dtype);
        }},
       {"threads",

@@ -105,11 +105,9 @@ Verb add_models_pull(CLI::App& models) {
                  std::string(text::published_models().front().name) +
                  " && volley text \"Name three fruits.\"\n"
                  "Files go to volley/models under $XDG_DATA_HOME (~/.local/share). A download that ended "
-                 "early is gone "
-                 "on with.\n"
+                 "early is gone on with.\n"
                  "For models that ask for it, HF_TOKEN or --token-file gives a token of the hub. A few "
-                 "models come out "
-                 "of packages\n"
+                 "models come out of packages\n"
                  "of the Python package index: volley models list says which.");
   add_argument(verb,
                {.names = "name", .type = "NAME", .meaning = "a published model, see volley models list"},

@@ -19,7 +19,7 @@ if(VOLLEY_SANITIZE)
   target_link_options(volley_options INTERFACE $<BUILD_INTERFACE:-fsanitize=${VOLLEY_SANITIZE}>)
 endif()
 
-# Headers that most sources include, compiled once: half of a build's time otherwise. With
+# Headers that most sources include, compiled once, as they take the compiler longer than most sources. With
 # -DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON, as in the fuzz preset, a build proves that each source and header includes what
 # it uses.
 file(TOUCH ${PROJECT_BINARY_DIR}/headers.cpp)

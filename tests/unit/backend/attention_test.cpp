@@ -316,8 +316,11 @@ void expect_same_bits(int64_t keys, CacheType type, int64_t width,
 }
 
 TEST(AttentionTest, SameKeysGiveSameBitsWhereverTheyLie) {
+  const std::vector<int64_t> key_counts =
+      kSanitized ? std::vector<int64_t>{5, 257}
+                 : std::vector<int64_t>{1, 5, 64, 255, 256, 257, 300, 511, 513, 700};
   for (const CacheType type : kCacheTypes) {
-    for (const int64_t keys : {1, 5, 64, 255, 256, 257, 300, 511, 513, 700}) {
+    for (const int64_t keys : key_counts) {
       expect_same_bits(keys, type, 32, {1, 2, 3, 8});
       if (HasFatalFailure()) return;
     }

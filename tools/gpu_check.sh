@@ -122,7 +122,7 @@ for name in "${parts[@]}"; do
         part "compute-sanitizer $tool" "$tool.log" 'ERROR SUMMARY|RACECHECK SUMMARY' compute-sanitizer --tool "$tool" \
           --error-exitcode 9 "$bin/golden_check" --backend "$device" tests/goldens/arpg
       done
-      # The other storages' kernels. racecheck's word on multiply_many is known: docs/performance.md.
+      # The other storages' kernels.
       for tool in memcheck racecheck initcheck; do
         for dtype in bf16 q8_0; do
           part "$tool, a picture in $dtype" "$tool-$dtype.log" 'ERROR SUMMARY|RACECHECK SUMMARY' compute-sanitizer --tool "$tool" \

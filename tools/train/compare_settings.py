@@ -14,8 +14,7 @@ import pathlib
 import torch
 
 from emoji_dataset import EmojiSet
-from judge import TrainingPictures, agreement, asked_classes, draw_samples, named_pictures
-from text_encoder import encode_prompts
+from judge import TrainingPictures, add_drawing_options, agreement, asked_classes, draw_asked, named_pictures
 from train_classifier import load_classifier
 from train_tokens import load_model
 from training import save_grid
@@ -39,6 +38,7 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--device", default="cuda")
+    add_drawing_options(parser)
     parser.add_argument("settings", type=json.loads, nargs="+")
     args = parser.parse_args()
 
@@ -49,15 +49,18 @@ def main():
     training = TrainingPictures(data, vq)
     class_id = asked_classes(data, args.count, SEED)
     named = named_pictures(data, args.count, SEED)
-    asked = {"class": (encode_prompts(encoder, [(c, "") for c in class_id.tolist()]), class_id),
-             "name": (encode_prompts(encoder, [(None, data.names[i]) for i in named.tolist()]), data.class_id.cpu()[named])}
-    shown = encode_prompts(encoder, grid_prompts(data.classes))
+    asked = {"class": ([(c, "") for c in class_id.tolist()], class_id),
+             "name": ([(None, data.names[i]) for i in named.tolist()], data.class_id.cpu()[named])}
+
+    def draw(asked_for, setting):
+        return draw_asked(args, args.model, (model, vq, encoder), asked_for, data.classes, SEED, **setting)
+
     args.out.mkdir(parents=True, exist_ok=True)
     results = []
     for setting in args.settings:
         groups, copies = [], []
-        for how, (condition, wanted) in asked.items():
-            pictures = draw_samples(model, vq, condition, SEED, **setting)
+        for how, (asked_for, wanted) in asked.items():
+            pictures = draw(asked_for, setting)
             scores = agreement(classifier, pictures, wanted, data.group_of_class, device)
             groups.append(scores["group"])
             copies.append(training.copies(pictures).float().mean().item())
@@ -66,7 +69,7 @@ def main():
         results.append((max(copies) <= MOST_COPIES, sum(groups), setting))
     best = max(results, key=lambda r: r[:2])[2]
     (args.out / f"{args.model}.json").write_text(json.dumps({args.model: best}) + "\n")
-    save_grid(args.out / f"{args.model}_chosen.png", draw_samples(model, vq, shown, SEED, **best), 16, shrink_to=80)
+    save_grid(args.out / f"{args.model}_chosen.png", draw(grid_prompts(data.classes), best), 16, shrink_to=80)
 
 
 if __name__ == "__main__":

@@ -138,9 +138,9 @@ def draw(png):
     return np.asarray(canvas.convert("RGB").crop((left, 0, left + SIZE, SIZE)))
 
 
-def held_out_bases(emoji, is_full_tenth):
-    """Base names chosen by hash, from subgroups that have at least five: those whose hash is divisible by ten, and, for a
-    full tenth of all, those with the smallest hashes of the others."""
+def held_out_bases(emoji):
+    """A tenth of all base names, chosen by hash from subgroups that have at least five: those whose hash is divisible by
+    ten, then those with the smallest hashes of the others."""
     bases = collections.defaultdict(set)
     for e in emoji:
         bases[e.subgroup].add(e.base)
@@ -150,8 +150,7 @@ def held_out_bases(emoji, is_full_tenth):
         return value % 10 != 0, value
 
     ordered = sorted(set().union(*(names for names in bases.values() if len(names) >= 5)), key=rank)
-    tenth = math.ceil(len(set().union(*bases.values())) / 10)
-    return set(ordered[:tenth]) if is_full_tenth else {name for name in ordered if not rank(name)[0]}
+    return set(ordered[:math.ceil(len(set().union(*bases.values())) / 10)])
 
 
 def pack(pictures):
@@ -181,7 +180,7 @@ def build(args):
     emoji = read_names(args.emoji_test, font, read_keywords(args.annotations))
     strike = font["CBDT"].strikeData[0]
     bases = list(dict.fromkeys(e.base for e in emoji))
-    held_out = held_out_bases(emoji, args.full_tenth)
+    held_out = held_out_bases(emoji)
     clips = read_clip_art(args.clip_art, [b for b in bases if b in held_out])
     classes = list(dict.fromkeys([e.subgroup for e in emoji] + [c.subgroup for c in clips]))
     groups = list(dict.fromkeys([e.group for e in emoji] + ["clip art"]))
@@ -301,5 +300,4 @@ if __name__ == "__main__":
     parser.add_argument("--emoji-test", default=EMOJI_TEST)
     parser.add_argument("--annotations", default=ANNOTATIONS)
     parser.add_argument("--clip-art", type=pathlib.Path, default=CLIP_ART)
-    parser.add_argument("--full-tenth", action="store_true", help="hold out a tenth of all names, not of those of large subgroups")
     build(parser.parse_args())

@@ -15,9 +15,8 @@ import torch
 
 from compare_settings import grid_prompts
 from emoji_dataset import CHANGES, EmojiSet
-from judge import TrainingPictures, agreement, asked_classes, draw_samples
+from judge import TrainingPictures, add_drawing_options, agreement, asked_classes, draw_asked
 from prompt_bank import PromptBank
-from text_encoder import encode_prompts
 from train_classifier import load_classifier
 from train_tokens import load_model, measured_pictures, nats
 from train_vq import psnr
@@ -39,6 +38,7 @@ def main():
     parser.add_argument("--changes", choices=[c for c in CHANGES if CHANGES[c]], help="sizes to search for copies in as well")
     parser.add_argument("--stride", type=int, default=5, help="of the training bases")
     parser.add_argument("--device", default="cuda")
+    add_drawing_options(parser)
     args = parser.parse_args()
 
     device = args.device
@@ -68,18 +68,22 @@ def main():
     args.out.mkdir(parents=True, exist_ok=True)
     for kind in args.models:
         model, setting = load_model(kind, args.run, device), json.loads(args.settings.read_text())[kind]
+
+        def draw(asked_for):
+            return draw_asked(args, kind, (model, vq, encoder), asked_for, data.classes, SEED, **setting)
+
         found = result[kind] = {"settings": setting} | {key: {} for key in ("nats", "agreement", "copies", "moved copies")}
         for how in ("name", "class"):
             found["nats"][how] = {name: nats(encoder, model, prompts, how, tokens, index) for name, index in parts.items()}
         for how, prompt_list in asked.items():
-            pictures = draw_samples(model, vq, encode_prompts(encoder, prompt_list), SEED, **setting)
+            pictures = draw(prompt_list)
             found["agreement"][how] = agreement(classifier, pictures, wanted[how], data.group_of_class, device)
             if how != "held-out name":
                 found["copies"][how] = training.copies(pictures[:COPIES]).float().mean().item()
                 if args.changes:
                     moved = training.copies_anywhere(pictures[:COPIES], args.changes)
                     found["moved copies"][how] = moved.float().mean().item()
-        pictures = draw_samples(model, vq, encode_prompts(encoder, grid_prompts(data.classes)), SEED, **setting)
+        pictures = draw(grid_prompts(data.classes))
         pairs = torch.stack([pictures.unflatten(0, (4, 16)), training.nearest(pictures).unflatten(0, (4, 16))], 1)
         save_grid(args.out / f"{kind}.png", pairs.flatten(0, 2), 16, shrink_to=80)
         print(kind, json.dumps(found), flush=True)

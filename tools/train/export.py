@@ -50,7 +50,8 @@ REFERENCE_PROMPTS = [("face-smiling", ""), (None, "a red apple"), ("animal-bird"
 
 @torch.no_grad()
 def write_reference(path, run, classes):
-    """Inputs and outputs of the exported weights in f32 on the CPU, for checking another implementation.
+    """Inputs and outputs of the exported weights, for checking another implementation: calculated in f64 on the CPU (pixels in f32), so that
+    they hold no rounding of their own, and kept as f32.
 
     class_id [3], -1 for none, and prompts, their words as UTF-8 with a line feed after each; condition [3, 128], the text
     encoder's; tokens [3, 256]: pictures drawn from LlamaGen; pixels [3, 16, 16]: the decoded red channel, every eighth
@@ -61,7 +62,7 @@ def write_reference(path, run, classes):
     alone), order[40] and order[41], both asked at once after one block [condition, first 40 codes of the order].
     Of the logits every eighth is kept: vocabulary entries 0, 8, 16 and so on.
     """
-    encoder, llamagen, arpg = (load_model(kind, run, "cpu") for kind in ("text_encoder", "llamagen", "arpg"))
+    encoder, llamagen, arpg = (load_model(kind, run, "cpu").double() for kind in ("text_encoder", "llamagen", "arpg"))
     vq = load_vq(run / "vq.pt", "cpu")
     class_id = [None if c is None else classes.index(c) for c, _ in REFERENCE_PROMPTS]
     condition = encode_prompts(encoder, [(c, text) for c, (_, text) in zip(class_id, REFERENCE_PROMPTS)])
@@ -77,7 +78,7 @@ def write_reference(path, run, classes):
     later = arpg(known, content, order[40:42] + 1, caches())
     text = "".join(f"{words}\n" for _, words in REFERENCE_PROMPTS).encode()
     row = lambda model, x: model.cls_embedding(x)[:, 0].contiguous()
-    save_file({
+    tensors = {
         "class_id": torch.tensor([-1 if c is None else c for c in class_id], dtype=torch.int32),
         "prompts": torch.tensor(list(text), dtype=torch.uint8), "condition": condition.contiguous(),
         "tokens": tokens.short(),
@@ -87,7 +88,8 @@ def write_reference(path, run, classes):
         "null.arpg": row(arpg, arpg.cls_embedding.uncond_embedding)[0],
         "llamagen.logits": llamagen(condition, tokens[:, :-1])[:, [0, 100, 255], ::8].contiguous(),
         "arpg.order": order.short(), "arpg.logits": torch.cat([first, later], 1)[..., ::8].contiguous(),
-    }, path)
+    }
+    save_file({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}, path)
 
 
 def main():

@@ -1,5 +1,5 @@
-// The model in the box against its training code: logits and pixels that PyTorch gave for the shipped
-// weights, in f32. The tensors are described in tools/train/export.py, write_reference.
+// The model in the box against its training code: logits (calculated in f64) and pixels (f32) that PyTorch
+// gave for the shipped weights. The tensors are described in tools/train/export.py, write_reference.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -73,14 +73,18 @@ class EmojiModel : public testing::TestWithParam<std::string> {
           << "value " << i;
   }
 
-  // Row `row` of [.., vocab / 8] expected logits against a whole row of ours.
+  // Row `row` of [.., vocab / 8] expected logits against a whole row of ours. All logits of a row come of one
+  // hidden row, so that what rounding does to them goes by the largest. The bound is what the training code
+  // itself needs: PyTorch in f32 differs from itself in f64 by up to 5e-5 of the largest (2e-6 on another
+  // processor).
   static void expect_logits(const std::vector<float>& ours, const std::vector<float>& expected, size_t row) {
     const size_t kept = ours.size() / kStride;
-    for (size_t i = 0; i < kept; ++i) {
-      const float want = expected[row * kept + i];
-      ASSERT_NEAR(ours[i * kStride], want, 1e-4f + 1e-4f * std::abs(want))
+    const auto wanted = std::span(expected).subspan(row * kept, kept);
+    float largest = 0;
+    for (const float want : wanted) largest = std::max(largest, std::abs(want));
+    for (size_t i = 0; i < kept; ++i)
+      ASSERT_NEAR(ours[i * kStride], wanted[i], 1e-4f + 5e-5f * largest)
           << "row " << row << ", entry " << i * kStride;
-    }
   }
 };
 

@@ -29,10 +29,13 @@ size_t prefix_of_columns(std::string_view text, size_t columns) {
 
 }  // namespace
 
-int64_t terminal_columns() {
+TerminalSize terminal_size() {
   winsize size{};
-  if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
-  return 80;
+  TerminalSize found;
+  if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0) return found;
+  if (size.ws_col > 0) found.columns = size.ws_col;
+  if (size.ws_row > 0) found.lines = size.ws_row;
+  return found;
 }
 
 Console::Console()
@@ -119,7 +122,7 @@ void Console::error(std::string_view line) {
 void Console::progress(std::string_view line) {
   if (!shows_progress_ || (line.empty() && !has_progress_line_)) return;
   // One column stays free: a full line would wrap and stay.
-  const size_t length = prefix_of_columns(line, static_cast<size_t>(terminal_columns() - 1));
+  const size_t length = prefix_of_columns(line, static_cast<size_t>(terminal_size().columns - 1));
   write_error_stream("\r" + std::string(line.substr(0, length)) + "\x1b[K" + (line.empty() ? "\r" : ""));
   has_progress_line_ = !line.empty();
 }

@@ -59,8 +59,12 @@ class Console {
   int64_t picture_lines_ = 0;  // right above the cursor
 };
 
-// Columns of the terminal behind standard error, or 80.
-int64_t terminal_columns();
+// Characters of the terminal behind standard error, or 80 x 24.
+struct TerminalSize {
+  int64_t columns = 80;
+  int64_t lines = 24;
+};
+TerminalSize terminal_size();
 
 // "1.25" with the given number of decimals.
 std::string fixed(double value, int decimals);

@@ -42,6 +42,9 @@ void check_words(const image::TextEncoderConfig& encoder, const ImageRequest& re
   if (words == 0) {
     throw Error("prompt " + quote(request.prompt) + ": holds no words", ErrorKind::kUsage);
   }
+  if (image::is_emoji_alone(request.prompt)) {
+    throw Error("prompt " + quote(request.prompt) + ": an emoji; name it in words", ErrorKind::kUsage);
+  }
   if (words > encoder.max_words) {
     console.note("the first " + std::to_string(encoder.max_words) + " words of the prompt are read, " +
                  std::to_string(words) + " are given");

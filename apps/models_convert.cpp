@@ -29,8 +29,14 @@ int run(const ConvertFlags& flags, Program& program) {
   const image::ImageCard card = open_card(shared, path);
   const auto backend = backend_for(shared);
   const WeightType type = shared.dtype == "auto" ? WeightType::kBF16 : weight_type_of(shared.dtype, *backend);
-  const auto files =
-      image::convert_image_model({.card = card, .backend = *backend, .type = type, .folder = flags.out});
+  std::vector<image::ConvertedFile> files;
+  try {
+    files = image::convert_image_model(
+        {.card = card, .backend = *backend, .type = type, .folder = flags.out, .stop = program.stop});
+  } catch (const Error&) {
+    if (program.stop.stop_requested()) throw Interrupted("convert: interrupted; nothing was written");
+    throw;
+  }
   const std::string dtype(image::weight_type_name(type));
   nlohmann::json json{{"schema", kConvertSchema},
                       {"model", card.name},

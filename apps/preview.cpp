@@ -45,7 +45,9 @@ void Preview::show(const image::Picture& picture) {
     write_file(file, image::encode_picture(picture, {.format = format}), Existing::kReplace);
   }
   if (!options_.on_terminal) return;
-  console_.picture(terminal_picture(picture, std::min(terminal_columns() - 1, kMostColumns)));
+  // A line stays free for the progress, and one for the cursor.
+  const TerminalSize room = terminal_size();
+  console_.picture(terminal_picture(picture, std::min(room.columns - 1, kMostColumns), room.lines - 2));
 }
 
 }  // namespace volley::apps

@@ -32,9 +32,11 @@ std::string code(const char* place, const Color& color) {
 
 }  // namespace
 
-std::string terminal_picture(const image::Picture& picture, int64_t columns) {
-  const int64_t width = std::min(picture.width, std::max<int64_t>(columns, 1));
-  const int64_t height = std::max<int64_t>((picture.height * width / picture.width + 1) / 2, 1);
+std::string terminal_picture(const image::Picture& picture, int64_t columns, int64_t lines) {
+  const int64_t fitting = 2 * lines * picture.width / picture.height;  // columns of a picture so high
+  const int64_t width = std::max<int64_t>(std::min({picture.width, columns, fitting}), 1);
+  const int64_t height =
+      std::clamp<int64_t>((picture.height * width / picture.width + 1) / 2, 1, std::max<int64_t>(lines, 1));
   const std::array<int64_t, 2> size{width, 2 * height};
   std::string text;
   for (int64_t line = 0; line < height; ++line) {

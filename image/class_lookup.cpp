@@ -78,58 +78,15 @@ Rank rank_of(const std::string& words, const std::string& name) {
   return {.match = name.find(one) != std::string::npos ? Match::kPart : Match::kNone};
 }
 
-// Characters of well-formed UTF-8; of other text, whatever comes out.
-std::u32string characters_of(std::string_view text) {
-  std::u32string characters;
-  for (unsigned char c : text) {
-    if ((c & 0xc0) == 0x80 && !characters.empty()) {
-      characters.back() = characters.back() << 6 | (c & 0x3fu);
-    } else {
-      characters += static_cast<char32_t>(c >= 0xf0   ? c & 0x07
-                                          : c >= 0xe0 ? c & 0x0f
-                                          : c >= 0xc0 ? c & 0x1f
-                                                      : c);
-    }
-  }
-  return characters;
-}
-
-// Whether the text is emoji and nothing else. Ref: Unicode's emoji-data.txt, by blocks.
-bool is_emoji_alone(std::string_view text) {
-  struct Block {
-    char32_t first, last;
-  };
-  // Blocks of pictures; then what joins and varies them.
-  static constexpr std::array<Block, 10> kPictures{{{0xa9, 0xa9},
-                                                    {0xae, 0xae},
-                                                    {0x203c, 0x2049},
-                                                    {0x2122, 0x2139},
-                                                    {0x2190, 0x21ff},
-                                                    {0x2300, 0x23ff},
-                                                    {0x24c2, 0x27bf},
-                                                    {0x2900, 0x2bff},
-                                                    {0x3030, 0x3299},
-                                                    {0x1f000, 0x1faff}}};
-  static constexpr std::array<Block, 5> kJoiners{
-      {{' ', ' '}, {0x200d, 0x200d}, {0x20e3, 0x20e3}, {0xfe0e, 0xfe0f}, {0xe0020, 0xe007f}}};
-  const auto within = [](const auto& blocks, char32_t c) {
-    return std::ranges::any_of(blocks, [c](const Block& b) { return c >= b.first && c <= b.last; });
-  };
-  const std::u32string characters = characters_of(text);
-  return std::ranges::any_of(characters, [&](char32_t c) { return within(kPictures, c); }) &&
-         std::ranges::all_of(characters,
-                             [&](char32_t c) { return within(kPictures, c) || within(kJoiners, c); });
-}
-
 [[noreturn]] void fail(std::string_view what, std::string_view text,
                        const std::vector<std::string>& candidates) {
+  const bool is_emoji = is_emoji_alone(text);
   std::string offer;
   for (const std::string& name : nearest_choices(text, candidates, kOffered)) {
     offer += (offer.empty() ? "" : ", ") + name;
   }
   throw Error(std::string(what) + " " + quote(text) +
-                  (is_emoji_alone(text) ? ": an emoji; name it in words, such as "
-                                        : ": no such class; nearest are ") +
+                  (is_emoji ? ": an emoji; name it in words, such as " : ": no such class; nearest are ") +
                   offer,
               ErrorKind::kUsage);
 }
@@ -168,7 +125,9 @@ ClassChoice find_prompt(const ImageCard& card, std::string_view prompt) {
     if (best == nullptr || entry.name.size() > best->name.size()) best = &entry;
   }
   if (best == nullptr) {
-    std::vector<std::string> candidates = card.classes;
+    // Words are asked for in place of an emoji: numbers of classes are none.
+    std::vector<std::string> candidates;
+    if (card.names.empty() || !is_emoji_alone(prompt)) candidates = card.classes;
     for (const EmojiName& entry : card.names) candidates.push_back(entry.name);
     fail("prompt", prompt, candidates);
   }

@@ -130,6 +130,21 @@ json config_of(const ImageCard& card) {
   return config;
 }
 
+void write_json(const std::string& path, const json& value) {
+  AtomicFile file(path);
+  file.write(value.dump(1) + "\n");
+  file.commit();
+}
+
+// The names of what classes hold that a published checkpoint's card was given, as a names.json.
+void write_names(const ImageCard& card, const FolderInMaking& folder) {
+  if (card.names.empty()) return;
+  json names = json::object();
+  for (const EmojiName& entry : card.names)
+    names[entry.name] = card.classes[static_cast<size_t>(entry.class_id)];
+  write_json(folder.file("names.json"), names);
+}
+
 // What a model folder says of itself besides config.json: its card, its licences and its names.
 void copy_texts(const ImageCard& card, const FolderInMaking& folder) {
   for (const fs::directory_entry& entry : fs::directory_iterator(card.folder)) {
@@ -141,12 +156,6 @@ void copy_texts(const ImageCard& card, const FolderInMaking& folder) {
       throw Error(entry.path().string() + ": cannot copy: " + code.message());
     }
   }
-}
-
-void write_json(const std::string& path, const json& value) {
-  AtomicFile file(path);
-  file.write(value.dump(1) + "\n");
-  file.commit();
 }
 
 }  // namespace
@@ -165,7 +174,7 @@ std::vector<ConvertedFile> convert_image_model(const ConvertArgs& args) {
   std::vector<ConvertedFile> files;
   const auto pack = [&](const std::string& role, const std::string& from, const auto& load) {
     const std::string name = role + ".safetensors";
-    PackedWriter writer(args.backend);
+    PackedWriter writer(args.backend, args.stop);
     const auto source = open_image_weights(from);
     load(WeightLoader(*source, args.backend, args.type, &writer));
     writer.write(folder.file(name));
@@ -188,7 +197,12 @@ std::vector<ConvertedFile> convert_image_model(const ConvertArgs& args) {
   config["name"] = card.name + "-" + dtype;
   config["packed"] = {{"dtype", dtype}, {"layout", args.backend.packed_layout()}};
   config.erase("selftest");  // of the weights before packing
-  if (is_model_folder(card.folder)) copy_texts(card, folder);
+  if (is_model_folder(card.folder)) {
+    copy_texts(card, folder);
+  } else {
+    write_names(card, folder);
+  }
+  if (args.stop.stop_requested()) throw Error(args.folder + ": was interrupted");
   write_json(folder.file("config.json"), config);
   folder.finish();
   return files;

@@ -19,6 +19,22 @@ bool is_word_byte(unsigned char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c >= 0x80;
 }
 
+// Characters of well-formed UTF-8; of other text, whatever comes out.
+std::u32string characters_of(std::string_view text) {
+  std::u32string characters;
+  for (unsigned char c : text) {
+    if ((c & 0xc0) == 0x80 && !characters.empty()) {
+      characters.back() = characters.back() << 6 | (c & 0x3fu);
+    } else {
+      characters += static_cast<char32_t>(c >= 0xf0   ? c & 0x07
+                                          : c >= 0xe0 ? c & 0x0f
+                                          : c >= 0xc0 ? c & 0x1f
+                                                      : c);
+    }
+  }
+  return characters;
+}
+
 }  // namespace
 
 std::string with_plain_quotes(std::string_view text) {
@@ -56,6 +72,32 @@ std::vector<std::string> prompt_words(std::string_view text) {
     is_inside = continues;
   }
   return words;
+}
+
+bool is_emoji_alone(std::string_view text) {
+  struct Block {
+    char32_t first, last;
+  };
+  // Blocks of pictures; then what joins and varies them.
+  static constexpr std::array<Block, 10> kPictures{{{0xa9, 0xa9},
+                                                    {0xae, 0xae},
+                                                    {0x203c, 0x2049},
+                                                    {0x2122, 0x2139},
+                                                    {0x2190, 0x21ff},
+                                                    {0x2300, 0x23ff},
+                                                    {0x24c2, 0x27bf},
+                                                    {0x2900, 0x2bff},
+                                                    {0x3030, 0x3299},
+                                                    {0x1f000, 0x1faff}}};
+  static constexpr std::array<Block, 5> kJoiners{
+      {{' ', ' '}, {0x200d, 0x200d}, {0x20e3, 0x20e3}, {0xfe0e, 0xfe0f}, {0xe0020, 0xe007f}}};
+  const auto within = [](const auto& blocks, char32_t c) {
+    return std::ranges::any_of(blocks, [c](const Block& b) { return c >= b.first && c <= b.last; });
+  };
+  const std::u32string characters = characters_of(text);
+  return std::ranges::any_of(characters, [&](char32_t c) { return within(kPictures, c); }) &&
+         std::ranges::all_of(characters,
+                             [&](char32_t c) { return within(kPictures, c) || within(kJoiners, c); });
 }
 
 std::vector<int32_t> word_rows(std::string_view word, int64_t buckets) {

@@ -22,8 +22,8 @@ const DecoderOption kDraftPace{
     "length", "schedule",
     "schedule: two more after a draft that was right, else one less; fixed: always the "
     "longest; adaptive: what pays, as measured"};
-const DecoderOption kLookupPace{"length", "fixed",
-                                "fixed: always the longest; adaptive: what pays, as measured, down to none"};
+const DecoderOption kPace{"length", "fixed",
+                          "fixed: always the longest; adaptive: what pays, as measured, down to none"};
 const DecoderOption kNgram{"ngram", "3", "longest context matched"};
 const DecoderOption kPool{"pool", "0", "tokens of a run's other texts that are drafted from, too; 0: none"};
 const DecoderOption kWidths{"widths", "3x2x1x1", "guesses below each node, by depth"};
@@ -48,7 +48,7 @@ const std::vector<Entry>& entries() {
         .length_option = "draft",
         .summary = "drafts what followed the last tokens when they occurred before",
         .paper = "Saxena 2023, Prompt lookup decoding",
-        .options = {kDraftLength, kLookupPace, kNgram, kPool, kAccept}},
+        .options = {kDraftLength, kPace, kNgram, kPool, kAccept}},
        without_drafters<make_lookup>},
       {{.name = "tree",
         .kind = DecoderClass::kSameTokens,
@@ -66,6 +66,7 @@ const std::vector<Entry>& entries() {
         .summary = "verifies a window of its own previous guesses, under noise that belongs to positions",
         .paper = "Santilli et al. 2023; Teng et al. 2024, Speculative Jacobi decoding (coupled here)",
         .options = {{"window", "16", "guesses a forward"},
+                    kPace,
                     {"init", "repeat", "first guesses: repeat or random"}}},
        without_drafters<make_jacobi>},
       {{.name = "lookahead",
@@ -115,7 +116,7 @@ const std::vector<Entry>& entries() {
                     {"copy", "2",
                      "tokens copied at most from where the last ones occurred before, in place of guesses"},
                     {"ngram", "5", "longest context matched to copy"},
-                    kLookupPace,
+                    kPace,
                     {"accept", "coupled", "coupled: sequential's tokens; typical: what is likely enough"},
                     {"epsilon", "0.3", "accept=typical: a probability above it is always enough"},
                     {"alpha", "0.09", "accept=typical: so is one above alpha exp(-entropy)"}}},

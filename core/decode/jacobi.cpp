@@ -24,6 +24,11 @@ class PreviousIterate : public Proposer {
     guesses_.back() = {.seed = request.seed, .stream = request.stream};
   }
 
+  // Guesses that were verified before are right more often than first ones.
+  int64_t grade(const ProposalContext& context) override {
+    return guesses_[static_cast<size_t>(context.generation)].tokens.empty() ? 1 : 2;
+  }
+
   DraftTree propose(const ProposalContext& context) override {
     Guess& guess = guesses_[static_cast<size_t>(context.generation)];
     const auto length = static_cast<size_t>(std::min(window_, context.max_depth));
@@ -31,15 +36,19 @@ class PreviousIterate : public Proposer {
       const auto position = context.output_tokens + static_cast<int64_t>(guess.tokens.size());
       guess.tokens.push_back(first_guess(guess, context, position));
     }
-    guess.tokens.resize(length);
-    return DraftTree::chain(guess.tokens);
+    return DraftTree::chain(std::span(guess.tokens).first(length));
   }
 
   void observe(const Verification& verification) override {
-    // sampled[i] is what follows row i; those behind the token that is emitted last are the next guesses.
-    const auto used = verification.accepted.size() + 1;
-    guesses_[static_cast<size_t>(verification.generation)].tokens.assign(
-        verification.sampled.begin() + static_cast<int64_t>(used), verification.sampled.end());
+    // sampled[i] is what follows row i; those behind the token that is emitted last are the next guesses,
+    // then those that were too far ahead for this step's draft.
+    std::vector<int32_t>& tokens = guesses_[static_cast<size_t>(verification.generation)].tokens;
+    const auto used = verification.accepted.size() + 1, said = verification.sampled.size();
+    std::vector<int32_t> next(verification.sampled.begin() + static_cast<int64_t>(used),
+                              verification.sampled.end());
+    if (said < tokens.size())
+      next.insert(next.end(), tokens.begin() + static_cast<int64_t>(said), tokens.end());
+    tokens = std::move(next);
   }
 
  private:
@@ -69,13 +78,16 @@ class Jacobi : public Decoder {
  public:
   explicit Jacobi(const OptionReader& options)
       : window_(options.integer("window", 1, 255)),
+        is_adaptive_(options.choice("length", {"fixed", "adaptive"}) == "adaptive"),
         first_(options.choice("init", {"repeat", "random"}) == "repeat" ? FirstGuess::kRepeat
                                                                         : FirstGuess::kRandom) {}
 
   std::vector<GenerationOutput> decode(Session& session, std::span<const Generation> generations,
                                        const DecodeControl& control) const override {
     PreviousIterate proposer(window_, first_);
-    return VerifyLoop{.proposer = proposer}.run(session, generations, control);
+    DraftLength length;
+    return VerifyLoop{.proposer = proposer, .length = is_adaptive_ ? &length : nullptr}.run(
+        session, generations, control);
   }
   int64_t entries(const Generation& generation) const override {
     return prompt_entries(generation) + generation.max_tokens + window_;
@@ -83,6 +95,7 @@ class Jacobi : public Decoder {
 
  private:
   int64_t window_;
+  bool is_adaptive_;
   FirstGuess first_;
 };
 

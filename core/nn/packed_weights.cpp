@@ -64,6 +64,7 @@ std::optional<Shape> stored_shape(const WeightSource& source, std::string_view n
 }
 
 void PackedWriter::add_packed(const std::string& name, const LinearWeight& weight) {
+  if (stop_.stop_requested()) throw Error("packing of " + name + " was interrupted");
   const PlaneNames names(name, weight.type);
   const auto shape = std::make_shared<const std::array<int64_t, 2>>(
       std::array<int64_t, 2>{weight.out_features, weight.in_features});

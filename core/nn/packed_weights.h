@@ -14,8 +14,10 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <stop_token>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/backend/backend.h"
@@ -43,8 +45,10 @@ std::optional<Shape> stored_shape(const WeightSource& source, std::string_view n
 // Takes what a WeightLoader loads and writes it as a packed file.
 class PackedWriter {
  public:
-  explicit PackedWriter(const Backend& backend) : backend_(backend) {}
+  explicit PackedWriter(const Backend& backend, std::stop_token stop = {})
+      : backend_(backend), stop_(std::move(stop)) {}
 
+  // Throws Error when asked to stop, so that reading a large checkpoint ends at its next weight.
   void add_packed(const std::string& name, const LinearWeight& weight);
   void add_floats(const std::string& name, Shape shape, std::span<const float> values);
 
@@ -59,6 +63,7 @@ class PackedWriter {
   };
 
   const Backend& backend_;
+  std::stop_token stop_;
   std::vector<Kept> kept_;
 };
 

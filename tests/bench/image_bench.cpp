@@ -56,7 +56,7 @@ std::vector<std::string> cases_of(ImageFamily family) {
     case ImageFamily::kLlamaGen:
       return {"llamagen-b1", "llamagen-b4"};
     case ImageFamily::kVq:
-      return {"vq-b1"};
+      return {"vq-b1", "vq-b4"};
   }
   return {};
 }

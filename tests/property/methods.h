@@ -33,7 +33,8 @@ inline std::vector<std::vector<int32_t>> tokens_of(const std::vector<GenerationO
 // Decoders that choose draft lengths by the clock.
 inline std::vector<std::string> adaptive_decoders() {
   return {"lookup:length=adaptive,draft=7,ngram=2", "lookup:length=adaptive,draft=3,ngram=1",
-          "lookup:length=adaptive,draft=6,pool=500", "draft:length=adaptive,draft=6"};
+          "lookup:length=adaptive,draft=6,pool=500", "draft:length=adaptive,draft=6",
+          "jacobi:length=adaptive,window=6"};
 }
 
 // A clock that makes methods change their minds: steps take any time, at times none, or time runs backwards

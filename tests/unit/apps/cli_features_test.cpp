@@ -226,6 +226,17 @@ TEST_F(CliFeatures, TerminalPreviewIsThePictureInHalfBlocks) {
   EXPECT_NE(plain.err.find("--preview term: standard error shows no colours"), std::string::npos);
 }
 
+TEST_F(CliFeatures, ATerminalPreviewFitsTheTerminal) {
+  Command run = command({"image", "-m", "toy", "bird", "--steps", "6", "-o", "p.png", "--preview", "term",
+                         "--preview-every", "1"});
+  run.error = StandardError::kTerminal;
+  run.terminal_lines = 7;
+  const CommandResult result = run_command(run);
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_NE(result.err.find("\x1b[5A"), std::string::npos) << "five lines, drawn over those before";
+  EXPECT_EQ(result.err.find("\x1b[8A"), std::string::npos);
+}
+
 TEST_F(CliFeatures, PromptFilesNameTheirOutputs) {
   write_text(path("prompts.txt"),
              "# drawn on Monday\nred apple\n\n{\"prompt\": \"bird\", \"name\": \"tweety\", \"count\": 2, "

@@ -196,6 +196,19 @@ TEST_F(CliModels, AConvertedModelDrawsTheSame) {
   expect_failure(volley({"models", "convert", "-m", "toy", "-o", "missing/f"}), 1, "cannot make the folder");
 }
 
+TEST_F(CliModels, AConvertedCheckpointKnowsItsNames) {
+  write_toy_class_checkpoint(path("bare/c2i.safetensors"), 1000);
+  std::filesystem::remove(path("bare/c2i.pt"));
+  json_of({"models", "convert", "-m", "bare/c2i.safetensors", "--image-size", "16", "-o", "packed"},
+          "volley.convert.1.json");
+  std::filesystem::remove_all(path("bare"));
+  const auto made =
+      json_of({"image", "-m", "packed", "golden retriever", "-o", "x.png"}, "volley.image.1.json");
+  EXPECT_EQ(made["request"]["class"], "207");
+  expect_failure(volley({"image", "-m", "packed", "golden retreiver"}), 2, "golden retriever");
+  EXPECT_NE(volley({"models", "info", "packed"}).out.find("1000 names"), std::string::npos);
+}
+
 TEST_F(CliModels, AConvertedCheckpointIsAModelOfItsOwn) {
   json_of({"models", "convert", "-m", "bare/c2i.pt", "--image-size", "16", "-o", "packed"},
           "volley.convert.1.json");

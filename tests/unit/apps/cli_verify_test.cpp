@@ -167,6 +167,7 @@ TEST_F(CliVerify, WordsThatATextEncoderReadMakeThePicture) {
   volley({"image", "-m", "toy", "--class", "animal-bird", "-o", "c.png"});
   EXPECT_EQ(json_of({"verify", "c.png"}, "volley.verify.1.json")["identical"], true);
   expect_failure(volley({"image", "-m", "toy", "?!"}), 2, "prompt '?!': holds no words");
+  expect_failure(volley({"image", "-m", "toy", "\U0001f34e"}), 2, "': an emoji; name it in words");
   EXPECT_NE(volley({"image", "-m", "toy", "one two three four", "-o", "d.png"})
                 .err.find("the first 3 words of the prompt are read, 4 are given"),
             std::string::npos);

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -107,6 +108,8 @@ CommandResult run_command(const Command& command) {
   }
   const Pipe out = make_pipe();
   const Pipe err = command.error == StandardError::kTerminal ? make_terminal() : make_pipe();
+  const winsize size{.ws_row = command.terminal_lines, .ws_col = 80, .ws_xpixel = 0, .ws_ypixel = 0};
+  if (command.error == StandardError::kTerminal) ::ioctl(err[1], TIOCSWINSZ, &size);
   std::vector<std::string> arguments{"volley"};
   arguments.insert(arguments.end(), command.arguments.begin(), command.arguments.end());
   const std::vector<std::string> environment = environment_of(command);

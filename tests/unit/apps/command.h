@@ -23,6 +23,7 @@ struct Command {
   std::map<std::string, std::string> environment;  // on top of this process's
   StandardOutput output = StandardOutput::kPipe;
   StandardError error = StandardError::kPipe;
+  uint16_t terminal_lines = 24;  // of one behind standard error, which has 80 columns
   StandardInput input_kind = StandardInput::kPipe;
   std::optional<std::string> input;      // of standard input, at most a pipe full; none: this process's
   std::optional<int64_t> memory_limit;   // bytes of address space

@@ -3,11 +3,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "apps/terminal_picture.h"
 #include "core/io/byte_reader.h"
 #include "image/png.h"
 #include "tests/unit/image/toy_model_folder.h"
@@ -108,6 +110,26 @@ TEST(Preview, AFileShowsWhatIsChosenSoFar) {
     EXPECT_EQ(watcher.whole, 1);
     EXPECT_TRUE(std::filesystem::exists(file));
   }
+}
+
+// Nothing of it scrolls away, so that the next one can be drawn over it.
+TEST(TerminalPicture, FitsColumnsAndLines) {
+  const auto size_of = [](int64_t width, int64_t height, int64_t columns, int64_t lines) {
+    const image::Picture picture{.width = width,
+                                 .height = height,
+                                 .rgb = std::vector<uint8_t>(static_cast<size_t>(3 * width * height))};
+    const std::string text = terminal_picture(picture, columns, lines);
+    int64_t blocks = 0, ends = 0;
+    for (size_t at = text.find("▀"); at != std::string::npos; at = text.find("▀", at + 1)) ++blocks;
+    ends = std::ranges::count(text, '\n');
+    return std::pair(blocks / ends, ends);
+  };
+  EXPECT_EQ(size_of(256, 256, 64, 48), std::pair(int64_t{64}, int64_t{32}));
+  EXPECT_EQ(size_of(256, 256, 64, 22), std::pair(int64_t{44}, int64_t{22})) << "80 x 24";
+  EXPECT_EQ(size_of(512, 256, 64, 22), std::pair(int64_t{64}, int64_t{16}));
+  EXPECT_EQ(size_of(16, 4096, 64, 22), std::pair(int64_t{1}, int64_t{22}));
+  EXPECT_EQ(size_of(256, 256, 64, 0), std::pair(int64_t{1}, int64_t{1})) << "a terminal of two lines";
+  EXPECT_EQ(size_of(16, 16, 64, 22), std::pair(int64_t{16}, int64_t{8})) << "never enlarged";
 }
 
 }  // namespace

@@ -68,7 +68,7 @@ TEST(DecoderSpec, NamesWhatIsWrong) {
     return error_of([&] { make_decoder(parse_decoder_spec(text)); });
   };
   EXPECT_EQ(make("jacobo"), "--decoder jacobo: no such method; nearest is jacobi");
-  EXPECT_EQ(make("jacobi:windo=3"), "--decoder jacobi: no option 'windo'; known are window, init");
+  EXPECT_EQ(make("jacobi:windo=3"), "--decoder jacobi: no option 'windo'; known are window, length, init");
   EXPECT_EQ(make("sequential:x=1"), "--decoder sequential: no option 'x'; it has none");
   EXPECT_EQ(make("jacobi:window=0"), "--decoder jacobi: window=0: expected a whole number from 1 to 255");
   EXPECT_EQ(make("jacobi:window=3x"), "--decoder jacobi: window=3x: expected a whole number from 1 to 255");

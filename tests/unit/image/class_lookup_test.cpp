@@ -75,6 +75,10 @@ TEST(ClassLookup, AnEmojiIsToBeNamedInWords) {
     EXPECT_EQ(std::ranges::count(message, ','), 5) << "five names and ours: " << message;
   }
   EXPECT_EQ(find_prompt(card, "\U0001f34e apple").name, "food-fruit");
+  ImageCard numbered = test_card();
+  for (size_t id = 0; id < numbered.classes.size(); ++id) numbered.classes[id] = std::to_string(id);
+  const std::string offered = message_of([&] { find_prompt(numbered, "\U0001f34e"); });
+  EXPECT_EQ(offered.find_first_of("0123456789"), std::string::npos) << "words, no numbers: " << offered;
   for (const char* prompt : {"\u00e9t\u00e9", "\u82f9\u679c", "7", " "}) {
     EXPECT_NE(message_of([&] { find_prompt(card, prompt); }).find(": no such class; nearest are "),
               std::string::npos)

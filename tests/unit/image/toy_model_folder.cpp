@@ -86,7 +86,7 @@ void write_vq(const std::string& path, uint64_t seed) {
 
 // What a transformer is conditioned on: a class (no rows), or rows of features.
 struct Condition {
-  int64_t rows = 0, width = 0;
+  int64_t rows = 0, width = 0, classes = kClasses;
 };
 constexpr Condition kOnClass{}, kOnCaption{.rows = kToyCaptionRows, .width = kToyCaptionWidth},
     kOnText{.rows = 1, .width = kEncoderWidth};
@@ -117,7 +117,7 @@ void write_llamagen(const std::string& path, uint64_t seed, const Condition& con
   Tensors model(seed);
   model.add("tok_embeddings.weight", {kCodes, kDim}, 1.0f);
   if (condition.rows == 0) {
-    model.add("cls_embedding.embedding_table.weight", {kClasses + 1, kDim}, 1.0f);
+    model.add("cls_embedding.embedding_table.weight", {condition.classes + 1, kDim}, 1.0f);
   } else {
     add_caption(model, condition);
   }
@@ -226,6 +226,10 @@ void write_toy_model_folder(const std::string& folder, const ToyFolderOptions& o
                                       {"apple juice", "food-drink"},
                                       {"bird", "animal-bird"},
                                       {"cloud", "sky & weather"}});
+}
+
+void write_toy_class_checkpoint(const std::string& path, int64_t classes) {
+  write_llamagen(path, 1, {.classes = classes});
 }
 
 void write_toy_caption_checkpoint(const std::string& path, uint64_t seed) {

@@ -16,6 +16,9 @@ struct ToyFolderOptions {
 };
 void write_toy_model_folder(const std::string& folder, const ToyFolderOptions& options = {});
 
+// A c2i checkpoint of so many classes as its authors name it, for the same tokenizer.
+void write_toy_class_checkpoint(const std::string& path, int64_t classes);
+
 // A t2i checkpoint as its authors name it, for the same tokenizer: up to 5 caption rows of 6 features.
 void write_toy_caption_checkpoint(const std::string& path, uint64_t seed = 1);
 inline constexpr int64_t kToyCaptionRows = 5, kToyCaptionWidth = 6;

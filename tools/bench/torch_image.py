@@ -25,7 +25,7 @@ from memory_watch import MemoryWatch
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools" / "train"))
 
-CASES = ["arpg-b1", "arpg-b4", "llamagen-b1", "llamagen-b4", "vq-b1"]  # by default; any batch can be named
+CASES = ["arpg-b1", "arpg-b4", "llamagen-b1", "llamagen-b4", "vq-b1", "vq-b4"]  # by default; any batch can be named
 CASE = r"(arpg|arpg-xl|arpg-xxl|llamagen|vq)-b([1-9][0-9]*)(?:-s([1-9][0-9]*))?"
 MODES = ["eager", "compile", "freeze", "max-autotune", "graphs"]
 CELLS, CLASSES, CLASS_ID, STEPS = 256, 1000, 207, 64

@@ -1,15 +1,16 @@
-// Animated GIF by giflib: each frame with the 256 colours nearest to its own.
+// Animated GIF by giflib: each frame with a palette of its own.
 #include <gif_lib.h>
 
 #include <array>
 #include <memory>
 
 #include "image/animation.h"
+#include "image/palette.h"
 
 namespace volley::image {
 namespace {
 
-constexpr int kColors = 256, kBits = 8;
+constexpr int kBits = 8;
 constexpr int64_t kMaxSide = 65535;
 
 int append(GifFileType* gif, const GifByteType* bytes, int count) {
@@ -34,22 +35,15 @@ void put_loop(GifFileType* gif) {
 
 void put_frame(GifFileType* gif, const Animation::Frame& frame) {
   const Picture& picture = frame.picture;
-  const auto area = static_cast<size_t>(picture.width * picture.height);
-  std::array<std::vector<GifByteType>, 3> planes;
-  for (size_t c = 0; c < 3; ++c) {
-    planes[c].resize(area);
-    for (size_t i = 0; i < area; ++i) planes[c][i] = picture.rgb[3 * i + c];
-  }
-  std::vector<GifByteType> indices(area);
-  std::array<GifColorType, kColors> colors{};
-  int count = kColors;
-  const auto width = static_cast<unsigned>(picture.width), height = static_cast<unsigned>(picture.height);
-  if (GifQuantizeBuffer(width, height, &count, planes[0].data(), planes[1].data(), planes[2].data(),
-                        indices.data(), colors.data()) != GIF_OK) {
-    throw Error("GIF cannot be packed: out of memory");
+  IndexedPicture indexed = index_colors(picture);
+  const int bits = GifBitSize(static_cast<int>(indexed.palette.size()));
+  std::vector<GifColorType> colors(size_t{1} << bits);
+  for (size_t i = 0; i < indexed.palette.size(); ++i) {
+    const auto& [red, green, blue] = indexed.palette[i];
+    colors[i] = {.Red = red, .Green = green, .Blue = blue};
   }
   const std::unique_ptr<ColorMapObject, decltype(&GifFreeMapObject)> map(
-      GifMakeMapObject(kColors, colors.data()), &GifFreeMapObject);
+      GifMakeMapObject(static_cast<int>(colors.size()), colors.data()), &GifFreeMapObject);
   if (map == nullptr) throw Error("GIF cannot be packed: out of memory");
   const GraphicsControlBlock control{.DisposalMode = DISPOSE_DO_NOT,
                                      .UserInputFlag = false,
@@ -59,11 +53,10 @@ void put_frame(GifFileType* gif, const Animation::Frame& frame) {
   EGifGCBToExtension(&control, extension.data());
   require(EGifPutExtension(gif, GRAPHICS_EXT_FUNC_CODE, static_cast<int>(extension.size()), extension.data()),
           gif);
-  require(EGifPutImageDesc(gif, 0, 0, static_cast<int>(width), static_cast<int>(height), false, map.get()),
-          gif);
-  for (int64_t y = 0; y < picture.height; ++y) {
-    require(EGifPutLine(gif, indices.data() + y * picture.width, static_cast<int>(width)), gif);
-  }
+  const int width = static_cast<int>(picture.width), height = static_cast<int>(picture.height);
+  require(EGifPutImageDesc(gif, 0, 0, width, height, false, map.get()), gif);
+  for (int64_t y = 0; y < picture.height; ++y)
+    require(EGifPutLine(gif, indexed.indices.data() + y * picture.width, width), gif);
 }
 
 }  // namespace

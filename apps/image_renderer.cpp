@@ -52,7 +52,10 @@ ImageRenderer::ImageRenderer(const RenderContext& context)
       .animations = files_of(context.sides.animations, context),
       .step_maps = files_of(context.sides.step_maps, context),
       .layout = flags.grid ? FillOutputs::Layout::kGrid : FillOutputs::Layout::kFiles,
-      .existing = shared.overwrite || shared.skip_existing ? Existing::kReplace : Existing::kKeep};
+      .existing = shared.overwrite || shared.skip_existing ? Existing::kReplace : Existing::kKeep,
+      .record = [this](std::span<const ImagePicture> pictures, image::GridLayout layout) {
+        return make_run_record(context_.model, request_, pictures, layout);
+      }};
   const bool has_preview = preview.on_terminal || !preview.files.empty();
   const bool has_fills = !fills.animations.empty() || !fills.step_maps.empty();
   if (has_preview || has_fills) maker_.emplace(context.model, request_);

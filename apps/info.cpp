@@ -18,13 +18,13 @@ struct InfoFlags {
 
 int run(const InfoFlags& flags, Console& console) {
   const RecordedPicture made = read_recorded_picture(flags.file);
+  const bool is_animation = made.file.shows == image::Shows::kAnimation;
   if (flags.shared.json) {
-    console.print_line(nlohmann::json{{"schema", kSchema},
-                                      {"file", flags.file},
-                                      {"width", made.picture.width},
-                                      {"height", made.picture.height},
-                                      {"record", image::to_json(made.record)}}
-                           .dump());
+    nlohmann::json json{
+        {"schema", kSchema},   {"file", flags.file},    {"shows", image::shows_name(made.file.shows)},
+        {"width", made.width}, {"height", made.height}, {"record", image::to_json(made.record)}};
+    if (is_animation) json["frames"] = made.file.animation.frames;
+    console.print_line(json.dump());
     return kExitDone;
   }
   const image::RunRecord& record = made.record;
@@ -36,10 +36,17 @@ int run(const InfoFlags& flags, Console& console) {
     text += name + printable(value, 400) + "\n";
   };
   line("file", flags.file);
-  line("picture", std::to_string(made.picture.width) + "x" + std::to_string(made.picture.height) +
-                      " pixels, " + std::to_string(record.layout.columns) + "x" +
-                      std::to_string(record.layout.rows) + " grid of " +
-                      plural(static_cast<int64_t>(record.pictures.size()), "picture"));
+  if (made.file.shows != image::Shows::kPicture) {
+    line("shows", std::string(image::shows_name(made.file.shows)) + " of " +
+                      (is_animation ? plural(made.file.animation.frames, "frame") + ", " : "") +
+                      std::to_string(made.width) + "x" + std::to_string(made.height) + " pixels");
+  }
+  const bool is_picture = made.file.shows == image::Shows::kPicture;
+  const int64_t width = is_picture ? made.width : record.width;
+  const int64_t height = is_picture ? made.height : record.height;
+  line("picture", std::to_string(width) + "x" + std::to_string(height) + " pixels, " +
+                      std::to_string(record.layout.columns) + "x" + std::to_string(record.layout.rows) +
+                      " grid of " + plural(static_cast<int64_t>(record.pictures.size()), "picture"));
   line("made by", "volley " + record.volley + " on " + record.device + " in " + record.dtype);
   line("model", request.model);
   for (const auto& [role, hash] : record.weights) line("  " + role, hash);
@@ -81,9 +88,9 @@ int run(const InfoFlags& flags, Console& console) {
 Verb add_info(CLI::App& program) {
   const auto flags = std::make_shared<InfoFlags>();
   CLI::App& verb = add_verb(program, "info", "print the run record of a picture");
-  add_argument(verb,
-               {.names = "file", .type = "FILE", .meaning = "picture that volley made: PNG, JPEG or WebP"},
-               Argument::kRequired, flags->file);
+  add_argument(
+      verb, {.names = "file", .type = "FILE", .meaning = "picture, animation or step map that volley made"},
+      Argument::kRequired, flags->file);
   add_shared_flags(verb, flags->shared, {"json"});
   return {
       .parser = &verb, .schema = std::string(kSchema), .flags = &flags->shared, .run = [flags](Program& p) {

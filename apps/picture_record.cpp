@@ -1,5 +1,6 @@
 #include "apps/picture_record.h"
 
+#include "core/io/byte_reader.h"
 #include "core/io/mapped_file.h"
 
 namespace volley::apps {
@@ -13,11 +14,17 @@ RecordedPicture read_recorded_picture(const std::string& path, Pixels pixels) {
     throw Error(message);
   }
   RecordedPicture result{.path = path,
-                         .format = found.value().format,
-                         .is_lossless = found.value().is_lossless,
+                         .file = found.value(),
+                         .width = found.value().animation.width,
+                         .height = found.value().animation.height,
                          .subject = path + ": run record"};
-  if (pixels == Pixels::kRead)
+  if (pixels == Pixels::kRead && result.file.shows == image::Shows::kAnimation) {
+    result.bytes = as_text(file.bytes());
+  } else if (pixels == Pixels::kRead) {
     result.picture = over(image::decode_picture(file.bytes()).value_or_throw(path), 255);
+    result.width = result.picture.width;
+    result.height = result.picture.height;
+  }
   result.json = parse_json(found.value().text).value_or_throw(result.subject);
   result.record = image::read_run_record(result.json, result.subject);
   return result;

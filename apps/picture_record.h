@@ -8,12 +8,14 @@
 
 namespace volley::apps {
 
-// A file of pictures and the run record in it.
+// A file of pictures, or of how they filled in, and the run record in it.
 struct RecordedPicture {
   std::string path;
-  image::PictureFormat format = image::PictureFormat::kPng;
-  bool is_lossless = true;
-  image::Picture picture;  // empty if it was not asked for
+  image::FileRecord file;
+  int64_t width = 0;
+  int64_t height = 0;
+  image::Picture picture;  // empty if it was not asked for, and of an animation
+  std::string bytes;       // the whole file, of an animation that was asked for
   std::string subject;     // what messages call the record
   nlohmann::json json;     // as it stands in the file
   image::RunRecord record;

@@ -70,7 +70,12 @@ bool is_there(const ResumeContext& context, const std::vector<std::string>& path
       continue;
     }
     try {
-      found = compare(path, read_recorded_picture(path, Pixels::kLeave).record, expected);
+      const RecordedPicture made = read_recorded_picture(path, Pixels::kLeave);
+      if (made.file.shows != image::Shows::kPicture) {
+        const std::string shown = made.file.shows == image::Shows::kStepMap ? "a step map" : "an animation";
+        throw Error(path + ": exists, but shows " + shown + ", no picture; --overwrite replaces it");
+      }
+      found = compare(path, made.record, expected);
     } catch (const NoRecord& error) {
       context.console.note(std::string(error.what()) + "; kept because of its name");
     }

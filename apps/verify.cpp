@@ -11,6 +11,7 @@
 #include "apps/progress.h"
 #include "apps/verbs.h"
 #include "apps/verify_compare.h"
+#include "apps/verify_fill.h"
 #include "core/base/error.h"
 #include "core/io/untrusted_text.h"
 #include "image/image_job.h"
@@ -55,16 +56,21 @@ std::string recorded_model(const RecordedPicture& made) {
 
 class Remade : public image::ImageObserver {
  public:
-  Remade(Console& console, int64_t count, int64_t tokens)
-      : progress_(console, {.label = "verify", .outputs = count, .tokens_each = tokens}) {}
-  void on_step(const StepEvent& event) override { progress_.on_step(event); }
+  Remade(Console& console, int64_t count, int64_t tokens, image::Shows shows)
+      : progress_(console, {.label = "verify", .outputs = count, .tokens_each = tokens}), shows_(shows) {}
+  void on_step(const StepEvent& event) override {
+    progress_.on_step(event);
+    if (shows_ != image::Shows::kPicture) steps.add(event);
+  }
   void on_picture(const image::ImagePicture& picture) override { pictures.push_back(picture); }
   void clear() { progress_.clear(); }
 
   std::vector<image::ImagePicture> pictures;
+  FillSteps steps;  // of a file that shows them
 
  private:
   Progress progress_;
+  image::Shows shows_;
 };
 
 // The file an edit was made from: the one that a flag names, or one of the recorded name beside the picture
@@ -132,6 +138,31 @@ Verdict add_features(const SharedFlags& flags, const image::ImageCard& card, ima
   return differs("record", "text_features", request.features_hash, request.features->sha256);
 }
 
+Verdict compare_shown(const RecordedPicture& made, const image::ImageModel& model,
+                      const image::ImageRequest& request, Remade& remade) {
+  if (made.file.shows == image::Shows::kPicture) return compare_pictures(made, remade.pictures);
+  image::PictureMaker maker(model, request);
+  return compare_fill(made, {.maker = maker, .pictures = remade.pictures, .steps = remade.steps});
+}
+
+// What of a file is compared, as --json says it and as a sentence.
+struct Comparison {
+  std::string_view parts;
+  std::string_view equal;
+};
+Comparison comparison_of(const image::FileRecord& file) {
+  switch (file.shows) {
+    case image::Shows::kAnimation:
+      return {"tokens and bytes", "tokens equal, and the animation byte for byte"};
+    case image::Shows::kStepMap:
+      return {"tokens and pixels", "tokens and pixels of the step map equal"};
+    case image::Shows::kPicture:
+      break;
+  }
+  if (file.is_lossless) return {"tokens and pixels", "tokens and pixels equal"};
+  return {"tokens", "tokens equal; pixels are lossy, so alike at best"};
+}
+
 Verdict verify(const VerifyFlags& flags, const RecordedPicture& made, Program& program) {
   const image::RunRecord& record = made.record;
   const image::ImageCard card = open_recorded_card(flags.shared, made);
@@ -157,7 +188,7 @@ Verdict verify(const VerifyFlags& flags, const RecordedPicture& made, Program& p
   request.only.clear();
   for (const image::RecordedPicture& picture : record.pictures) request.only.push_back(picture.index);
   Remade remade(program.console, static_cast<int64_t>(record.pictures.size()),
-                canvas_of(card, request).cells());
+                canvas_of(card, request).cells(), made.file.shows);
   program.console.detail("making " + plural(static_cast<int64_t>(record.pictures.size()), "picture") +
                          " again: " + card.name + " on " + backend->info().name);
   const image::ImageResult result = as_recorded(
@@ -167,9 +198,12 @@ Verdict verify(const VerifyFlags& flags, const RecordedPicture& made, Program& p
   std::ranges::sort(remade.pictures, {}, &image::ImagePicture::index);
   request.model = card.name;
   const image::RunRecord again = make_run_record(model, request, remade.pictures, record.layout);
-  Verdict verdict = compare_remade(
-      made, {.record = again, .pictures = remade.pictures, .device_is_recorded = device_is_recorded});
-  if (verdict && verdict->what == "pixels") verdict->message += "; all tokens are equal";
+  Verdict verdict = compare_tokens(record, remade.pictures);
+  if (!verdict) {
+    verdict = compare_shown(made, model, request, remade);
+    if (verdict) verdict->message += "; all tokens are equal";
+  }
+  if (!verdict) verdict = compare_record(made, {.record = again, .device_is_recorded = device_is_recorded});
   if (verdict && verdict->what != "record") verdict->message += makers(record, again);
   return verdict;
 }
@@ -177,23 +211,23 @@ Verdict verify(const VerifyFlags& flags, const RecordedPicture& made, Program& p
 int run(const VerifyFlags& flags, Program& program) {
   Console& console = program.console;
   const RecordedPicture made = read_recorded_picture(flags.file);
+  require_remakable(made);
   const Verdict verdict = verify(flags, made, program);
   const auto count = static_cast<int64_t>(made.record.pictures.size());
+  const Comparison comparison = comparison_of(made.file);
   if (flags.shared.json) {
     nlohmann::json json{{"schema", kSchema},
                         {"file", flags.file},
                         {"pictures", count},
                         {"identical", !verdict},
-                        {"compared", made.is_lossless ? "tokens and pixels" : "tokens"}};
+                        {"compared", comparison.parts}};
     if (verdict) json["difference"] = {{"what", verdict->what}, {"message", verdict->message}};
     console.print_line(json.dump());
   } else if (verdict) {
     console.print_line(flags.file + ": differs: " + verdict->what + ": " + verdict->message);
   } else {
-    const std::string again = plural(count, "picture") + " made again, ";
-    console.print_line(
-        flags.file + ": identical: " + again +
-        (made.is_lossless ? "tokens and pixels equal" : "tokens equal; pixels are lossy, so alike at best"));
+    console.print_line(flags.file + ": identical: " + plural(count, "picture") + " made again, " +
+                       std::string(comparison.equal));
   }
   return verdict ? kExitFailed : kExitDone;
 }
@@ -204,9 +238,9 @@ Verb add_verify(CLI::App& program) {
   const auto flags = std::make_shared<VerifyFlags>();
   CLI::App& verb = add_verb(program, "verify", "make a picture again from its run record and compare");
   flags->shared.model = "the recorded one";
-  add_argument(verb,
-               {.names = "file", .type = "FILE", .meaning = "picture that volley made: PNG, JPEG or WebP"},
-               Argument::kRequired, flags->file);
+  add_argument(
+      verb, {.names = "file", .type = "FILE", .meaning = "picture, animation or step map that volley made"},
+      Argument::kRequired, flags->file);
   add_text(verb,
            {.names = "--init",
             .type = "FILE",

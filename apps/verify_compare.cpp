@@ -69,25 +69,6 @@ Verdict compare_roughly(const image::Picture& recorded, const image::Picture& fo
   return std::nullopt;
 }
 
-Verdict compare_pixels(const image::Picture& recorded, const image::Picture& found) {
-  for (size_t i = 0; i < recorded.rgb.size(); ++i) {
-    if (recorded.rgb[i] == found.rgb[i]) continue;
-    const auto pixel = static_cast<int64_t>(i / 3);
-    const auto rgb = [pixel](const image::Picture& picture) {
-      std::string text;
-      for (int64_t c = 0; c < 3; ++c) {
-        text += (c > 0 ? "," : "") + std::to_string(picture.rgb[static_cast<size_t>(3 * pixel + c)]);
-      }
-      return "rgb " + text;
-    };
-    return differs("pixels",
-                   "pixel at column " + std::to_string(pixel % recorded.width) + ", row " +
-                       std::to_string(pixel / recorded.width),
-                   rgb(recorded), rgb(found));
-  }
-  return std::nullopt;
-}
-
 }  // namespace
 
 Verdict differs(std::string what, const std::string& name, const std::string& recorded,
@@ -123,8 +104,10 @@ Verdict compare_frame(const image::ImageCard& card, const RecordedPicture& made)
     return std::to_string(width) + "x" + std::to_string(height);
   };
   const std::string recorded = size(record.width, record.height);
-  const std::string actual = size(made.picture.width, made.picture.height);
-  if (recorded != actual) return differs("record", "size", recorded, actual);
+  const std::string actual = size(made.width, made.height);
+  // A step map has a scale of its own.
+  if (recorded != actual && made.file.shows != image::Shows::kStepMap)
+    return differs("record", "size", recorded, actual);
   const image::Canvas canvas = canvas_of(card, record.request);
   if (canvas.cells() > image::kMaxCanvas) {
     return differs("record", "outpaint", std::to_string(canvas.cells()) + " cells",
@@ -155,16 +138,11 @@ Verdict compare_frame(const image::ImageCard& card, const RecordedPicture& made)
   return card.text_encoder ? std::nullopt : compare_prompt(card, record.request);
 }
 
-Verdict compare_remade(const RecordedPicture& made, const Remaking& again) {
-  const image::RunRecord& record = made.record;
-  const std::span<const image::ImagePicture> pictures = again.pictures;
+Verdict compare_tokens(const image::RunRecord& record, std::span<const image::ImagePicture> pictures) {
   if (pictures.size() != record.pictures.size()) {
     return differs("record", "pictures", std::to_string(record.pictures.size()),
                    std::to_string(pictures.size()));
   }
-  const int64_t first = record.pictures.front().index;
-  std::vector<const image::Picture*> cells(static_cast<size_t>(record.pictures.back().index - first + 1),
-                                           nullptr);
   for (size_t i = 0; i < pictures.size(); ++i) {
     const std::string name = "picture " + std::to_string(pictures[i].index);
     const auto& recorded = record.pictures[i];
@@ -178,14 +156,40 @@ Verdict compare_remade(const RecordedPicture& made, const Remaking& again) {
     if (recorded.token_hash != pictures[i].token_hash) {
       return differs("tokens", name + ": hash of its tokens", recorded.token_hash, pictures[i].token_hash);
     }
-    cells[static_cast<size_t>(pictures[i].index - first)] = &pictures[i].picture;
   }
-  const image::Picture picture = image::make_grid(cells, record.layout);
-  if (auto verdict =
-          made.is_lossless ? compare_pixels(made.picture, picture) : compare_roughly(made.picture, picture)) {
-    return verdict;
+  return std::nullopt;
+}
+
+Verdict compare_pixels(const image::Picture& recorded, const image::Picture& found) {
+  for (size_t i = 0; i < recorded.rgb.size(); ++i) {
+    if (recorded.rgb[i] == found.rgb[i]) continue;
+    const auto pixel = static_cast<int64_t>(i / 3);
+    const auto rgb = [pixel](const image::Picture& picture) {
+      std::string text;
+      for (int64_t c = 0; c < 3; ++c) {
+        text += (c > 0 ? "," : "") + std::to_string(picture.rgb[static_cast<size_t>(3 * pixel + c)]);
+      }
+      return "rgb " + text;
+    };
+    return differs("pixels",
+                   "pixel at column " + std::to_string(pixel % recorded.width) + ", row " +
+                       std::to_string(pixel / recorded.width),
+                   rgb(recorded), rgb(found));
   }
-  // The rest of the record, except for what may differ between two makings.
+  return std::nullopt;
+}
+
+Verdict compare_pictures(const RecordedPicture& made, std::span<const image::ImagePicture> pictures) {
+  const int64_t first = pictures.front().index;
+  std::vector<const image::Picture*> cells(static_cast<size_t>(pictures.back().index - first + 1), nullptr);
+  for (const image::ImagePicture& picture : pictures)
+    cells[static_cast<size_t>(picture.index - first)] = &picture.picture;
+  const image::Picture picture = image::make_grid(cells, made.record.layout);
+  return made.file.is_lossless ? compare_pixels(made.picture, picture)
+                               : compare_roughly(made.picture, picture);
+}
+
+Verdict compare_record(const RecordedPicture& made, const Remaking& again) {
   const nlohmann::json found = image::to_json(again.record);
   for (const auto& [key, value] : made.json.items()) {
     if (key == "volley" || (key == "device" && !again.device_is_recorded)) continue;

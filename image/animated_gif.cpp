@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "image/animation.h"
+#include "image/gif.h"
 #include "image/palette.h"
 
 namespace volley::image {
@@ -61,7 +62,7 @@ void put_frame(GifFileType* gif, const Animation::Frame& frame) {
 
 }  // namespace
 
-std::string encode_animated_gif(const Animation& animation) {
+std::string encode_animated_gif(const Animation& animation, std::string_view xmp) {
   const Picture& first = animation.frames.front().picture;
   if (first.width > kMaxSide || first.height > kMaxSide) throw Error("GIF holds at most 65535 pixels a side");
   std::string file;
@@ -76,6 +77,7 @@ std::string encode_animated_gif(const Animation& animation) {
                             0, nullptr),
           gif.get());
   put_loop(gif.get());
+  if (!xmp.empty()) file += gif_xmp_extension(xmp);  // the library keeps nothing back
   for (const Animation::Frame& frame : animation.frames) put_frame(gif.get(), frame);
   require(EGifCloseFile(gif.release(), &code), nullptr);
   return file;

@@ -20,13 +20,13 @@ std::string frame_control(const Animation::Frame& frame, uint32_t sequence) {
 
 }  // namespace
 
-std::string encode_animated_png(const Animation& animation) {
+std::string encode_animated_png(const Animation& animation, std::span<const PngText> texts) {
   std::string file;
   uint32_t sequence = 0;
   for (const Animation::Frame& frame : animation.frames) {
     VOLLEY_ASSERT(frame.milliseconds >= 0 && frame.milliseconds <= 0xFFFF);
-    const std::string still = encode_png(frame.picture, {});
     const bool is_first = file.empty();
+    const std::string still = encode_png(frame.picture, is_first ? texts : std::span<const PngText>());
     const auto chunks = parse_png(as_bytes(still)).value_or_throw("PNG encoder");
     for (const PngChunk& chunk : chunks) {
       const std::string data(as_text(chunk.data));
@@ -39,6 +39,8 @@ std::string encode_animated_png(const Animation& animation) {
         file += png_chunk("fcTL", frame_control(frame, sequence++));
       } else if (chunk.type == "IDAT") {
         file += is_first ? png_chunk("IDAT", data) : png_chunk("fdAT", big_endian(sequence++) + data);
+      } else if (chunk.type != "IEND") {
+        file += png_chunk(chunk.type, data);  // a text
       }
     }
   }

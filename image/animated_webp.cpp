@@ -17,7 +17,7 @@ struct FreePicture {
 
 }  // namespace
 
-std::string encode_animated_webp(const Animation& animation) {
+std::string encode_animated_webp(const Animation& animation, std::string_view xmp) {
   const Picture& first = animation.frames.front().picture;
   if (first.width > kMaxWebpSide || first.height > kMaxWebpSide) {
     throw Error("WebP holds at most " + std::to_string(kMaxWebpSide) + " pixels a side, the animation has " +
@@ -51,9 +51,9 @@ std::string encode_animated_webp(const Animation& animation) {
       WebPAnimEncoderAssemble(encoder.get(), &whole) == 0) {
     throw_no_memory(width, height);
   }
-  std::string file(reinterpret_cast<const char*>(whole.bytes), whole.size);
+  const std::string file(reinterpret_cast<const char*>(whole.bytes), whole.size);
   WebPDataClear(&whole);
-  return file;
+  return xmp.empty() ? file : with_webp_xmp(file, xmp);
 }
 
 }  // namespace volley::image

@@ -11,7 +11,8 @@ std::optional<AnimationFormat> animation_format_of_path(std::string_view path) {
   return std::nullopt;
 }
 
-std::string encode_animation(const Animation& animation, AnimationFormat format) {
+std::string encode_animation(const Animation& animation, AnimationFormat format,
+                             const AnimationTexts& texts) {
   VOLLEY_ASSERT(!animation.frames.empty());
   for (const Animation::Frame& frame : animation.frames) {
     VOLLEY_ASSERT(frame.picture.width == animation.frames.front().picture.width &&
@@ -19,11 +20,11 @@ std::string encode_animation(const Animation& animation, AnimationFormat format)
   }
   switch (format) {
     case AnimationFormat::kWebp:
-      return encode_animated_webp(animation);
+      return encode_animated_webp(animation, texts.xmp);
     case AnimationFormat::kPng:
-      return encode_animated_png(animation);
+      return encode_animated_png(animation, texts.png);
     case AnimationFormat::kGif:
-      return encode_animated_gif(animation);
+      return encode_animated_gif(animation, texts.xmp);
   }
   return {};
 }

@@ -86,6 +86,22 @@ int64_t frame_count(int64_t steps) {
   return std::min(steps + 1, kMostFrames);
 }
 
+Fill make_fill_grid(const std::map<int64_t, Fill>& fills) {
+  VOLLEY_ASSERT(!fills.empty());
+  const int64_t first = fills.begin()->first, count = fills.rbegin()->first - first + 1;
+  const auto grid_of = [&](auto picture_of) {
+    std::vector<const Picture*> cells(static_cast<size_t>(count), nullptr);
+    for (const auto& [index, fill] : fills) cells[static_cast<size_t>(index - first)] = picture_of(fill);
+    return make_grid(cells, grid_layout(count));
+  };
+  Fill grid;
+  for (size_t f = 0; f < fills.begin()->second.frames.size(); ++f)
+    grid.frames.push_back(grid_of([f](const Fill& fill) { return &fill.frames[f]; }));
+  if (!fills.begin()->second.step_map.rgb.empty())
+    grid.step_map = grid_of([](const Fill& fill) { return &fill.step_map; });
+  return grid;
+}
+
 Animation fill_animation(std::vector<Picture> frames) {
   Animation animation;
   const int64_t moving = std::max<int64_t>(std::ssize(frames) - 1, 1);

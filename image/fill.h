@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
 #include <span>
 #include <vector>
 
@@ -27,6 +28,18 @@ inline constexpr int64_t kMostFrames = 40;
 int64_t frame_count(int64_t steps);
 // Shows the frames for three seconds and the last one for longer.
 Animation fill_animation(std::vector<Picture> frames);
+
+// Of a grid's animation.
+inline constexpr int64_t kGridFrames = 24;
+
+// How a picture, or a grid of them, filled in. Empty is what was not asked for.
+struct Fill {
+  std::vector<Picture> frames;
+  Picture step_map;
+};
+// Fills by item, at least one and all with as many frames, in the places of their pictures in a grid of the
+// first to the last of them.
+Fill make_fill_grid(const std::map<int64_t, Fill>& fills);
 
 // The colour of a step among `count`, from dark blue to yellow; no two alike among 256.
 std::array<uint8_t, 3> step_color(int64_t step, int64_t count);

@@ -4,7 +4,9 @@
 #include <algorithm>
 
 #include "core/io/byte_reader.h"
+#include "image/gif.h"
 #include "image/jpeg.h"
+#include "image/picture_limits.h"
 #include "image/png.h"
 #include "image/webp.h"
 #include "image/xmp.h"
@@ -13,6 +15,7 @@ namespace volley::image {
 namespace {
 
 constexpr int64_t kJpegQuality = 90;
+constexpr std::string_view kShowsKeyword = "volley.shows";  // of a PNG text beside the record
 
 std::optional<PictureFormat> format_of_bytes(std::span<const std::byte> file) {
   const std::string_view text = as_text(file);
@@ -23,6 +26,10 @@ std::optional<PictureFormat> format_of_bytes(std::span<const std::byte> file) {
 }
 
 const Fault kNoPicture{"is no PNG, JPEG or WebP file"};
+
+bool is_gif(std::span<const std::byte> file) {
+  return as_text(file).starts_with("GIF8");
+}
 
 bool is_ascii(std::string_view text) {
   return std::ranges::all_of(text, [](char c) { return static_cast<unsigned char>(c) < 0x80; });
@@ -37,7 +44,25 @@ Result<FileRecord> read_png_record(std::span<const std::byte> file) {
   const auto count = std::ranges::count_if(texts.value(), is_record);
   if (count > 1) return Fault{"holds two run records, expected one"};
   if (count == 0) return Fault{"holds no run record (PNG text " + std::string(kRunSchema) + ")"};
-  return FileRecord{.text = std::ranges::find_if(texts.value(), is_record)->text};
+  FileRecord record{.text = std::ranges::find_if(texts.value(), is_record)->text};
+  for (const PngText& text : texts.value()) {
+    if (text.keyword == kShowsKeyword && text.text == shows_name(Shows::kStepMap))
+      record.shows = Shows::kStepMap;
+  }
+  for (const PngChunk& chunk : chunks.value()) {
+    if (chunk.type != "acTL") continue;
+    if (chunk.data.size() != 8 || from_big_endian(chunk.data) == 0)
+      return Fault{"PNG chunk acTL: expected 8 bytes and at least one frame"};
+    const auto header = chunks.value().front().data;
+    record.shows = Shows::kAnimation;
+    record.animation = {.format = AnimationFormat::kPng,
+                        .width = from_big_endian(header),
+                        .height = from_big_endian(header.subspan(4)),
+                        .frames = from_big_endian(chunk.data)};
+    const std::string fault = size_fault(record.animation.width, record.animation.height);
+    if (!fault.empty()) return Fault{"PNG of " + fault};
+  }
+  return record;
 }
 
 Result<FileRecord> from_xmp(std::optional<std::string_view> packet, FileRecord record) {
@@ -48,7 +73,27 @@ Result<FileRecord> from_xmp(std::optional<std::string_view> packet, FileRecord r
   return record;
 }
 
+// The texts of a PNG file with a record.
+std::vector<PngText> png_texts(const RunRecord& record) {
+  const std::string parameters = parameters_text(record);
+  const auto kind = is_ascii(parameters) ? PngText::Kind::kPlain : PngText::Kind::kInternational;
+  return {{.keyword = "parameters", .text = parameters, .kind = kind},
+          {.keyword = std::string(kRunSchema), .text = to_json(record).dump()}};
+}
+
 }  // namespace
+
+std::string_view shows_name(Shows shows) {
+  switch (shows) {
+    case Shows::kPicture:
+      return "picture";
+    case Shows::kAnimation:
+      return "animation";
+    case Shows::kStepMap:
+      return "step map";
+  }
+  return "";
+}
 
 std::optional<PictureFormat> format_of_name(std::string_view name) {
   if (name == "png") return PictureFormat::kPng;
@@ -78,15 +123,8 @@ std::string_view format_ending(PictureFormat format) {
 }
 
 std::string encode_picture(const Picture& picture, const PictureEncoding& encoding, const RunRecord& record) {
-  const std::string json = to_json(record).dump();
-  if (encoding.format == PictureFormat::kPng) {
-    const std::string parameters = parameters_text(record);
-    const auto kind = is_ascii(parameters) ? PngText::Kind::kPlain : PngText::Kind::kInternational;
-    const std::vector<PngText> texts{{.keyword = "parameters", .text = parameters, .kind = kind},
-                                     {.keyword = std::string(kRunSchema), .text = json}};
-    return encode_png(picture, texts);
-  }
-  const std::string xmp = make_xmp(json);
+  if (encoding.format == PictureFormat::kPng) return encode_png(picture, png_texts(record));
+  const std::string xmp = make_xmp(to_json(record).dump());
   if (encoding.format == PictureFormat::kWebp) return encode_webp(picture, encoding.quality, xmp);
   if (xmp.size() > kMaxJpegXmp) {
     throw Error("JPEG: the run record of " + std::to_string(record.pictures.size()) +
@@ -108,6 +146,24 @@ std::string encode_picture(const Picture& picture, const PictureEncoding& encodi
   return encode_png(picture, {});
 }
 
+std::string encode_animation(const Animation& animation, AnimationFormat format, const RunRecord& record) {
+  AnimationTexts texts;
+  if (format == AnimationFormat::kPng) {
+    texts.png = png_texts(record);
+  } else {
+    texts.xmp = make_xmp(to_json(record).dump());
+  }
+  return encode_animation(animation, format, texts);
+}
+
+std::string encode_step_map(const Picture& map, const RunRecord& record) {
+  std::vector<PngText> texts = png_texts(record);
+  texts.push_back({.keyword = std::string(kShowsKeyword),
+                   .text = std::string(shows_name(Shows::kStepMap)),
+                   .kind = PngText::Kind::kPlain});
+  return encode_png(map, texts);
+}
+
 Result<RgbaPicture> decode_picture(std::span<const std::byte> file) {
   const auto format = format_of_bytes(file);
   if (!format) return kNoPicture;
@@ -123,8 +179,16 @@ Result<RgbaPicture> decode_picture(std::span<const std::byte> file) {
 }
 
 Result<FileRecord> read_file_record(std::span<const std::byte> file) {
+  if (is_gif(file)) {
+    const auto gif = read_gif_info(file);
+    if (!gif.ok()) return gif.fault();
+    const auto& [width, height, frames, xmp] = gif.value();
+    return from_xmp(xmp, {.shows = Shows::kAnimation,
+                          .is_lossless = false,
+                          .animation = {AnimationFormat::kGif, width, height, frames}});
+  }
   const auto format = format_of_bytes(file);
-  if (!format) return kNoPicture;
+  if (!format) return Fault{"is no PNG, JPEG, WebP or GIF file"};
   if (*format == PictureFormat::kPng) return read_png_record(file);
   if (*format == PictureFormat::kJpeg) {
     const auto segments = parse_jpeg(file);
@@ -133,7 +197,12 @@ Result<FileRecord> read_file_record(std::span<const std::byte> file) {
   }
   const auto info = read_webp_info(file);
   if (!info.ok()) return info.fault();
-  return from_xmp(info.value().xmp, {.format = *format, .is_lossless = info.value().is_lossless});
+  FileRecord record{.format = *format, .is_lossless = info.value().is_lossless};
+  if (info.value().is_animation) {
+    record.shows = Shows::kAnimation;
+    record.animation = {AnimationFormat::kWebp, info.value().width, info.value().height, info.value().frames};
+  }
+  return from_xmp(info.value().xmp, std::move(record));
 }
 
 }  // namespace volley::image

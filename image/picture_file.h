@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/base/error.h"
+#include "image/animation.h"
 #include "image/picture.h"
 #include "image/run_record.h"
 
@@ -33,18 +34,34 @@ struct PictureEncoding {
 std::string encode_picture(const Picture& picture, const PictureEncoding& encoding, const RunRecord& record);
 // The same without a record.
 std::string encode_picture(const Picture& picture, const PictureEncoding& encoding);
+// How that picture filled in, with its record: an animation (GIF holds the record as XMP too), and a step map
+// as PNG, which says that it is one.
+std::string encode_animation(const Animation& animation, AnimationFormat format, const RunRecord& record);
+std::string encode_step_map(const Picture& map, const RunRecord& record);
 
 // The pixels of a PNG, JPEG or WebP file, which its first bytes tell. Faults: another file, and those of the
 // format's decoder.
 Result<RgbaPicture> decode_picture(std::span<const std::byte> file);
 
+// What is seen in a file: the pictures of its record, or how they filled in.
+enum class Shows : uint8_t { kPicture, kAnimation, kStepMap };
+std::string_view shows_name(Shows shows);  // "picture", "animation", "step map"
+
 // What a file of pictures says of its making.
 struct FileRecord {
-  PictureFormat format = PictureFormat::kPng;
+  Shows shows = Shows::kPicture;
+  PictureFormat format = PictureFormat::kPng;  // of an animation, what is below counts
   bool is_lossless = true;
-  std::string text;  // the run record's JSON
+  struct AnimationInfo {
+    AnimationFormat format = AnimationFormat::kWebp;
+    int64_t width = 0;
+    int64_t height = 0;
+    int64_t frames = 0;
+  };
+  AnimationInfo animation;  // if it shows one
+  std::string text;         // the run record's JSON
 };
-// Faults: another file, a broken container, no run record or two.
+// Of a PNG, JPEG, WebP or GIF file. Faults: another file, a broken container, no run record or two.
 Result<FileRecord> read_file_record(std::span<const std::byte> file);
 
 // The text that stable-diffusion-webui and programs like it write and read: the prompt, then one line of

@@ -21,12 +21,6 @@ constexpr uint32_t kMaxLength = 0x7fffffff;
 static_assert(kMaxSide == STBI_MAX_DIMENSIONS);
 constexpr size_t kMaxKeyword = 79;
 
-uint32_t from_big_endian(std::span<const std::byte> bytes) {
-  uint32_t value = 0;
-  for (size_t i = 0; i < 4; ++i) value = value << 8 | std::to_integer<uint32_t>(bytes[i]);
-  return value;
-}
-
 // Latin-1, which older texts are in, as UTF-8.
 std::string from_latin1(std::string_view text) {
   std::string utf8;
@@ -64,6 +58,12 @@ std::string big_endian(uint32_t value) {
   std::string bytes(4, '\0');
   for (size_t i = 0; i < 4; ++i) bytes[i] = static_cast<char>(value >> (24 - 8 * i));
   return bytes;
+}
+
+uint32_t from_big_endian(std::span<const std::byte> bytes) {
+  uint32_t value = 0;
+  for (size_t i = 0; i < 4; ++i) value = value << 8 | std::to_integer<uint32_t>(bytes[i]);
+  return value;
 }
 
 std::string png_chunk(std::string_view type, std::string_view data) {

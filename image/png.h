@@ -28,9 +28,10 @@ struct PngText {
 // A whole PNG file, its texts in front of the pixels. Throws Error when memory is short.
 std::string encode_png(const Picture& picture, std::span<const PngText> texts);
 
-// A chunk as it stands in a file, and a number as chunks hold it.
+// A chunk as it stands in a file, and a number as chunks hold it, in at least four bytes.
 std::string png_chunk(std::string_view type, std::string_view data);
 std::string big_endian(uint32_t value);
+uint32_t from_big_endian(std::span<const std::byte> bytes);
 
 // One chunk of a PNG file; `data` points into the parsed bytes.
 struct PngChunk {

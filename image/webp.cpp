@@ -23,11 +23,10 @@ const uint8_t* raw(std::span<const std::byte> bytes) {
   return reinterpret_cast<const uint8_t*>(bytes.data());
 }
 
-// A still picture of a size that is taken.
+// A picture or animation of a size that is taken.
 Result<WebPBitstreamFeatures> features_of(std::span<const std::byte> file) {
   WebPBitstreamFeatures features;
   if (WebPGetFeatures(raw(file), file.size(), &features) != VP8_STATUS_OK) return Fault{"is no WebP file"};
-  if (features.has_animation != 0) return Fault{"WebP is an animation, expected a still picture"};
   const std::string fault = size_fault(features.width, features.height);
   if (!fault.empty()) return Fault{"WebP of " + fault};
   return features;
@@ -47,29 +46,34 @@ std::string encode_webp(const Picture& picture, std::optional<int64_t> quality, 
                               : WebPEncodeLosslessRGB(picture.rgb.data(), width, height, 3 * width, &packed);
   const Bytes owner(packed);
   if (size == 0) throw_no_memory(width, height);
-  if (xmp.empty()) return {reinterpret_cast<const char*>(packed), size};
+  const std::string_view file(reinterpret_cast<const char*>(packed), size);
+  return xmp.empty() ? std::string(file) : with_webp_xmp(file, xmp);
+}
 
-  const std::unique_ptr<WebPMux, decltype(&WebPMuxDelete)> mux(WebPMuxNew(), &WebPMuxDelete);
-  const WebPData image{.bytes = packed, .size = size};
+std::string with_webp_xmp(std::string_view file, std::string_view xmp) {
+  const WebPData without{.bytes = raw(as_bytes(file)), .size = file.size()};
   const WebPData text{.bytes = raw(as_bytes(xmp)), .size = xmp.size()};
+  const std::unique_ptr<WebPMux, decltype(&WebPMuxDelete)> mux(WebPMuxCreate(&without, 0), &WebPMuxDelete);
   WebPData whole{};
-  if (mux == nullptr || WebPMuxSetImage(mux.get(), &image, 0) != WEBP_MUX_OK ||
-      WebPMuxSetChunk(mux.get(), "XMP ", &text, 0) != WEBP_MUX_OK ||
+  if (mux == nullptr || WebPMuxSetChunk(mux.get(), "XMP ", &text, 0) != WEBP_MUX_OK ||
       WebPMuxAssemble(mux.get(), &whole) != WEBP_MUX_OK) {
-    throw_no_memory(width, height);
+    throw Error("out of memory: cannot pack a WebP file of " + std::to_string(file.size()) + " bytes");
   }
-  std::string file(reinterpret_cast<const char*>(whole.bytes), whole.size);
-  WebPDataClear(&whole);
-  return file;
+  const Bytes owner(const_cast<uint8_t*>(whole.bytes));
+  return {reinterpret_cast<const char*>(whole.bytes), whole.size};
 }
 
 Result<WebpInfo> read_webp_info(std::span<const std::byte> file) {
   const auto features = features_of(file);
   if (!features.ok()) return features.fault();
-  WebpInfo info{.is_lossless = features.value().format == 2};
+  WebpInfo info{.width = features.value().width,
+                .height = features.value().height,
+                .is_animation = features.value().has_animation != 0,
+                .is_lossless = features.value().format == 2};
   const WebPData data{.bytes = raw(file), .size = file.size()};
   const std::unique_ptr<WebPDemuxer, decltype(&WebPDemuxDelete)> demuxer(WebPDemux(&data), &WebPDemuxDelete);
   if (demuxer == nullptr) return Fault{"WebP container is broken"};
+  info.frames = WebPDemuxGetI(demuxer.get(), WEBP_FF_FRAME_COUNT);
   WebPChunkIterator chunk;
   if (WebPDemuxGetChunk(demuxer.get(), "XMP ", 1, &chunk) != 0) {
     info.xmp.emplace(reinterpret_cast<const char*>(chunk.chunk.bytes), chunk.chunk.size);
@@ -81,6 +85,7 @@ Result<WebpInfo> read_webp_info(std::span<const std::byte> file) {
 Result<RgbaPicture> decode_webp(std::span<const std::byte> file) {
   const auto features = features_of(file);
   if (!features.ok()) return features.fault();
+  if (features.value().has_animation != 0) return Fault{"WebP is an animation, expected a still picture"};
   RgbaPicture picture{.width = features.value().width, .height = features.value().height};
   picture.rgba.resize(static_cast<size_t>(4 * picture.width * picture.height));
   if (WebPDecodeRGBAInto(raw(file), file.size(), picture.rgba.data(), picture.rgba.size(),

@@ -19,15 +19,23 @@ inline constexpr int64_t kMaxWebpSide = 16383;
 // when memory is short or the picture too large.
 std::string encode_webp(const Picture& picture, std::optional<int64_t> quality, std::string_view xmp);
 
+// The same file with an XMP packet, of a still picture or an animation of ours that has none. Throws Error
+// when memory is short.
+std::string with_webp_xmp(std::string_view file, std::string_view xmp);
+
 // What a WebP file says of itself.
 struct WebpInfo {
-  bool is_lossless = false;
+  int64_t width = 0;
+  int64_t height = 0;
+  int64_t frames = 1;  // of an animation
+  bool is_animation = false;
+  bool is_lossless = false;  // of a still picture
   std::optional<std::string> xmp;
 };
-// Faults: no WebP, a broken container, an animation, a picture beyond the limits.
+// Faults: no WebP, a broken container, a picture beyond the limits.
 Result<WebpInfo> read_webp_info(std::span<const std::byte> file);
 
-// The pixels. Faults: those of read_webp_info, and what the decoder refuses.
+// The pixels. Faults: no WebP, an animation, a picture beyond the limits, and what the decoder refuses.
 Result<RgbaPicture> decode_webp(std::span<const std::byte> file);
 
 }  // namespace volley::image

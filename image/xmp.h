@@ -7,7 +7,7 @@
 
 namespace volley::image {
 
-// An XMP packet whose one property is the text of a run record. JPEG and WebP files carry it.
+// An XMP packet whose one property is the text of a run record. JPEG, WebP and GIF files carry it.
 // Ref: Adobe, XMP Specification Part 1
 std::string make_xmp(std::string_view record);
 

@@ -1,16 +1,14 @@
-// What renders a run: formats, animations, step maps, previews; runs of prompt files, and going on with them.
-#include <webp/demux.h>
-
+// What renders a run: formats, previews; runs of prompt files, and going on with them.
 #include <csignal>
 #include <memory>
 #include <numeric>
 #include <sstream>
 
 #include "core/io/byte_reader.h"
-#include "image/fill.h"
 #include "image/picture_file.h"
 #include "image/png.h"
 #include "tests/unit/apps/cli_fixture.h"
+#include "tests/unit/image/animation_frames.h"
 
 namespace volley::test {
 namespace {
@@ -23,46 +21,6 @@ class CliFeatures : public Cli {
   nlohmann::json record(const std::string& name) const {
     return nlohmann::json::parse(
         image::read_file_record(as_bytes(read_text(path(name)))).value_or_throw(name).text);
-  }
-
-  // Step events of a picture, in order.
-  std::vector<nlohmann::json> steps(const std::string& events, int picture = 0) const {
-    std::vector<nlohmann::json> found;
-    std::istringstream lines(read_text(path(events)));
-    for (std::string line; std::getline(lines, line);) {
-      auto event = nlohmann::json::parse(line);
-      if (event["event"] == "step" && event["picture"] == picture) found.push_back(std::move(event));
-    }
-    return found;
-  }
-
-  std::vector<image::Picture> webp_frames(const std::string& name) const {
-    const std::string file = read_text(path(name));
-    const WebPData data{.bytes = reinterpret_cast<const uint8_t*>(file.data()), .size = file.size()};
-    const std::unique_ptr<WebPAnimDecoder, decltype(&WebPAnimDecoderDelete)> decoder(
-        WebPAnimDecoderNew(&data, nullptr), &WebPAnimDecoderDelete);
-    std::vector<image::Picture> frames;
-    if (decoder == nullptr) return frames;
-    WebPAnimInfo info;
-    WebPAnimDecoderGetInfo(decoder.get(), &info);
-    while (WebPAnimDecoderHasMoreFrames(decoder.get()) != 0) {
-      uint8_t* rgba = nullptr;
-      int time = 0;
-      if (WebPAnimDecoderGetNext(decoder.get(), &rgba, &time) == 0) break;
-      const int64_t width = info.canvas_width, height = info.canvas_height;
-      frames.push_back(
-          image::over({.width = width, .height = height, .rgba = {rgba, rgba + 4 * width * height}}, 0));
-    }
-    return frames;
-  }
-
-  static bool is_grey(const image::Picture& picture, int64_t cell) {
-    const int64_t left = cell % 8 * 2, top = cell / 8 * 2;
-    for (int64_t i = 0; i < 4; ++i) {
-      const auto at = static_cast<size_t>(3 * ((top + i / 2) * picture.width + left + i % 2));
-      if (picture.rgb[at] != 128 || picture.rgb[at + 1] != 128 || picture.rgb[at + 2] != 128) return false;
-    }
-    return true;
   }
 };
 
@@ -92,87 +50,6 @@ TEST_F(CliFeatures, FormatsBesideEachOther) {
                                                   image::read_run_record(parsed, "record")));
   EXPECT_EQ(json_of({"verify", "w.jpg"}, "volley.verify.1.json", 1)["difference"]["what"], "pixels");
   expect_failure(volley({"image", "-m", "toy", "bird", "--quality", "30"}), 2, "PNG has none");
-}
-
-TEST_F(CliFeatures, AnimationShowsTheCellsInTheirOrder) {
-  for (const char* decoder : {"parallel:steps=12", "parallel:steps=9,order=raster", "jacobi"}) {
-    EXPECT_EQ(volley({"image", "-m", "toy", "bird", "--decoder", decoder, "-o", "p.png", "--animate",
-                      "a.webp", "--events", "e.jsonl", "--overwrite"})
-                  .exit_code,
-              0);
-    const auto frames = webp_frames("a.webp");
-    const auto events = steps("e.jsonl");
-    ASSERT_EQ(frames.size(), std::min<size_t>(events.size() + 1, 40)) << decoder;
-    EXPECT_EQ(frames.back(), pixels("p.png"));
-    std::set<int64_t> decided;
-    size_t next = 0;
-    for (size_t f = 0; f + 1 < frames.size(); ++f) {
-      for (; next < events.size() * f / (frames.size() - 1); ++next) {
-        for (const auto& cell : events[next]["positions"]) decided.insert(cell.get<int64_t>());
-      }
-      for (int64_t cell = 0; cell < kToyTokens; ++cell)
-        ASSERT_EQ(is_grey(frames[f], cell), !decided.contains(cell))
-            << decoder << " frame " << f << " cell " << cell;
-    }
-  }
-}
-
-TEST_F(CliFeatures, AnimationsOfManyAndOfAGrid) {
-  EXPECT_EQ(volley({"image", "-m", "toy", "bird", "-n", "3", "--steps", "5", "--animate", "a%d.png", "-o",
-                    "p%d.png"})
-                .exit_code,
-            0);
-  EXPECT_EQ(pixels("a1.png").width, kToySide) << "a still of its first frame, for other readers";
-  EXPECT_TRUE(is_grey(pixels("a1.png"), 0));
-  EXPECT_EQ(volley({"image", "-m", "toy", "bird", "-n", "3", "--steps", "5", "--grid", "-o", "g.png",
-                    "--animate", "g.webp", "--step-map", "m.png"})
-                .exit_code,
-            0);
-  const auto frames = webp_frames("g.webp");
-  ASSERT_FALSE(frames.empty());
-  EXPECT_EQ(frames.back(), pixels("g.png"));
-  EXPECT_TRUE(is_grey(frames.front(), 0));
-  EXPECT_EQ(pixels("m.png").width % 2, 0);
-  expect_failure(volley({"image", "-m", "toy", "bird", "-n", "2", "--animate", "b.gif"}), 2,
-                 "pattern such as %03d");
-  expect_failure(volley({"image", "-m", "toy", "bird", "--animate", "b.mp4"}), 2, ".webp, .png or .gif");
-  expect_failure(volley({"image", "-m", "toy", "bird", "--animate", "a0.png"}), 1, "a0.png: exists already");
-}
-
-TEST_F(CliFeatures, StepMapIsColouredByTheEvents) {
-  EXPECT_EQ(volley({"image", "-m", "toy", "bird", "--decoder", "parallel:steps=9", "-o", "p.png",
-                    "--step-map", "m.png", "--events", "e.jsonl"})
-                .exit_code,
-            0);
-  const image::Picture map = pixels("m.png");
-  const auto events = steps("e.jsonl");
-  ASSERT_EQ(events.size(), 9u);
-  const int64_t square = map.width / 8;
-  for (size_t step = 0; step < events.size(); ++step) {
-    const auto color = image::step_color(static_cast<int64_t>(step), 9);
-    for (const auto& position : events[step]["positions"]) {
-      const int64_t cell = position.get<int64_t>();
-      for (const int64_t corner : {int64_t{0}, square - 1}) {
-        const int64_t x = cell % 8 * square + corner, y = cell / 8 * square + corner;
-        for (size_t c = 0; c < 3; ++c)
-          ASSERT_EQ(map.rgb[static_cast<size_t>(3 * (y * map.width + x)) + c], color[c]) << cell;
-      }
-    }
-  }
-  // The legend below goes from the first step's colour to the last one's.
-  const int64_t y = 8 * square + 6;
-  ASSERT_LT(y, map.height);
-  std::vector<std::array<uint8_t, 3>> colors;
-  for (int64_t x = 0; x < map.width; ++x) {
-    std::array<uint8_t, 3> color{};
-    for (size_t c = 0; c < 3; ++c) color[c] = map.rgb[static_cast<size_t>(3 * (y * map.width + x)) + c];
-    const bool is_mark =
-        color == std::array<uint8_t, 3>{0, 0, 0} || color == std::array<uint8_t, 3>{255, 255, 255};
-    if (!is_mark && (colors.empty() || colors.back() != color)) colors.push_back(color);
-  }
-  ASSERT_EQ(colors.size(), 9u);
-  for (size_t step = 0; step < 9; ++step)
-    EXPECT_EQ(colors[step], image::step_color(static_cast<int64_t>(step), 9));
 }
 
 TEST_F(CliFeatures, PreviewsAreWholeFilesOfWhatIsThere) {
@@ -361,7 +238,7 @@ TEST_F(CliFeatures, AnInterruptedPromptFileIsGoneOnWith) {
   EXPECT_LT(pictures, 320);
   for (const std::string& name : there) {
     if (name[0] == 'a') {
-      EXPECT_FALSE(webp_frames(name).empty()) << name;
+      EXPECT_FALSE(read_webp_frames(read_text(path(name))).empty()) << name;
     } else if (name[0] == 'b') {
       EXPECT_EQ(pixels(name).width, kToySide) << name;
     }

@@ -250,7 +250,7 @@ TEST_F(CliVerify, ADamagedOrForeignFileIsNamed) {
     expect_failure(volley({verb, "plain.png"}), 1, "plain.png: holds no run record");
     expect_failure(volley({verb, "cut.png"}), 1, "cut.png: PNG ");
     expect_failure(volley({verb, "damaged.png"}), 1, "damaged.png: PNG chunk tEXt at byte 33: wrong CRC");
-    expect_failure(volley({verb, "text.png"}), 1, "text.png: is no PNG, JPEG or WebP file");
+    expect_failure(volley({verb, "text.png"}), 1, "text.png: is no PNG, JPEG, WebP or GIF file");
     expect_failure(volley({verb, "json.png"}), 1, "json.png: run record: ");
     expect_failure(volley({verb, "nowhere.png"}), 1, "nowhere.png: ");
     expect_failure(volley({verb}), 2, "file");

@@ -1,20 +1,18 @@
-// Formats of pictures and animations: what is written is read again, by the pixel and by the record.
+// Formats of pictures, and of how they filled in: what is written is read again, by the pixel and by the
+// record.
 #include "image/picture_file.h"
 
-#include <gif_lib.h>
 #include <gtest/gtest.h>
-#include <webp/demux.h>
 
 #include <cmath>
-#include <memory>
 
 #include "core/io/byte_reader.h"
-#include "core/io/crc32.h"
 #include "image/animation.h"
 #include "image/jpeg.h"
 #include "image/png.h"
 #include "image/webp.h"
 #include "image/xmp.h"
+#include "tests/unit/image/animation_frames.h"
 
 namespace volley::image {
 namespace {
@@ -30,6 +28,12 @@ Picture test_picture(int64_t width, int64_t height, int64_t shift = 0) {
     }
   }
   return picture;
+}
+
+std::vector<Picture> pictures_of(const std::vector<Animation::Frame>& frames) {
+  std::vector<Picture> pictures;
+  for (const Animation::Frame& frame : frames) pictures.push_back(frame.picture);
+  return pictures;
 }
 
 RunRecord test_record(int64_t pictures = 1) {
@@ -107,6 +111,95 @@ TEST(PictureFile, ARecordThatDoesNotFitIntoJpegIsAnError) {
           .ok());
 }
 
+Animation test_animation() {
+  Animation animation;
+  for (int64_t i = 0; i < 3; ++i)
+    animation.frames.push_back({.picture = test_picture(24, 16, i), .milliseconds = 50});
+  return animation;
+}
+
+TEST(PictureFile, AnimationsAndStepMapsKeepTheRecord) {
+  const std::string text = to_json(test_record()).dump();
+  for (const AnimationFormat format :
+       {AnimationFormat::kWebp, AnimationFormat::kPng, AnimationFormat::kGif}) {
+    const auto found = read_file_record(as_bytes(encode_animation(test_animation(), format, test_record())));
+    ASSERT_TRUE(found.ok()) << found.fault().message;
+    EXPECT_EQ(found.value().text, text) << "to the byte";
+    EXPECT_EQ(found.value().shows, Shows::kAnimation);
+    EXPECT_EQ(found.value().animation.format, format);
+    EXPECT_EQ(found.value().animation.width, 24);
+    EXPECT_EQ(found.value().animation.height, 16);
+    EXPECT_EQ(found.value().animation.frames, 3);
+    // The frames are those of a file without a record.
+    const std::string with = encode_animation(test_animation(), format, test_record());
+    const std::string without = encode_animation(test_animation(), format, AnimationTexts{});
+    EXPECT_NE(read_file_record(as_bytes(without)).fault().message.find("holds no run record"),
+              std::string::npos);
+    if (format == AnimationFormat::kWebp) {
+      EXPECT_EQ(pictures_of(test::read_webp_frames(with)), pictures_of(test_animation().frames));
+    } else if (format == AnimationFormat::kGif) {
+      EXPECT_EQ(pictures_of(test::read_gif_frames(with)), pictures_of(test::read_gif_frames(without)));
+      EXPECT_EQ(test::read_gif_frames(with).size(), 3u) << "for readers that know of no XMP";
+    } else {
+      EXPECT_EQ(decode_png(as_bytes(with)).value(), test_picture(24, 16));
+    }
+  }
+  const Picture map = test_picture(20, 38);
+  const std::string file = encode_step_map(map, test_record());
+  const FileRecord found = read_file_record(as_bytes(file)).value();
+  EXPECT_EQ(found.text, text);
+  EXPECT_EQ(found.shows, Shows::kStepMap);
+  EXPECT_EQ(decode_png(as_bytes(file)).value(), map);
+  EXPECT_EQ(read_file_record(as_bytes(encode_picture(map, {}, test_record()))).value().shows,
+            Shows::kPicture);
+}
+
+// As the specification says: behind the name the packet alone, then the bytes that lead every reader to its
+// end.
+TEST(PictureFile, GifHoldsXmpWhereOthersReadIt) {
+  const std::string file = encode_animation(test_animation(), AnimationFormat::kGif, test_record());
+  const size_t extension = file.find("\x21\xFF\x0BXMP DataXMP");
+  ASSERT_NE(extension, std::string::npos);
+  const std::string packet = make_xmp(to_json(test_record()).dump());
+  EXPECT_EQ(file.substr(extension + 14, packet.size()), packet);
+  const std::string trailer = file.substr(extension + 14 + packet.size(), 258);
+  EXPECT_EQ(trailer[0], '\x01');
+  for (size_t i = 0; i < 256; ++i) EXPECT_EQ(static_cast<uint8_t>(trailer[1 + i]), 255 - i);
+  EXPECT_EQ(trailer[257], '\0');
+  // From any byte of the packet, taken for a length, lengths lead to the last byte.
+  for (size_t start = 0; start < packet.size(); ++start) {
+    size_t at = extension + 14 + start;
+    while (file[at] != '\0') at += 1 + static_cast<uint8_t>(file[at]);
+    ASSERT_EQ(at, extension + 14 + packet.size() + 257);
+  }
+  const auto fault_of = [&](size_t at, const std::string& bytes) {
+    std::string other = file;
+    other.replace(at, bytes.size(), bytes);
+    return read_file_record(as_bytes(other)).fault().message;
+  };
+  EXPECT_EQ(fault_of(extension + 3, "Xmp"), "holds no run record (there is no XMP)");
+  EXPECT_EQ(fault_of(extension + 14 + packet.size() + 200, "?"), "GIF: the XMP packet has no end");
+  EXPECT_EQ(fault_of(extension, "?"), "GIF: unknown block at byte " + std::to_string(extension));
+  EXPECT_EQ(fault_of(6, std::string(2, '\0')), "GIF of 0x16 pixels: too large or empty");
+  EXPECT_EQ(fault_of(4, "8a"), "is no GIF file");
+  std::string twice = file;
+  twice.insert(extension, file.substr(extension, 14 + packet.size() + 258));
+  EXPECT_EQ(read_file_record(as_bytes(twice)).fault().message, "GIF holds two XMP packets, expected one");
+  EXPECT_EQ(read_file_record(as_bytes(file.substr(0, 13) + ";")).fault().message, "GIF holds no frame");
+}
+
+TEST(PictureFile, CutAnimationsAreFaults) {
+  for (const AnimationFormat format :
+       {AnimationFormat::kWebp, AnimationFormat::kPng, AnimationFormat::kGif}) {
+    const std::string whole = encode_animation(test_animation(), format, test_record());
+    for (size_t length = 0; length < whole.size(); ++length) {
+      const auto record = read_file_record(as_bytes(whole.substr(0, length)));
+      // Behind WebP's last chunk may stand a byte that fills it up.
+      ASSERT_FALSE(record.ok() && length + 1 < whole.size()) << length << " of " << whole.size();
+    }
+  }
+}
+
 TEST(PictureFile, OtherFilesAreFaults) {
   for (const std::string& file : {std::string(), std::string("GIF89a"), std::string("\xFF\xD8"),
                                   std::string("RIFF\4\0\0\0WEBP", 12), std::string("\x89PNG")}) {
@@ -166,108 +259,6 @@ TEST(Xmp, KeepsWhatXmlWouldTake) {
   EXPECT_NE(fault("<volley:run>&what;</volley:run>").find("entity"), std::string::npos);
   EXPECT_NE(fault("<volley:run>\xff</volley:run>").find("UTF-8"), std::string::npos);
   EXPECT_NE(fault("<volley:run></volley:run><volley:run></volley:run>").find("two"), std::string::npos);
-}
-
-class AnimationTest : public testing::Test {
- protected:
-  AnimationTest() {
-    for (int64_t i = 0; i < 4; ++i)
-      animation_.frames.push_back({.picture = test_picture(24, 16, i), .milliseconds = 50 * (i + 1)});
-  }
-  Animation animation_;
-};
-
-TEST_F(AnimationTest, WebpFramesComeBack) {
-  const std::string file = encode_animation(animation_, AnimationFormat::kWebp);
-  const WebPData data{.bytes = reinterpret_cast<const uint8_t*>(file.data()), .size = file.size()};
-  const std::unique_ptr<WebPAnimDecoder, decltype(&WebPAnimDecoderDelete)> decoder(
-      WebPAnimDecoderNew(&data, nullptr), &WebPAnimDecoderDelete);
-  ASSERT_NE(decoder, nullptr);
-  int time = 0;
-  int64_t expected = 0;
-  for (const Animation::Frame& frame : animation_.frames) {
-    uint8_t* pixels = nullptr;
-    ASSERT_EQ(WebPAnimDecoderGetNext(decoder.get(), &pixels, &time), 1);
-    expected += frame.milliseconds;
-    EXPECT_EQ(time, expected);
-    EXPECT_EQ(over({.width = 24, .height = 16, .rgba = {pixels, pixels + 4 * 24 * 16}}, 0), frame.picture);
-  }
-  EXPECT_EQ(WebPAnimDecoderHasMoreFrames(decoder.get()), 0);
-}
-
-TEST_F(AnimationTest, PngFramesComeBack) {
-  const std::string file = encode_animation(animation_, AnimationFormat::kPng);
-  EXPECT_EQ(decode_png(as_bytes(file)).value(), animation_.frames[0].picture) << "a still for others";
-  // Each frame as the PNG file it would be alone; sequence numbers count up over both kinds of chunks.
-  std::vector<std::string> pixels;
-  uint32_t sequence = 0;
-  std::string header;
-  std::vector<int> delays;
-  const auto number = [](std::span<const std::byte> bytes) {
-    uint32_t value = 0;
-    for (size_t i = 0; i < 4; ++i) value = value << 8 | std::to_integer<uint32_t>(bytes[i]);
-    return value;
-  };
-  const auto chunks = parse_png(as_bytes(file)).value();
-  for (const PngChunk& chunk : chunks) {
-    if (chunk.type == "IHDR") header = as_text(chunk.data);
-    if (chunk.type == "acTL") {
-      EXPECT_EQ(number(chunk.data), 4u);
-    }
-    if (chunk.type == "fcTL") {
-      EXPECT_EQ(number(chunk.data), sequence++);
-      EXPECT_EQ(number(chunk.data.subspan(4)), 24u);
-      delays.push_back(std::to_integer<int>(chunk.data[20]) * 256 + std::to_integer<int>(chunk.data[21]));
-      pixels.emplace_back();
-    }
-    if (chunk.type == "IDAT") pixels.back() += as_text(chunk.data);
-    if (chunk.type == "fdAT") {
-      EXPECT_EQ(number(chunk.data), sequence++);
-      pixels.back() += as_text(chunk.data.subspan(4));
-    }
-  }
-  ASSERT_EQ(pixels.size(), 4u);
-  EXPECT_EQ(delays, (std::vector<int>{50, 100, 150, 200}));
-  for (size_t i = 0; i < 4; ++i) {
-    const std::string still = std::string("\x89PNG\r\n\x1a\n", 8) + png_chunk("IHDR", header) +
-                              png_chunk("IDAT", pixels[i]) + png_chunk("IEND", "");
-    EXPECT_EQ(decode_png(as_bytes(still)).value(), animation_.frames[i].picture);
-  }
-}
-
-TEST_F(AnimationTest, GifFramesAreNear) {
-  const std::string file = encode_animation(animation_, AnimationFormat::kGif);
-  struct Source {
-    const std::string& file;
-    size_t place = 0;
-  } source{file};
-  const auto read = [](GifFileType* gif, GifByteType* bytes, int count) {
-    auto& from = *static_cast<Source*>(gif->UserData);
-    const size_t taken =
-        from.file.copy(reinterpret_cast<char*>(bytes), static_cast<size_t>(count), from.place);
-    from.place += taken;
-    return static_cast<int>(taken);
-  };
-  int error = 0;
-  GifFileType* gif = DGifOpen(&source, read, &error);
-  ASSERT_NE(gif, nullptr);
-  ASSERT_EQ(DGifSlurp(gif), GIF_OK);
-  ASSERT_EQ(gif->ImageCount, 4);
-  for (int i = 0; i < 4; ++i) {
-    const SavedImage& image = gif->SavedImages[i];
-    ASSERT_NE(image.ImageDesc.ColorMap, nullptr);
-    Picture picture{.width = 24, .height = 16};
-    for (int p = 0; p < 24 * 16; ++p) {
-      const GifColorType color = image.ImageDesc.ColorMap->Colors[image.RasterBits[p]];
-      picture.rgb.insert(picture.rgb.end(), {color.Red, color.Green, color.Blue});
-    }
-    const auto& frame = animation_.frames[static_cast<size_t>(i)];
-    EXPECT_LT(mean_difference(picture, frame.picture), 6.0);
-    GraphicsControlBlock control;
-    EXPECT_EQ(DGifSavedExtensionToGCB(gif, i, &control), GIF_OK);
-    EXPECT_EQ(control.DelayTime * 10, frame.milliseconds);
-  }
-  DGifCloseFile(gif, &error);
 }
 
 }  // namespace

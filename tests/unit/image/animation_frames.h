@@ -1,0 +1,14 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "image/animation.h"
+
+namespace volley::test {
+
+// The frames of an animation file as the formats' own libraries show them; empty if it is none.
+std::vector<image::Animation::Frame> read_webp_frames(const std::string& file);
+std::vector<image::Animation::Frame> read_gif_frames(const std::string& file);
+
+}  // namespace volley::test

@@ -20,7 +20,7 @@ ReadPicture read_picture(const std::string& path) {
   const MappedFile file = MappedFile::open(path).value_or_throw(path);
   return {
       .file = {.name = std::filesystem::path(path).filename().string(), .sha256 = sha256_hex(file.bytes())},
-      .picture = image::decode_picture(file.bytes()).value_or_throw(path)};
+      .picture = image::decode_upright_picture(file.bytes()).value_or_throw(path)};
 }
 
 std::string size_text(int64_t width, int64_t height) {

@@ -13,6 +13,7 @@ namespace volley::image {
 namespace {
 
 constexpr std::string_view kXmpName("http://ns.adobe.com/xap/1.0/\0", 29);
+constexpr std::string_view kExifName("Exif\0\0", 6);
 constexpr uint8_t kApp0 = 0xE0, kApp1 = 0xE1, kScan = 0xDA, kEnd = 0xD9;
 // From here on colours are as fine as brightness.
 constexpr int64_t kFineQuality = 90;
@@ -96,6 +97,13 @@ std::optional<std::string_view> find_jpeg_xmp(std::span<const JpegSegment> segme
     if (segment.marker == kApp1 && text.starts_with(kXmpName)) return text.substr(kXmpName.size());
   }
   return std::nullopt;
+}
+
+std::span<const std::byte> find_jpeg_exif(std::span<const JpegSegment> segments) {
+  for (const JpegSegment& segment : segments) {
+    if (segment.marker == kApp1 && as_text(segment.data).starts_with(kExifName)) return segment.data;
+  }
+  return {};
 }
 
 Result<RgbaPicture> decode_jpeg(std::span<const std::byte> file) {

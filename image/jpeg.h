@@ -33,6 +33,9 @@ Result<std::vector<JpegSegment>> parse_jpeg(std::span<const std::byte> file);
 // The XMP packet among the segments, if there is one.
 std::optional<std::string_view> find_jpeg_xmp(std::span<const JpegSegment> segments);
 
+// The EXIF data among the segments, if there is some, else empty.
+std::span<const std::byte> find_jpeg_exif(std::span<const JpegSegment> segments);
+
 // The pixels. Faults: those of parse_jpeg, a picture beyond the limits, and whatever the decoder refuses.
 Result<RgbaPicture> decode_jpeg(std::span<const std::byte> file);
 

@@ -20,6 +20,31 @@ Picture over(const RgbaPicture& picture, uint8_t background) {
   return result;
 }
 
+RgbaPicture upright(RgbaPicture picture, Orientation orientation) {
+  using enum Orientation;
+  if (orientation == kTopLeft) return picture;
+  const bool swaps = orientation >= kLeftTop;  // rows are columns
+  // Whether the columns and rows of the result run against those of the file, which are its rows and columns
+  // where they are swapped.
+  const bool x_runs_back = orientation == kTopRight || orientation == kBottomRight ||
+                           orientation == kRightTop || orientation == kRightBottom;
+  const bool y_runs_back = orientation == kBottomRight || orientation == kBottomLeft ||
+                           orientation == kRightBottom || orientation == kLeftBottom;
+  RgbaPicture result{.width = swaps ? picture.height : picture.width,
+                     .height = swaps ? picture.width : picture.height};
+  result.rgba.reserve(picture.rgba.size());
+  for (int64_t y = 0; y < result.height; ++y) {
+    for (int64_t x = 0; x < result.width; ++x) {
+      const int64_t across = x_runs_back ? result.width - 1 - x : x;
+      const int64_t down = y_runs_back ? result.height - 1 - y : y;
+      const auto pixel =
+          picture.rgba.begin() + 4 * (swaps ? across * picture.width + down : down * picture.width + across);
+      result.rgba.insert(result.rgba.end(), pixel, pixel + 4);
+    }
+  }
+  return result;
+}
+
 GridLayout grid_layout(int64_t count) {
   VOLLEY_ASSERT(count >= 1);
   int64_t columns = 1;

@@ -4,6 +4,8 @@
 #include <span>
 #include <vector>
 
+#include "image/exif.h"
+
 namespace volley::image {
 
 // 8-bit RGB, row by row from the top.
@@ -24,6 +26,9 @@ struct RgbaPicture {
 
 // The picture before a background of that grey.
 Picture over(const RgbaPicture& picture, uint8_t background);
+
+// The picture that is meant by pixels that lie so in their file.
+RgbaPicture upright(RgbaPicture picture, Orientation orientation);
 
 // How many pictures stand side by side.
 struct GridLayout {

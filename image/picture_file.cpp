@@ -25,6 +25,23 @@ std::optional<PictureFormat> format_of_bytes(std::span<const std::byte> file) {
   return std::nullopt;
 }
 
+// Of a file whose pixels are read; what is broken otherwise states nothing.
+Orientation orientation_of(PictureFormat format, std::span<const std::byte> file) {
+  if (format == PictureFormat::kJpeg) {
+    const auto segments = parse_jpeg(file);
+    return segments.ok() ? read_orientation(find_jpeg_exif(segments.value())) : Orientation::kTopLeft;
+  }
+  if (format == PictureFormat::kWebp) {
+    const auto info = read_webp_info(file);
+    return info.ok() && info.value().exif ? read_orientation(as_bytes(*info.value().exif))
+                                          : Orientation::kTopLeft;
+  }
+  const auto chunks = parse_png(file);
+  if (!chunks.ok()) return Orientation::kTopLeft;
+  const auto exif = std::ranges::find(chunks.value(), std::string_view("eXIf"), &PngChunk::type);
+  return exif == chunks.value().end() ? Orientation::kTopLeft : read_orientation(exif->data);
+}
+
 const Fault kNoPicture{"is no PNG, JPEG or WebP file"};
 
 bool is_gif(std::span<const std::byte> file) {
@@ -176,6 +193,12 @@ Result<RgbaPicture> decode_picture(std::span<const std::byte> file) {
       return decode_webp(file);
   }
   return kNoPicture;
+}
+
+Result<RgbaPicture> decode_upright_picture(std::span<const std::byte> file) {
+  auto picture = decode_picture(file);
+  if (!picture.ok()) return picture.fault();
+  return upright(std::move(picture.value()), orientation_of(*format_of_bytes(file), file));
 }
 
 Result<FileRecord> read_file_record(std::span<const std::byte> file) {

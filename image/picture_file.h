@@ -47,6 +47,10 @@ Result<RgbaPicture> decode_picture(std::span<const std::byte> file);
 enum class Shows : uint8_t { kPicture, kAnimation, kStepMap };
 std::string_view shows_name(Shows shows);  // "picture", "animation", "step map"
 
+// The same as its maker meant it to be looked at: turned by the orientation that the file's EXIF data states,
+// as cameras that are held upright do.
+Result<RgbaPicture> decode_upright_picture(std::span<const std::byte> file);
+
 // What a file of pictures says of its making.
 struct FileRecord {
   Shows shows = Shows::kPicture;

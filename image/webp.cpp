@@ -74,11 +74,14 @@ Result<WebpInfo> read_webp_info(std::span<const std::byte> file) {
   const std::unique_ptr<WebPDemuxer, decltype(&WebPDemuxDelete)> demuxer(WebPDemux(&data), &WebPDemuxDelete);
   if (demuxer == nullptr) return Fault{"WebP container is broken"};
   info.frames = WebPDemuxGetI(demuxer.get(), WEBP_FF_FRAME_COUNT);
-  WebPChunkIterator chunk;
-  if (WebPDemuxGetChunk(demuxer.get(), "XMP ", 1, &chunk) != 0) {
-    info.xmp.emplace(reinterpret_cast<const char*>(chunk.chunk.bytes), chunk.chunk.size);
+  const auto keep_chunk = [&](const char* name, std::optional<std::string>& text) {
+    WebPChunkIterator chunk;
+    if (WebPDemuxGetChunk(demuxer.get(), name, 1, &chunk) == 0) return;
+    text.emplace(reinterpret_cast<const char*>(chunk.chunk.bytes), chunk.chunk.size);
     WebPDemuxReleaseChunkIterator(&chunk);
-  }
+  };
+  keep_chunk("XMP ", info.xmp);
+  keep_chunk("EXIF", info.exif);
   return info;
 }
 

@@ -31,6 +31,7 @@ struct WebpInfo {
   bool is_animation = false;
   bool is_lossless = false;  // of a still picture
   std::optional<std::string> xmp;
+  std::optional<std::string> exif;
 };
 // Faults: no WebP, a broken container, a picture beyond the limits.
 Result<WebpInfo> read_webp_info(std::span<const std::byte> file);

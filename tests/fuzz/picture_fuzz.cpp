@@ -20,7 +20,7 @@ void require_one_line(const std::string& message) {
 
 void read_pixels(std::span<const std::byte> file) {
   using namespace volley::image;
-  const auto decoded = decode_picture(file);
+  const auto decoded = decode_upright_picture(file);
   if (!decoded.ok()) return require_one_line(decoded.fault().message);
   const RgbaPicture& picture = decoded.value();
   volley::fuzz::require(picture.width >= 1 && picture.width <= kMaxSide && picture.height >= 1 &&

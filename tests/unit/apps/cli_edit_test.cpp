@@ -193,6 +193,29 @@ TEST_F(CliEdit, PicturesOfAnyFormatAndSizeAreFitted) {
   }
 }
 
+// As a phone that is held upright writes it: lying pixels, and EXIF data that says so.
+TEST_F(CliEdit, ATurnedPictureIsUsedUpright) {
+  image::Picture lying{.width = init_.height, .height = init_.width};
+  for (int64_t y = 0; y < lying.height; ++y) {
+    for (int64_t x = 0; x < lying.width; ++x) {
+      const auto pixel = init_.rgb.begin() + 3 * (x * init_.width + init_.width - 1 - y);
+      lying.rgb.insert(lying.rgb.end(), pixel, pixel + 3);
+    }
+  }
+  const std::string turn_clockwise("MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0", 22);
+  write_text(path("lying.png"),
+             image::encode_png(lying, {}).insert(33, image::png_chunk("eXIf", turn_clockwise)));
+  write_mask("m.png", kToySide, [](int64_t x, int64_t) { return x < 6; });
+  const auto edited = [&](const std::string& init) {
+    const CommandResult result =
+        volley({"image", "-m", "toy", "bird", "--init", init, "--mask", "m.png", "-o", "of-" + init});
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return pixels("of-" + init);
+  };
+  EXPECT_EQ(edited("lying.png"), edited("init.png"));
+  EXPECT_EQ(volley({"verify", "of-lying.png"}).exit_code, 0);
+}
+
 TEST_F(CliEdit, VerifyCountsTheCellsOfAWidenedPicture) {
   volley({"image", "-m", "toy", "bird", "--init", "init.png", "--outpaint", "left=5", "-o", "w.png"});
   Command run = command({"verify", "w.png"});

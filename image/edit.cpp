@@ -14,27 +14,47 @@
 namespace volley::image {
 namespace {
 
-// Resizes 8-bit planes that lie interleaved.
-std::vector<uint8_t> resize(std::span<const uint8_t> pixels, int64_t channels, std::array<int64_t, 2> from,
-                            std::array<int64_t, 2> to) {
-  std::vector<uint8_t> result(static_cast<size_t>(to[0] * to[1] * channels));
-  if (stbir_resize_uint8(pixels.data(), static_cast<int>(from[0]), static_cast<int>(from[1]), 0,
-                         result.data(), static_cast<int>(to[0]), static_cast<int>(to[1]), 0,
-                         static_cast<int>(channels)) == 0) {
-    throw Error("out of memory: cannot scale a picture of " + std::to_string(from[0]) + "x" +
-                std::to_string(from[1]) + " pixels");
+struct Size {
+  int64_t width = 0;
+  int64_t height = 0;
+  bool operator==(const Size&) const = default;
+};
+struct Scaling {
+  Size from;
+  Size to;
+};
+
+// The middle square of 8-bit planes that lie interleaved.
+std::vector<uint8_t> middle(std::span<const uint8_t> pixels, int64_t channels, Size size, int64_t side) {
+  const int64_t left = (size.width - side) / 2, top = (size.height - side) / 2;
+  std::vector<uint8_t> square;
+  square.reserve(static_cast<size_t>(channels * side * side));
+  for (int64_t y = top; y < top + side; ++y) {
+    const auto row = pixels.begin() + channels * (y * size.width + left);
+    square.insert(square.end(), row, row + channels * side);
   }
-  return result;
+  return square;
 }
 
-// The middle square of what is scaled to `to`.
-std::vector<uint8_t> middle(std::span<const uint8_t> pixels, int64_t channels, std::array<int64_t, 2> size,
-                            int64_t side) {
-  const int64_t left = (size[0] - side) / 2, top = (size[1] - side) / 2;
-  std::vector<uint8_t> square;
-  for (int64_t y = top; y < top + side; ++y) {
-    const auto row = pixels.begin() + channels * (y * size[0] + left);
-    square.insert(square.end(), row, row + channels * side);
+// The middle square of what is scaled. Nothing else is computed: the whole of a long and narrow picture may
+// take gigabytes.
+std::vector<uint8_t> scaled_middle(std::span<const uint8_t> pixels, int64_t channels, const Scaling& scaling,
+                                   int64_t side) {
+  const auto& [from, to] = scaling;
+  if (from == to) return middle(pixels, channels, from, side);
+  std::vector<uint8_t> square(static_cast<size_t>(channels * side * side));
+  const auto whole = [](int64_t length) { return static_cast<int>(length); };
+  const auto ratio = [](int64_t length, int64_t of) {
+    return static_cast<float>(length) / static_cast<float>(of);
+  };
+  if (stbir_resize_subpixel(
+          pixels.data(), whole(from.width), whole(from.height), 0, square.data(), whole(side), whole(side), 0,
+          STBIR_TYPE_UINT8, whole(channels), STBIR_ALPHA_CHANNEL_NONE, 0, STBIR_EDGE_CLAMP, STBIR_EDGE_CLAMP,
+          STBIR_FILTER_DEFAULT, STBIR_FILTER_DEFAULT, STBIR_COLORSPACE_LINEAR, nullptr,
+          ratio(to.width, from.width), ratio(to.height, from.height),
+          static_cast<float>((to.width - side) / 2), static_cast<float>((to.height - side) / 2)) == 0) {
+    throw Error("out of memory: cannot scale a picture of " + std::to_string(from.width) + "x" +
+                std::to_string(from.height) + " pixels");
   }
   return square;
 }
@@ -124,19 +144,19 @@ std::vector<uint8_t> repainted_pixels(const EditRequest& edit, const Canvas& can
 EditSource fit_edit(const RgbaPicture& init, const RgbaPicture* mask, int64_t side) {
   const int64_t shorter = std::min(init.width, init.height);
   const auto scaled = [&](int64_t length) { return std::max(side, (length * side + shorter / 2) / shorter); };
-  const std::array<int64_t, 2> from{init.width, init.height}, to{scaled(init.width), scaled(init.height)};
-  const Picture picture = over(init, 255);
+  const Size to{scaled(init.width), scaled(init.height)};
   EditSource source{.init = {.width = side, .height = side}};
-  source.init.rgb = middle(from == to ? picture.rgb : resize(picture.rgb, 3, from, to), 3, to, side);
+  source.init.rgb =
+      scaled_middle(over(init, 255).rgb, 3, {.from = {init.width, init.height}, .to = to}, side);
   if (mask == nullptr) return source;
   const Picture shown = over(*mask, 0);
   std::vector<uint8_t> grey;
+  grey.reserve(shown.rgb.size() / 3);
   for (size_t i = 0; i < shown.rgb.size(); i += 3) {
     grey.push_back(
         static_cast<uint8_t>((299 * shown.rgb[i] + 587 * shown.rgb[i + 1] + 114 * shown.rgb[i + 2]) / 1000));
   }
-  const std::array<int64_t, 2> mask_size{mask->width, mask->height};
-  source.mask = middle(mask_size == to ? grey : resize(grey, 1, mask_size, to), 1, to, side);
+  source.mask = scaled_middle(grey, 1, {.from = {mask->width, mask->height}, .to = to}, side);
   for (uint8_t& value : source.mask) value = value >= 128 ? 1 : 0;
   return source;
 }

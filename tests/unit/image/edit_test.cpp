@@ -2,11 +2,14 @@
 #include "image/edit.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <set>
 
 #include "core/base/error.h"
+#include "image/stb.h"
+#include "tests/support/sanitized.h"
 
 namespace volley::image {
 namespace {
@@ -60,6 +63,57 @@ TEST(Edit, AFittingPictureIsTakenAsItIs) {
   }
   const EditSource middle = fit_edit(three, nullptr, kPixels);
   EXPECT_TRUE(std::ranges::all_of(middle.init.rgb, [](uint8_t value) { return value == 80; }));
+}
+
+// The whole picture scaled, of which the middle is cut out.
+std::vector<uint8_t> middle_of_whole(const RgbaPicture& picture, int64_t side) {
+  const int64_t shorter = std::min(picture.width, picture.height);
+  const auto scaled = [&](int64_t length) {
+    return static_cast<int>(std::max(side, (length * side + shorter / 2) / shorter));
+  };
+  const int width = scaled(picture.width), height = scaled(picture.height);
+  std::vector<uint8_t> whole = over(picture, 255).rgb, square;
+  if (width != picture.width || height != picture.height) {
+    const std::vector<uint8_t> pixels = whole;
+    whole.resize(static_cast<size_t>(3 * width * height));
+    EXPECT_NE(stbir_resize_uint8(pixels.data(), static_cast<int>(picture.width),
+                                 static_cast<int>(picture.height), 0, whole.data(), width, height, 0, 3),
+              0);
+  }
+  for (int64_t y = (height - side) / 2; y < (height - side) / 2 + side; ++y) {
+    const auto row = whole.begin() + 3 * (y * width + (width - side) / 2);
+    square.insert(square.end(), row, row + 3 * side);
+  }
+  return square;
+}
+
+TEST(Edit, OnlyTheMiddleIsScaledAndNoBitOfItIsAnother) {
+  const std::vector<std::array<int64_t, 2>> sizes{{97, 31}, {31, 97},   {200, 64}, {64, 201},
+                                                  {33, 32}, {1, 40},    {40, 1},   {7, 300},
+                                                  {16, 50}, {129, 128}, {240, 16}, {500, 333}};
+  for (const auto& [width, height] : sizes) {
+    for (const int64_t side : {16, 33, 128}) {
+      const RgbaPicture picture = noise_picture(width, height);
+      EXPECT_EQ(fit_edit(picture, nullptr, side).init.rgb, middle_of_whole(picture, side))
+          << width << "x" << height << " to " << side;
+    }
+  }
+}
+
+// Scaled as a whole it would be 128 pixels wide and two millions high.
+TEST(Edit, ANarrowPictureTakesLittleMemory) {
+  const auto peak = [] {
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_maxrss / 1024;  // MiB
+  };
+  const RgbaPicture narrow = noise_picture(1, 16384),
+                    mask = mask_picture(2, 9, [](int64_t, int64_t y) { return y == 4; });
+  const int64_t before = peak();
+  const EditSource source = fit_edit(narrow, &mask, 128);
+  EXPECT_LT(peak() - before, test::kSanitized ? 128 : 32);
+  EXPECT_EQ(source.init.rgb.size(), size_t{3 * 128 * 128});
+  EXPECT_EQ(std::ranges::count(source.mask, 1), 128 * 128) << "the mask's fifth row of nine is its middle";
 }
 
 TEST(Edit, TransparentPartsOfAPictureAreWhiteAndOfAMaskBlack) {

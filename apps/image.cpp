@@ -11,6 +11,7 @@
 #include "apps/image_memory.h"
 #include "apps/image_renderer.h"
 #include "apps/image_tasks.h"
+#include "apps/image_words.h"
 #include "apps/loaded_models.h"
 #include "apps/model_path.h"
 #include "apps/model_store.h"
@@ -30,38 +31,6 @@ using image::ImageResult;
 
 // Pixels of a grid that is animated: all of its frames are held at once.
 constexpr int64_t kMaxAnimatedGrid = int64_t{1} << 22;
-
-std::string guidance_text(const ImageRequest& request) {
-  return request.cfg == 1.0
-             ? "no guidance"
-             : "cfg " + shortest(request.cfg) + " " + std::string(image::guidance_name(request.guidance));
-}
-
-std::string seeds_text(const ImageRequest& request) {
-  const std::string first = std::to_string(request.seed_of(0));
-  if (request.count == 1) return "seed " + first;
-  if (request.seeds.empty())
-    return "seeds " + first + " to " + std::to_string(request.seed_of(request.count - 1));
-  std::string text = "seeds";
-  for (int64_t item = 0; item < request.count; ++item)
-    text += (item > 0 ? ", " : " ") + std::to_string(request.seed_of(item));
-  return text;
-}
-
-std::string edit_text(const image::EditRequest& edit) {
-  std::string text = ", from " + printable(edit.init.name, 100);
-  if (edit.mask) text += " where " + printable(edit.mask->name, 100) + " is white";
-  if (edit.strength > 0.0) text += ", strength " + shortest(edit.strength);
-  return text;
-}
-
-std::string method_line(const ImageRequest& request) {
-  return image::decoder_text(request.decoder) + " (" +
-         std::string(decoder_class_name(decoder_class(request.decoder))) + "), " + guidance_text(request) +
-         ", temperature " + shortest(request.temperature) + ", top-k " + std::to_string(request.top_k) +
-         ", top-p " + shortest(request.top_p) + ", " + seeds_text(request) +
-         (request.edit ? edit_text(*request.edit) : "");
-}
 
 // Everything that a run writes to, known before anything is made.
 struct Outputs {
@@ -132,8 +101,17 @@ Outputs name_all(const ImageFlags& flags, const ImageTasks& tasks, const image::
   return outputs;
 }
 
-int plan(const ImageFlags& flags, const ImageTasks& tasks, const OutputNames& names,
-         const MemoryCheck& memory, Console& console) {
+// What --dry-run tells of.
+struct PlannedRun {
+  const ImageFlags& flags;
+  const ImageTasks& tasks;
+  const image::ImageCard& card;
+  const OutputNames& names;
+  const MemoryCheck& memory;
+};
+
+int tell_plan(const PlannedRun& run, Console& console) {
+  const auto& [flags, tasks, card, names, memory] = run;
   std::vector<std::string> files;
   for (const std::string& path : names.paths) {
     for (size_t f = 0; f < names.formats.size(); ++f) files.push_back(path_in_format(names, path, f));
@@ -153,7 +131,7 @@ int plan(const ImageFlags& flags, const ImageTasks& tasks, const OutputNames& na
   for (const ImageTask& task : tasks.tasks) {
     const ImageRequest& request = task.request;
     console.print_line("would make " + plural(request.count, "picture") + " of " +
-                       printable(request.subject(), 100) + " with " + request.model + " by " +
+                       subject_text(card, request) + " with " + request.model + " by " +
                        method_line(request));
   }
   for (const std::string& line : memory.lines()) console.print_line(line);
@@ -165,7 +143,7 @@ std::string seconds_text(double seconds) {
   return fixed(seconds, seconds < 1.0 ? 3 : 2) + " s";
 }
 
-void summarize(const ImageResult& result, Console& console) {
+void summarize(const image::ImageCard& card, const ImageResult& result, Console& console) {
   int64_t tokens = 0, forwards = 0, rows = 0;
   for (const image::PictureInfo& picture : result.pictures) {
     tokens += picture.tokens;
@@ -177,7 +155,7 @@ void summarize(const ImageResult& result, Console& console) {
     const auto average = [&](int64_t sum, int64_t of) {
       return fixed(static_cast<double>(sum) / static_cast<double>(std::max<int64_t>(of, 1)), 1);
     };
-    console.note(plural(made, "picture") + " of " + printable(result.request.subject(), 100) + " in " +
+    console.note(plural(made, "picture") + " of " + subject_text(card, result.request) + " in " +
                  seconds_text(result.total_seconds - result.check_seconds - result.render_seconds) + ": " +
                  average(tokens, made) + " tokens in " + average(forwards, made) + " forwards a picture, " +
                  average(tokens, forwards) + " tokens and " + average(rows, forwards) + " rows a forward");
@@ -247,8 +225,8 @@ RunOutcome run_tasks(const ImageFlags& flags, Program& program, const LoadedMode
       break;
     }
     if (!task.source.empty()) {
-      program.console.note(program.console.faint(task.source + ": " + printable(task.request.subject(), 100) +
-                                                 ", " + seeds_text(task.request)));
+      program.console.note(program.console.faint(
+          task.source + ": " + subject_text(model.card(), task.request) + ", " + seeds_text(task.request)));
     }
     const int64_t kept = shared.skip_existing ? keep_existing(resume, task) : 0;
     outcome.kept += kept;
@@ -279,7 +257,7 @@ RunOutcome run_tasks(const ImageFlags& flags, Program& program, const LoadedMode
     }
     result.threads = threads_for(shared);
     result.total_seconds += finishing_seconds;
-    summarize(result, program.console);
+    summarize(model.card(), result, program.console);
     outcome.made += std::ssize(result.pictures);
     outcome.is_interrupted = outcome.is_interrupted || result.interrupted;
     outcome.is_check_equal = outcome.is_check_equal && result.is_check_equal();
@@ -322,7 +300,7 @@ int run(const ImageFlags& flags, Program& program) {
                                            .sides = outputs.sides,
                                            .backends = backends},
                                           program.stop);
-  if (shared.dry_run) return plan(flags, tasks, outputs.names, memory, console);
+  if (shared.dry_run) return tell_plan({flags, tasks, card, outputs.names, memory}, console);
   for (const std::string& line : memory.lines()) console.detail(line);
   memory.require();
 

@@ -51,16 +51,20 @@ void check_words(const image::TextEncoderConfig& encoder, const ImageRequest& re
   }
 }
 
-// The class that the request or its words name, unless the model reads its prompt as text.
-void choose_class(const image::ImageCard& card, Console& console, ImageRequest& request) {
+// The class that the request or its words name, unless the model reads its prompt as text. `class_subject` is
+// who named the class, for messages.
+void choose_class(const image::ImageCard& card, Console& console, const std::string& class_subject,
+                  ImageRequest& request) {
   if (card.text_encoder && !request.prompt.empty())
     return check_words(card.text_encoder->config, request, console);
-  const image::ClassChoice choice =
-      request.prompt.empty() ? find_class(card, request.class_name) : find_prompt(card, request.prompt);
+  const image::ClassChoice choice = request.prompt.empty()
+                                        ? find_class(card, request.class_name, class_subject)
+                                        : find_prompt(card, request.prompt);
   request.class_name = choice.name;
   request.class_id = choice.id;
   if (!choice.is_exact) {
-    console.note("\"" + printable(request.prompt, 200) + "\" -> class " + printable(choice.name, 100));
+    console.note("\"" + printable(request.prompt, 200) + "\" -> class " +
+                 printable(image::class_label(card, choice.id), 100));
   }
 }
 
@@ -179,7 +183,7 @@ ImageTask task_of_words(const ImageFlags& flags, const image::ImageCard& card, I
         ErrorKind::kUsage);
   }
   request.class_name = flags.class_name;
-  choose_class(card, console, request);
+  choose_class(card, console, "--class", request);
   return {.request = std::move(request)};
 }
 
@@ -190,7 +194,7 @@ void add_line(const PromptLine& line, const image::ImageCard& card, const ImageR
   ImageRequest& request = task.request;
   request.prompt = line.prompt;
   request.class_name = line.class_name;
-  choose_class(card, console, request);
+  choose_class(card, console, "key 'class':", request);
   if (line.seed || line.count) request.seeds.clear();
   if (line.count) request.count = *line.count;
   if (line.seed && !line.count && !common.seeds.empty()) request.count = 1;

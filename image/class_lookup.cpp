@@ -106,10 +106,22 @@ std::vector<std::string> nearest_choices(std::string_view text, const std::vecto
   return nearest;
 }
 
-ClassChoice find_class(const ImageCard& card, std::string_view name) {
+ClassChoice find_class(const ImageCard& card, std::string_view name, std::string_view subject) {
   const auto found = std::ranges::find(card.classes, name);
-  if (found == card.classes.end()) fail("--class", name, card.classes);
+  if (found == card.classes.end()) fail(subject, name, card.classes);
   return {.id = found - card.classes.begin(), .name = *found};
+}
+
+std::string class_label(const ImageCard& card, int64_t id) {
+  const std::string& name = card.classes[static_cast<size_t>(id)];
+  const auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
+  const auto found = std::ranges::find(card.names, id, &EmojiName::class_id);
+  if (!std::ranges::all_of(name, is_digit) || found == card.names.end()) return name;
+  // One of two that are called alike ends in its number already.
+  const std::string number = " " + name;
+  std::string_view called = found->name;
+  if (called.ends_with(number)) called.remove_suffix(number.size());
+  return std::string(called) + " (" + name + ")";
 }
 
 ClassChoice find_prompt(const ImageCard& card, std::string_view prompt) {

@@ -43,7 +43,7 @@ struct EmojiName {
 // Where the size of the pictures comes from.
 enum class SizeSource : uint8_t {
   kStated,    // by config.json or the request
-  kFileName,  // the checkpoint's
+  kFileName,  // the checkpoint's, which holds it or is that of a published one
   kAssumed,   // nothing states it
 };
 
@@ -84,12 +84,16 @@ struct ClassChoice {
   bool is_exact = true;  // false: the text names something that the class holds
 };
 
-// The class of that name. Throws Error kUsage offering the five nearest.
-ClassChoice find_class(const ImageCard& card, std::string_view name);
+// The class of that name. Throws Error kUsage "<subject> 'name': ..." offering the five nearest.
+ClassChoice find_class(const ImageCard& card, std::string_view name, std::string_view subject = "--class");
 // The class of that name, or the one that holds the longest name among the prompt's words ("a red apple,
 // please" names "red apple"). Letter case and the form of quotes count for nothing. Throws Error kUsage
 // offering the five nearest classes or names.
 ClassChoice find_prompt(const ImageCard& card, std::string_view prompt);
+
+// What a class is called: its own name; of one that is a number, the name that the model has for it as well,
+// as in "golden retriever (207)".
+std::string class_label(const ImageCard& card, int64_t id);
 
 // The candidates nearest to `text`: those that contain it first (plural or not; as words, as the start of
 // one, as a part), then by edit distance; each once.

@@ -137,10 +137,12 @@ TEST_F(CliEdit, StrengthIsTheShareOfCells) {
 }
 
 TEST_F(CliEdit, OutpaintingWidensThePicture) {
-  EXPECT_EQ(volley({"image", "-m", "toy", "bird", "--init", "init.png", "--outpaint", "right=8,up=3", "-o",
-                    "w.png", "--feather", "0", "--events", "w.jsonl"})
-                .exit_code,
-            0);
+  const CommandResult result =
+      volley({"image", "-m", "toy", "bird", "--init", "init.png", "--outpaint", "right=8,up=3", "-o", "w.png",
+              "--feather", "0", "--events", "w.jsonl"});
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_NE(result.err.find("from init.png, widened by cells: right=8,up=3"), std::string::npos)
+      << result.err;
   const image::Picture wide = pixels("w.png");
   EXPECT_EQ(wide.width, 32);
   EXPECT_EQ(wide.height, 22);

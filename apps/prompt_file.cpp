@@ -115,10 +115,19 @@ std::string prompt_source(const std::string& path) {
 }
 
 std::string read_prompt_text(const std::string& path) {
-  if (path == "-") return read_standard_input();
-  const MappedFile file = MappedFile::open(path).value_or_throw(path);
-  if (file.bytes().size() > kMaxInput) throw Error(path + ": more than 64 MiB of prompts");
-  return std::string(as_text(file.bytes()));
+  std::string text;
+  if (path == "-") {
+    text = read_standard_input();
+  } else {
+    const MappedFile file = MappedFile::open(path).value_or_throw(path);
+    if (file.bytes().size() > kMaxInput) throw Error(path + ": more than 64 MiB of prompts");
+    text = as_text(file.bytes());
+  }
+  if (const size_t zero = text.find('\0'); zero != std::string::npos) {
+    throw Error(prompt_source(path) + ": is no text file (a zero byte at " + std::to_string(zero) +
+                "); expected prompts in UTF-8, one a line");
+  }
+  return text;
 }
 
 std::vector<PromptLine> parse_prompt_lines(std::string_view text) {

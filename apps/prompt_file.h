@@ -23,7 +23,8 @@ std::vector<NumberedLine> numbered_lines(std::string_view text);
 // `read` throws ("line: ..."), or nothing.
 std::string fault_of_object(std::string_view line, const std::function<void(const nlohmann::json&)>& read);
 
-// The text of a file of prompts, or of standard input for "-". Throws Error naming it.
+// The text of a file of prompts, or of standard input for "-". Throws Error naming it, for one that is no
+// text too: of its lines each would be at fault.
 std::string read_prompt_text(const std::string& path);
 
 // The same path in messages: "-" is the flag's.

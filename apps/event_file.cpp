@@ -11,7 +11,19 @@
 
 namespace volley::apps {
 
+void refuse_taken_events(const SharedFlags& flags) {
+  if (flags.events == "-" && flags.json)
+    throw Error("--events -: standard output is taken by --json", ErrorKind::kUsage);
+}
+
 EventFile::EventFile(std::string path, Existing existing) : path_(std::move(path)) {
+  if (path_ == "-") {
+    path_ = "--events -";
+    const int output = ::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
+    if (output >= 0) file_.reset(::fdopen(output, "w"));
+    if (file_ == nullptr) throw Error(path_ + ": cannot write: " + std::generic_category().message(errno));
+    return;
+  }
   std::error_code code;
   const bool is_file = std::filesystem::is_regular_file(path_, code);
   if (is_file && existing == Existing::kRefuse)

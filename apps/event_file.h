@@ -5,16 +5,20 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "apps/flags.h"
 #include "image/image_job.h"
 
 namespace volley::apps {
+
+// Throws Error kUsage if --events is standard output and --json takes that.
+void refuse_taken_events(const SharedFlags& flags);
 
 // --events: what a run's observer is told, as JSON Lines of schema volley.event/1. Lines are written as they
 // come, each whole, so that another program may follow them.
 class EventFile {
  public:
   enum class Existing : uint8_t { kRefuse, kReplace };
-  // Throws Error naming the path.
+  // "-" is standard output. Throws Error naming the path.
   EventFile(std::string path, Existing existing);
 
   // Of volley image.

@@ -192,7 +192,10 @@ const std::map<std::string_view, Adder>& adders() {
        }},
       {"events",
        [](CLI::App& verb, SharedFlags& flags) {
-         add_text(verb, {.names = "--events", .type = "FILE", .meaning = "write what happens as JSON Lines"},
+         add_text(verb,
+                  {.names = "--events",
+                   .type = "FILE|-",
+                   .meaning = "write what happens as JSON Lines; - is standard output"},
                   flags.events);
        }},
       {"check",

@@ -96,6 +96,7 @@ Outputs name_all(const ImageFlags& flags, const ImageTasks& tasks, const image::
     throw Error("--preview " + path + ": expected term or a name that ends in .png, .jpg or .webp",
                 ErrorKind::kUsage);
   }
+  refuse_taken_events(shared);
   std::ranges::move(side_places(flags, outputs.sides), std::back_inserter(places));
   refuse_shared_places(places);
   return outputs;

@@ -175,7 +175,8 @@ void ImageRenderer::finish(image::ImageResult& result) {
 }
 
 void ImageRenderer::announce(size_t file) {
-  if (context_.flags.shared.json) return;
+  const SharedFlags& shared = context_.flags.shared;
+  if (shared.json || shared.events == "-") return;  // whose lines say it
   for (const std::string& path : context_.writer.paths(file)) {
     if (path != "-") console_.print_line(path);
   }

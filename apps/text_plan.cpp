@@ -5,6 +5,7 @@
 #include <random>
 #include <set>
 
+#include "apps/event_file.h"
 #include "apps/model_path.h"
 #include "apps/prompt_file.h"
 #include "apps/text_prompts.h"
@@ -181,6 +182,9 @@ void refuse_contradictions(const TextFlags& flags) {
     refuse("--prompt-file " + flags.prompt_file + ": does not go with a prompt");
   if (flags.prompt_file.empty() && flags.prompt.empty() && !flags.chat)
     refuse("text: say something: a prompt, --prompt-file or --chat");
+  refuse_taken_events(flags.shared);
+  if (flags.shared.events == "-" && (flags.shared.out.empty() || flags.shared.out == "-"))
+    refuse("--events -: standard output is taken by the text; --out FILE puts that elsewhere");
 }
 
 int64_t check_prompt(const text::TextCheckpoint& checkpoint, const TextRequest& request,

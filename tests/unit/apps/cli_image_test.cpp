@@ -174,6 +174,27 @@ TEST_F(CliImage, WhatCannotBeMeantIsRefused) {
   EXPECT_TRUE(files().empty());
 }
 
+TEST_F(CliImage, EventsGoToStandardOutputWhereNothingElseDoes) {
+  const CommandResult piped = volley({"image", "-m", "toy", "bird", "-n", "2", "--events", "-"});
+  EXPECT_EQ(piped.exit_code, 0) << piped.err;
+  std::set<std::string> pictures;  // in any order
+  std::istringstream lines(piped.out);
+  for (std::string line; std::getline(lines, line);) {
+    const auto event = nlohmann::json::parse(line);
+    EXPECT_EQ(schema_fault(event, "volley.event.1.json"), "") << line;
+    if (event["event"] == "picture") pictures.insert(event["file"]);
+  }
+  EXPECT_EQ(pictures, (std::set<std::string>{"out/000.png", "out/001.png"}));
+  EXPECT_EQ(files(), (std::set<std::string>{"out/000.png", "out/001.png"})) << "and to no file named -";
+  expect_failure(volley({"image", "-m", "toy", "bird", "--events", "-", "--json"}), 2,
+                 "--events -: standard output is taken by --json");
+  expect_failure(volley({"image", "-m", "toy", "bird", "--events", "-", "-o", "-"}), 2,
+                 "--events -: is also where the picture goes");
+  Command run = command({"image", "-m", "toy", "bird", "--events", "-", "-o", "lost.png"});
+  run.output = StandardOutput::kFull;
+  expect_failure(run_command(run), 1, "--events -: cannot write");
+}
+
 TEST_F(CliImage, RandomSeedsDifferAndAreTold) {
   const auto a = json_of({"image", "-m", "toy", "bird", "-s", "-1"}, "volley.image.1.json");
   const auto b = json_of({"image", "-m", "toy", "bird", "-s", "-1"}, "volley.image.1.json");

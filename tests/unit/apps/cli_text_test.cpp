@@ -269,6 +269,24 @@ TEST_F(CliText, EventsAreJsonLines) {
   expect_failure(text({"Hello", "--events", "e.jsonl"}), 1, "e.jsonl: exists already");
 }
 
+TEST_F(CliText, EventsGoToStandardOutputWhereTheTextDoesNot) {
+  const CommandResult piped = text({"Hello", "-o", "a.txt", "--events", "-"});
+  EXPECT_EQ(piped.exit_code, 0) << piped.err;
+  EXPECT_TRUE(piped.out.starts_with("{")) << piped.out;
+  std::istringstream lines(piped.out);
+  for (std::string line; std::getline(lines, line);)
+    EXPECT_EQ(schema_fault(nlohmann::json::parse(line), "volley.event.1.json"), "") << line;
+  EXPECT_EQ(files(), std::set<std::string>{"a.txt"});
+  for (const std::vector<std::string>& more : {std::vector<std::string>{}, {"-o", "-"}}) {
+    std::vector<std::string> arguments{"Hello", "--events", "-"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    expect_failure(text(arguments), 2,
+                   "--events -: standard output is taken by the text; --out FILE puts that");
+  }
+  expect_failure(text({"Hello", "--events", "-", "--json"}), 2,
+                 "--events -: standard output is taken by --json");
+}
+
 TEST_F(CliText, WhatCannotBeMeantIsRefused) {
   const auto refuses = [&](std::vector<std::string> arguments, const std::string& part, int exit_code = 2) {
     expect_failure(text(std::move(arguments)), exit_code, part);

@@ -64,9 +64,17 @@ std::string without_ending(const std::string& path) {
   return image::format_of_path(path) ? path.substr(0, path.rfind('.')) : path;
 }
 
+// A name that is too long for its folder. What the folder's own limit is, the system knows.
+void refuse_long_name(const std::string& path) {
+  std::error_code code;
+  (void)fs::symlink_status(path, code);
+  if (code == std::errc::filename_too_long) throw Error(path + ": cannot create: " + code.message());
+}
+
 void refuse_existing(const SharedFlags& flags, const std::string& path) {
   std::error_code code;
   if (is_stream(path)) return;
+  refuse_long_name(path);
   if (fs::is_directory(path, code)) throw Error(path + ": is a directory, expected a file name to write");
   if (!flags.overwrite && !flags.skip_existing && fs::exists(fs::symlink_status(path, code))) {
     throw Error(path + ": exists already; --overwrite replaces it");
@@ -217,10 +225,13 @@ void prepare_outputs(const OutputNames& names, std::span<const OutputPlace> side
     const auto probe = [&](const std::string& flag, const std::string& path) {
       // Whoever reads a stream would take a probe for all of it.
       if (path == "-" || is_stream(path)) return;
+      refuse_long_name(path);  // a folder may only be there now
       if (!probed.insert(flag + " " + fs::path(path).parent_path().string()).second) return;
       const AtomicFile file(path);  // takes its temporary file away again
     };
-    for (const std::string& path : names.paths) probe("", path);
+    for (const std::string& path : names.paths) {
+      for (size_t f = 0; f < names.formats.size(); ++f) probe("", path_in_format(names, path, f));
+    }
     for (const OutputPlace& side : sides) probe(side.flag, side.path);
   } catch (const Error&) {
     for (const fs::path& folder : made) {

@@ -33,6 +33,8 @@ std::string temporary_name(const std::string& path) {
 AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
   struct stat status {};
   const bool exists = ::stat(path_.c_str(), &status) == 0;
+  // The temporary name is short: without this, only the finished file would find out.
+  if (!exists && errno == ENAMETOOLONG) fail("cannot create");
   if (exists && S_ISDIR(status.st_mode))
     throw Error(path_ + ": is a directory, expected a file name to write");
   if (exists && !S_ISREG(status.st_mode)) {

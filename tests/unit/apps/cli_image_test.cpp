@@ -195,6 +195,25 @@ TEST_F(CliImage, EventsGoToStandardOutputWhereNothingElseDoes) {
   expect_failure(run_command(run), 1, "--events -: cannot write");
 }
 
+TEST_F(CliImage, NamesThatAreTooLongAreFoundBeforeAnythingIsMade) {
+  const std::string stem(252, 'n');
+  const auto refuses = [&](std::vector<std::string> arguments, const std::string& part) {
+    arguments.insert(arguments.begin(), {"image", "-m", "toy", "--class", "animal-bird"});
+    const CommandResult result = volley(arguments);
+    expect_failure(result, 1, part + ": cannot create: File name too long");
+    EXPECT_EQ(result.error_lines().size(), 1u) << "nothing was run: " << result.err;
+    EXPECT_TRUE(files().empty());
+    EXPECT_FALSE(std::filesystem::exists(path("new")));
+  };
+  refuses({"-o", stem + ".png"}, stem + ".png");
+  refuses({"-o", stem.substr(1) + ".png", "--format", "png,webp"}, stem.substr(1) + ".webp");
+  refuses({"-o", stem + ".png", "--out-dir", "new"}, "new/" + stem + ".png");
+  refuses({"--animate", stem + ".gif"}, stem + ".gif");
+  refuses({"--events", stem + ".jsonl"}, stem + ".jsonl");
+  refuses({"--preview", stem + ".png"}, stem + ".png");
+  EXPECT_EQ(volley({"image", "-m", "toy", "bird", "-o", stem.substr(1) + ".png"}).exit_code, 0);
+}
+
 TEST_F(CliImage, RandomSeedsDifferAndAreTold) {
   const auto a = json_of({"image", "-m", "toy", "bird", "-s", "-1"}, "volley.image.1.json");
   const auto b = json_of({"image", "-m", "toy", "bird", "-s", "-1"}, "volley.image.1.json");

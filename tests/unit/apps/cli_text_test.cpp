@@ -285,6 +285,7 @@ TEST_F(CliText, EventsGoToStandardOutputWhereTheTextDoesNot) {
   }
   expect_failure(text({"Hello", "--events", "-", "--json"}), 2,
                  "--events -: standard output is taken by --json");
+  expect_failure(text({"Hello", "-o", std::string(300, 'n')}), 1, "n: cannot create: File name too long");
 }
 
 TEST_F(CliText, WhatCannotBeMeantIsRefused) {

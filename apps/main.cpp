@@ -19,12 +19,34 @@
 namespace volley::apps {
 namespace {
 
-// CLI11 takes a word "[a,b]" for a list where an option takes several values, as a prompt does. So words that
-// may look so are marked before it reads them, and every option takes the mark off again.
+// CLI11 takes a word "[a,b]" for a list where an option takes several values, as a prompt does, and behind a
+// "--" takes flags for words only as long as words are wanting. So words that may look so are marked before
+// it reads them, and every option takes the mark off again.
 constexpr char kMark = '\x02';
 
 std::string unmarked(std::string word) {
   return word.starts_with(kMark) ? word.substr(1) : word;
+}
+
+// Whether the word is a flag, of any verb, whose value is the next word.
+bool takes_next(const CLI::App& app, const std::string& word) {
+  const auto is_it = [&](const CLI::Option* option) {
+    return option->check_name(word) && option->get_items_expected_max() > 0;
+  };
+  return std::ranges::any_of(app.get_options(), is_it) ||
+         std::ranges::any_of(app.get_subcommands([](const CLI::App*) { return true; }),
+                             [&](const CLI::App* verb) { return takes_next(*verb, word); });
+}
+
+// Takes the "--" away that ends the flags, if there is one, and returns its place.
+size_t take_flags_end(const CLI::App& app, std::vector<std::string>& words) {
+  for (size_t i = 0; i < words.size(); ++i) {
+    if (words[i] != "--" || (i > 0 && words[i - 1].starts_with('-') && takes_next(app, words[i - 1])))
+      continue;
+    words.erase(words.begin() + static_cast<std::ptrdiff_t>(i));
+    return i;
+  }
+  return words.size();
 }
 
 constexpr size_t kLongestMessage = 4000;
@@ -70,7 +92,8 @@ void refuse_extras(const CLI::App& app) {
   if (!extras.empty()) {
     const std::string extra = unmarked(extras.front());
     const std::string where = app.get_parent() == nullptr ? "" : " of " + app.get_name();
-    if (extra.starts_with("-")) {
+    const bool is_plain = extra != extras.front();  // of a word that was marked
+    if (extra.starts_with("-") && !is_plain) {
       const std::string flag = extra.substr(0, extra.find('='));
       const auto nearest = nearest_names(flag, flag_names(app), 1);
       throw Error(
@@ -78,12 +101,28 @@ void refuse_extras(const CLI::App& app) {
           ErrorKind::kUsage);
     }
     const auto nearest = nearest_names(extra, subcommand_names(app), 1);
-    if (nearest.empty())
+    if (nearest.empty() || is_plain)
       throw Error(quote(extra) + ": one word too many for " + app.get_name(), ErrorKind::kUsage);
     throw Error(quote(extra) + ": no such verb" + where + "; nearest is " + nearest.front(),
                 ErrorKind::kUsage);
   }
   for (const CLI::App* verb : app.get_subcommands()) refuse_extras(*verb);
+}
+
+// "models pull"
+std::string verb_words(const CLI::App& app) {
+  const CLI::App* parent = app.get_parent();
+  if (parent == nullptr || parent->get_parent() == nullptr) return app.get_name();
+  return verb_words(*parent) + " " + app.get_name();
+}
+
+// Throws Error naming the first argument that is needed and not given, if there is one.
+void refuse_missing(const CLI::App& app) {
+  for (const CLI::Option* option : app.get_options()) {
+    if (!option->get_required() || option->count() > 0) continue;
+    throw Error(verb_words(app) + ": " + option->get_name(true) + " is missing: " + option->get_description(),
+                ErrorKind::kUsage);
+  }
 }
 
 // The innermost parser that was reached.
@@ -113,9 +152,12 @@ class CommandLine {
 
   int run(std::vector<std::string> words) {
     // Errors of parsing are wanted as JSON, too.
-    wants_json_ = std::ranges::find(words, "--json") != words.end();
-    for (std::string& word : words) {
-      if (word.starts_with('[') || word.starts_with(kMark)) word.insert(word.begin(), kMark);
+    const size_t end = take_flags_end(parser_, words);
+    const auto flags_end = words.begin() + static_cast<std::ptrdiff_t>(end);
+    wants_json_ = std::find(words.begin(), flags_end, "--json") != flags_end;
+    for (size_t i = 0; i < words.size(); ++i) {
+      std::string& word = words[i];
+      if (i >= end || word.starts_with('[') || word.starts_with(kMark)) word.insert(word.begin(), kMark);
     }
     std::ranges::reverse(words);  // as CLI11 takes them
     try {
@@ -129,6 +171,8 @@ class CommandLine {
       return kExitDone;
     } catch (const CLI::ParseError& error) {
       refuse_extras(parser_);  // the likelier reason
+      if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::RequiredError))
+        refuse_missing(reached(parser_));
       throw Error(std::string(error.what()), ErrorKind::kUsage);
     }
     refuse_extras(parser_);

@@ -214,6 +214,24 @@ TEST_F(CliImage, NamesThatAreTooLongAreFoundBeforeAnythingIsMade) {
   EXPECT_EQ(volley({"image", "-m", "toy", "bird", "-o", stem.substr(1) + ".png"}).exit_code, 0);
 }
 
+// Behind it everything is a word.
+TEST_F(CliImage, TwoDashesEndTheFlags) {
+  const CommandResult first = volley({"image", "-m", "toy", "-o", "a.png", "--", "--red", "apple"});
+  EXPECT_EQ(first.exit_code, 0) << first.err;
+  EXPECT_EQ(first.error_lines().front(), "\"--red apple\" -> class food-fruit");
+  const CommandResult later = volley({"image", "-m", "toy", "-o", "b.png", "red", "--", "-apple", "--json"});
+  EXPECT_EQ(later.error_lines().front(), "\"red -apple --json\" -> class food-fruit");
+  EXPECT_EQ(later.out, "b.png\n");
+  EXPECT_EQ(volley({"image", "-m", "toy", "-o", "c.png", "--", "bird", "--"}).exit_code, 0);
+  std::filesystem::rename(path("a.png"), path("-a.png"));
+  EXPECT_EQ(volley({"verify", "--", "-a.png"}).exit_code, 0);
+  EXPECT_EQ(volley({"help", "--", "devices"}).out, volley({"devices", "--help"}).out);
+  EXPECT_EQ(volley({"decoders", "--"}).exit_code, 0);
+  expect_failure(volley({"decoders", "--", "-x"}), 2, "'-x': one word too many for decoders");
+  expect_failure(volley({"image", "--weird", "--", "bird"}), 2, "'--weird': no such flag of image");
+  expect_failure(volley({"image", "-m", "toy", "--"}), 2, "name what to draw");
+}
+
 TEST_F(CliImage, RandomSeedsDifferAndAreTold) {
   const auto a = json_of({"image", "-m", "toy", "bird", "-s", "-1"}, "volley.image.1.json");
   const auto b = json_of({"image", "-m", "toy", "bird", "-s", "-1"}, "volley.image.1.json");

@@ -288,6 +288,12 @@ TEST_F(CliText, EventsGoToStandardOutputWhereTheTextDoesNot) {
   expect_failure(text({"Hello", "-o", std::string(300, 'n')}), 1, "n: cannot create: File name too long");
 }
 
+TEST_F(CliText, TwoDashesEndTheFlags) {
+  write_text(path("p.txt"), "--raw [a,b]\n");
+  EXPECT_EQ(text({"--", "--raw", "[a,b]"}).out, text({"-f", "p.txt"}).out);
+  EXPECT_EQ(text({"--stop", "--", "Hello"}).exit_code, 0) << "a flag's value";
+}
+
 TEST_F(CliText, WhatCannotBeMeantIsRefused) {
   const auto refuses = [&](std::vector<std::string> arguments, const std::string& part, int exit_code = 2) {
     expect_failure(text(std::move(arguments)), exit_code, part);

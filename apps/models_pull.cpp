@@ -7,10 +7,12 @@
 #include <system_error>
 
 #include "apps/catalogue.h"
+#include "apps/model_path.h"
 #include "apps/model_pull.h"
 #include "apps/model_store.h"
 #include "apps/models.h"
 #include "core/base/error.h"
+#include "core/io/untrusted_text.h"
 
 namespace volley::apps {
 namespace {
@@ -56,8 +58,21 @@ void choose_index(const PullFlags& flags, PullSources& sources) {
   }
 }
 
+// The published model of that name. Throws Error of one that is in the box: there is nothing to `verb`.
+CatalogueEntry find_outside_box(const std::string& name, const std::string& verb) {
+  if (!is_published(name)) {
+    for (const BoxedModel& model : boxed_models()) {
+      if (model.name == name) {
+        throw Error(quote(name) + ": is in the box, in " + model.path + "; there is nothing to " + verb,
+                    ErrorKind::kUsage);
+      }
+    }
+  }
+  return find_published(name);
+}
+
 int pull(const PullFlags& flags, Program& program) {
-  const CatalogueEntry entry = find_published(flags.name);
+  const CatalogueEntry entry = find_outside_box(flags.name, "pull");
   const PullRun run = flags.shared.dry_run ? PullRun::kPlanOnly : PullRun::kPull;
   PullSources sources{.hub = flags.endpoint};
   choose_index(flags, sources);
@@ -80,7 +95,7 @@ int pull(const PullFlags& flags, Program& program) {
 }
 
 int remove(const PullFlags& flags, Console& console) {
-  const std::string folder = remove_model(find_published(flags.name).name());
+  const std::string folder = remove_model(find_outside_box(flags.name, "remove").name());
   if (flags.shared.json) {
     console.print_line(nlohmann::json{{"schema", kPullSchema}, {"removed", folder}}.dump());
   } else {

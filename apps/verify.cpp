@@ -51,7 +51,12 @@ std::string recorded_model(const RecordedPicture& made) {
   if (name.find('/') != std::string::npos || name == "." || name == "..") {
     throw Error(subject + quote(name) + " is no model's name; -m names a model folder");
   }
-  return find_boxed_model(name, subject + quote(name));
+  try {
+    return find_boxed_model(name, subject + quote(name));
+  } catch (const Error& error) {
+    // It may lie in a folder of somebody's own, as converted models do.
+    throw Error(std::string(error.what()) + "; -m names a model's folder or file", error.kind());
+  }
 }
 
 class Remade : public image::ImageObserver {

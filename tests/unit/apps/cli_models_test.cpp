@@ -78,6 +78,16 @@ TEST_F(CliModels, AnAssumedSizeIsSaid) {
             std::string::npos);
 }
 
+TEST_F(CliModels, PullingSaysWhatIsThereAndWhatNamesAre) {
+  expect_failure(volley({"models", "pull", "toy"}), 2, "'toy': is in the box, in ");
+  expect_failure(volley({"models", "pull", "toy"}), 2, "; there is nothing to pull");
+  expect_failure(volley({"models", "remove", "toy"}), 2, "; there is nothing to remove");
+  expect_failure(volley({"models", "pull"}), 2,
+                 "volley: models pull: name is missing: a published model, see volley models list");
+  expect_failure(volley({"models", "remove"}), 2, "volley: models remove: name is missing: a pulled model");
+  expect_failure(volley({"verify"}), 2, "volley: verify: file is missing: picture that volley made");
+}
+
 TEST_F(CliModels, CaptionsNeedTheirFeatures) {
   std::filesystem::remove(path("bare/c2i.pt"));
   write_toy_caption_checkpoint(path("bare/t2i.safetensors"));

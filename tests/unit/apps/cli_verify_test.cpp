@@ -112,6 +112,7 @@ TEST_F(CliVerify, ARecordThatCannotBeRunIsNamed) {
     fails_with("model", model, "is no model's name; -m names a model folder");
   }
   fails_with("model", "toy-folder", "no such model in the box", 4);
+  fails_with("model", "toy-folder", "; -m names a model's folder or file", 4);
   EXPECT_NE(volley({"verify", "forged.png", "-m", "./toy-folder"}).out.find("record: model: "),
             std::string::npos);
   EXPECT_EQ(volley({"verify", "a1.png", "-m", "./toy-folder"}).exit_code, 0);

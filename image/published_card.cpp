@@ -178,8 +178,12 @@ struct ImageSize {
 ImageSize choose_size(const Found& transformer, const ImageFiles& files) {
   const int64_t named = size_in_name(transformer.path);
   if (files.image_size == 0) {
-    return named > 0 ? ImageSize{.pixels = named, .source = SizeSource::kFileName}
-                     : ImageSize{.pixels = kDefaultImageSize, .source = SizeSource::kAssumed};
+    if (named > 0) return {.pixels = named, .source = SizeSource::kFileName};
+    // Published under a name without a size, such as ARPG's.
+    const PublishedModel* published = find_published_file(fs::path(transformer.path).filename().string());
+    if (published != nullptr && published->kind == transformer.kind)
+      return {.pixels = published->image_size, .source = SizeSource::kFileName};
+    return {.pixels = kDefaultImageSize, .source = SizeSource::kAssumed};
   }
   if (named > 0 && named != files.image_size) {
     throw Error("--image-size " + std::to_string(files.image_size) + ": weights and grid disagree: " +

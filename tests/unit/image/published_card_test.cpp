@@ -269,6 +269,13 @@ TEST_F(PublishedCard, TheSizeIsStatedOrNamedOrAssumed) {
   EXPECT_EQ(card("c2i.safetensors", 0).image_size, 256);
   EXPECT_EQ(card("c2i.safetensors", 0).size_source, SizeSource::kAssumed);
   EXPECT_EQ(card("c2i.safetensors", 512).size_source, SizeSource::kStated);
+  // The name of a published file, for which the catalogue has the size.
+  copy("arpg.safetensors", "arpg_300m.pt");
+  EXPECT_EQ(card("arpg_300m.pt", 0).image_size, 256);
+  EXPECT_EQ(card("arpg_300m.pt", 0).size_source, SizeSource::kFileName);
+  EXPECT_EQ(card("arpg_300m.pt", 512).size_source, SizeSource::kStated);
+  copy("llamagen.safetensors", "arpg_700m.pt");
+  EXPECT_EQ(card("arpg_700m.pt", 0).size_source, SizeSource::kAssumed) << "a model of another kind";
   EXPECT_EQ(card("c2i.safetensors", 512).grid, 256);
   EXPECT_THAT(fault({.path = path("c2i_B_384.safetensors"), .image_size = 256}),
               HasSubstr("--image-size 256: weights and grid disagree: "));

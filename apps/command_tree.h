@@ -14,9 +14,13 @@ struct FlagInfo {
   std::vector<std::string> names;  // "-m", "--model"
   std::string type;                // "NAME|PATH"; empty: a switch
   std::string meaning;
+  bool is_required = false;
+  bool is_repeated = false;  // takes as many as there are
 
   // Words it takes, if it takes no others: "auto", "f32", "bf16".
   std::vector<std::string> choices() const;
+  // Words it takes besides others: "term" of FILE|term.
+  std::vector<std::string> plain_words() const;
 };
 struct VerbInfo {
   std::vector<std::string> words;  // {"models", "pull"}; empty: the program

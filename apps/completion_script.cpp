@@ -46,6 +46,7 @@ std::vector<std::string> first_words(const VerbInfo& verb) {
 // What differs between bash and zsh: how candidates are handed over. Each takes lines of text.
 struct Dialect {
   const char* offer;    // function of newline-separated candidates
+  const char* parts;    // the same, for what stands behind the last comma
   const char* files;    // offers files
   const char* current;  // the words before the cursor, by index
   const char* first;    // index of the word behind the program's name
@@ -74,15 +75,34 @@ std::string offer_value(const VerbInfo& verb, const FlagInfo& flag, const Dialec
   const ValueKind kind = value_kind(verb, flag);
   switch (kind.source) {
     case ValueSource::kChoices:
-      return offer_lines(d, flag.choices());
+      return offer_lines(d, kind.words);
+    case ValueSource::kParts:
+      return std::string(d.parts) + " " + sh_quoted(words(kind.words, "\n"));
     case ValueSource::kFiles:
-      return d.files;
+      return kind.words.empty() ? d.files : offer_lines(d, kind.words) + "; " + d.files;
     case ValueSource::kList:
       return std::string(d.offer) + " \"$(_volley_list " + kind.list + ")\"";
+    case ValueSource::kVerbs:  // sh_body offers them
     case ValueSource::kNone:
       break;
   }
   return ":";
+}
+
+std::vector<std::string> verbs_below(const VerbInfo& verb) {
+  std::vector<std::string> names;
+  for (const VerbInfo& below : verb.verbs) names.push_back(below.words.back());
+  return names;
+}
+
+// `case` branches by the word before the cursor, of a verb whose arguments name a verb.
+std::string verb_branches(const VerbInfo& program, const VerbInfo& taker, const Dialect& d) {
+  std::string text;
+  for (const VerbInfo& verb : program.verbs) {
+    if (verb.words == taker.words || verb.verbs.empty()) continue;
+    text += "        " + verb.words.back() + ") " + offer_lines(d, verbs_below(verb)) + "; return ;;\n";
+  }
+  return text + "        " + taker.words.back() + ") " + offer_lines(d, verbs_below(program)) + " ;;\n";
 }
 
 std::string sh_body(const VerbInfo& program, const Dialect& d) {
@@ -93,6 +113,10 @@ std::string sh_body(const VerbInfo& program, const Dialect& d) {
     for (const FlagInfo& flag : verb->flags) {
       if (flag.type.empty()) continue;
       text += "        " + words(flag.names, "|") + ") " + offer_value(*verb, flag, d) + "; return ;;\n";
+    }
+    for (const FlagInfo& positional : verb->positionals) {
+      if (value_kind(*verb, positional).source == ValueSource::kVerbs)
+        text += verb_branches(program, *verb, d);
     }
     text += "      esac\n      " + offer_lines(d, first_words(*verb)) + "\n";
     for (const FlagInfo& positional : verb->positionals) {
@@ -111,27 +135,49 @@ std::string list_function(const Dialect& d) {
          "[k+1]}\" ;; esac\n  done\n  volley completion --list \"$1\" ${model:+-m \"$model\"} 2>/dev/null\n";
 }
 
+// Of a `switch` over the word before the cursor: the verbs that may follow it.
+std::string fish_verb_cases(const VerbInfo& program) {
+  std::string text;
+  const auto add = [&](const std::string& before, const VerbInfo& verb) {
+    text += "    case " + before + "\n      printf '%s\\n' " + words(verbs_below(verb)) + "\n";
+  };
+  for (const VerbInfo& verb : program.verbs) {
+    if (!verb.verbs.empty()) add(verb.words.back(), verb);
+  }
+  add("help", program);
+  return text;
+}
+
 }  // namespace
 
 ValueKind value_kind(const VerbInfo& verb, const FlagInfo& flag) {
   static const std::map<std::string, std::string> kLists{
       {"--model", "models"}, {"--decoder", "decoders"}, {"--device", "devices"}, {"--class", "classes"}};
-  if (!flag.choices().empty()) return {.source = ValueSource::kChoices};
-  if (const auto list = kLists.find(flag.names.back()); list != kLists.end())
+  // Flags whose type says that they take a list, and not of what.
+  static const std::map<std::string, std::vector<std::string>> kParts{
+      {"--format", {"png", "jpg", "webp"}}, {"--outpaint", {"left", "right", "up", "down"}}};
+  const std::string& name = flag.names.back();
+  if (!flag.choices().empty()) return {.source = ValueSource::kChoices, .words = flag.choices()};
+  if (const auto list = kLists.find(name); list != kLists.end())
     return {.source = ValueSource::kList, .list = list->second};
+  if (const auto parts = kParts.find(name); parts != kParts.end())
+    return {.source = ValueSource::kParts, .words = parts->second};
   const std::string verb_name = verb_text(verb);
-  if (verb_name == "models pull" && flag.names.back() == "name")
+  if (verb_name == "help" && name == "verb") return {.source = ValueSource::kVerbs};
+  if (verb_name == "models pull" && name == "name")
     return {.source = ValueSource::kList, .list = "published"};
-  if (flag.type == "NAME|PATH" || (verb_name == "models remove" && flag.names.back() == "name"))
+  if (flag.type == "NAME|PATH" || (verb_name == "models remove" && name == "name"))
     return {.source = ValueSource::kList, .list = "models"};
   for (const char* kind : {"FILE", "PATH", "DIR"}) {
-    if (flag.type.find(kind) != std::string::npos) return {.source = ValueSource::kFiles};
+    if (flag.type.find(kind) != std::string::npos)
+      return {.source = ValueSource::kFiles, .words = flag.plain_words()};
   }
   return {};
 }
 
 std::string bash_completion(const VerbInfo& program) {
   const Dialect d{.offer = "_volley_offer",
+                  .parts = "_volley_parts",
                   .files = "_volley_files",
                   .current = "COMP_WORDS",
                   .first = "1",
@@ -147,6 +193,13 @@ std::string bash_completion(const VerbInfo& program) {
          "\"$word\")\")\n"
          "  done <<< \"$1\"\n"
          "}\n"
+         "_volley_parts() {\n"
+         "  local before=\"${COMP_WORDS[COMP_CWORD]}\" word\n"
+         "  before=\"${before%\"${before##*,}\"}\"\n"
+         "  while IFS= read -r word; do\n"
+         "    [[ $before$word == \"${COMP_WORDS[COMP_CWORD]}\"* ]] && COMPREPLY+=(\"$before$word\")\n"
+         "  done <<< \"$1\"\n"
+         "}\n"
          "_volley_files() {\n"
          "  local IFS=$'\\n'\n"
          "  compopt -o filenames 2>/dev/null\n"
@@ -160,8 +213,12 @@ std::string bash_completion(const VerbInfo& program) {
 }
 
 std::string zsh_completion(const VerbInfo& program) {
-  const Dialect d{
-      .offer = "_volley_offer", .files = "_files", .current = "words", .first = "2", .end = "CURRENT"};
+  const Dialect d{.offer = "_volley_offer",
+                  .parts = "_volley_parts",
+                  .files = "_files",
+                  .current = "words",
+                  .first = "2",
+                  .end = "CURRENT"};
   return "#compdef volley\n"
          "# zsh completion of volley, made by `volley completion zsh`\n"
          "_volley_list() {\n" +
@@ -171,6 +228,10 @@ std::string zsh_completion(const VerbInfo& program) {
          "  local -a candidates\n"
          "  candidates=(\"${(@f)1}\")\n"
          "  compadd -a candidates\n"
+         "}\n"
+         "_volley_parts() {\n"
+         "  compset -P '*,'\n"
+         "  _volley_offer \"$1\"\n"
          "}\n"
          "_volley() {\n" +
          sh_body(program, d) +
@@ -209,6 +270,16 @@ std::string fish_completion(const VerbInfo& program) {
       "  end\n"
       "  volley completion --list $argv[1] $model 2>/dev/null\n"
       "end\n"
+      "function __volley_parts\n"
+      "  set -l before (string match -r '.*,' -- (commandline -ct))\n"
+      "  set -q before[1]; or set before ''\n"
+      "  printf '%s\\n' $before$argv\n"
+      "end\n"
+      "function __volley_verbs\n"
+      "  switch (commandline -opc)[-1]\n" +
+      fish_verb_cases(program) +
+      "  end\n"
+      "end\n"
       "complete -c volley -f\n";
   for (const VerbInfo* verb : all_verbs(program)) {
     const std::string at = "complete -c volley -n \"__volley_verb " + fish_quoted(verb_text(*verb)) + "\"";
@@ -217,9 +288,22 @@ std::string fish_completion(const VerbInfo& program) {
     }
     const auto values = [&](const FlagInfo& flag) -> std::string {
       const ValueKind kind = value_kind(*verb, flag);
-      if (kind.source == ValueSource::kChoices) return " -a " + fish_quoted(words(flag.choices()));
-      if (kind.source == ValueSource::kList) return " -a '(__volley_list " + kind.list + ")'";
-      return kind.source == ValueSource::kFiles ? " -F" : "";
+      const std::string offered = kind.words.empty() ? "" : " -a " + fish_quoted(words(kind.words));
+      switch (kind.source) {
+        case ValueSource::kChoices:
+          return offered;
+        case ValueSource::kParts:
+          return " -a '(__volley_parts " + words(kind.words) + ")'";
+        case ValueSource::kFiles:
+          return " -F" + offered;
+        case ValueSource::kList:
+          return " -a '(__volley_list " + kind.list + ")'";
+        case ValueSource::kVerbs:
+          return " -a '(__volley_verbs)'";
+        case ValueSource::kNone:
+          break;
+      }
+      return "";
     };
     for (const FlagInfo& flag : verb->flags) {
       text += at;

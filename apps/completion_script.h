@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <vector>
 
 #include "apps/command_tree.h"
 
@@ -13,10 +15,18 @@ std::string zsh_completion(const VerbInfo& program);
 std::string fish_completion(const VerbInfo& program);
 
 // Where the values of a flag or positional come from.
-enum class ValueSource : uint8_t { kNone, kChoices, kFiles, kList };
+enum class ValueSource : uint8_t {
+  kNone,
+  kChoices,  // one of the words
+  kParts,    // several of the words, with commas between them
+  kFiles,    // files, or one of the words
+  kList,     // what `volley completion --list KIND` prints
+  kVerbs,    // the command's verbs, word by word
+};
 struct ValueKind {
   ValueSource source = ValueSource::kNone;
-  std::string list;  // for kList: KIND
+  std::string list = {};  // KIND
+  std::vector<std::string> words = {};
 };
 ValueKind value_kind(const VerbInfo& verb, const FlagInfo& flag);
 

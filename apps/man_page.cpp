@@ -33,6 +33,12 @@ std::string italic(const std::string& text) {
   return "\\fI" + escaped(text) + "\\fR";
 }
 
+// In brackets what may be left out, with dots what may come again.
+std::string synopsis(const FlagInfo& positional) {
+  const std::string text = italic(positional.type) + (positional.is_repeated ? " ..." : "");
+  return positional.is_required ? text : "[" + text + "]";
+}
+
 std::string options(const VerbInfo& verb) {
   std::string text;
   for (const FlagInfo& flag : verb.positionals) {
@@ -58,7 +64,7 @@ std::string man_page(const VerbInfo& verb) {
   text += ".SH NAME\n" + escaped(name) + " \\- " + escaped(verb.summary) + "\n";
   text += ".SH SYNOPSIS\n" + bold(verb.joined(' '));
   if (!verb.flags.empty()) text += " [" + italic("OPTIONS") + "]";
-  for (const FlagInfo& flag : verb.positionals) text += " " + italic(flag.type);
+  for (const FlagInfo& flag : verb.positionals) text += " " + synopsis(flag);
   if (!verb.verbs.empty()) text += " " + italic("VERB");
   text += "\n";
   if (!verb.verbs.empty()) {

@@ -67,6 +67,14 @@ TEST_F(CliCompletion, BashCompletesVerbsFlagsAndValues) {
   write_text(path("a file.png"), "");
   EXPECT_TRUE(bash("volley verify 'a f'").contains("a file.png"));
   EXPECT_EQ(bash("volley completion z"), std::set<std::string>{"zsh"});
+  EXPECT_EQ(bash("volley image --format p"), std::set<std::string>{"png"});
+  EXPECT_EQ(bash("volley image --format png,j"), std::set<std::string>{"png,jpg"});
+  EXPECT_EQ(bash("volley image --outpaint r"), std::set<std::string>{"right"});
+  EXPECT_EQ(bash("volley image --outpaint up,l"), std::set<std::string>{"up,left"});
+  EXPECT_EQ(bash("volley image --preview te"), std::set<std::string>{"term"});
+  EXPECT_TRUE(bash("volley image --preview 'a f'").contains("a file.png"));
+  EXPECT_EQ(bash("volley help im"), std::set<std::string>{"image"});
+  EXPECT_EQ(bash("volley help models pu"), std::set<std::string>{"pull"});
 }
 
 TEST_F(CliCompletion, ZshAndFishScriptsAreValid) {
@@ -74,14 +82,18 @@ TEST_F(CliCompletion, ZshAndFishScriptsAreValid) {
     EXPECT_EQ(output_of("zsh -n " + path("zsh")), "");
     write_text(path("try.zsh"),
                environment() +
-                   "compdef() { : }\ncompadd() { shift; print -l -- ${(P)1} }\n_files() { print files }\n"
+                   "compdef() { : }\ncompset() { : }\ncompadd() { shift; print -l -- ${(P)1} }\n_files() { "
+                   "print files }\n"
                    "source ./zsh\nwords=(volley models pull arpg-xx) CURRENT=4\n_volley\n"
                    "words=(volley image --dtype '') CURRENT=4\n_volley\nwords=(volley image -o '') "
-                   "CURRENT=4\n_volley\n");
+                   "CURRENT=4\n_volley\nwords=(volley image --format '') CURRENT=4\n_volley\n"
+                   "words=(volley image --preview '') CURRENT=4\n_volley\n"
+                   "words=(volley help models '') CURRENT=4\n_volley\n");
     const auto offered = lines(output_of("zsh -f " + path("try.zsh")));
     EXPECT_TRUE(offered.contains("arpg-xxl"));
     EXPECT_TRUE(offered.contains("bf16"));
-    EXPECT_TRUE(offered.contains("files"));
+    for (const char* word : {"files", "webp", "term", "selftest"})
+      EXPECT_TRUE(offered.contains(word)) << word;
   }
   if (is_here("fish")) {
     EXPECT_EQ(output_of("fish -n " + path("fish")), "");
@@ -94,6 +106,12 @@ TEST_F(CliCompletion, ZshAndFishScriptsAreValid) {
     EXPECT_TRUE(complete("volley image --dtype b").contains("bf16"));
     EXPECT_TRUE(complete("volley models pull arpg-xx").contains("arpg-xxl"));
     EXPECT_TRUE(complete("volley image -m to").contains("toy"));
+    EXPECT_TRUE(complete("volley image --format p").contains("png"));
+    EXPECT_TRUE(complete("volley image --format png,j").contains("png,jpg"));
+    EXPECT_TRUE(complete("volley image --outpaint r").contains("right"));
+    EXPECT_TRUE(complete("volley image --preview te").contains("term"));
+    EXPECT_TRUE(complete("volley help im").contains("image"));
+    EXPECT_TRUE(complete("volley help models pu").contains("pull"));
   }
   // Whatever shells are here: each verb and flag stands in each script.
   for (const char* shell : {"bash", "zsh", "fish"}) {
@@ -146,6 +164,14 @@ TEST_F(CliCompletion, ManualPagesHoldEveryFlag) {
       EXPECT_NE(shown.find("--help"), std::string::npos) << shown;
     }
   }
+  // What may be left out stands in brackets, what may come again has dots.
+  const auto synopsis = [&](const std::string& verb) {
+    const std::string page = read_text(path("man/volley-" + verb + ".1"));
+    const size_t begin = page.find(".SH SYNOPSIS\n") + 13;
+    return page.substr(begin, page.find('\n', begin) - begin);
+  };
+  EXPECT_TRUE(synopsis("image").ends_with(" [\\fIWORDS\\fR ...]")) << synopsis("image");
+  EXPECT_TRUE(synopsis("verify").ends_with(" \\fIFILE\\fR")) << synopsis("verify");
   EXPECT_EQ(volley({"help", "--man", "models", "pull"}).out, read_text(path("man/volley-models-pull.1")));
 }
 

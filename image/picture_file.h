@@ -42,14 +42,13 @@ std::string encode_step_map(const Picture& map, const RunRecord& record);
 // The pixels of a PNG, JPEG or WebP file, which its first bytes tell. Faults: another file, and those of the
 // format's decoder.
 Result<RgbaPicture> decode_picture(std::span<const std::byte> file);
+// The same as its maker meant it to be looked at: turned by the orientation that the file's EXIF data states,
+// as cameras that are held upright do.
+Result<RgbaPicture> decode_upright_picture(std::span<const std::byte> file);
 
 // What is seen in a file: the pictures of its record, or how they filled in.
 enum class Shows : uint8_t { kPicture, kAnimation, kStepMap };
 std::string_view shows_name(Shows shows);  // "picture", "animation", "step map"
-
-// The same as its maker meant it to be looked at: turned by the orientation that the file's EXIF data states,
-// as cameras that are held upright do.
-Result<RgbaPicture> decode_upright_picture(std::span<const std::byte> file);
 
 // What a file of pictures says of its making.
 struct FileRecord {

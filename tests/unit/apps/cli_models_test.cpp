@@ -85,7 +85,8 @@ TEST_F(CliModels, PullingSaysWhatIsThereAndWhatNamesAre) {
   expect_failure(volley({"models", "pull"}), 2,
                  "volley: models pull: name is missing: a published model, see volley models list");
   expect_failure(volley({"models", "remove"}), 2, "volley: models remove: name is missing: a pulled model");
-  expect_failure(volley({"verify"}), 2, "volley: verify: file is missing: picture that volley made");
+  expect_failure(volley({"verify"}), 2,
+                 "volley: verify: file is missing: picture, animation or step map that volley made");
 }
 
 TEST_F(CliModels, CaptionsNeedTheirFeatures) {

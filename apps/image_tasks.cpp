@@ -137,7 +137,9 @@ ImageRequest common_request(const ImageFlags& flags, const image::ImageCard& car
   } else {
     request.edit = make_edit(flags, card, console);
   }
-  choose_method(card, flags.shared.method, request);
+  image::MethodChoices method = flags.shared.method;
+  method.shows_steps = !flags.animate.empty() || !flags.step_map.empty();
+  choose_method(card, method, request);
   const image::Canvas canvas = canvas_of(card, request);
   const auto refuse_size = [](const std::string& flag, int64_t width, int64_t height) {
     if (std::max(width, height) <= image::kMaxSide && width * height <= image::kMaxPixels) return;

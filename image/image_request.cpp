@@ -82,9 +82,8 @@ void choose_method(const ImageCard& card, const MethodChoices& choices, ImageReq
     const bool is_asked =
         choices.steps || !choices.schedule.empty() || !choices.order.empty() || request.edit;
     const bool wants_parallel = !card.llamagen || (is_asked && card.arpg);
-    request.decoder = {.name = "parallel"};
-    // How many guesses pay depends on the model and the machine; the tokens do not.
-    if (!wants_parallel) request.decoder = {.name = "jacobi", .options = {{"length", "adaptive"}}};
+    request.decoder = {.name = wants_parallel ? "parallel" : "jacobi"};
+    if (!wants_parallel && !choices.shows_steps) request.decoder.options["length"] = "adaptive";
   } else {
     request.decoder = parse_decoder_spec(choices.decoder);
   }

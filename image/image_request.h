@@ -63,10 +63,12 @@ struct MethodChoices {
   std::optional<double> temperature;
   std::optional<int64_t> top_k;
   std::optional<double> top_p;
+  bool shows_steps = false;  // not the pictures alone: an animation, a map of steps
 };
 
 // Fills the method's fields of `request`. "auto" is jacobi where the model has a raster-order transformer,
-// parallel where it has only the other, or where steps, a schedule, an order or an edit are asked for. Throws
+// parallel where it has only the other, or where steps, a schedule, an order or an edit are asked for. Jacobi
+// adapts its window to the machine, unless its steps are shown, which shall be the same in every run. Throws
 // Error kUsage for what does not go together, kModelMissing for a transformer the model lacks.
 void choose_method(const ImageCard& card, const MethodChoices& choices, ImageRequest& request);
 

@@ -287,6 +287,9 @@ TEST_F(CliFill, StepsThatDependOnTimeAreNotCompared) {
     EXPECT_EQ(result.out, "");
   }
   EXPECT_EQ(volley({"verify", "p.png"}).exit_code, 0);
+  // Steps that are shown depend on it only where that is asked for.
+  volley({"image", "-m", "toy", "bird", "-o", "q.png", "--animate", "b.gif"});
+  EXPECT_EQ(volley({"verify", "b.gif"}).exit_code, 0);
 }
 
 TEST_F(CliFill, DamagedFilesAreOneLine) {

@@ -41,14 +41,16 @@ TEST_F(ChooseMethod, TheCardFillsWhatIsNotSaid) {
   EXPECT_EQ(request.guidance, GuidanceSchedule::Kind::kLinear);
   EXPECT_EQ(request.top_k, 8);
   const ImageRequest jacobi = choose({.decoder = "jacobi:window=4", .cfg = 1.5});
-  EXPECT_EQ(decoder_text(jacobi.decoder), "jacobi:init=repeat,window=4");
+  EXPECT_EQ(decoder_text(jacobi.decoder), "jacobi:init=repeat,length=fixed,window=4");
   EXPECT_EQ(jacobi.cfg, 1.5);
   EXPECT_EQ(jacobi.guidance, GuidanceSchedule::Kind::kConstant);
   EXPECT_EQ(jacobi.top_k, 0);
 }
 
 TEST_F(ChooseMethod, AutoIsNeverOneThatCannotBeHad) {
-  EXPECT_EQ(choose({}).decoder.name, "jacobi");
+  EXPECT_EQ(decoder_text(choose({}).decoder), "jacobi:init=repeat,length=adaptive,window=16");
+  EXPECT_EQ(decoder_text(choose({.shows_steps = true}).decoder), "jacobi:init=repeat,length=fixed,window=16");
+  EXPECT_EQ(decoder_text(choose({.decoder = "auto"}).decoder), decoder_text(choose({}).decoder));
   EXPECT_EQ(choose({}, Check::kYes).decoder.name, "jacobi");
   EXPECT_EQ(choose({.steps = 4}).decoder.name, "parallel");
   card_.llamagen.reset();

@@ -87,8 +87,9 @@ TEST(Palette, EachPixelTakesTheNearestEntry) {
     ASSERT_EQ(squared_distance(indexed.palette[indexed.indices[i]], colors[i]), least) << i;
     sum += least;
   }
-  // 256 cubes of one size that fill the colours have sides of 40: 3 * 40^2 / 12 from their middles.
-  EXPECT_LT(static_cast<double>(sum) / 5000.0, 400.0);
+  // 256 cubes of one size that fill the colours have sides of 40.3: 3 * 40.3^2 / 12 from their middles. Boxes
+  // come near to that.
+  EXPECT_LT(static_cast<double>(sum) / 5000.0, 1.05 * 406.0);
 }
 
 }  // namespace

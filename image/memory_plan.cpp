@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/backend/plan_backend.h"
+#include "core/decode/decoder.h"
 #include "image/image_job.h"
 #include "image/pixel_coder.h"
 #include "image/shared_work.h"
@@ -41,6 +42,7 @@ MemoryPlan plan_memory(const ImageCard& card, const ImageRequest& request, const
   }
   // One batch of the largest size, and a picture's pixels.
   ImageRequest first = request;
+  plan_longest_drafts(first.decoder);
   const BatchQueue batches(request.items(), {.workers = options.workers, .most = options.batch});
   plan.batch = batches.size();
   first.only.assign(batches.items().begin(), batches.items().begin() + batches.size());

@@ -49,8 +49,7 @@ TextRequest largest_batch(const TextCheckpoint& checkpoint, const TextRequest& r
   }
   largest.stops.clear();
   // Lengths that are measured to pay: forwards without values pay anything.
-  const auto length = largest.decoder.options.find("length");
-  if (length != largest.decoder.options.end() && length->second == "adaptive") length->second = "fixed";
+  plan_longest_drafts(largest.decoder);
   // Windows of which all tokens are kept: without values entropies are zero.
   if (decoder_model(largest.decoder) == DecoderModel::kSequentialDiffusion) {
     largest.decoder.options["confidence"] = "entropy";

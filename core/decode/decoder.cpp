@@ -287,6 +287,11 @@ void limit_drafts(DecoderSpec& spec, int64_t tokens) {
   }
 }
 
+void plan_longest_drafts(DecoderSpec& spec) {
+  const auto length = spec.options.find("length");
+  if (length != spec.options.end() && length->second == "adaptive") length->second = "fixed";
+}
+
 DecoderSpec parse_decoder_spec(std::string_view text) {
   const auto colon = text.find(':');
   DecoderSpec spec{.name = std::string(text.substr(0, colon))};

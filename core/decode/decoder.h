@@ -64,6 +64,8 @@ void state_options(DecoderSpec& spec);
 // tree's `widths`, `heads`, lookahead's `N`, which counts one more. Throws Error kUsage naming --draft-max
 // for a method without drafts, for an option that is given already, and beyond the option's range.
 void limit_drafts(DecoderSpec& spec, int64_t tokens);
+// Lengths that adapt to the machine become fixed: what memory must hold at the most.
+void plan_longest_drafts(DecoderSpec& spec);
 
 // What proposes, for methods that need it, and the backend that it was built on; it must outlive the decoder.
 // A decoder makes its session or queue for each run, as it keeps nothing between runs.

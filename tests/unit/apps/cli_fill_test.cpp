@@ -282,7 +282,7 @@ TEST_F(CliFill, StepsThatDependOnTimeAreNotCompared) {
   for (const char* file : {"a.gif", "m.png"}) {
     EXPECT_EQ(json_of({"info", file}, "volley.info.1.json")["record"], record("p.png"));
     const CommandResult result = volley({"verify", file});
-    expect_failure(result, 1, std::string(file) + ": shows the steps of jacobi:length=adaptive");
+    expect_failure(result, 1, std::string(file) + ": shows the steps of jacobi:init=repeat,length=adaptive");
     EXPECT_EQ(result.error_lines().size(), 1u) << result.err;
     EXPECT_EQ(result.out, "");
   }

@@ -144,7 +144,7 @@ TEST_F(CliFill, GifShowsTheColoursOfWebp) {
   ASSERT_EQ(shown.size(), 7u);
   ASSERT_EQ(meant.size(), 7u);
   EXPECT_EQ(meant.back().picture, pixels("p.png"));
-  std::set<size_t> half;  // frames that hold much of both
+  std::set<size_t> half;  // frames of which a tenth is grey, and a tenth white
   for (size_t f = 0; f < meant.size(); ++f) {
     const auto &is = shown[f].picture.rgb, &was = meant[f].picture.rgb;
     ASSERT_EQ(is.size(), was.size());
@@ -162,10 +162,12 @@ TEST_F(CliFill, GifShowsTheColoursOfWebp) {
       }
     }
     EXPECT_LT(static_cast<double>(sum) / static_cast<double>(was.size()), 1.0) << "of 255, frame " << f;
-    const auto share = [&](uint8_t grey) {
-      return static_cast<double>(counts[{grey, grey, grey}]) / static_cast<double>(was.size() / 3);
-    };
-    if (share(128) > 0.1 && share(255) > 0.1) half.insert(f);
+    int64_t grey = 0, white = 0;
+    for (const auto& [color, count] : counts) {
+      if (color == std::array<uint8_t, 3>{128, 128, 128}) grey += count;
+      if (std::ranges::min(color) >= 250) white += count;  // as decoders make it
+    }
+    if (30 * grey > std::ssize(was) && 30 * white > std::ssize(was)) half.insert(f);
   }
   EXPECT_GE(half.size(), 2u) << "nothing was half filled";
 }
@@ -282,7 +284,9 @@ TEST_F(CliFill, StepsThatDependOnTimeAreNotCompared) {
   for (const char* file : {"a.gif", "m.png"}) {
     EXPECT_EQ(json_of({"info", file}, "volley.info.1.json")["record"], record("p.png"));
     const CommandResult result = volley({"verify", file});
-    expect_failure(result, 1, std::string(file) + ": shows the steps of jacobi:init=repeat,length=adaptive");
+    expect_failure(result, 1, std::string(file) + ": shows the steps of jacobi:");
+    expect_failure(result, 1, "length=adaptive");
+    expect_failure(result, 1, "cannot be compared");
     EXPECT_EQ(result.error_lines().size(), 1u) << result.err;
     EXPECT_EQ(result.out, "");
   }

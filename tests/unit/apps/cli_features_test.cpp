@@ -5,24 +5,14 @@
 #include <sstream>
 
 #include "core/io/byte_reader.h"
-#include "image/picture_file.h"
 #include "image/png.h"
-#include "tests/unit/apps/cli_fixture.h"
+#include "tests/unit/apps/cli_pictures.h"
 #include "tests/unit/image/animation_frames.h"
 
 namespace volley::test {
 namespace {
 
-class CliFeatures : public Cli {
- protected:
-  image::Picture pixels(const std::string& name) const {
-    return over(image::decode_picture(as_bytes(read_text(path(name)))).value_or_throw(name), 255);
-  }
-  nlohmann::json record(const std::string& name) const {
-    return nlohmann::json::parse(
-        image::read_file_record(as_bytes(read_text(path(name)))).value_or_throw(name).text);
-  }
-};
+using CliFeatures = CliPictures;
 
 TEST_F(CliFeatures, FormatsBesideEachOther) {
   const CommandResult result = volley({"image", "-m", "toy", "bird", "-n", "2", "--format", "png,webp,jpg"});

@@ -5,24 +5,15 @@
 
 #include "core/io/byte_reader.h"
 #include "image/fill.h"
-#include "image/picture_file.h"
 #include "image/png.h"
-#include "tests/unit/apps/cli_fixture.h"
+#include "tests/unit/apps/cli_pictures.h"
 #include "tests/unit/image/animation_frames.h"
 
 namespace volley::test {
 namespace {
 
-class CliFill : public Cli {
+class CliFill : public CliPictures {
  protected:
-  image::Picture pixels(const std::string& name) const {
-    return over(image::decode_picture(as_bytes(read_text(path(name)))).value_or_throw(name), 255);
-  }
-  nlohmann::json record(const std::string& name) const {
-    return nlohmann::json::parse(
-        image::read_file_record(as_bytes(read_text(path(name)))).value_or_throw(name).text);
-  }
-
   std::vector<image::Picture> webp_frames(const std::string& name) const {
     std::vector<image::Picture> frames;
     for (const auto& frame : read_webp_frames(read_text(path(name)))) frames.push_back(frame.picture);
@@ -134,15 +125,15 @@ TEST_F(CliFill, StepMapIsColouredByTheEvents) {
 // The model in the box, whose background is white: what GIF shows beside what lossless WebP does.
 TEST_F(CliFill, GifShowsTheColoursOfWebp) {
   for (const char* file : {"a.gif", "a.webp"}) {
-    ASSERT_EQ(volley({"image", "--class", "food-fruit", "--decoder", "parallel:steps=6", "-o", "p.png",
+    ASSERT_EQ(volley({"image", "--class", "food-fruit", "--decoder", "parallel:steps=3", "-o", "p.png",
                       "--animate", file, "--overwrite"})
                   .exit_code,
               0);
   }
   const auto shown = read_gif_frames(read_text(path("a.gif")));
   const auto meant = read_webp_frames(read_text(path("a.webp")));
-  ASSERT_EQ(shown.size(), 7u);
-  ASSERT_EQ(meant.size(), 7u);
+  ASSERT_EQ(shown.size(), 4u);
+  ASSERT_EQ(meant.size(), 4u);
   EXPECT_EQ(meant.back().picture, pixels("p.png"));
   std::set<size_t> half;  // frames of which a tenth is grey, and a tenth white
   for (size_t f = 0; f < meant.size(); ++f) {
@@ -169,7 +160,7 @@ TEST_F(CliFill, GifShowsTheColoursOfWebp) {
     }
     if (30 * grey > std::ssize(was) && 30 * white > std::ssize(was)) half.insert(f);
   }
-  EXPECT_GE(half.size(), 2u) << "nothing was half filled";
+  EXPECT_FALSE(half.empty()) << "nothing was half filled";
 }
 
 TEST_F(CliFill, AnimationsAndStepMapsCarryTheRecordOfTheirPicture) {
@@ -216,7 +207,7 @@ TEST_F(CliFill, AnimationsAndStepMapsCarryTheRecordOfTheirPicture) {
 }
 
 TEST_F(CliFill, AnimationsAndStepMapsVerify) {
-  volley({"image", "-m", "toy", "bird", "--decoder", "parallel:steps=6", "-o", "p.png", "--animate", "a.gif",
+  volley({"image", "-m", "toy", "bird", "--decoder", "parallel:steps=3", "-o", "p.png", "--animate", "a.gif",
           "--step-map", "m.png"});
   volley({"image", "-m", "toy", "bird", "--decoder", "jacobi", "-n", "2", "-o", "j%d.png", "--animate",
           "j%d.webp"});

@@ -63,4 +63,16 @@ std::vector<image::Animation::Frame> read_gif_frames(const std::string& file) {
   return frames;
 }
 
+image::Picture smooth_picture(int64_t width, int64_t height, int64_t shift) {
+  image::Picture picture{.width = width, .height = height};
+  for (int64_t y = 0; y < height; ++y) {
+    for (int64_t x = 0; x < width; ++x) {
+      picture.rgb.push_back(static_cast<uint8_t>(255 * x / width));
+      picture.rgb.push_back(static_cast<uint8_t>(255 * y / height));
+      picture.rgb.push_back(static_cast<uint8_t>((40 * shift) % 256));
+    }
+  }
+  return picture;
+}
+
 }  // namespace volley::test

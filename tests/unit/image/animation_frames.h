@@ -11,4 +11,7 @@ namespace volley::test {
 std::vector<image::Animation::Frame> read_webp_frames(const std::string& file);
 std::vector<image::Animation::Frame> read_gif_frames(const std::string& file);
 
+// Smooth, so that lossy formats stay near it, with more colours than a GIF frame holds.
+image::Picture smooth_picture(int64_t width, int64_t height, int64_t shift = 0);
+
 }  // namespace volley::test

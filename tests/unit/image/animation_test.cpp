@@ -12,19 +12,6 @@
 namespace volley::image {
 namespace {
 
-// Smooth, with more colours than a GIF frame holds.
-Picture test_picture(int64_t width, int64_t height, int64_t shift) {
-  Picture picture{.width = width, .height = height};
-  for (int64_t y = 0; y < height; ++y) {
-    for (int64_t x = 0; x < width; ++x) {
-      picture.rgb.push_back(static_cast<uint8_t>(255 * x / width));
-      picture.rgb.push_back(static_cast<uint8_t>(255 * y / height));
-      picture.rgb.push_back(static_cast<uint8_t>((40 * shift) % 256));
-    }
-  }
-  return picture;
-}
-
 double mean_difference(const Picture& a, const Picture& b) {
   double sum = 0.0;
   for (size_t i = 0; i < a.rgb.size(); ++i) sum += std::abs(a.rgb[i] - b.rgb[i]);
@@ -35,7 +22,7 @@ class AnimationTest : public testing::Test {
  protected:
   AnimationTest() {
     for (int64_t i = 0; i < 4; ++i)
-      animation_.frames.push_back({.picture = test_picture(24, 16, i), .milliseconds = 50 * (i + 1)});
+      animation_.frames.push_back({.picture = test::smooth_picture(24, 16, i), .milliseconds = 50 * (i + 1)});
   }
   Animation animation_;
 };

@@ -17,19 +17,6 @@
 namespace volley::image {
 namespace {
 
-// Smooth, so that lossy formats stay near it.
-Picture test_picture(int64_t width, int64_t height, int64_t shift = 0) {
-  Picture picture{.width = width, .height = height};
-  for (int64_t y = 0; y < height; ++y) {
-    for (int64_t x = 0; x < width; ++x) {
-      picture.rgb.push_back(static_cast<uint8_t>(255 * x / width));
-      picture.rgb.push_back(static_cast<uint8_t>(255 * y / height));
-      picture.rgb.push_back(static_cast<uint8_t>((40 * shift) % 256));
-    }
-  }
-  return picture;
-}
-
 std::vector<Picture> pictures_of(const std::vector<Animation::Frame>& frames) {
   std::vector<Picture> pictures;
   for (const Animation::Frame& frame : frames) pictures.push_back(frame.picture);
@@ -64,7 +51,7 @@ double mean_difference(const Picture& a, const Picture& b) {
 }
 
 TEST(PictureFile, EveryFormatKeepsRecordAndPixels) {
-  const Picture picture = test_picture(48, 32);
+  const Picture picture = test::smooth_picture(48, 32);
   const RunRecord record = test_record();
   struct Case {
     PictureEncoding encoding;
@@ -98,7 +85,7 @@ TEST(PictureFile, EveryFormatKeepsRecordAndPixels) {
 }
 
 TEST(PictureFile, ARecordThatDoesNotFitIntoJpegIsAnError) {
-  const Picture picture = test_picture(8, 8);
+  const Picture picture = test::smooth_picture(8, 8);
   EXPECT_EQ(
       read_file_record(as_bytes(encode_picture(picture, {.format = PictureFormat::kJpeg}, test_record(400))))
           .value()
@@ -114,7 +101,7 @@ TEST(PictureFile, ARecordThatDoesNotFitIntoJpegIsAnError) {
 Animation test_animation() {
   Animation animation;
   for (int64_t i = 0; i < 3; ++i)
-    animation.frames.push_back({.picture = test_picture(24, 16, i), .milliseconds = 50});
+    animation.frames.push_back({.picture = test::smooth_picture(24, 16, i), .milliseconds = 50});
   return animation;
 }
 
@@ -141,10 +128,10 @@ TEST(PictureFile, AnimationsAndStepMapsKeepTheRecord) {
       EXPECT_EQ(pictures_of(test::read_gif_frames(with)), pictures_of(test::read_gif_frames(without)));
       EXPECT_EQ(test::read_gif_frames(with).size(), 3u) << "for readers that know of no XMP";
     } else {
-      EXPECT_EQ(decode_png(as_bytes(with)).value(), test_picture(24, 16));
+      EXPECT_EQ(decode_png(as_bytes(with)).value(), test::smooth_picture(24, 16));
     }
   }
-  const Picture map = test_picture(20, 38);
+  const Picture map = test::smooth_picture(20, 38);
   const std::string file = encode_step_map(map, test_record());
   const FileRecord found = read_file_record(as_bytes(file)).value();
   EXPECT_EQ(found.text, text);
@@ -211,7 +198,7 @@ TEST(PictureFile, OtherFilesAreFaults) {
 // No cut of a file is read beyond its end, and none gives another record.
 TEST(PictureFile, CutFilesAreFaultsOrTheSame) {
   for (const PictureFormat format : {PictureFormat::kJpeg, PictureFormat::kWebp}) {
-    const std::string whole = encode_picture(test_picture(9, 7), {.format = format}, test_record());
+    const std::string whole = encode_picture(test::smooth_picture(9, 7), {.format = format}, test_record());
     const std::string text = read_file_record(as_bytes(whole)).value().text;
     for (size_t length = 0; length < whole.size(); ++length) {
       const std::string cut = whole.substr(0, length);
@@ -228,7 +215,7 @@ TEST(Parameters, AreTheLineThatOtherProgramsRead) {
   RunRecord record = test_record();
   record.request.prompt = "red apple";
   record.weights.emplace("text_encoder", std::string(64, 'c'));
-  const std::string png = encode_picture(test_picture(8, 8), {}, record);
+  const std::string png = encode_picture(test::smooth_picture(8, 8), {}, record);
   const auto chunks = parse_png(as_bytes(png)).value();
   const auto texts = read_png_texts(chunks).value();
   ASSERT_EQ(texts.size(), 2u);
@@ -238,7 +225,7 @@ TEST(Parameters, AreTheLineThatOtherProgramsRead) {
             "red apple\nSteps: 32, Sampler: parallel order=center, CFG scale: 1.5, Seed: 7, Size: 48x32, "
             "Model hash: aaaaaaaaaa, Model: \"a <model> & \\\"more\\\"\", Version: volley 0.1.0");
   // A prompt beyond ASCII goes into the chunk that has an encoding.
-  const std::string other = encode_picture(test_picture(8, 8), {}, test_record());
+  const std::string other = encode_picture(test::smooth_picture(8, 8), {}, test_record());
   EXPECT_EQ(read_png_texts(parse_png(as_bytes(other)).value()).value()[0].kind,
             PngText::Kind::kInternational);
   // A method without steps says what one token a step takes; lines stay two.

@@ -38,20 +38,22 @@ inline std::vector<std::string> adaptive_decoders() {
 }
 
 // A clock that makes methods change their minds: steps take any time, at times none, or time runs backwards
-// or is no number.
+// or is no number. By every fourth clock steps take the same time otherwise, whatever their rows: long drafts
+// pay.
 class OddClock {
  public:
-  explicit OddClock(uint64_t seed) : random_(seed) {}
+  explicit OddClock(uint64_t seed) : random_(seed), is_even_(seed % 4 == 0) {}
   double operator()() {
     const int64_t kind = random_.below(40);
     if (kind == 0) return std::nan("");
     if (kind == 1) return std::numeric_limits<double>::infinity();
-    now_ += kind == 2 ? -0.1 : kind == 3 ? 0.0 : 0.01 * std::pow(8.0, random_.uniform());
+    now_ += kind == 2 ? -0.1 : kind == 3 ? 0.0 : is_even_ ? 0.01 : 0.01 * std::pow(8.0, random_.uniform());
     return now_;
   }
 
  private:
   TestRandom random_;
+  bool is_even_;
   double now_ = 0.0;
 };
 

@@ -61,6 +61,33 @@ class SmallModelProposer : public Proposer {
     session_.prefill(prompts, WantLogits::kNo);
   }
 
+  int64_t unread(const ProposalContext& context) override {
+    const Runner& runner = runner_of(context);
+    if (runner.has_prompt || draft_length(runner, context) == 0) return 0;
+    const Generation& request = runner.lane.generation();
+    return std::ssize(request.prompt.rows) +
+           (request.unconditional ? std::ssize(request.unconditional->rows) : 0);
+  }
+
+  // Runs the prompt's first token, which stays out of the cache.
+  void rehearse(std::span<const ProposalContext> contexts) override {
+    SequenceStep step{.phase = Phase::kDecode, .visibility = {.kind = MaskKind::kCausal}};
+    step.wanted.logits = {0};
+    std::vector<SequenceStep> steps;
+    for (const ProposalContext& context : contexts) {
+      Lane& lane = runner_of(context).lane;
+      step.rows = {lane.generation().prompt.rows.front()};
+      lane.add_to(steps, step);
+    }
+    session_.step(steps);
+    std::vector<SampleRow> rows;
+    for (const ProposalContext& context : contexts) {
+      const Lane& lane = runner_of(context).lane;
+      rows.push_back(make_sample_row(lane.generation().chain, lane.place(0, 0), lane.logits_rows(0), {}));
+    }
+    session_.sample(rows);
+  }
+
   // Nothing where the small model's positions end.
   int64_t grade(const ProposalContext& context) override {
     return draft_length(runner_of(context), context) > 0 ? 1 : 0;

@@ -39,6 +39,10 @@ bool can_draft(const DraftOutlook& lane) {
   return lane.grade > 0 && lane.longest > 0;
 }
 
+bool has_to_read(const DraftOutlook& lane) {
+  return can_draft(lane) && lane.unread > 0;
+}
+
 }  // namespace
 
 double DraftLength::step_seconds(int64_t rows, int64_t length) const {
@@ -84,8 +88,35 @@ DraftLength::Plan DraftLength::best_plan(std::span<const DraftOutlook> lanes) co
   return best;
 }
 
-std::vector<int64_t> DraftLength::choose(std::span<const DraftOutlook> lanes) {
-  VOLLEY_ASSERT(!lanes.empty());
+DraftReading::Outlook DraftLength::reading_outlook(std::span<const DraftOutlook> lanes) const {
+  DraftReading::Outlook outlook{.plain_step = forwards_.seconds(std::ssize(lanes)),
+                                .draft_token = drafts_.empty() ? 0.0 : drafts_.seconds(1)};
+  for (const DraftOutlook& lane : lanes) {
+    if (!has_to_read(lane)) continue;
+    outlook.unread += lane.unread;
+    outlook.tokens = std::max(outlook.tokens, lane.tokens);
+    outlook.longest = std::max(outlook.longest, lane.longest);
+  }
+  return outlook;
+}
+
+bool DraftLength::wants_rehearsal(std::span<const DraftOutlook> lanes) const {
+  return plain_steps_ >= kFirstPlainSteps && !forwards_.empty() && std::ranges::any_of(lanes, has_to_read) &&
+         reading_.wants_rehearsal(reading_outlook(lanes));
+}
+
+void DraftLength::observe_rehearsal(double seconds) {
+  reading_.observe_rehearsal();
+  drafts_.add(1, seconds);
+}
+
+std::vector<int64_t> DraftLength::choose(std::span<const DraftOutlook> outlooks) {
+  VOLLEY_ASSERT(!outlooks.empty());
+  std::vector<DraftOutlook> lanes(outlooks.begin(), outlooks.end());
+  if (std::ranges::any_of(lanes, has_to_read) &&
+      (forwards_.empty() || !reading_.pays(reading_outlook(lanes)))) {
+    for (DraftOutlook& lane : lanes) lane.grade = lane.unread > 0 ? 0 : lane.grade;
+  }
   std::vector<int64_t> lengths(lanes.size());
   probed_ = -1;
   if (plain_steps_ < kFirstPlainSteps || since_plain_ >= plain_wait_ || purse_ < 0.0 || forwards_.empty() ||

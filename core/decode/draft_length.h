@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/decode/acceptance_rates.h"
+#include "core/decode/draft_reading.h"
 #include "core/decode/row_costs.h"
 
 namespace volley {
@@ -15,6 +16,8 @@ struct DraftOutlook {
   int64_t generation = 0;
   int64_t grade = 0;    // 0: nothing to draft
   int64_t longest = 0;  // tokens that may be drafted
+  int64_t unread = 0;   // rows that the proposer runs before its first draft, see DraftReading
+  int64_t tokens = 0;   // that the output may still grow by; counts where rows are unread
 };
 
 // What became of a step's drafts.
@@ -45,8 +48,15 @@ class DraftLength {
  public:
   static constexpr double kLossShare = 0.0125;
 
-  // How many tokens each of a step's generations drafts, at most its `longest`.
-  std::vector<int64_t> choose(std::span<const DraftOutlook> lanes);
+  // The target ran so many rows of prompts.
+  void observe_prompt(int64_t rows, double seconds) { reading_.observe_prompt(rows, seconds); }
+  // Whether lanes with unread rows should draft a token in vain before the choice, so that what one takes is
+  // known; and what it took.
+  bool wants_rehearsal(std::span<const DraftOutlook> lanes) const;
+  void observe_rehearsal(double seconds);
+  // How many tokens each of a step's generations drafts, at most its `longest`: none where rows are unread
+  // and reading them would not pay.
+  std::vector<int64_t> choose(std::span<const DraftOutlook> outlooks);
   // Learns from the step that the last choice led to.
   void observe(const DraftRound& round);
 
@@ -61,6 +71,8 @@ class DraftLength {
     int64_t wait = 1;  // before the next probe
   };
 
+  // Of the lanes with unread rows.
+  DraftReading::Outlook reading_outlook(std::span<const DraftOutlook> lanes) const;
   double chance(const DraftOutlook& lane, int64_t place) const;
   double value(const DraftOutlook& lane) const;
   Plan best_plan(std::span<const DraftOutlook> lanes) const;
@@ -72,6 +84,7 @@ class DraftLength {
   AcceptanceRates rates_;
   RowCosts forwards_;
   RowCosts drafts_;  // of a token of the longest draft; a size of one "row"
+  DraftReading reading_;
   bool has_drafted_ = false;
   int64_t plain_steps_ = 0;       // forwards without drafts
   int64_t since_plain_ = 0;       // steps since the last of them

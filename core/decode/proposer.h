@@ -47,6 +47,14 @@ class Proposer {
     (void)context;
     return 1;
   }
+  // Rows that `prepare` will run for this generation, with the first draft.
+  virtual int64_t unread(const ProposalContext& context) {
+    (void)context;
+    return 0;
+  }
+  // Does what drafting one token for each of these generations, none of them prepared, takes; changes
+  // nothing.
+  virtual void rehearse(std::span<const ProposalContext> contexts) { (void)contexts; }
   // Does what is needed once before the first draft for these generations, and no part of any draft's price.
   virtual void prepare(std::span<const ProposalContext> contexts) { (void)contexts; }
   virtual DraftTree propose(const ProposalContext& context) = 0;

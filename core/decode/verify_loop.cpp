@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
+#include <iterator>
 #include <numeric>
 #include <string>
 
@@ -113,16 +115,28 @@ std::vector<ProposalContext> make_contexts(const std::vector<Progress>& all, std
   return contexts;
 }
 
-// Bounds the drafts by what pays.
-void choose_lengths(DraftLength& length, Proposer& proposer, std::vector<Progress>& all,
-                    std::vector<ProposalContext>& contexts, Statistics& statistics) {
+// Bounds the drafts by what pays. `now` says seconds.
+void choose_lengths(DraftLength& length, Proposer& proposer, const std::function<double()>& now,
+                    std::vector<Progress>& all, std::vector<ProposalContext>& contexts,
+                    Statistics& statistics) {
   std::vector<DraftOutlook> outlooks;
   for (const ProposalContext& context : contexts) {
     DraftOutlook& outlook = all[static_cast<size_t>(context.generation)].outlook;
     outlook = {.generation = context.generation,
                .grade = context.max_depth > 0 ? proposer.grade(context) : 0,
-               .longest = context.max_depth};
+               .longest = context.max_depth,
+               .unread = proposer.unread(context),
+               .tokens = context.max_depth + 1};
     outlooks.push_back(outlook);
+  }
+  if (length.wants_rehearsal(outlooks)) {
+    std::vector<ProposalContext> unread;
+    std::ranges::copy_if(contexts, std::back_inserter(unread), [&](const ProposalContext& context) {
+      return all[static_cast<size_t>(context.generation)].outlook.unread > 0;
+    });
+    const double before = now();
+    proposer.rehearse(unread);
+    length.observe_rehearsal(now() - before);
   }
   const std::vector<int64_t> lengths = length.choose(outlooks);
   for (size_t c = 0; c < contexts.size(); ++c) {
@@ -270,10 +284,14 @@ std::vector<GenerationOutput> VerifyLoop::run(Session& session, std::span<const 
   const std::optional<int32_t> hidden_layer = proposer.wanted_hidden_layer();
   std::vector<int32_t> hidden_layers;
   if (hidden_layer) hidden_layers.push_back(*hidden_layer);
+  const double before_prompts = now();
+  const int64_t rows_before = session.statistics().prompt_rows;
   session.prefill(prompts, WantLogits::kYes, hidden_layers);
   SampleRequest request;
   for (Progress& progress : all) add_sample_rows(progress, vocab, request);
   Samples samples = sample(session, request);
+  if (length != nullptr)
+    length->observe_prompt(session.statistics().prompt_rows - rows_before, now() - before_prompts);
   for (size_t i = 0; i < all.size(); ++i) {
     if (hidden_layer) {
       const std::vector<float> hidden = all[i].lane.hidden(*hidden_layer);
@@ -300,7 +318,7 @@ std::vector<GenerationOutput> VerifyLoop::run(Session& session, std::span<const 
     }
     if (active.empty()) break;
     std::vector<ProposalContext> contexts = make_contexts(all, active, vocab);
-    if (length != nullptr) choose_lengths(*length, proposer, all, contexts, session.statistics());
+    if (length != nullptr) choose_lengths(*length, proposer, now, all, contexts, session.statistics());
     std::erase_if(contexts, [](const ProposalContext& context) { return context.max_depth == 0; });
     for (size_t i : active) all[i].draft = {};
     proposer.prepare(contexts);

@@ -25,6 +25,7 @@ struct Machine {
   std::string name;
   std::function<double(int64_t rows)> forward;
   double draft_token = 0.0;
+  double prompt_row = 0.0;  // of the target; the drafter's, by the same proportion as its tokens
 };
 
 double flat(int64_t) {
@@ -79,6 +80,7 @@ class Fate {
 struct Task {
   int64_t lanes = 1;
   int64_t tokens = 256;  // of each
+  int64_t prompt = 0;    // rows of each, which the proposer has to read
   // What a proposer says of the draft at a position.
   std::function<int64_t(int64_t position)> grade = [](int64_t) { return 1; };
   // Whether the proposer finds anything to draft there, though its grade says so.
@@ -88,16 +90,21 @@ struct Task {
 };
 
 struct Course {
-  double seconds = 0.0;
+  double seconds = 0.0;  // without the target's prompt
+  int64_t rehearsals = 0;
+  bool has_read = false;
   std::vector<std::vector<int64_t>> lengths;  // [steps][lanes]
 };
 
 using Choice = std::function<std::vector<int64_t>(std::span<const DraftOutlook>)>;
 
-// Decodes by lengths that `choose` chooses; `learn` is told what became of them.
+// Decodes by lengths that `choose` chooses; `learn` is told what became of them. `rehearse` may be told what
+// a draft's token takes, if it wants to be.
 Course decode(const Task& task, const Machine& machine, const Fate& fate, const Choice& choose,
-              const std::function<void(const DraftRound&)>& learn = {}) {
+              const std::function<void(const DraftRound&)>& learn = {},
+              const std::function<bool(std::span<const DraftOutlook>, double seconds)>& rehearse = {}) {
   std::vector<int64_t> done(static_cast<size_t>(task.lanes));
+  std::vector<bool> has_read(static_cast<size_t>(task.lanes));
   Course course;
   while (true) {
     std::vector<DraftOutlook> outlooks;
@@ -106,10 +113,16 @@ Course decode(const Task& task, const Machine& machine, const Fate& fate, const 
       if (position < task.tokens) {
         outlooks.push_back({.generation = lane,
                             .grade = task.grade(position),
-                            .longest = std::min(kLongest, task.tokens - position - 1)});
+                            .longest = std::min(kLongest, task.tokens - position - 1),
+                            .unread = has_read[static_cast<size_t>(lane)] ? 0 : task.prompt,
+                            .tokens = task.tokens - position});
       }
     }
     if (outlooks.empty()) return course;
+    if (rehearse && rehearse(outlooks, task.clock(machine.draft_token))) {
+      ++course.rehearsals;
+      course.seconds += machine.draft_token;
+    }
     const std::vector<int64_t> lengths = choose(outlooks);
     EXPECT_EQ(lengths.size(), outlooks.size());
     std::vector<DraftRound::Lane> lanes;
@@ -118,6 +131,10 @@ Course decode(const Task& task, const Machine& machine, const Fate& fate, const 
       const DraftOutlook& outlook = outlooks[i];
       EXPECT_GE(lengths[i], 0);
       EXPECT_LE(lengths[i], outlook.longest);
+      if (lengths[i] > 0 && outlook.unread > 0) {
+        has_read[static_cast<size_t>(outlook.generation)] = course.has_read = true;
+        course.seconds += static_cast<double>(task.prompt) * machine.prompt_row * machine.draft_token;
+      }
       int64_t& position = done[static_cast<size_t>(outlook.generation)];
       DraftRound::Lane lane{.outlook = outlook, .asked = outlook.grade > 0 ? lengths[i] : 0};
       if (task.finds(position)) lane.drafted = lane.asked;
@@ -152,9 +169,16 @@ Course fixed(const Task& task, const Machine& machine, const Fate& fate, int64_t
 
 Course adaptive(const Task& task, const Machine& machine, const Fate& fate) {
   DraftLength length;
+  const int64_t rows = task.lanes * task.prompt;
+  length.observe_prompt(rows, task.clock(static_cast<double>(rows) * machine.prompt_row));
   return decode(
       task, machine, fate, [&](std::span<const DraftOutlook> outlooks) { return length.choose(outlooks); },
-      [&](const DraftRound& round) { length.observe(round); });
+      [&](const DraftRound& round) { length.observe(round); },
+      [&](std::span<const DraftOutlook> outlooks, double seconds) {
+        const bool wants = length.wants_rehearsal(outlooks);
+        if (wants) length.observe_rehearsal(seconds);
+        return wants;
+      });
 }
 
 double best_fixed(const Task& task, const Machine& machine, const Fate& fate) {
@@ -275,6 +299,37 @@ TEST(DraftLengthTest, SwitchesItselfOffAndTriesAgain) {
   EXPECT_GE(drafted, 5);
   EXPECT_LE(drafted, 40);  // forwards of a row each
   EXPECT_GT(last, 1500);
+}
+
+// A draft model that is as dear as the model is not let read the prompt, which alone would take half as long
+// as the answer.
+TEST(DraftLengthTest, DearDraftModelsDoNotReadThePrompt) {
+  for (const double price : {0.9, 1.0, 1.5}) {
+    for (const int64_t lanes : {1, 4}) {
+      const Machine machine{.name = "", .forward = flat, .draft_token = price, .prompt_row = 0.1};
+      const Task task{.lanes = lanes, .tokens = 64, .prompt = 320};
+      const Fate fate([](int64_t) { return 1.0; }, 1);
+      const Course course = adaptive(task, machine, fate);
+      EXPECT_FALSE(course.has_read);
+      EXPECT_EQ(course.rehearsals, 2);
+      EXPECT_DOUBLE_EQ(course.seconds, fixed(task, machine, fate, 0).seconds + 2.0 * price);
+    }
+  }
+}
+
+// A cheap one reads where what it can save is more than that takes.
+TEST(DraftLengthTest, CheapDraftModelsReadWhereTheAnswerIsLongEnough) {
+  const Machine machine{.name = "", .forward = gentle, .draft_token = 0.1, .prompt_row = 0.1};
+  const Fate fate([](int64_t) { return 0.9; }, 1);
+  const auto course = [&](int64_t prompt, int64_t tokens) {
+    return adaptive({.tokens = tokens, .prompt = prompt}, machine, fate);
+  };
+  EXPECT_TRUE(course(400, 64).has_read);  // 4 seconds
+  EXPECT_EQ(course(400, 64).rehearsals, 1);
+  EXPECT_LT(course(400, 64).seconds, 50.0);
+  EXPECT_FALSE(course(400, 6).has_read);
+  EXPECT_FALSE(course(10000, 64).has_read);
+  EXPECT_TRUE(course(10000, 1000).has_read);
 }
 
 // A forward now and then takes ten times as long, and none the same time twice.

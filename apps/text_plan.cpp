@@ -102,8 +102,10 @@ TextRequest common_request(const TextFlags& flags, const text::TextCheckpoint& c
 class FormCheck {
  public:
   FormCheck(const text::TextCheckpoint& checkpoint, const TextRequest& request)
-      : stop_tokens_(checkpoint.end_tokens), config_(checkpoint.llama.config) {
-    if (request.constraint && decoder_model(request.decoder) == DecoderModel::kMaskedDiffusion) {
+      : decoder_(request.decoder.name),
+        stop_tokens_(checkpoint.end_tokens),
+        config_(checkpoint.llama.config) {
+    if (request.constraint && fills_hidden_places(decoder_model(request.decoder))) {
       constraint_ =
           std::make_shared<const text::TokenConstraint>(request.constraint->automaton, checkpoint.tokenizer);
     }
@@ -116,7 +118,7 @@ class FormCheck {
                             .constraint = constraint_,
                             .mask_token = config_.mask_token};
     try {
-      constrained_blocks({&answer, 1}, config_.vocab_size);
+      constrained_blocks({&answer, 1}, config_.vocab_size, decoder_);
     } catch (const Error&) {
       possible_.erase(tokens);
       throw;
@@ -124,6 +126,7 @@ class FormCheck {
   }
 
  private:
+  std::string decoder_;
   const std::vector<int32_t>& stop_tokens_;
   const text::LlamaConfig& config_;
   std::shared_ptr<const Constraint> constraint_;

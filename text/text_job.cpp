@@ -344,7 +344,7 @@ BatchBytes batch_bytes(const TextModels& models, const TextRequest& request) {
   const int64_t before = model.backend()->allocated_bytes();
   const Session session(model.step_model(), model.backend(), room);
   BatchBytes bytes{.cache = model.backend()->allocated_bytes() - before};
-  if (!request.constraint || decoder_model(request.decoder) == DecoderModel::kMaskedDiffusion) return bytes;
+  if (!request.constraint || fills_hidden_places(decoder_model(request.decoder))) return bytes;
   for (const Generation& generation : batch.generations) {
     // The rows of a step are what its entries are more than prompt and output.
     const int64_t rows =

@@ -150,12 +150,6 @@ void choose_decoder(const std::string& decoder, TextRequest& request, std::optio
                                    : parse_decoder_spec(decoder);
   add_options(needs.options, request.decoder);
   check_decoder(request.decoder, needs.kind);
-  if (request.constraint && is_diffusion(needs.kind) && needs.kind != ModelKind::kMasked) {
-    throw Error(
-        std::string(request.constraint->kind == ConstraintKind::kRegex ? "--regex" : "--json-schema") +
-            ": decoder " + request.decoder.name + " keeps no form",
-        ErrorKind::kUsage);
-  }
   if (request.context_shift && is_diffusion(needs.kind)) {
     throw Error("--context-shift: model " + request.model +
                     " is a diffusion model, whose answers end where its context does",

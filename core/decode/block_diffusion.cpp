@@ -9,13 +9,15 @@
 // run the sub-block's rows, which replace theirs, and read entries of the other sub-blocks as old as that
 // step. Differs in that a prompt of exactly one block is seen (there it is dropped), that a guess of the mask
 // itself is not tried for ever, that with a temperature a block's first token is drawn, too, and that
-// certainty is of the model's own distribution.
+// certainty is of the model's own distribution. Under a constraint the guesses of a step are chosen together
+// (constrained_guess.h).
 #include <algorithm>
 #include <numeric>
 #include <utility>
 
 #include "core/base/error.h"
 #include "core/decode/canvas_loop.h"
+#include "core/decode/constrained_guess.h"
 #include "core/decode/hidden_guesses.h"
 #include "core/decode/lane.h"
 #include "core/decode/methods.h"
@@ -36,14 +38,19 @@ struct Settings {
 // from the prompt's first row.
 class BlockCanvas {
  public:
-  BlockCanvas(Session& session, const Generation& generation, const Settings& settings)
-      : session_(&session), settings_(&settings), lane_(session, generation) {
+  // `constrained` is null without a constraint.
+  BlockCanvas(Session& session, const Generation& generation, const Settings& settings,
+              std::shared_ptr<ConstrainedBlock> constrained)
+      : session_(&session),
+        settings_(&settings),
+        lane_(session, generation),
+        output_(generation, std::move(constrained)) {
     for (const StepRow& row : generation.prompt.rows) tokens_.push_back(row.token);
     begin_block();
   }
 
-  bool is_finished() const { return output_.finished; }
-  GenerationOutput take_output() { return std::move(output_); }
+  bool is_finished() const { return output_.is_finished(); }
+  GenerationOutput take_output() { return output_.take(); }
 
   void add_to(std::vector<SequenceStep>& steps) {
     const int64_t sub_block = first_hidden_sub_block();
@@ -57,6 +64,7 @@ class BlockCanvas {
     for (int64_t place = first_row_; place < row_end_; ++place) step.rows.push_back(row_of(place));
     questions_.clear();
     wanted_.clear();
+    asked_end_ = part_ == Part::kFilled ? row_end_ + 1 : sub_end;
     if (part_ == Part::kFilled) {
       step.phase = row_end_ <= prompt() ? Phase::kPrompt : Phase::kDecode;
       if (row_end_ == std::ssize(tokens_)) ask(row_end_, step);
@@ -72,10 +80,7 @@ class BlockCanvas {
       }
     }
     write_entries(step);
-    if (step.phase == Phase::kDecode) {
-      ++output_.forwards;
-      output_.rows += std::ssize(step.rows);
-    }
+    if (step.phase == Phase::kDecode) output_.count_forward(std::ssize(step.rows));
     lane_.add_to(steps, std::move(step));
   }
 
@@ -88,16 +93,16 @@ class BlockCanvas {
   }
 
   void add_sample_rows(std::vector<SampleRow>& rows) {
-    guesses_.ask(lane_,
-                 {.places = questions_, .wanted = wanted_, .done = std::ssize(output_.tokens), .step = step_},
-                 rows);
+    guesses_.ask(
+        lane_, {.places = questions_, .wanted = wanted_, .done = std::ssize(output_.tokens()), .step = step_},
+        rows);
   }
 
   void take(const Samples& samples, int64_t index, const DecodeControl& control) {
     if (part_ == Part::kFilled) block_begin_ = row_end_;
     if (questions_.empty()) return begin_block();  // the prompt goes on
-    const std::vector<int32_t> guesses = guesses_.tokens(samples);
-    const std::vector<float> certainty = guesses_.certainties(samples, settings_->rule.certainty);
+    const auto [guesses, certainty] =
+        output_.guess(guesses_, samples, asked_places(), settings_->rule.certainty);
     std::vector<int32_t> filled, tokens;
     const auto fill = [&](size_t i, int32_t token) {
       filled.push_back(questions_[i]);
@@ -137,7 +142,7 @@ class BlockCanvas {
                                  .total = lane_.generation().max_tokens});
     }
     ++step_;
-    if (part_ == Part::kFilled && !output_.finished) begin_block();
+    if (part_ == Part::kFilled && !output_.is_finished()) begin_block();
   }
 
  private:
@@ -164,6 +169,18 @@ class BlockCanvas {
     if (std::ssize(tokens_) < block_end_)
       tokens_.resize(static_cast<size_t>(block_end_), lane_.generation().mask_token);
     has_entries_ = false;
+  }
+
+  // What stands at the output's places from the first hidden one on, as far as the forward asks.
+  std::vector<int32_t> asked_places() const {
+    const Generation& generation = lane_.generation();
+    std::vector<int32_t> places;
+    const int64_t end = std::min(asked_end_, prompt() + generation.max_tokens);
+    for (int64_t place = prompt() + std::ssize(output_.tokens()); place < end; ++place) {
+      const bool exists = place < std::ssize(tokens_);
+      places.push_back(exists ? tokens_[static_cast<size_t>(place)] : generation.mask_token);
+    }
+    return places;
   }
 
   // Where the first sub-block with hidden places begins, or the block's end.
@@ -211,21 +228,19 @@ class BlockCanvas {
 
   // Hands out what is whole from the left. Returns how many tokens.
   int64_t advance() {
-    const auto before = std::ssize(output_.tokens);
-    while (!output_.finished) {
-      const int64_t place = prompt() + std::ssize(output_.tokens);
+    const auto before = std::ssize(output_.tokens());
+    while (!output_.is_finished()) {
+      const int64_t place = prompt() + std::ssize(output_.tokens());
       if (place == std::ssize(tokens_) || is_hidden(place)) break;
-      const int32_t token = tokens_[static_cast<size_t>(place)];
-      output_.tokens.push_back(token);
-      output_.finished = lane_.generation().ends_at(token, std::ssize(output_.tokens));
+      output_.add(tokens_[static_cast<size_t>(place)]);
     }
-    return std::ssize(output_.tokens) - before;
+    return std::ssize(output_.tokens()) - before;
   }
 
   Session* session_;
   const Settings* settings_;
   Lane lane_;
-  GenerationOutput output_;      // its tokens: what is whole from the left
+  FilledOutput output_;
   std::vector<int32_t> tokens_;  // of the prompt, then of all places up to the end of the block
   int64_t block_begin_ = 0;
   int64_t block_end_ = 0;
@@ -235,6 +250,7 @@ class BlockCanvas {
   // Of the forward in flight.
   Part part_ = Part::kFilled;
   int64_t first_row_ = 0, row_end_ = 0;
+  int64_t asked_end_ = 0;           // behind the last place that may be asked for
   std::vector<int32_t> questions_;  // places of the output
   std::vector<int32_t> wanted_;     // of each: which wanted row predicts it
   HiddenGuesses guesses_;
@@ -254,7 +270,10 @@ class BlockDiffusion : public Decoder {
         .decoder = "block-diffusion", .unit = "blocks", .mask = MaskKind::kBlockCausal};
     kMethod.check(session.model().traits(), generations);
     std::vector<BlockCanvas> all;
-    for (const Generation& generation : generations) all.emplace_back(session, generation, settings_);
+    const auto constrained =
+        constrained_blocks(generations, session.model().traits().vocab_size, kMethod.decoder);
+    for (size_t i = 0; i < generations.size(); ++i)
+      all.emplace_back(session, generations[i], settings_, constrained[i]);
     return run_canvases(session, all, HiddenGuesses::wants(generations, settings_.rule.certainty), control);
   }
 

@@ -13,10 +13,10 @@ namespace {
 // Of a token that the filters took out, beside any that they left in.
 constexpr float kFiltered = 1e-20f;
 
-void check_length(ConstrainedBlock& block, int64_t places) {
+void check_length(ConstrainedBlock& block, int64_t places, std::string_view decoder) {
   if (block.can_end(block.begin(), places)) return;
-  const auto refuse = [](const std::string& fault) {
-    throw Error("--decoder diffusion: constraint: " + fault, ErrorKind::kUsage);
+  const auto refuse = [&](const std::string& fault) {
+    throw Error("--decoder " + std::string(decoder) + ": constraint: " + fault, ErrorKind::kUsage);
   };
   const auto least = block.least_places(block.begin());
   if (!least) refuse("no tokens of the model's vocabulary keep it");
@@ -57,7 +57,7 @@ std::vector<int32_t> constrained_guesses(ConstrainedBlock& block, const BlockSta
                                    .end = ConstrainedBlock::End::kWhole,
                                    .behind = state.behind});
   // What was filled came from such a choice, too.
-  if (!choice) throw Error("--decoder diffusion: constraint: no tokens fit those that are filled");
+  if (!choice) throw Error("constraint: no tokens fit those that are filled");
   std::vector<int32_t> guesses;
   for (size_t i = 0; i < fixed.size(); ++i) {
     if (fixed[i] < 0) guesses.push_back(choice->tokens[i]);
@@ -66,7 +66,7 @@ std::vector<int32_t> constrained_guesses(ConstrainedBlock& block, const BlockSta
 }
 
 std::vector<std::shared_ptr<ConstrainedBlock>> constrained_blocks(std::span<const Generation> generations,
-                                                                  int64_t vocab) {
+                                                                  int64_t vocab, std::string_view decoder) {
   std::vector<std::shared_ptr<ConstrainedBlock>> blocks;
   for (const Generation& generation : generations) {
     std::shared_ptr<ConstrainedBlock> block;
@@ -81,11 +81,56 @@ std::vector<std::shared_ptr<ConstrainedBlock>> constrained_blocks(std::span<cons
         block = std::make_shared<ConstrainedBlock>(*generation.constraint, generation.stop_tokens, vocab,
                                                    generation.mask_token);
       }
-      check_length(*block, generation.max_tokens);
+      check_length(*block, generation.max_tokens, decoder);
     }
     blocks.push_back(std::move(block));
   }
   return blocks;
+}
+
+FilledOutput::FilledOutput(const Generation& generation, std::shared_ptr<ConstrainedBlock> block)
+    : generation_(&generation),
+      block_(std::move(block)),
+      cursor_(generation.constraint.get(), generation.stop_tokens) {
+  output_.is_whole = cursor_.accepts();
+}
+
+void FilledOutput::add(int32_t token) {
+  output_.tokens.push_back(token);
+  const ConstraintCursor next = cursor_.after(token);
+  output_.is_whole = next.is_broken() ? cursor_.accepts() : next.accepts();
+  cursor_ = next;
+  output_.is_complete = cursor_.is_complete();
+  output_.finished = generation_->ends_at(token, std::ssize(output_.tokens)) || output_.is_complete;
+}
+
+FilledOutput::Guesses FilledOutput::guess(const HiddenGuesses& asked, const Samples& samples,
+                                          std::span<const int32_t> places, Certainty certainty) const {
+  Guesses guesses{.tokens = guessed_tokens(asked, samples, places)};
+  guesses.certainty = asked.certainties(
+      samples, certainty,
+      is_constrained() ? std::span<const int32_t>(guesses.tokens) : std::span<const int32_t>());
+  return guesses;
+}
+
+std::vector<int32_t> FilledOutput::guessed_tokens(const HiddenGuesses& asked, const Samples& samples,
+                                                  std::span<const int32_t> places) const {
+  std::vector<int32_t> tokens = asked.tokens(samples);
+  if (!is_constrained()) return tokens;
+  const auto count = static_cast<size_t>(std::ranges::count(places, generation_->mask_token));
+  VOLLEY_ASSERT(count <= tokens.size());
+  std::vector<HiddenPlace> hidden;
+  for (size_t i = 0; i < count; ++i) {
+    hidden.push_back({.row = asked.row(i),
+                      .drawn = asked.drawn_distribution(samples, i),
+                      .plain = asked.plain_distribution(samples, i)});
+  }
+  const auto done = std::ssize(output_.tokens);
+  const BlockState state{.begin = {.state = cursor_.state()},
+                         .tokens = places,
+                         .behind = generation_->max_tokens - done - std::ssize(places)};
+  std::ranges::copy(constrained_guesses(*block_, state, hidden, generation_->mask_token), tokens.begin());
+  return tokens;
 }
 
 }  // namespace volley

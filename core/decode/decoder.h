@@ -34,6 +34,12 @@ enum class DecoderModel : uint8_t {
   kSequentialDiffusion,  // hidden places of a window, behind a causal prefix
 };
 
+// Whether its methods guess several places of an output at once and keep some of the guesses.
+inline bool fills_hidden_places(DecoderModel model) {
+  return model == DecoderModel::kMaskedDiffusion || model == DecoderModel::kBlockDiffusion ||
+         model == DecoderModel::kSequentialDiffusion;
+}
+
 // A decoding method: what is proposed, what is accepted, what the cache keeps. Stateless between runs.
 class Decoder {
  public:

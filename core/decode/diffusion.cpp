@@ -37,15 +37,13 @@ class Canvas {
       : session_(&session),
         settings_(&settings),
         lane_(session, generation),
-        constrained_(std::move(constrained)),
-        cursor_(generation.constraint.get(), generation.stop_tokens) {
-    output_.is_whole = cursor_.accepts();
+        output_(generation, std::move(constrained)) {
     tokens_.assign(static_cast<size_t>(generation.max_tokens), generation.mask_token);
     begin_block();
   }
 
-  bool is_finished() const { return output_.finished && !owes_forward_; }
-  GenerationOutput take_output() { return std::move(output_); }
+  bool is_finished() const { return output_.is_finished() && !owes_forward_; }
+  GenerationOutput take_output() { return output_.take(); }
 
   // Adds the next forward and asks for the logits of the block: of all its places, so that the steps of a
   // block have one shape, though only hidden ones are sampled.
@@ -62,8 +60,7 @@ class Canvas {
       if (is_hidden(place)) hidden_.push_back(static_cast<int32_t>(place));
       step.wanted.logits.push_back(static_cast<int32_t>(first_row + place - first_place));
     }
-    ++output_.forwards;
-    output_.rows += first_row + last_place - first_place;
+    output_.count_forward(first_row + last_place - first_place);
     if (is_whole) {
       lane_.clear();
       if (settings_->cache != Cache::kOff) step.write = CacheWrite::kScratch;
@@ -93,10 +90,11 @@ class Canvas {
   }
 
   void take(const Samples& samples, int64_t index, const DecodeControl& control) {
-    const std::vector<int32_t> guesses = guesses_of(samples);
-    const std::vector<float> certainty =
-        guesses_.certainties(samples, settings_->rule.certainty,
-                             constrained_ ? std::span<const int32_t>(guesses) : std::span<const int32_t>());
+    const auto done = std::ssize(output_.tokens());
+    const auto [guesses, certainty] = output_.guess(
+        guesses_, samples,
+        std::span(tokens_).subspan(static_cast<size_t>(done), static_cast<size_t>(block_end_ - done)),
+        settings_->rule.certainty);
     std::vector<int32_t> filled, tokens;
     for (const int32_t chosen : settings_->rule.choose(certainty, scheduled())) {
       const auto i = static_cast<size_t>(chosen);
@@ -129,10 +127,11 @@ class Canvas {
     }
     ++step_;
     ++step_in_block_;
-    if (std::ssize(output_.tokens) < block_end_ && !output_.finished) return;
-    owes_forward_ = settings_->always_second && settings_->cache != Cache::kOff && step_in_block_ == 1 &&
-                    std::ssize(output_.tokens) == block_end_;
-    if (owes_forward_ || output_.finished) return;
+    const bool is_filled = std::ssize(output_.tokens()) == block_end_;
+    if (!is_filled && !output_.is_finished()) return;
+    owes_forward_ =
+        settings_->always_second && settings_->cache != Cache::kOff && step_in_block_ == 1 && is_filled;
+    if (owes_forward_ || output_.is_finished()) return;
     block_begin_ = block_end_;
     begin_block();
   }
@@ -155,7 +154,6 @@ class Canvas {
   void begin_block() {
     block_end_ = std::min(places(), block_begin_ + settings_->block_length);
     step_in_block_ = 0;
-    if (constrained_) begin_ = {.state = cursor_.state()};  // all tokens left of the block were taken
     const int64_t blocks = (places() + settings_->block_length - 1) / settings_->block_length;
     const int64_t block = block_begin_ / settings_->block_length;
     const int64_t steps = settings_->steps == 0
@@ -169,49 +167,20 @@ class Canvas {
     return step_in_block_ < std::ssize(schedule_) ? schedule_[static_cast<size_t>(step_in_block_)] : 1;
   }
 
-  // At each hidden place.
-  std::vector<int32_t> guesses_of(const Samples& samples) const {
-    if (!constrained_) return guesses_.tokens(samples);
-    std::vector<HiddenPlace> hidden;
-    for (size_t i = 0; i < hidden_.size(); ++i) {
-      hidden.push_back({.row = guesses_.row(i),
-                        .drawn = guesses_.drawn_distribution(samples, i),
-                        .plain = guesses_.plain_distribution(samples, i)});
-    }
-    return constrained_guesses(
-        *constrained_,
-        {.begin = begin_,
-         .tokens = std::span(tokens_).subspan(static_cast<size_t>(block_begin_),
-                                              static_cast<size_t>(block_end_ - block_begin_)),
-         .behind = places() - block_end_},
-        hidden, lane_.generation().mask_token);
-  }
-
   // Hands out what is whole from the left. Returns how many tokens.
   int64_t advance() {
-    const Generation& generation = lane_.generation();
-    const auto before = std::ssize(output_.tokens);
-    while (!output_.finished && !is_hidden(std::ssize(output_.tokens))) {
-      const int32_t token = tokens_[output_.tokens.size()];
-      output_.tokens.push_back(token);
-      const ConstraintCursor next = cursor_.after(token);
-      output_.is_whole = next.is_broken() ? cursor_.accepts() : next.accepts();
-      cursor_ = next;
-      output_.is_complete = cursor_.is_complete();
-      output_.finished = generation.ends_at(token, std::ssize(output_.tokens)) || output_.is_complete;
-    }
-    return std::ssize(output_.tokens) - before;
+    const auto before = std::ssize(output_.tokens());
+    while (!output_.is_finished() && !is_hidden(std::ssize(output_.tokens())))
+      output_.add(tokens_[output_.tokens().size()]);
+    return std::ssize(output_.tokens()) - before;
   }
 
   Session* session_;
   const Settings* settings_;
   Lane lane_;
-  std::shared_ptr<ConstrainedBlock> constrained_;
-  ConstraintCursor cursor_;                 // behind the output's tokens
-  ConstrainedBlock::AutomatonState begin_;  // of the block
-  GenerationOutput output_;                 // its tokens: what is whole from the left
-  std::vector<int32_t> tokens_;             // of all places
-  int64_t done_ = 0;                        // places filled
+  FilledOutput output_;
+  std::vector<int32_t> tokens_;  // of all places
+  int64_t done_ = 0;             // places filled
   int64_t step_ = 0;
   int64_t block_begin_ = 0;
   int64_t block_end_ = 0;
@@ -231,12 +200,11 @@ class Diffusion : public Decoder {
                                        const DecodeControl& control) const override {
     check(session.model().traits(), generations);
     std::vector<Canvas> all;
-    const auto constrained = constrained_blocks(generations, session.model().traits().vocab_size);
+    const auto constrained =
+        constrained_blocks(generations, session.model().traits().vocab_size, "diffusion");
     for (size_t i = 0; i < generations.size(); ++i)
       all.emplace_back(session, generations[i], settings_, constrained[i]);
-    SampleWants wants = HiddenGuesses::wants(generations, settings_.rule.certainty);
-    wants.distribution = std::ranges::any_of(constrained, [](const auto& one) { return one != nullptr; });
-    return run_canvases(session, all, wants, control);
+    return run_canvases(session, all, HiddenGuesses::wants(generations, settings_.rule.certainty), control);
   }
 
   int64_t entries(const Generation& generation) const override {

@@ -98,7 +98,11 @@ SampleWants HiddenGuesses::wants(std::span<const Generation> generations, Certai
   const bool is_sampled = std::ranges::any_of(
       generations, [](const Generation& generation) { return generation.chain.temperature > 0.0f; });
   const bool is_ratio = is_sampled && certainty == Certainty::kProbability;
-  return {.certainty = true, .top = certainty == Certainty::kMargin || is_ratio ? 2 : 0};
+  const bool is_constrained = std::ranges::any_of(
+      generations, [](const Generation& generation) { return generation.constraint != nullptr; });
+  return {.certainty = true,
+          .distribution = is_constrained,
+          .top = certainty == Certainty::kMargin || is_ratio ? 2 : 0};
 }
 
 void GrowingMethod::check(const ModelTraits& traits, std::span<const Generation> generations) const {
@@ -107,7 +111,6 @@ void GrowingMethod::check(const ModelTraits& traits, std::span<const Generation>
   };
   const std::string model = "model " + traits.family, units(unit);
   check_generations(generations);
-  refuse_constraints(generations, decoder);
   if (traits.logit_shift != 1 || std::ranges::count(traits.masks, mask) == 0)
     refuse(model + " predicts no " + units);
   for (const Generation& generation : generations) {

@@ -41,7 +41,7 @@ class HiddenGuesses {
   std::span<const float> drawn_distribution(const Samples& samples, size_t place) const;
   std::span<const float> plain_distribution(const Samples& samples, size_t place) const;
 
-  // What `certainties` reads, for all of a batch. A distribution must be asked for beside it.
+  // What `certainties` reads, for all of a batch, and distributions where one has a constraint.
   static SampleWants wants(std::span<const Generation> generations, Certainty certainty);
 
  private:
@@ -58,8 +58,7 @@ class HiddenGuesses {
 
 // What a method takes whose model guesses the places behind an output by masks, so many (`unit`: "blocks",
 // "windows") under a mask of that kind. Throws Error kUsage for a model of another kind, and for generations
-// of what such methods do not know: constraints, guidance, embeddings, places of their own, masks in the
-// prompt.
+// of what such methods do not know: guidance, embeddings, places of their own, masks in the prompt.
 struct GrowingMethod {
   std::string_view decoder, unit;
   MaskKind mask = MaskKind::kCausal;

@@ -5,7 +5,8 @@
 // Ref: Liu et al., "Sequential Diffusion Language Models"; OpenGVLab/SDLM, `SDLM_generate` with use_cache.
 // There the last token runs once more before the window, hidden from it; here its own row waits for the next
 // step, which gives the same entries. Differs in that answers end at max_tokens, and that certainty is of the
-// model's own distribution, whatever the temperature.
+// model's own distribution, whatever the temperature. Under a constraint the guesses of a window are chosen
+// together (constrained_guess.h), and a run of them is kept by the same rule.
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -13,6 +14,7 @@
 
 #include "core/base/error.h"
 #include "core/decode/canvas_loop.h"
+#include "core/decode/constrained_guess.h"
 #include "core/decode/hidden_guesses.h"
 #include "core/decode/lane.h"
 #include "core/decode/methods.h"
@@ -35,17 +37,22 @@ std::vector<float> confidences(std::vector<float> values, Certainty certainty, i
 // One output in the making.
 class WindowCanvas {
  public:
-  WindowCanvas(Session& session, const Generation& generation, const Settings& settings)
-      : session_(&session), settings_(&settings), lane_(session, generation) {}
+  // `constrained` is null without a constraint.
+  WindowCanvas(Session& session, const Generation& generation, const Settings& settings,
+               std::shared_ptr<ConstrainedBlock> constrained)
+      : session_(&session),
+        settings_(&settings),
+        lane_(session, generation),
+        output_(generation, std::move(constrained)) {}
 
-  bool is_finished() const { return output_.finished; }
-  GenerationOutput take_output() { return std::move(output_); }
+  bool is_finished() const { return output_.is_finished(); }
+  GenerationOutput take_output() { return output_.take(); }
   Lane& lane() { return lane_; }
 
   void add_to(std::vector<SequenceStep>& steps) {
     const Generation& generation = lane_.generation();
     const int64_t prompt = std::ssize(generation.prompt.rows);
-    const int64_t last = prompt + std::ssize(output_.tokens) - 1;  // index of the last token
+    const int64_t last = prompt + std::ssize(output_.tokens()) - 1;  // index of the last token
     const int64_t window = std::min(generation.mask_block, session_->model().traits().max_position - last);
     SequenceStep step;
     const int64_t causal = std::max<int64_t>(0, waiting_);
@@ -59,14 +66,13 @@ class WindowCanvas {
             {.token = generation.mask_token, .position = session_->model().position(last + i)});
       }
       step.wanted.logits.push_back(static_cast<int32_t>(causal + i));
-      places_.push_back(static_cast<int32_t>(std::ssize(output_.tokens) + i));
+      places_.push_back(static_cast<int32_t>(std::ssize(output_.tokens()) + i));
       wanted_.push_back(static_cast<int32_t>(i));
     }
     step.visibility = visibility(causal, std::ssize(step.rows));
     // The prompt was committed whole: its last entry is hidden from the window that begins with it.
     if (waiting_ < 0) step.visibility.context = static_cast<int32_t>(last);
-    ++output_.forwards;
-    output_.rows += std::ssize(step.rows);
+    output_.count_forward(std::ssize(step.rows));
     lane_.add_to(steps, std::move(step));
   }
 
@@ -79,27 +85,29 @@ class WindowCanvas {
 
   void add_sample_rows(std::vector<SampleRow>& rows) {
     guesses_.ask(lane_,
-                 {.places = places_, .wanted = wanted_, .done = std::ssize(output_.tokens), .step = step_},
+                 {.places = places_, .wanted = wanted_, .done = std::ssize(output_.tokens()), .step = step_},
                  rows);
   }
 
   void take(const Samples& samples, int64_t index, const DecodeControl& control) {
-    std::vector<int32_t> guesses = guesses_.tokens(samples);
-    const std::vector<float> sure = confidences(guesses_.certainties(samples, settings_->certainty),
-                                                settings_->certainty, session_->model().traits().vocab_size);
+    const Generation& generation = lane_.generation();
+    const auto left = static_cast<size_t>(generation.max_tokens - std::ssize(output_.tokens()));
+    const std::vector<int32_t> hidden(std::min(places_.size(), left), generation.mask_token);
+    auto [guesses, certainty] = output_.guess(guesses_, samples, hidden, settings_->certainty);
+    const std::vector<float> sure =
+        confidences(std::move(certainty), settings_->certainty, session_->model().traits().vocab_size);
     auto count = static_cast<size_t>(confident_prefix(sure, settings_->threshold));
     // The mask is no token: a run ends before it, and is never empty.
-    const int32_t mask = lane_.generation().mask_token;
+    const int32_t mask = generation.mask_token;
     if (guesses[0] == mask) guesses[0] = guesses_.likeliest_other(*session_, 0);
     count = static_cast<size_t>(
         std::ranges::find(guesses.begin(), guesses.begin() + static_cast<std::ptrdiff_t>(count), mask) -
         guesses.begin());
     std::vector<int32_t> tokens, positions;
-    for (size_t i = 0; i < count && !output_.finished; ++i) {
+    for (size_t i = 0; i < count && !output_.is_finished(); ++i) {
       positions.push_back(places_[i]);
       tokens.push_back(guesses[i]);
-      output_.tokens.push_back(guesses[i]);
-      output_.finished = lane_.generation().ends_at(guesses[i], std::ssize(output_.tokens));
+      output_.add(guesses[i]);
     }
     waiting_ += std::ssize(tokens);
     session_->statistics().tokens += std::ssize(tokens);
@@ -112,8 +120,8 @@ class WindowCanvas {
                                  .proposed = std::ssize(places_),
                                  .accepted = std::ssize(tokens),
                                  .source = "window",
-                                 .done = std::ssize(output_.tokens),
-                                 .total = lane_.generation().max_tokens});
+                                 .done = std::ssize(output_.tokens()),
+                                 .total = generation.max_tokens});
     }
     ++step_;
   }
@@ -122,7 +130,7 @@ class WindowCanvas {
   StepRow row_of(int64_t place) const {
     const std::vector<StepRow>& prompt = lane_.generation().prompt.rows;
     if (place < std::ssize(prompt)) return prompt[static_cast<size_t>(place)];
-    return {.token = output_.tokens[static_cast<size_t>(place - std::ssize(prompt))],
+    return {.token = output_.tokens()[static_cast<size_t>(place - std::ssize(prompt))],
             .position = session_->model().position(place)};
   }
 
@@ -138,7 +146,7 @@ class WindowCanvas {
   Session* session_;
   const Settings* settings_;
   Lane lane_;
-  GenerationOutput output_;
+  FilledOutput output_;
   int64_t waiting_ = -1;  // tokens before the last that have no entries yet; negative: the last has one
   int64_t step_ = 0;
   // Of the forward in flight.
@@ -162,7 +170,10 @@ class SequentialDiffusion : public Decoder {
     kMethod.check(session.model().traits(), generations);
     std::vector<WindowCanvas> all;
     std::vector<Prompt> prompts;
-    for (const Generation& generation : generations) all.emplace_back(session, generation, settings_);
+    const auto constrained =
+        constrained_blocks(generations, session.model().traits().vocab_size, kMethod.decoder);
+    for (size_t i = 0; i < generations.size(); ++i)
+      all.emplace_back(session, generations[i], settings_, constrained[i]);
     for (WindowCanvas& canvas : all) canvas.lane().add_prompts(prompts);
     session.prefill(prompts, WantLogits::kNo);
     return run_canvases(session, all, HiddenGuesses::wants(generations, settings_.certainty), control);

@@ -3,14 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <map>
 
 #include "core/base/error.h"
 #include "core/decode/decoder.h"
 #include "core/decode/lane.h"
+#include "tests/property/constrained_outputs.h"
 #include "tests/support/devices.h"
 #include "tests/support/sanitized.h"
-#include "tests/support/table_constraint.h"
 #include "tests/support/toy_models.h"
 
 namespace volley::test {
@@ -54,41 +53,6 @@ const std::vector<std::string> kRules{"steps=0",
                                       "remasking=margin",
                                       "remasking=entropy,threshold=2.6",
                                       "threshold=0.2,second_forward=always"};
-
-// Whether some output of up to `length` tokens (exactly so many, where nothing stops it) keeps it.
-bool is_possible(const TableConstraint& table, std::span<const int32_t> stops, int32_t mask, int64_t length) {
-  std::vector<Constraint::State> reached{table.start()};
-  for (int64_t i = 0;; ++i) {
-    const bool is_whole =
-        std::ranges::any_of(reached, [&](Constraint::State state) { return table.accepts(state); });
-    if (is_whole && (i == length || !stops.empty())) return true;
-    if (i == length) return false;
-    std::vector<Constraint::State> next;
-    for (const auto& [from, to] : table.transitions) {
-      if (from.second == mask || std::ranges::count(stops, from.second) > 0) continue;
-      if (std::ranges::count(reached, from.first) > 0 && std::ranges::count(next, to) == 0)
-        next.push_back(to);
-    }
-    reached = std::move(next);
-  }
-}
-
-// Nothing wrong: an empty string.
-std::string fault_of(const Generation& one, const TableConstraint& table, const GenerationOutput& output) {
-  Constraint::State state = table.start();
-  for (size_t i = 0; i < output.tokens.size(); ++i) {
-    const int32_t token = output.tokens[i];
-    if (token == one.mask_token) return "the mask is no token";
-    if (std::ranges::count(one.stop_tokens, token) > 0) {
-      if (i + 1 != output.tokens.size()) return "something stands behind a stop token";
-      break;
-    }
-    state = table.next(state, token);
-    if (state == Constraint::kBroken) return "token " + std::to_string(i) + " may not come";
-  }
-  if (!table.accepts(state)) return "the output is not whole";
-  return output.is_whole && output.finished ? "" : "the output says another thing";
-}
 
 TEST_P(ConstrainedDiffusion, EveryOutputKeepsIt) {
   int64_t kept = 0, impossible = 0, stopped = 0, full = 0;
@@ -143,10 +107,7 @@ TEST_P(ConstrainedDiffusion, OneThatForbidsNothingChangesNothing) {
   };
   constexpr int32_t kLargeMask = 63;
   const auto model = make_toy_llama(*backend_, 17, {.vocab = 64, .spread = 0.4f, .mask_token = kLargeMask});
-  const auto all = std::make_shared<TableConstraint>();
-  all->vocab = 64;
-  all->accepting = {0};
-  for (int32_t token = 0; token < 64; ++token) all->transitions[{0, token}] = 0;
+  const auto all = anything(64);
   int64_t compared = 0;
   for (const char* rule :
        {"steps=8", "steps=8,remasking=margin,cache=prefix", "steps=8,remasking=entropy,cache=dual",
@@ -190,11 +151,8 @@ TEST_P(ConstrainedDiffusion, BatchEqualsSingles) {
 }
 
 TEST_P(ConstrainedDiffusion, AnOutputEndsWhereNothingMayFollow) {
-  const auto word = std::make_shared<TableConstraint>();  // 1 2 3
-  for (Constraint::State state = 0; state < 3; ++state) word->transitions[{state, state + 1}] = state + 1;
-  word->accepting = {3};
   Generation one = generation(*model_, 3, 12, 0.0f);
-  one.constraint = word;
+  one.constraint = one_word(std::vector<int32_t>{1, 2, 3});
   one.stop_tokens = {kStop};
   const auto output = run(*model_, "block_length=8", {&one, 1})[0];
   EXPECT_EQ(output.tokens, (std::vector<int32_t>{1, 2, 3}));
@@ -215,9 +173,7 @@ TEST_P(ConstrainedDiffusion, WhatNoOutputKeepsIsOneLine) {
     }
     return std::string("none");
   };
-  const auto word = std::make_shared<TableConstraint>();  // five tokens
-  for (Constraint::State state = 0; state < 5; ++state) word->transitions[{state, 1}] = state + 1;
-  word->accepting = {5};
+  const auto word = one_word(std::vector<int32_t>(5, 1));
   EXPECT_EQ(fault(word, 4, {kStop}),
             "--decoder diffusion: constraint: needs at least 5 tokens, the output has 4");
   EXPECT_EQ(fault(word, 5, {kStop}), "none");

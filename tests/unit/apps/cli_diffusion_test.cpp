@@ -120,8 +120,14 @@ TEST_F(CliDiffusion, BlocksAndWindowsAreFilled) {
                  "this model's text comes from sequential-diffusion");
   expect_failure(volley(with("windows", {"--cfg-scale", "2"})), 2,
                  "--cfg-scale 2: model windows was trained without hidden prompts");
-  expect_failure(volley(with("blocks", {"--regex", "a+"})), 2,
-                 "--regex: decoder block-diffusion keeps no form");
+  for (const auto& [model, decoder] :
+       {std::pair{"blocks", "block-diffusion"}, std::pair{"windows", "sequential-diffusion"}}) {
+    const auto formed = json_of(with(model, {"--regex", "(ab|ba)+c"}), "volley.text.1.json", 0);
+    EXPECT_TRUE(formed["answers"][0]["matches"]);
+    EXPECT_THAT(formed["answers"][0]["text"].get<std::string>(), testing::MatchesRegex("(ab|ba)+c"));
+    expect_failure(volley(with(model, {"--regex", "a{500}"})), 2,
+                   "--decoder " + std::string(decoder) + ": constraint: needs at least ");
+  }
   EXPECT_EQ(volley({"models", "selftest", "-m", "blocks", "-t", "1"}).out, "blocks: fine\n");
   EXPECT_EQ(volley({"models", "selftest", "-m", "windows", "-t", "1"}).out, "windows: fine\n");
 }

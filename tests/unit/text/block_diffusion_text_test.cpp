@@ -148,7 +148,7 @@ TEST_F(BlockDiffusionText, MethodsAndModelsFitEachOther) {
   EXPECT_EQ(choose("auto", ModelKind::kBlockDiffusion, {{"steps", "4"}}),
             "--steps 4: decoder block-diffusion has no such option; diffusion has");
   request.constraint = make_text_constraint(text::ConstraintKind::kRegex, "a+", "--regex");
-  EXPECT_EQ(choose("auto", ModelKind::kBlockDiffusion), "--regex: decoder block-diffusion keeps no form");
+  EXPECT_EQ(choose("auto", ModelKind::kBlockDiffusion), "no error");
   request.constraint.reset();
   request.context_shift.emplace();
   EXPECT_NE(choose("auto", ModelKind::kSequentialDiffusion).find("--context-shift: "), std::string::npos);

@@ -254,7 +254,7 @@ ChatFormat chat_format_by_name(std::string_view name) {
 ChatFormat recognize_chat_template(std::string_view jinja, const std::string& subject) {
   const auto says = [&](std::string_view part) { return jinja.find(part) != jinja.npos; };
   if (says("<|start_header_id|>") && says("<|eot_id|>")) {
-    if (says("Cutting Knowledge Date: December 2023")) return ChatFormat::kLlama31;
+    if (says("Cutting Knowledge Date: December 2023") && says("Today Date: ")) return ChatFormat::kLlama31;
     if (!says("tools") && says("bos_token") && says("| trim")) return ChatFormat::kLlama3;
   } else if (says("[INST]")) {
     if (says("<<SYS>>")) {
@@ -268,9 +268,12 @@ ChatFormat recognize_chat_template(std::string_view jinja, const std::string& su
       if (says("message['content'] + eos_token}")) return ChatFormat::kMistralV02;
     }
   } else if (says("<|im_start|>") && says("<|im_end|>")) {
-    if (says(kSmolLm2System)) return ChatFormat::kSmolLm2;
+    // SmolLM 3 has the sentence, too.
+    if (says(kSmolLm2System) && says("messages[0]['role'] != 'system'")) return ChatFormat::kSmolLm2;
     if (says(kQwen25System)) return ChatFormat::kQwen25;
-    if (says("last_query_index") && says("enable_thinking") && says("reasoning_content")) {
+    // Of Qwen 3.5 an answer begins with a thought, unless it skips it; others begin with a token.
+    const bool is_other = says("{{- '<think>\\n' }}") || says("bos_token");
+    if (says("last_query_index") && says("enable_thinking") && says("reasoning_content") && !is_other) {
       return ChatFormat::kQwen3;
     }
     // A loop over the messages and nothing else.

@@ -10,6 +10,7 @@ namespace volley::text {
 namespace {
 
 const nlohmann::json kCases = read_json_file(VOLLEY_CHAT_CASES);
+const nlohmann::json kTemplates = read_json_file(VOLLEY_CHAT_TEMPLATES);
 
 TEST(ChatTemplate, RendersAsTheCheckpointsTemplates) {
   int64_t rendered = 0, refused = 0;
@@ -50,6 +51,26 @@ TEST(ChatTemplate, RendersAsTheCheckpointsTemplates) {
   EXPECT_GT(refused, 30);
 }
 
+// Whole templates of a package, some of them of models whose format is none of ours, much though they say
+// what another one says.
+TEST(ChatTemplate, RecognizesPublishedTemplatesAndNoOthers) {
+  int64_t known = 0, unknown = 0;
+  for (const nlohmann::json& item : kTemplates["templates"]) {
+    const auto name = item["name"].get<std::string>();
+    const auto jinja = item["template"].get<std::string>();
+    if (item["format"].is_null()) {
+      EXPECT_TRUE(message_of([&] { recognize_chat_template(jinja, name); }).starts_with(name + ": its chat"))
+          << name;
+      ++unknown;
+      continue;
+    }
+    EXPECT_EQ(name_of(recognize_chat_template(jinja, name)), item["format"].get<std::string>()) << name;
+    ++known;
+  }
+  EXPECT_EQ(known, 7);
+  EXPECT_EQ(unknown, 4);
+}
+
 TEST(ChatTemplate, RecognizesTemplates) {
   // As it lies in the metadata of SmolLM2-135M-Instruct.
   EXPECT_EQ(recognize_chat_template(
@@ -67,6 +88,14 @@ TEST(ChatTemplate, RecognizesTemplates) {
   EXPECT_EQ(recognize_chat_template(
                 "'<|start_header_id|>' + message['content'] | trim + '<|eot_id|>' bos_token", "model"),
             ChatFormat::kLlama3);
+  // Parts of those whose licences let nobody pass on the whole.
+  EXPECT_EQ(recognize_chat_template("<|start_header_id|> tools \"Cutting Knowledge Date: December 2023\\n\" "
+                                    "\"Today Date: \" + date_string <|eot_id|>",
+                                    "model"),
+            ChatFormat::kLlama31);
+  EXPECT_EQ(
+      recognize_chat_template("'<<SYS>>\\n' bos_token + '[INST] ' + content.strip() + ' [/INST]'", "model"),
+      ChatFormat::kLlama2);
 }
 
 TEST(ChatTemplate, UnknownOnesListTheNames) {

@@ -6,6 +6,7 @@
 
 #include "core/io/byte_reader.h"
 #include "text/tokenizer/normalizer.h"
+#include "text/tokenizer/subword_model.h"
 #include "text/tokenizer/unicode.h"
 
 namespace volley::text {
@@ -14,7 +15,14 @@ namespace {
 class Charsmap : public Normalizer {
  public:
   Charsmap(std::vector<uint32_t> units, std::string replacements, CharsmapRule rule)
-      : units_(std::move(units)), replacements_(std::move(replacements)), rule_(rule) {}
+      : units_(std::move(units)), replacements_(std::move(replacements)), rule_(rule) {
+    for (int left = 0; left < 128; ++left) {
+      for (int right = 0; right < 256; ++right) {
+        const char pair[] = {static_cast<char>(left), static_cast<char>(right)};
+        if (begins_key(std::string_view(pair, 2))) may_begin_.add(pair[0], pair[1]);
+      }
+    }
+  }
 
   std::string_view apply(std::string_view text, std::string& storage) const override {
     storage.clear();
@@ -22,10 +30,20 @@ class Charsmap : public Normalizer {
       apply_by_graphemes(text, storage);
       return storage;
     }
+    size_t copied = 0;  // up to here
     for (size_t at = 0; at < text.size();) {
+      const bool is_plain = at + 1 < text.size() && static_cast<unsigned char>(text[at]) < 128 &&
+                            !may_begin_.has(text[at], text[at + 1]);
+      if (is_plain) {
+        ++at;
+        continue;
+      }
+      storage.append(text, copied, at - copied);
       at += replace(text.substr(at), Pick::kLongest, storage);
+      copied = at;
       check_growth(text.size(), storage.size());
     }
+    storage.append(text, copied);
     return storage;
   }
 
@@ -53,6 +71,20 @@ class Charsmap : public Normalizer {
       if (pick == Pick::kShortest) break;
     }
     return match;
+  }
+
+  // Whether an entry is the first of these two bytes, or begins with both.
+  bool begins_key(std::string_view pair) const {
+    size_t node = offset(units_[0]);
+    for (const char byte : pair) {
+      const auto label = static_cast<unsigned char>(byte);
+      node ^= label;
+      if (node >= units_.size() || (units_[node] & 0x800000ffu) != label) return false;
+      const uint32_t unit = units_[node];
+      if ((unit >> 8 & 1) != 0) return true;
+      node ^= offset(unit);
+    }
+    return true;
   }
 
   static size_t offset(uint32_t unit) { return static_cast<size_t>(unit >> 10) << ((unit & 0x200u) >> 6); }
@@ -107,6 +139,8 @@ class Charsmap : public Normalizer {
   std::vector<uint32_t> units_;
   std::string replacements_;  // its own end is a zero byte more
   CharsmapRule rule_;
+  // An ASCII character and the byte behind it that an entry may begin with. Most texts are of others.
+  BytePairs may_begin_;
 };
 
 }  // namespace

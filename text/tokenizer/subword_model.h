@@ -12,12 +12,21 @@
 
 namespace volley::text {
 
+// The best way to a place in a word, by a unigram model.
+template <typename Score>
+struct UnigramNode {
+  Score score = 0;
+  int32_t id = 0;         // of the last token
+  uint32_t previous = 0;  // where it begins
+};
+
 // Working memory of one thread's encode calls.
 struct SubwordScratch {
   std::vector<int32_t> ids, joined;
   std::vector<uint32_t> ranks, next, previous;
   std::vector<uint64_t> queue;
-  std::vector<double> scores;
+  std::vector<UnigramNode<float>> floats;
+  std::vector<UnigramNode<double>> doubles;
 };
 
 // A set of pairs of neighbouring bytes.

@@ -82,6 +82,18 @@ Result<bool> PrefixTrie::add(std::string_view text, int32_t value) {
   return true;
 }
 
+std::vector<PrefixTrie::Child> PrefixTrie::children() const {
+  std::vector<Child> all;
+  for (size_t byte = 0; byte < roots_.size(); ++byte) {
+    if (roots_[byte] != 0) all.push_back({0, static_cast<unsigned char>(byte), roots_[byte]});
+  }
+  for (const Edge& edge : edges_) {
+    if (edge.key == 0) continue;
+    all.push_back({(edge.key - 1) >> 8, static_cast<unsigned char>((edge.key - 1) & 0xff), edge.node});
+  }
+  return all;
+}
+
 void PrefixTrie::put(Edge edge) {
   size_t slot = slot_of(edge.key);
   while (edges_[slot].key != 0) slot = (slot + 1) & mask_;

@@ -92,6 +92,16 @@ class PrefixTrie {
   Result<bool> add(std::string_view text, int32_t value);
   bool empty() const { return values_.size() == 1; }
 
+  // Its nodes, by index; the root is 0, and parents come before their children.
+  struct Child {
+    uint32_t parent = 0;
+    unsigned char byte = 0;
+    uint32_t node = 0;
+  };
+  size_t nodes() const { return values_.size(); }
+  int32_t value(uint32_t node) const { return values_[node]; }  // -1: no string ends there
+  std::vector<Child> children() const;                          // in any order
+
   // Calls `found(length, value)` for every inserted string that `text` begins with, shortest first.
   template <typename Found>
   void prefixes(std::string_view text, const Found& found) const {

@@ -127,7 +127,11 @@ TEST_F(RealWeights, RegisteredMethodsEqualSequential) {
       const Tokens truth = tokens_of(decoder_of("sequential")->decode(plain, some, {}));
       for (const std::string& decoder : decoders) {
         Session drafted = session();
-        const auto outputs = decoder_of(decoder)->decode(drafted, some, {.observer = &counters[decoder]});
+        DecodeControl control{.observer = &counters[decoder]};
+        // By the true clock the model, drafting for itself, would not be let read a prompt.
+        if (decoder.find("adaptive") != std::string::npos)
+          control.clock = OddClock(static_cast<uint64_t>(seed / kBatch));
+        const auto outputs = decoder_of(decoder)->decode(drafted, some, control);
         ASSERT_EQ(tokens_of(outputs), truth) << decoder << ", seeds from " << seed;
       }
     }

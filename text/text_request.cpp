@@ -70,12 +70,12 @@ DecoderSpec automatic_decoder(ModelKind kind, const TextRequest& request) {
   return decoder;
 }
 
-// Of the diffusion methods: "diffusion has", "diffusion and block-diffusion have".
+// Of the methods that fill hidden places: "diffusion has", "diffusion and block-diffusion have".
 std::string decoders_with(const std::string& option) {
   std::string names;
   bool is_one = true;
   for (const DecoderInfo& info : decoder_registry()) {
-    if (info.name.find("diffusion") == std::string::npos) continue;
+    if (!fills_hidden_places(info.model)) continue;
     if (std::ranges::count(info.options, option, &DecoderOption::name) == 0) continue;
     is_one = names.empty();
     names += (is_one ? "" : " and ") + info.name;

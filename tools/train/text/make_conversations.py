@@ -3,7 +3,7 @@ conversations.jsonl --seconds 240`. It samples what a user might say behind the 
 answers it, half of the answers greedy, half at temperature 0.8. Heads so learn what this very model says.
 Ref: Xu et al. 2024, "Magpie" (user turns from nothing); Cai et al. 2024, "Medusa", 2.3.2 (self-distillation).
 
---prompts FILE adds user turns from a file (JSON Lines with `prompt` or `question`), each once; --share of all. --exclude
+--prompts FILE adds user turns from a file (JSON Lines with `prompt`, `question` or `turns`, whose first), each once; --share of all. --exclude
 names files of the same form whose texts are kept out: the prompts that the heads are judged by.
 With --volley PROGRAM --gguf FILE the program makes the text instead of this script's network; it is the faster one on a CPU.
 
@@ -51,16 +51,16 @@ class Volley:
 
 
 def read_prompts(path):
-    """Texts of JSON Lines with `prompt` or `question`."""
+    """Texts of JSON Lines with `prompt` or `question`, or with `turns`, of which the first counts (MT-bench)."""
     texts = []
     for number, line in enumerate(path.read_text().splitlines(), 1):
         try:
             entry = json.loads(line)
-            text = entry["prompt"] if "prompt" in entry else entry["question"]
+            text = entry["turns"][0] if "turns" in entry else entry["prompt"] if "prompt" in entry else entry["question"]
             if not isinstance(text, str):
                 raise TypeError
-        except (ValueError, KeyError, TypeError):
-            raise SystemExit(f"{path}:{number}: not a JSON object with a text `prompt` or `question`") from None
+        except (ValueError, KeyError, TypeError, IndexError):
+            raise SystemExit(f"{path}:{number}: not a JSON object with a text `prompt`, `question` or `turns`") from None
         texts.append(text)
     return texts
 

@@ -23,7 +23,7 @@ static_assert(std::atomic<int>::is_always_lock_free);
 
 extern "C" void handle_interrupt(int number) {
   const int saved = errno;
-  const char byte = 's';
+  const char byte = number == SIGINT ? 'i' : 't';
   if (::write(pipe_write_end.load(), &byte, 1) < 0) {
     // Nobody to tell: the next signal ends the program in any case.
   }
@@ -39,18 +39,27 @@ InterruptGuard::InterruptGuard() {
   read_end_ = ends[0];
   pipe_write_end = ends[1];
   try {
-    relay_ = std::thread([this] {
-      char byte = 0;
-      while (::read(read_end_, &byte, 1) < 0 && errno == EINTR) {
-      }
-      if (byte == 's') source_.request_stop();
-    });
+    start_relay();
   } catch (const std::system_error& error) {
     ::close(pipe_write_end.exchange(-1));
     ::close(read_end_);
     throw Error("cannot start a thread, not even the one that waits for interrupts: " +
                 error.code().message() + " (too little memory, or too many threads)");
   }
+  catch_signals();
+}
+
+void InterruptGuard::start_relay() {
+  relay_ = std::thread([this, source = source_]() mutable {
+    char byte = 0;
+    while (::read(read_end_, &byte, 1) < 0 && errno == EINTR) {
+    }
+    caught_ = byte;
+    if (byte != 0) source.request_stop();
+  });
+}
+
+void InterruptGuard::catch_signals() {
   struct sigaction action {};
   action.sa_handler = handle_interrupt;
   action.sa_flags = SA_RESTART;
@@ -58,11 +67,25 @@ InterruptGuard::InterruptGuard() {
   ::sigaction(SIGTERM, &action, nullptr);
 }
 
+std::optional<std::stop_token> InterruptGuard::go_on() {
+  if (!source_.stop_requested()) return std::nullopt;
+  relay_.join();
+  if (caught_ != 'i') {
+    relay_ = std::thread();
+    return std::nullopt;
+  }
+  caught_ = 0;
+  source_ = std::stop_source();
+  start_relay();
+  catch_signals();
+  return source_.get_token();
+}
+
 InterruptGuard::~InterruptGuard() {
   std::signal(SIGINT, SIG_DFL);
   std::signal(SIGTERM, SIG_DFL);
   ::close(pipe_write_end.exchange(-1));
-  relay_.join();
+  if (relay_.joinable()) relay_.join();
   ::close(read_end_);
 }
 

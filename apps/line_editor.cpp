@@ -35,8 +35,8 @@ int following_bytes(unsigned char first) {
 
 class LineEditor::Terminal {
  public:
-  Terminal(std::stop_token stop, std::string_view prompt, std::string history)
-      : stop_(std::move(stop)), prompt_(prompt.begin(), prompt.end()), history_path_(std::move(history)) {
+  Terminal(std::string_view prompt, std::string history)
+      : prompt_(prompt.begin(), prompt.end()), history_path_(std::move(history)) {
     // What is shown goes through the locale; "C" knows no character beyond ASCII.
     if (std::setlocale(LC_CTYPE, "C.UTF-8") == nullptr) std::setlocale(LC_CTYPE, "");
     history_ = ::history_winit();
@@ -68,7 +68,8 @@ class LineEditor::Terminal {
   Terminal(const Terminal&) = delete;
   Terminal& operator=(const Terminal&) = delete;
 
-  std::optional<std::string> next() {
+  std::optional<std::string> next(const std::stop_token& stop) {
+    stop_ = stop;
     int count = 0;
     const wchar_t* typed = ::el_wgets(editor_, &count);
     if (typed == nullptr || count <= 0 || stop_.stop_requested()) return std::nullopt;
@@ -155,7 +156,7 @@ class LineEditor::Terminal {
     if (history_ != nullptr) ::history_wend(history_);
   }
 
-  std::stop_token stop_;
+  std::stop_token stop_;  // of the line that is read
   std::wstring prompt_;
   std::string history_path_;
   HistoryW* history_ = nullptr;
@@ -165,13 +166,13 @@ class LineEditor::Terminal {
   int columns_ = 0, lines_ = 0;        // of the window; 0: not looked at yet
 };
 
-LineEditor::LineEditor(std::stop_token stop, std::string prompt, std::string history)
-    : terminal_(std::make_unique<Terminal>(std::move(stop), prompt, std::move(history))) {}
+LineEditor::LineEditor(std::string prompt, std::string history)
+    : terminal_(std::make_unique<Terminal>(prompt, std::move(history))) {}
 
 LineEditor::~LineEditor() = default;
 
-std::optional<std::string> LineEditor::next() {
-  return terminal_->next();
+std::optional<std::string> LineEditor::next(const std::stop_token& stop) {
+  return terminal_->next(stop);
 }
 
 std::string chat_history_path() {

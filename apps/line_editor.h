@@ -15,13 +15,13 @@ class LineEditor {
   // The prompt is written to standard error. Earlier lines are read from `history` and written back at the
   // end, readable for the user alone; empty: none are kept. A file that cannot be read or written is left
   // alone: the lines are this conversation's then.
-  LineEditor(std::stop_token stop, std::string prompt, std::string history);
+  LineEditor(std::string prompt, std::string history);
   ~LineEditor();
   LineEditor(const LineEditor&) = delete;
   LineEditor& operator=(const LineEditor&) = delete;
 
-  // The next line without its end; nothing behind Ctrl-D, or when the program is to stop.
-  std::optional<std::string> next();
+  // The next line without its end; nothing behind Ctrl-D, or when `stop` asks.
+  std::optional<std::string> next(const std::stop_token& stop);
 
  private:
   class Terminal;

@@ -70,9 +70,10 @@ std::string find_boxed_model(const std::string& name, const std::string& subject
                 ErrorKind::kModelMissing);
   }
   std::ranges::move(published_names(), std::back_inserter(names));
-  const std::vector<std::string> nearest = nearest_names(name, names, 1);
+  for (const StoredModel& stored : stored_models()) names.push_back(stored.entry.name());
+  const auto meant = likely_name(name, names);
   throw Error(
-      subject + ": no such model in the box" + (nearest.empty() ? "" : "; nearest is " + nearest.front()),
+      subject + ": no such model; " + (meant ? "nearest is " + *meant : "volley models list names them"),
       ErrorKind::kModelMissing);
 }
 

@@ -1,10 +1,12 @@
 #include "apps/prompt_file.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <filesystem>
 #include <system_error>
 
 #include "core/base/error.h"
@@ -65,18 +67,35 @@ PromptLine parse_line(const NumberedLine& from) {
   return line;
 }
 
-std::string read_standard_input() {
+std::string read_stream(int descriptor, const std::string& subject) {
   std::string text;
   std::array<char, 65536> block{};
   while (true) {
-    const ssize_t count = ::read(STDIN_FILENO, block.data(), block.size());
+    const ssize_t count = ::read(descriptor, block.data(), block.size());
     if (count == 0) return text;
     if (count < 0 && errno == EINTR) continue;
-    if (count < 0) {
-      throw Error("--prompt-file -: cannot read: " + std::generic_category().message(errno));
-    }
+    if (count < 0) throw Error(subject + ": cannot read: " + std::generic_category().message(errno));
     text.append(block.data(), static_cast<size_t>(count));
-    if (text.size() > kMaxInput) throw Error("--prompt-file -: more than 64 MiB");
+    if (text.size() > kMaxInput) throw Error(subject + ": more than 64 MiB of prompts");
+  }
+}
+
+// What a shell puts in place of <(command).
+bool is_pipe(const std::string& path) {
+  std::error_code code;
+  return std::filesystem::is_fifo(path, code);
+}
+
+std::string read_pipe(const std::string& path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) throw Error(path + ": cannot open: " + std::generic_category().message(errno));
+  try {
+    std::string text = read_stream(descriptor, path);
+    ::close(descriptor);
+    return text;
+  } catch (...) {
+    ::close(descriptor);
+    throw;
   }
 }
 
@@ -117,7 +136,9 @@ std::string prompt_source(const std::string& path) {
 std::string read_prompt_text(const std::string& path) {
   std::string text;
   if (path == "-") {
-    text = read_standard_input();
+    text = read_stream(STDIN_FILENO, prompt_source(path));
+  } else if (is_pipe(path)) {
+    text = read_pipe(path);
   } else {
     const MappedFile file = MappedFile::open(path).value_or_throw(path);
     if (file.bytes().size() > kMaxInput) throw Error(path + ": more than 64 MiB of prompts");

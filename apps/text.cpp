@@ -95,13 +95,14 @@ struct Workshop {
   double load_seconds = 0.0;
 };
 
-TextResult answer(const Workshop& workshop, const TextRequest& request, double load_seconds) {
+TextResult answer(const Workshop& workshop, const TextRequest& request, double load_seconds,
+                  const std::stop_token& stop) {
   TextRenderer renderer({.request = request,
                          .console = workshop.program.console,
                          .output = workshop.output,
                          .events = workshop.events,
                          .sources = workshop.sources});
-  TextResult result = workshop.runner.run(request, {.observer = &renderer, .stop = workshop.program.stop});
+  TextResult result = workshop.runner.run(request, {.observer = &renderer, .stop = stop});
   result.threads = threads_for(workshop.flags.shared);
   result.load_seconds = load_seconds;
   renderer.finish(result);
@@ -109,7 +110,7 @@ TextResult answer(const Workshop& workshop, const TextRequest& request, double l
   return result;
 }
 
-constexpr const char* kCommands = "/clear forgets what was said, /quit or Ctrl-D ends";
+constexpr const char* kCommands = "Ctrl-C ends an answer, /clear forgets what was said, /quit or Ctrl-D ends";
 
 // What someone types to the program rather than to the model: "/help", but not "/usr/bin holds what?".
 bool is_command(const std::string& words) {
@@ -117,15 +118,21 @@ bool is_command(const std::string& words) {
          std::all_of(words.begin() + 1, words.end(), [](char c) { return c >= 'a' && c <= 'z'; });
 }
 
-// A conversation: each line is said, answered and remembered.
-std::vector<TextResult> converse(const Workshop& workshop, TextRequest request) {
+struct Talk {
+  std::vector<TextResult> turns;
+  bool is_interrupted = false;  // that is how it ended
+};
+
+// A conversation: each line is said, answered and remembered. Where someone types, an interruption ends the
+// answer, of which what was said is remembered; at the prompt it ends the conversation.
+Talk converse(const Workshop& workshop, TextRequest request) {
   Console& console = workshop.program.console;
   const bool is_typed = ::isatty(STDIN_FILENO) == 1;
   // Keys and echo are the editor's where someone types and sees it.
   std::optional<LineEditor> editor;
-  if (is_typed && ::isatty(STDERR_FILENO) == 1)
-    editor.emplace(workshop.program.stop, "> ", chat_history_path());
-  LineReader lines(workshop.program.stop);
+  if (is_typed && ::isatty(STDERR_FILENO) == 1) editor.emplace("> ", chat_history_path());
+  LineReader lines;
+  std::stop_token stop = workshop.program.stop;
   TextPrompt& talk = request.prompts.front();
   std::optional<std::string> said = talk.messages.back().content;  // the command line's words
   talk.messages.pop_back();
@@ -133,10 +140,10 @@ std::vector<TextResult> converse(const Workshop& workshop, TextRequest request) 
   if (said->empty()) said.reset();
   if (is_typed) console.note(console.faint(kCommands));
   std::vector<TextResult> turns;
-  while (!workshop.program.stop.stop_requested()) {
+  while (!stop.stop_requested()) {
     if (!said) {
       if (is_typed) console.ask(editor ? "" : "> ");
-      said = editor ? editor->next() : lines.next();
+      said = editor ? editor->next(stop) : lines.next(stop);
       if (!said && is_typed) console.ask("\n");  // what comes next does not stand behind the prompt
     }
     if (!said || *said == "/quit") break;
@@ -152,7 +159,7 @@ std::vector<TextResult> converse(const Workshop& workshop, TextRequest request) 
     }
     talk.messages.push_back({.role = "user", .content = words});
     try {
-      turns.push_back(answer(workshop, request, turns.empty() ? workshop.load_seconds : 0.0));
+      turns.push_back(answer(workshop, request, turns.empty() ? workshop.load_seconds : 0.0, stop));
     } catch (const Error& error) {
       if (!is_typed || error.kind() != ErrorKind::kUsage) throw;
       console.error(error.what());  // what was said is not; the conversation goes on
@@ -160,13 +167,19 @@ std::vector<TextResult> converse(const Workshop& workshop, TextRequest request) 
       continue;
     }
     if (turns.back().answers.empty()) break;
-    talk.messages.push_back({.role = "assistant", .content = turns.back().answers.front().text});
+    if (const std::string& text = turns.back().answers.front().text; text.empty()) {
+      talk.messages.pop_back();
+    } else {
+      talk.messages.push_back({.role = "assistant", .content = text});
+    }
     ++talk.seed;
+    if (turns.back().interrupted && is_typed) stop = workshop.program.interrupts.go_on().value_or(stop);
   }
-  return turns;
+  return {std::move(turns), stop.stop_requested()};
 }
 
-int finish(const Workshop& workshop, const TextPlan& plan, const std::vector<TextResult>& results) {
+int finish(const Workshop& workshop, const TextPlan& plan, const std::vector<TextResult>& results,
+           bool is_interrupted) {
   Console& console = workshop.program.console;
   const SharedFlags& shared = workshop.flags.shared;
   workshop.output.commit(plan.request.model + ": " + method_line(plan.request));
@@ -179,6 +192,8 @@ int finish(const Workshop& workshop, const TextPlan& plan, const std::vector<Tex
       json = to_json(results.front());
     }
     if (!workshop.flags.prompt_file.empty()) {
+      for (nlohmann::json& answer : json["answers"])
+        answer["line"] = plan.lines[answer["index"].get<size_t>()];
       json["failures"] = nlohmann::json::array();
       for (const LineFailure& failure : plan.failures)
         json["failures"].push_back({{"line", failure.line}, {"message", printable(failure.message, 1000)}});
@@ -189,9 +204,10 @@ int finish(const Workshop& workshop, const TextPlan& plan, const std::vector<Tex
     console.error("--check: " + plan.request.decoder.name + " did not give sequential decoding's tokens");
     return kExitFailed;
   }
-  const bool is_interrupted = std::ranges::any_of(results, &TextResult::interrupted);
-  if (is_interrupted || (workshop.flags.chat && workshop.program.stop.stop_requested())) {
-    console.error("interrupted: what was made is kept");
+  if (is_interrupted) {
+    const bool is_empty =
+        std::ranges::all_of(results, [](const TextResult& made) { return made.tokens() == 0; });
+    console.error(is_empty ? "interrupted: nothing was made" : "interrupted: what was made is kept");
     return kExitInterrupted;
   }
   int64_t answers = 0, cut_off = 0;
@@ -316,12 +332,16 @@ int run(const TextFlags& flags, Program& program) {
                           .sources = plan.sources,
                           .load_seconds = load_seconds};
   std::vector<TextResult> results;
+  bool is_interrupted = false;
   if (flags.chat) {
-    results = converse(workshop, plan.request);
+    Talk talk = converse(workshop, plan.request);
+    results = std::move(talk.turns);
+    is_interrupted = talk.is_interrupted;
   } else {
-    results.push_back(answer(workshop, plan.request, load_seconds));
+    results.push_back(answer(workshop, plan.request, load_seconds, program.stop));
+    is_interrupted = results.back().interrupted;
   }
-  return finish(workshop, plan, results);
+  return finish(workshop, plan, results, is_interrupted);
 }
 
 }  // namespace

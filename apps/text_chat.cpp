@@ -15,7 +15,7 @@ constexpr size_t kMaxLine = size_t{1} << 20;
 
 }  // namespace
 
-std::optional<std::string> LineReader::next() {
+std::optional<std::string> LineReader::next(const std::stop_token& stop) {
   while (true) {
     const size_t end = held_.find('\n');
     if (end != std::string::npos || (is_at_end_ && !held_.empty())) {
@@ -24,12 +24,12 @@ std::optional<std::string> LineReader::next() {
       if (line.ends_with('\r')) line.pop_back();
       return line;
     }
-    if (is_at_end_ || stop_.stop_requested()) return std::nullopt;
+    if (is_at_end_ || stop.stop_requested()) return std::nullopt;
     if (held_.size() > kMaxLine) throw Error("standard input: a line of more than 1 MiB");
     std::array<char, 4096> block{};
-    const ssize_t count = read_typed(stop_, block);
+    const ssize_t count = read_typed(stop, block);
     if (count < 0) throw Error("standard input: cannot read: " + std::generic_category().message(errno));
-    if (count == 0 && !stop_.stop_requested()) is_at_end_ = true;
+    if (count == 0 && !stop.stop_requested()) is_at_end_ = true;
     held_.append(block.data(), static_cast<size_t>(count));
   }
 }

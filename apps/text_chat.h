@@ -9,14 +9,11 @@ namespace volley::apps {
 // Lines of standard input, as someone types them.
 class LineReader {
  public:
-  explicit LineReader(std::stop_token stop) : stop_(std::move(stop)) {}
-
-  // The next line without its end; nothing at the end of the input, or when the program is to stop. Throws
-  // Error when it cannot be read or a line is longer than 1 MiB.
-  std::optional<std::string> next();
+  // The next line without its end; nothing at the end of the input, or when `stop` asks. Throws Error when it
+  // cannot be read or a line is longer than 1 MiB.
+  std::optional<std::string> next(const std::stop_token& stop);
 
  private:
-  std::stop_token stop_;
   std::string held_;
   bool is_at_end_ = false;
 };

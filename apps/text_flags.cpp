@@ -124,11 +124,12 @@ void add_text_flags(CLI::App& verb, TextFlags& flags) {
              flags.has_json_schema = true;
            });
   add_switch(verb, "--show-accept", flags.show_accept,
-             "colour the tokens by the step that made them; in -o FILE.html, too");
+             "colour the tokens by the step that made them, as -o FILE.html does");
   add_text(verb,
            {.names = "-o,--out",
             .type = "FILE|-",
-            .meaning = "file for the text; - is standard output, .html a page of --show-accept [-]"},
+            .meaning = "file for the text; - is standard output, .html a page of tokens coloured as by "
+                       "--show-accept [-]"},
            flags.shared.out);
   add_diffusion_flags(verb, flags);
 }

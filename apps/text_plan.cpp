@@ -235,6 +235,7 @@ TextPlan make_plan(const TextFlags& flags, const text::TextCheckpoint& checkpoin
         throw Error("more than " + std::to_string(text::kMaxPrompts) + " prompts");
       request.prompts.push_back(std::move(prompt));
       plan.sources.push_back(source);
+      plan.lines.push_back(line.line);
     } catch (const Error& error) {
       plan.failures.push_back({.line = line.line, .message = source + ": " + error.what()});
     }

@@ -23,6 +23,7 @@ struct TextPlan {
   std::optional<text::TextCheckpoint> draft;   // the small model, of decoders that draft by one
   std::optional<text::HeadsCheckpoint> heads;  // of decoders that draft by heads
   std::vector<std::string> sources;            // of the prompts: "FILE:LINE"
+  std::vector<int64_t> lines;                  // of the prompts
   std::vector<LineFailure> failures;
   std::vector<std::string> notes;  // what of the flags has no effect
 };

@@ -45,7 +45,7 @@ TextOutput::TextOutput(const TextFlags& flags, Console& console) : console_(cons
   }
   path_ = out;
   const bool is_page = out.ends_with(".html") || out.ends_with(".htm");
-  form_ = is_page && flags.show_accept ? Form::kPage : Form::kFile;
+  form_ = is_page ? Form::kPage : Form::kFile;
   if (flags.show_accept && !is_page) {
     throw Error(
         "--show-accept: --out " + out + " is a file without colours; a name that ends in .html is a page",

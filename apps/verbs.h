@@ -6,6 +6,7 @@
 
 #include "apps/console.h"
 #include "apps/flags.h"
+#include "apps/interrupt.h"
 #include "core/base/error.h"
 
 namespace volley::apps {
@@ -14,6 +15,7 @@ namespace volley::apps {
 struct Program {
   Console& console;
   std::stop_token stop;
+  InterruptGuard& interrupts;  // that request it
 };
 
 // Whether flags that are not given take values of the environment and of the configuration file.

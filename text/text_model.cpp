@@ -99,6 +99,19 @@ void find_chat_format(TextCheckpoint& checkpoint) {
   }
 }
 
+// Of a folder that holds one GGUF file and no other model: that file.
+std::optional<std::string> gguf_file_of(const std::string& path) {
+  std::error_code code;
+  if (!fs::is_directory(path, code) || fs::exists(fs::path(path) / "config.json", code)) return std::nullopt;
+  std::optional<std::string> found;
+  for (fs::directory_iterator entry(path, code), end; !code && entry != end; entry.increment(code)) {
+    if (entry->path().extension() != ".gguf") continue;
+    if (found) return std::nullopt;
+    found = entry->path().string();
+  }
+  return found;
+}
+
 }  // namespace
 
 std::string name_of_model(const std::string& path) {
@@ -112,7 +125,8 @@ bool TextCheckpoint::has_blocks() const {
                              [](const NamedTensor& tensor) { return is_block_type(tensor.view.dtype); });
 }
 
-TextCheckpoint open_text_checkpoint(const std::string& path) {
+TextCheckpoint open_text_checkpoint(const std::string& given) {
+  const std::string path = gguf_file_of(given).value_or(given);
   TextCheckpoint checkpoint{.path = path, .name = name_of_model(path), .llama = open_llama(path)};
   const int64_t vocabulary = checkpoint.llama.config.vocab_size;
   std::vector<int64_t> ends;

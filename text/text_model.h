@@ -35,12 +35,13 @@ struct TextCheckpoint {
 // What messages call a model: the folder's name, or the file's without its ending.
 std::string name_of_model(const std::string& path);
 
-// Opens a GGUF file, whose metadata holds the tokenizer, or a folder with config.json, safetensors and
-// tokenizer.json or tokenizer.model (a safetensors file stands for its folder). The end tokens are the
+// Opens a GGUF file, whose metadata holds the tokenizer, a folder with one such file and nothing else of a
+// model, or a folder with config.json, safetensors and tokenizer.json or tokenizer.model (a safetensors file
+// stands for its folder). The end tokens are the
 // vocabulary's eos, those that generation_config.json or the metadata names, and the special tokens that end
 // a turn in the known chat formats ("<|im_end|>", "<|eot_id|>", ...). Throws Error naming the file and what
 // is missing, broken or not supported; kModelMissing if nothing is there.
-TextCheckpoint open_text_checkpoint(const std::string& path);
+TextCheckpoint open_text_checkpoint(const std::string& given);
 
 // Throws Error kUsage, one line that begins with --draft-model, unless the two have one vocabulary: as many
 // tokens, and the same spelling of every one that both can spell.

@@ -189,11 +189,12 @@ std::optional<ChatFormat> choose_chat_format(const TextCheckpoint& checkpoint, c
 std::vector<int32_t> encode_prompt(const TextCheckpoint& checkpoint, const TextRequest& request,
                                    const TextPrompt& prompt) {
   const Tokenizer& tokenizer = *checkpoint.tokenizer;
-  const auto check = [&](const std::string& text) {
-    if (!is_valid_utf8(text)) throw Error("prompt " + quote(text) + ": is not UTF-8", ErrorKind::kUsage);
+  const auto check = [&](const std::string& subject, const std::string& text) {
+    if (!is_valid_utf8(text)) throw Error(subject + " " + quote(text) + ": is not UTF-8", ErrorKind::kUsage);
   };
-  check(prompt.text);
-  for (const ChatMessage& message : prompt.messages) check(message.content);
+  check("prompt", prompt.text);
+  for (const ChatMessage& message : prompt.messages)
+    check(message.role == "system" ? "--system" : "prompt", message.content);
   if (last_words(prompt).empty()) throw Error("prompt: is empty", ErrorKind::kUsage);
   std::vector<int32_t> tokens;
   if (request.chat_format) {

@@ -29,7 +29,8 @@ class StopFilter {
   bool is_stopped_ = false;
 };
 
-// An answer's tokens as text: whole characters, special tokens left out, cut off before a stop text.
+// An answer's tokens as text: whole characters, special tokens left out, cut off before a stop text. The
+// bytes of a last character that no token completes are no text.
 class TextStream {
  public:
   TextStream(TokenizerPtr tokenizer, std::vector<std::string> stops)
@@ -38,8 +39,8 @@ class TextStream {
   std::string push(int32_t token) { return filter_.push(decoder_.push(token)); }
   // What is left when no more tokens come.
   std::string finish() {
-    std::string rest = filter_.push(decoder_.finish());
-    return rest + filter_.finish();
+    decoder_.finish();
+    return filter_.finish();
   }
   bool is_stopped() const { return filter_.is_stopped(); }
 

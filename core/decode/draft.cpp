@@ -50,7 +50,7 @@ class SmallModelProposer : public Proposer {
 
   DraftTree propose(const ProposalContext& context) override { return propose_batch({&context, 1})[0]; }
 
-  void prepare(std::span<const ProposalContext> contexts) override {
+  void prepare(std::span<const ProposalContext> contexts, const std::stop_token& stop) override {
     std::vector<Prompt> prompts;
     for (const ProposalContext& context : contexts) {
       Runner& runner = runner_of(context);
@@ -58,7 +58,7 @@ class SmallModelProposer : public Proposer {
       runner.lane.add_prompts(prompts);
       runner.has_prompt = true;
     }
-    session_.prefill(prompts, WantLogits::kNo);
+    session_.prefill(prompts, WantLogits::kNo, {}, stop);
   }
 
   int64_t unread(const ProposalContext& context) override {

@@ -48,6 +48,12 @@ std::vector<std::string> nearest_names(std::string_view text, const std::vector<
   return sorted;
 }
 
+std::optional<std::string> likely_name(std::string_view text, const std::vector<std::string>& candidates) {
+  const std::vector<std::string> nearest = nearest_names(text, candidates, 1);
+  if (nearest.empty() || 3 * edit_distance(text, nearest.front()) > std::ssize(text)) return std::nullopt;
+  return nearest.front();
+}
+
 void require_coupled(const std::string& decoder, bool is_adaptive, AcceptanceKind acceptance) {
   if (!is_adaptive || acceptance == AcceptanceKind::kCoupled) return;
   throw Error(

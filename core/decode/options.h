@@ -43,5 +43,7 @@ void require_coupled(const std::string& decoder, bool is_adaptive, AcceptanceKin
 // The candidates nearest to `text` by edit distance, nearest first.
 std::vector<std::string> nearest_names(std::string_view text, const std::vector<std::string>& candidates,
                                        int64_t count);
+// The nearest, if `text` may be a slip of it: at most a third of its letters differ.
+std::optional<std::string> likely_name(std::string_view text, const std::vector<std::string>& candidates);
 
 }  // namespace volley

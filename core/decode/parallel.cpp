@@ -51,7 +51,7 @@ class Parallel : public Decoder {
     for (const Generation& generation : generations) all.push_back(start(session, generation));
     std::vector<Prompt> prompts;
     for (Progress& progress : all) progress.lane.add_prompts(prompts);
-    if (!control.stop.stop_requested()) session.prefill(prompts, WantLogits::kNo);
+    session.prefill(prompts, WantLogits::kNo, {}, control.stop);
     if (!control.stop.stop_requested()) feed_given(session, all);
 
     std::vector<std::vector<int64_t>> sizes;

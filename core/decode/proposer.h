@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <stop_token>
 #include <string_view>
 #include <vector>
 
@@ -56,7 +57,11 @@ class Proposer {
   // nothing.
   virtual void rehearse(std::span<const ProposalContext> contexts) { (void)contexts; }
   // Does what is needed once before the first draft for these generations, and no part of any draft's price.
-  virtual void prepare(std::span<const ProposalContext> contexts) { (void)contexts; }
+  // May leave it half done when stopped: no draft is asked for then.
+  virtual void prepare(std::span<const ProposalContext> contexts, const std::stop_token& stop) {
+    (void)contexts;
+    (void)stop;
+  }
   virtual DraftTree propose(const ProposalContext& context) = 0;
   // Drafts for all generations of a step, in the order of `contexts`. A proposer that runs a network
   // overrides this: its forwards then serve the whole batch.

@@ -175,7 +175,7 @@ class SequentialDiffusion : public Decoder {
     for (size_t i = 0; i < generations.size(); ++i)
       all.emplace_back(session, generations[i], settings_, constrained[i]);
     for (WindowCanvas& canvas : all) canvas.lane().add_prompts(prompts);
-    session.prefill(prompts, WantLogits::kNo);
+    session.prefill(prompts, WantLogits::kNo, {}, control.stop);
     return run_canvases(session, all, HiddenGuesses::wants(generations, settings_.certainty), control);
   }
 

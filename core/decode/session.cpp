@@ -75,8 +75,8 @@ void Session::reserve(const SequenceStep& step) {
   cache_.reserve(step.sequence, rows, step.replaced);
 }
 
-void Session::prefill(std::span<const Prompt> prompts, WantLogits want,
-                      std::span<const int32_t> hidden_layers) {
+bool Session::prefill(std::span<const Prompt> prompts, WantLogits want,
+                      std::span<const int32_t> hidden_layers, const std::stop_token& stop) {
   for (const Prompt& prompt : prompts) {
     VOLLEY_ASSERT(!prompt.rows.empty());
     if (cache_.length(prompt.sequence) % kPromptChunk != 0) {
@@ -89,13 +89,16 @@ void Session::prefill(std::span<const Prompt> prompts, WantLogits want,
   for (const Prompt& prompt : prompts) {
     if (cache_.length(prompt.sequence) == 0) whole.push_back(&prompt);
   }
-  run_chunks(prompts, take_kept(prompts), want, hidden_layers);
+  const auto done = take_kept(prompts, stop);
+  if (!done || !run_chunks(prompts, *done, want, hidden_layers, stop)) return false;
   for (const Prompt* prompt : whole) kept_prompts_.keep(*prompt);
   const StopWatch watch(statistics_.prompt_seconds);
   queue_->finish();  // what a device still does is the prompt's
+  return true;
 }
 
-std::vector<int64_t> Session::take_kept(std::span<const Prompt> prompts) {
+std::optional<std::vector<int64_t>> Session::take_kept(std::span<const Prompt> prompts,
+                                                       const std::stop_token& stop) {
   std::vector<int64_t> done(prompts.size(), 0);
   if (options_.kept_prompts == 0) return done;
   // What all of several prompts begin with runs once, by the sequence of the first.
@@ -106,7 +109,7 @@ std::vector<int64_t> Session::take_kept(std::span<const Prompt> prompts) {
                      .rows = {prompts[0].rows.begin(), prompts[0].rows.begin() + common}};
     done[0] = kept_prompts_.take(beginning);
     statistics_.prompt_rows_kept += done[0];
-    run_chunks({&beginning, 1}, {&done[0], 1}, WantLogits::kNo);
+    if (!run_chunks({&beginning, 1}, {&done[0], 1}, WantLogits::kNo, {}, stop)) return std::nullopt;
     done[0] = common;
     kept_prompts_.keep(beginning);
   }
@@ -118,8 +121,8 @@ std::vector<int64_t> Session::take_kept(std::span<const Prompt> prompts) {
   return done;
 }
 
-void Session::run_chunks(std::span<const Prompt> prompts, std::span<const int64_t> done, WantLogits want,
-                         std::span<const int32_t> hidden_layers) {
+bool Session::run_chunks(std::span<const Prompt> prompts, std::span<const int64_t> done, WantLogits want,
+                         std::span<const int32_t> hidden_layers, const std::stop_token& stop) {
   // Every prompt's chunks start at multiples of 256 of its own entries; shorter prompts begin later so that
   // all end in the last step, whose logits the caller reads.
   const auto chunks = [&](size_t p) {
@@ -129,6 +132,7 @@ void Session::run_chunks(std::span<const Prompt> prompts, std::span<const int64_
   for (size_t p = 0; p < prompts.size(); ++p) most = std::max(most, chunks(p));
   std::vector<size_t> next_embedding(prompts.size(), 0);
   for (int64_t turn = 0; turn < most; ++turn) {
+    if (stop.stop_requested()) return false;
     std::vector<SequenceStep> steps;
     for (size_t p = 0; p < prompts.size(); ++p) {
       const Prompt& prompt = prompts[p];
@@ -156,6 +160,7 @@ void Session::run_chunks(std::span<const Prompt> prompts, std::span<const int64_
     this->step(steps);
     for (const SequenceStep& step : steps) cache_.commit_prefix(step.sequence, content_rows(step));
   }
+  return true;
 }
 
 void Session::crop_prompt(const Prompt& prompt, int64_t length) {

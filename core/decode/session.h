@@ -2,7 +2,9 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
+#include <stop_token>
 #include <vector>
 
 #include "core/decode/kept_prompts.h"
@@ -62,9 +64,10 @@ class Session {
   // Afterwards the logits of the i-th prompt's last row are row i of logits(), if wanted, and hidden(i,
   // layer) are the rows of its last chunk, for each of `hidden_layers`. Chunks that earlier prompts had, or
   // all of these have, in the same places run once (Options::kept_prompts): a chunk's bits depend on nothing
-  // but its rows and those before it.
-  void prefill(std::span<const Prompt> prompts, WantLogits want = WantLogits::kYes,
-               std::span<const int32_t> hidden_layers = {});
+  // but its rows and those before it. Returns false if it was stopped between two chunks: then the sequences
+  // hold parts of their prompts.
+  bool prefill(std::span<const Prompt> prompts, WantLogits want = WantLogits::kYes,
+               std::span<const int32_t> hidden_layers = {}, const std::stop_token& stop = {});
 
   // Cuts a sequence back to the first `length` rows of its prompt: drops everything from a chunk border on
   // and runs the prompt again from there, so that every row has the bits of a prompt of that length. Leaves
@@ -117,11 +120,11 @@ class Session {
   struct Pass;
   // Reserves what the step writes; kept prompts make room.
   void reserve(const SequenceStep& step);
-  // Gives the prompts what is in the cache of them, and says how many entries of each.
-  std::vector<int64_t> take_kept(std::span<const Prompt> prompts);
-  // Runs each prompt from its entry `done` on.
-  void run_chunks(std::span<const Prompt> prompts, std::span<const int64_t> done, WantLogits want,
-                  std::span<const int32_t> hidden_layers = {});
+  // Gives the prompts what is in the cache of them, and says how many entries of each; nothing if stopped.
+  std::optional<std::vector<int64_t>> take_kept(std::span<const Prompt> prompts, const std::stop_token& stop);
+  // Runs each prompt from its entry `done` on; false if stopped.
+  bool run_chunks(std::span<const Prompt> prompts, std::span<const int64_t> done, WantLogits want,
+                  std::span<const int32_t> hidden_layers, const std::stop_token& stop);
   // Sequences of a step that run together, by index.
   using Groups = std::vector<std::vector<int32_t>>;
   static Groups passes_of(std::span<const SequenceStep> steps);

@@ -286,7 +286,7 @@ std::vector<GenerationOutput> VerifyLoop::run(Session& session, std::span<const 
   if (hidden_layer) hidden_layers.push_back(*hidden_layer);
   const double before_prompts = now();
   const int64_t rows_before = session.statistics().prompt_rows;
-  session.prefill(prompts, WantLogits::kYes, hidden_layers);
+  if (!session.prefill(prompts, WantLogits::kYes, hidden_layers, control.stop)) return finish();
   SampleRequest request;
   for (Progress& progress : all) add_sample_rows(progress, vocab, request);
   Samples samples = sample(session, request);
@@ -321,7 +321,8 @@ std::vector<GenerationOutput> VerifyLoop::run(Session& session, std::span<const 
     if (length != nullptr) choose_lengths(*length, proposer, now, all, contexts, session.statistics());
     std::erase_if(contexts, [](const ProposalContext& context) { return context.max_depth == 0; });
     for (size_t i : active) all[i].draft = {};
-    proposer.prepare(contexts);
+    proposer.prepare(contexts, control.stop);
+    if (control.stop.stop_requested()) break;
     DraftRound round;
     const double before_drafts = now();
     make_drafts(proposer, all, contexts);

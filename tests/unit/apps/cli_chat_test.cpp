@@ -1,5 +1,6 @@
 // Conversations with volley text.
 #include <signal.h>
+#include <unistd.h>
 
 #include <filesystem>
 
@@ -48,8 +49,11 @@ TEST_F(CliChat, TypedConversationsHaveAPromptAndCommands) {
   run.input = "Hello\n/help\n/clear\n/usr/ is\n\x04";
   const CommandResult result = run_command(run);
   EXPECT_EQ(result.exit_code, 0) << result.err;
-  EXPECT_NE(result.err.find("\n/clear forgets what was said, /quit or Ctrl-D ends\n> "), std::string::npos);
-  EXPECT_NE(result.err.find("volley: /help: no such command; /clear forgets"), std::string::npos);
+  EXPECT_NE(
+      result.err.find("\nCtrl-C ends an answer, /clear forgets what was said, /quit or Ctrl-D ends\n> "),
+      std::string::npos);
+  EXPECT_NE(result.err.find("volley: /help: no such command; Ctrl-C ends an answer, /clear forgets"),
+            std::string::npos);
   EXPECT_TRUE(result.err.ends_with("\n> \n")) << result.err;
   EXPECT_EQ(result.out,
             text({"Hello", "--temperature", "0"}).out + text({"/usr/ is", "--temperature", "0"}).out)
@@ -136,5 +140,41 @@ TEST_F(CliChat, ConversationsEndAtOnceWhenInterrupted) {
     }
   }
 }
+
+// Where someone types, Ctrl-C ends the answer and the conversation goes on; from a pipe, and by SIGTERM, it
+// ends.
+TEST_F(CliChat, AnInterruptedAnswerLeavesTheConversation) {
+  write_toy_text_folder(box_.file("endless"), {.context = 30000, .is_endless = true});
+  const auto talk = [&](StandardInput kind, int number) {
+    Command run =
+        command({"text", "-m", "endless", "-t", "1", "--max-tokens", "29000", "--decoder", "sequential",
+                 "--json", "--events", path("events"), "--overwrite", "--chat", "Hello"});
+    run.input_kind = kind;
+    run.input = "/clear\n/quit\n";
+    run.awaited = "at most 29000 tokens";
+    run.on_output = [&, number](pid_t process) {
+      while (!std::filesystem::exists(path("events")) || read_text(path("events")).size() < 4000)
+        ::usleep(1000);
+      ::kill(process, number);
+    };
+    const CommandResult result = run_command(run);
+    std::filesystem::remove(path("events"));
+    return result;
+  };
+  const CommandResult typed = talk(StandardInput::kTerminal, SIGINT);
+  EXPECT_EQ(typed.exit_code, 0) << typed.err;
+  EXPECT_EQ(typed.err.find("interrupted"), std::string::npos) << typed.err;
+  const auto turns = parse_json(typed.out).value()["turns"];
+  ASSERT_EQ(turns.size(), 1u);
+  EXPECT_TRUE(turns[0]["interrupted"]);
+  EXPECT_GT(turns[0]["answers"][0]["tokens"].size(), 1u);
+  for (const auto& [kind, number] :
+       {std::pair{StandardInput::kTerminal, SIGTERM}, std::pair{StandardInput::kPipe, SIGINT}}) {
+    const CommandResult ended = talk(kind, number);
+    EXPECT_EQ(ended.exit_code, 130) << ended.err;
+    EXPECT_NE(ended.err.find("interrupted: what was made is kept"), std::string::npos) << ended.err;
+  }
+}
+
 }  // namespace
 }  // namespace volley::test

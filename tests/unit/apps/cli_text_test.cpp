@@ -1,9 +1,11 @@
 // volley text, from its words to its answers.
 #include <signal.h>
+#include <sys/stat.h>
 
 #include <filesystem>
 #include <regex>
 #include <sstream>
+#include <thread>
 
 #include "tests/unit/apps/cli_text_fixture.h"
 
@@ -361,6 +363,53 @@ TEST_F(CliText, InterruptionKeepsWhatWasPrinted) {
     EXPECT_FALSE(result.out.empty());
     EXPECT_TRUE(result.out.ends_with('\n'));
   }
+}
+
+// A long prompt is stopped between its chunks.
+TEST_F(CliText, InterruptionNeedNotWaitForThePrompt) {
+  write_toy_text_folder(box_.file("endless"), {.context = 60000, .is_endless = true});
+  std::string much;
+  for (int i = 0; i < 12000; ++i) much += "no ";
+  write_text(path("much.txt"), much + "\n");
+  Command run = command({"text", "-m", "endless", "-f", "much.txt", "-t", "1"});
+  run.awaited = "tokens\n";  // the line before the prompt runs
+  run.on_output = [](pid_t process) { ::kill(process, SIGINT); };
+  const CommandResult result = run_command(run);
+  expect_failure(result, 130, "interrupted: nothing was made");
+}
+
+TEST_F(CliText, AnswersOfAFileKnowTheirLines) {
+  write_text(path("lines.txt"), "Hello\n\n# said\n\xff\nWhat?\n");
+  const auto made = parse_json(text({"-f", "lines.txt", "--json"}).out).value();
+  ASSERT_EQ(made["answers"].size(), 2u);
+  EXPECT_EQ(made["answers"][0]["line"], 1);
+  EXPECT_EQ(made["answers"][1]["line"], 5);
+  EXPECT_EQ(made["answers"][1]["seed"], 2) << "of lines that hold something";
+  EXPECT_EQ(made["failures"][0]["line"], 4);
+}
+
+TEST_F(CliText, PromptFilesMayBePipes) {
+  ASSERT_EQ(::mkfifo(path("pipe").c_str(), 0600), 0);
+  std::thread writer([&] { write_text(path("pipe"), "Hello\nWhat?\n"); });
+  const CommandResult result = text({"-f", "pipe", "--json"});
+  writer.join();
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(parse_json(result.out).value()["answers"].size(), 2u);
+}
+
+TEST_F(CliText, APageNeedsNoFurtherFlag) {
+  EXPECT_EQ(text({"Hello", "-o", "page.html"}).exit_code, 0);
+  EXPECT_TRUE(read_text(path("page.html")).starts_with("<!DOCTYPE html>"));
+}
+
+TEST_F(CliText, AFolderMayHoldAGgufFileAlone) {
+  std::filesystem::create_directories(path("pulled"));
+  write_toy_text_gguf(path("pulled/model.gguf"));
+  const std::string expected = volley({"text", "-m", "./pulled/model.gguf", "Hello"}).out;
+  EXPECT_FALSE(expected.empty());
+  EXPECT_EQ(volley({"text", "-m", "./pulled", "Hello"}).out, expected);
+  write_toy_text_gguf(path("pulled/other.gguf"));
+  expect_failure(volley({"text", "-m", "./pulled", "Hello"}), 4, "model.safetensors");
 }
 
 TEST_F(CliText, LostOutputIsAFailureAndNoSignal) {

@@ -7,7 +7,9 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <stop_token>
 
+#include "core/decode/decoder.h"
 #include "core/decode/generation.h"
 #include "core/decode/session.h"
 #include "tests/support/devices.h"
@@ -423,6 +425,53 @@ TEST_P(Step, KeptPromptsChangeNoBit) {
 }
 
 // Kept prompts take no room that a step needs.
+// A model that asks for a stop while it runs for the first time.
+class StoppingModel : public StepModel {
+ public:
+  StoppingModel(const StepModel& model, std::stop_source source)
+      : model_(model), source_(std::move(source)) {}
+  const ModelTraits& traits() const override { return model_.traits(); }
+  void step(const StepInputs& in, const StepOutputs& out) const override {
+    source_.request_stop();
+    model_.step(in, out);
+  }
+  std::array<int32_t, 3> position(int64_t index) const override { return model_.position(index); }
+
+ private:
+  const StepModel& model_;
+  mutable std::stop_source source_;
+};
+
+TEST_P(Step, AStopEndsALongPromptBetweenItsChunks) {
+  const std::vector<int32_t> tokens = random_tokens(11, 700);
+  {
+    std::stop_source source;
+    const StoppingModel model(*model_, source);
+    Session session(model, backend_, {.sequences = 2, .entries = 800, .kept_prompts = 2});
+    Prompt prompt{.sequence = session.cache().create(), .rows = token_prompt(model, tokens).rows};
+    EXPECT_FALSE(session.prefill({&prompt, 1}, WantLogits::kYes, {}, source.get_token()));
+    EXPECT_EQ(session.statistics().prompt_forwards, 1);
+    EXPECT_EQ(session.cache().length(prompt.sequence), 256);
+    // What was not whole is not kept for others.
+    prompt.sequence = session.cache().create();
+    EXPECT_TRUE(session.prefill({&prompt, 1}));
+    EXPECT_EQ(session.statistics().prompt_forwards, 4);
+    EXPECT_EQ(session.statistics().prompt_rows_kept, 0);
+  }
+  // Methods hand on what they have: nothing.
+  for (const char* decoder : {"sequential", "lookup", "jacobi"}) {
+    std::stop_source source;
+    const StoppingModel model(*model_, source);
+    Session session(model, backend_, {.sequences = 1, .entries = 800});
+    const Generation one{.prompt = token_prompt(model, tokens), .max_tokens = 20};
+    const auto output = make_decoder(parse_decoder_spec(decoder))
+                            ->decode(session, {&one, 1}, {.stop = source.get_token()})[0];
+    EXPECT_TRUE(output.tokens.empty()) << decoder;
+    EXPECT_FALSE(output.finished);
+    EXPECT_EQ(session.statistics().prompt_forwards, 1);
+  }
+}
+
 TEST_P(Step, KeptPromptsMakeRoom) {
   Session session(*model_, backend_, {.sequences = 1, .entries = 640, .kept_prompts = 3});
   Session fresh(*model_, backend_, {.sequences = 1, .entries = 640});

@@ -99,7 +99,7 @@ TEST_F(DiffusionText, TheStreamIsTheTextInOrderAndKnowsItsSteps) {
         text::StreamingDecoder decoder(model.checkpoint().tokenizer);
         std::string expected;
         for (const int32_t token : answer.tokens) expected += decoder.push(token);
-        EXPECT_EQ(expected + decoder.finish(), answer.text);
+        EXPECT_EQ(expected, answer.text);  // without bytes of a character that none completed
         EXPECT_EQ(answer.finish, answer.tokens.size() == 40 ? Finish::kLength : Finish::kEndToken);
       }
       EXPECT_GT(out_of_order, 0);

@@ -86,7 +86,7 @@ TEST_F(TextJob, TheStreamIsTheTextAndTheTextIsTheTokens) {
       text::StreamingDecoder decoder(model.checkpoint().tokenizer);
       std::string expected;
       for (const int32_t token : answer.tokens) expected += decoder.push(token);
-      EXPECT_EQ(expected + decoder.finish(), answer.text);
+      EXPECT_EQ(expected, answer.text);  // without bytes of a character that none completed
       const bool is_full = answer.tokens.size() == 40;
       EXPECT_EQ(answer.finish, is_full ? Finish::kLength : Finish::kEndToken);
       full += is_full;

@@ -173,7 +173,7 @@ TEST_P(TextMemoryPlan, HeadsArePlannedAtAllLevelsBesideCopies) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Devices, TextMemoryPlan, testing::ValuesIn(test::devices_for_methods()),
-                         [](const auto& param) { return test::device_name(info.param); });
+                         [](const auto& param) { return test::device_name(param.param); });
 
 }  // namespace
 }  // namespace volley::text

@@ -187,7 +187,7 @@ class CommandLine {
       wants_json_ = wants_json_ || verb.flags->json;
       verb.flags->apply_to(console_);
       InterruptGuard guard;
-      Program program{.console = console_, .stop = guard.token(), .interrupts = guard};
+      Program program{.console = console_, .stop = guard.token(), .interrupts = &guard};
       return verb.run(program);
     }
     std::string known;

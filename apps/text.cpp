@@ -173,7 +173,9 @@ Talk converse(const Workshop& workshop, TextRequest request) {
       talk.messages.push_back({.role = "assistant", .content = text});
     }
     ++talk.seed;
-    if (turns.back().interrupted && is_typed) stop = workshop.program.interrupts.go_on().value_or(stop);
+    InterruptGuard* interrupts = workshop.program.interrupts;
+    if (turns.back().interrupted && is_typed && interrupts != nullptr)
+      stop = interrupts->go_on().value_or(stop);
   }
   return {std::move(turns), stop.stop_requested()};
 }

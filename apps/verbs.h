@@ -15,7 +15,7 @@ namespace volley::apps {
 struct Program {
   Console& console;
   std::stop_token stop;
-  InterruptGuard& interrupts;  // that request it
+  InterruptGuard* interrupts = nullptr;  // that request it; null: nothing does
 };
 
 // Whether flags that are not given take values of the environment and of the configuration file.

@@ -369,7 +369,7 @@ TEST_F(CliText, InterruptionKeepsWhatWasPrinted) {
 TEST_F(CliText, InterruptionNeedNotWaitForThePrompt) {
   write_toy_text_folder(box_.file("endless"), {.context = 60000, .is_endless = true});
   std::string much;
-  for (int i = 0; i < 12000; ++i) much += "no ";
+  for (int i = 0; i < 25000; ++i) much += "no ";
   write_text(path("much.txt"), much + "\n");
   Command run = command({"text", "-m", "endless", "-f", "much.txt", "-t", "1"});
   run.awaited = "tokens\n";  // the line before the prompt runs

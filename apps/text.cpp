@@ -215,7 +215,7 @@ int finish(const Workshop& workshop, const TextPlan& plan, const std::vector<Tex
   int64_t answers = 0, cut_off = 0;
   for (const TextResult& result : results) {
     answers += std::ssize(result.answers);
-    cut_off += std::ranges::count(result.answers, false, &text::TextAnswer::matches);
+    if (!result.interrupted) cut_off += std::ranges::count(result.answers, false, &text::TextAnswer::matches);
   }
   if (cut_off > 0) {
     console.error(std::string(flag_of(plan.request.constraint->kind)) + ": " + std::to_string(cut_off) +

@@ -7,53 +7,16 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
-#include <stop_token>
 
-#include "core/decode/decoder.h"
 #include "core/decode/generation.h"
-#include "core/decode/session.h"
-#include "tests/support/devices.h"
-#include "tests/support/toy_models.h"
+#include "tests/unit/nn/step_fixture.h"
 
 namespace volley::test {
 namespace {
 
-constexpr int64_t kVocab = 16;
+constexpr int64_t kVocab = kStepVocab;
 
-class Step : public testing::TestWithParam<std::string> {
- protected:
-  std::shared_ptr<const Backend> backend_ = make_backend(GetParam(), 2);
-  std::unique_ptr<StepModel> model_ =
-      make_toy_llama(*backend_, 3, {.dim = 32, .layers = 2, .heads = 4, .kv_heads = 2});
-
-  static std::vector<int32_t> random_tokens(uint64_t seed, int64_t count) {
-    TestRandom random(seed);
-    std::vector<int32_t> tokens(static_cast<size_t>(count));
-    for (int32_t& token : tokens) token = static_cast<int32_t>(random.below(kVocab));
-    return tokens;
-  }
-
-  // A sequence fed one token at a time; returns the logits behind the last.
-  std::vector<float> feed(Session& session, SequenceId id, std::span<const int32_t> tokens) const {
-    for (int32_t token : tokens) {
-      SequenceStep step{.sequence = id,
-                        .rows = {{.token = token, .position = model_->position(session.cache().length(id))}}};
-      step.wanted.logits = {0};
-      session.step({&step, 1});
-      session.cache().commit_prefix(id, 1);
-    }
-    return session.logits_on_host(session.logits_row(0, 0));
-  }
-
-  static std::string error_of(auto&& action) {
-    try {
-      action();
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "no error";
-  }
-};
+class Step : public StepFixture {};
 
 // Arithmetic that does not depend on company: a chain hidden at random scratch slots of a random tree, across
 // a chunk border, gives logits and cache bit-equal to one-token decoding.
@@ -335,185 +298,6 @@ TEST_P(Step, PaddingIsInert) {
   EXPECT_EQ(results[2], results[0]);
 }
 
-TEST_P(Step, PromptsInOneBatchEqualPromptsAlone) {
-  std::vector<std::vector<int32_t>> texts;
-  for (const int64_t length : {5, 256, 257, 600, 511})
-    texts.push_back(random_tokens(20 + static_cast<uint64_t>(length), length));
-  Session session(*model_, backend_, {.sequences = 10, .entries = 700});
-  std::vector<Prompt> prompts;
-  for (const auto& text : texts) {
-    prompts.push_back({.sequence = session.cache().create(), .rows = token_prompt(*model_, text).rows});
-  }
-  session.prefill(prompts);
-  std::vector<std::vector<float>> together;
-  for (size_t i = 0; i < texts.size(); ++i)
-    together.push_back(session.logits_on_host(static_cast<int64_t>(i)));
-  for (size_t i = 0; i < texts.size(); ++i) {
-    const Prompt alone{.sequence = session.cache().create(), .rows = prompts[i].rows};
-    session.prefill({&alone, 1});
-    EXPECT_EQ(session.logits_on_host(0), together[i]) << texts[i].size() << " tokens";
-  }
-  EXPECT_EQ(error_of([&] {
-              session.prefill({&prompts[0], 1});
-            }),
-            "prompt: a sequence of 5 entries can be continued by a prompt only at a multiple of 256");
-}
-
-// What prompts have in common with earlier ones, or all of a batch with each other, runs once and changes no
-// bit.
-TEST_P(Step, KeptPromptsChangeNoBit) {
-  const std::vector<int32_t> text = random_tokens(40, 900);
-  const auto beginning = [&](int64_t length, uint64_t seed = 0, int64_t others = 0) {
-    std::vector<int32_t> tokens(text.begin(), text.begin() + length);
-    const std::vector<int32_t> rest = random_tokens(seed, others);
-    tokens.insert(tokens.end(), rest.begin(), rest.end());
-    return token_prompt(*model_, tokens).rows;
-  };
-  Session fresh(*model_, backend_, {.sequences = 4, .entries = 1000});
-  Session session(*model_, backend_, {.sequences = 4, .entries = 1000, .kept_prompts = 2});
-  // Runs prompts in both sessions, goes on with a few tokens, and says how many rows did not run.
-  const auto run = [&](const std::vector<std::vector<StepRow>>& rows) {
-    const Statistics before = session.statistics();
-    std::vector<Prompt> prompts, plain;
-    int64_t all = 0;
-    for (const auto& r : rows) {
-      prompts.push_back({.sequence = session.cache().create(), .rows = r});
-      plain.push_back({.sequence = fresh.cache().create(), .rows = r});
-      all += std::ssize(r);
-    }
-    session.prefill(prompts);
-    fresh.prefill(plain);
-    for (size_t p = 0; p < rows.size(); ++p) {
-      EXPECT_EQ(session.logits_on_host(static_cast<int64_t>(p)),
-                fresh.logits_on_host(static_cast<int64_t>(p)));
-    }
-    const std::vector<int32_t> after = random_tokens(41, 3);
-    for (size_t p = 0; p < rows.size(); ++p) {
-      EXPECT_EQ(session.cache().length(prompts[p].sequence), std::ssize(rows[p]));
-      EXPECT_EQ(feed(session, prompts[p].sequence, after), feed(fresh, plain[p].sequence, after));
-      session.cache().release(prompts[p].sequence);
-      fresh.cache().release(plain[p].sequence);
-    }
-    const int64_t kept = session.statistics().prompt_rows_kept - before.prompt_rows_kept;
-    EXPECT_EQ(session.statistics().prompt_rows - before.prompt_rows + kept, all);
-    return kept;
-  };
-  EXPECT_EQ(run({beginning(300)}), 0);
-  EXPECT_EQ(run({beginning(300)}), 256);
-  EXPECT_EQ(run({beginning(256)}), 0) << "the last row must run, and with it its chunk";
-  EXPECT_EQ(run({beginning(257)}), 256);
-  EXPECT_EQ(run({beginning(700, 1, 50)}), 256);  // a longer one takes the place of its beginning
-  EXPECT_EQ(run({beginning(900)}), 512) << "only whole chunks are alike";
-  EXPECT_EQ(run({beginning(255, 2, 100)}), 0);
-  // Another place of the same tokens is another prompt.
-  std::vector<StepRow> moved = beginning(600);
-  for (StepRow& row : moved) row.position[0] += 1;
-  EXPECT_EQ(run({moved}), 0);
-  EXPECT_EQ(run({moved}), 512);
-  // There is room for two: the first text was used least lately.
-  EXPECT_EQ(run({beginning(0, 3, 600)}), 0);
-  EXPECT_EQ(run({beginning(600)}), 0);
-  // A batch whose prompts begin alike runs that once.
-  EXPECT_EQ(run({beginning(512, 5, 40), beginning(512, 6, 300), beginning(512, 7, 1)}), 3 * 512);
-  Session batch(*model_, backend_, {.sequences = 4, .entries = 1000, .kept_prompts = 2});
-  std::vector<Prompt> prompts;
-  for (const uint64_t seed : {5, 6, 7})
-    prompts.push_back({.sequence = batch.cache().create(), .rows = beginning(600, seed, 10)});
-  batch.prefill(prompts);
-  EXPECT_EQ(batch.statistics().prompt_rows, 512 + 3 * 98);
-  EXPECT_EQ(batch.statistics().prompt_rows_kept, 2 * 512);
-}
-
-// Kept prompts take no room that a step needs.
-// A model that asks for a stop while it runs for the first time.
-class StoppingModel : public StepModel {
- public:
-  StoppingModel(const StepModel& model, std::stop_source source)
-      : model_(model), source_(std::move(source)) {}
-  const ModelTraits& traits() const override { return model_.traits(); }
-  void step(const StepInputs& in, const StepOutputs& out) const override {
-    source_.request_stop();
-    model_.step(in, out);
-  }
-  std::array<int32_t, 3> position(int64_t index) const override { return model_.position(index); }
-
- private:
-  const StepModel& model_;
-  mutable std::stop_source source_;
-};
-
-TEST_P(Step, AStopEndsALongPromptBetweenItsChunks) {
-  const std::vector<int32_t> tokens = random_tokens(11, 700);
-  {
-    std::stop_source source;
-    const StoppingModel model(*model_, source);
-    Session session(model, backend_, {.sequences = 2, .entries = 800, .kept_prompts = 2});
-    Prompt prompt{.sequence = session.cache().create(), .rows = token_prompt(model, tokens).rows};
-    EXPECT_FALSE(session.prefill({&prompt, 1}, WantLogits::kYes, {}, source.get_token()));
-    EXPECT_EQ(session.statistics().prompt_forwards, 1);
-    EXPECT_EQ(session.cache().length(prompt.sequence), 256);
-    // What was not whole is not kept for others.
-    prompt.sequence = session.cache().create();
-    EXPECT_TRUE(session.prefill({&prompt, 1}));
-    EXPECT_EQ(session.statistics().prompt_forwards, 4);
-    EXPECT_EQ(session.statistics().prompt_rows_kept, 0);
-  }
-  // Methods hand on what they have: nothing.
-  for (const char* decoder : {"sequential", "lookup", "jacobi"}) {
-    std::stop_source source;
-    const StoppingModel model(*model_, source);
-    Session session(model, backend_, {.sequences = 1, .entries = 800});
-    const Generation one{.prompt = token_prompt(model, tokens), .max_tokens = 20};
-    const auto output = make_decoder(parse_decoder_spec(decoder))
-                            ->decode(session, {&one, 1}, {.stop = source.get_token()})[0];
-    EXPECT_TRUE(output.tokens.empty()) << decoder;
-    EXPECT_FALSE(output.finished);
-    EXPECT_EQ(session.statistics().prompt_forwards, 1);
-  }
-}
-
-TEST_P(Step, KeptPromptsMakeRoom) {
-  Session session(*model_, backend_, {.sequences = 1, .entries = 640, .kept_prompts = 3});
-  Session fresh(*model_, backend_, {.sequences = 1, .entries = 640});
-  for (uint64_t seed = 0; seed < 6; ++seed) {
-    const std::vector<StepRow> rows = token_prompt(*model_, random_tokens(50 + seed % 3, 600)).rows;
-    const Prompt prompt{.sequence = session.cache().create(), .rows = rows};
-    const Prompt plain{.sequence = fresh.cache().create(), .rows = rows};
-    session.prefill({&prompt, 1});
-    fresh.prefill({&plain, 1});
-    const std::vector<int32_t> after = random_tokens(seed, 40);
-    EXPECT_EQ(feed(session, prompt.sequence, after), feed(fresh, plain.sequence, after));
-    EXPECT_EQ(session.cache().free_pages(), 0) << "none is idle while a sequence is full";
-    session.cache().release(prompt.sequence);
-    fresh.cache().release(plain.sequence);
-  }
-}
-
-// A crop below the prompt's end restarts at a chunk border.
-TEST_P(Step, CroppedPromptEqualsShorterPrompt) {
-  const std::vector<int32_t> text = random_tokens(30, 600);
-  Session session(*model_, backend_, {.sequences = 2, .entries = 700});
-  for (const int64_t length : {1, 255, 256, 257, 300, 512, 599, 600}) {
-    const Prompt whole{.sequence = session.cache().create(), .rows = token_prompt(*model_, text).rows};
-    session.prefill({&whole, 1});
-    feed(session, whole.sequence, random_tokens(31, 5));
-    const int64_t rows = session.statistics().prompt_rows;
-    session.crop_prompt(whole, length);
-    const std::vector<float> cropped = session.logits_on_host(0);
-    EXPECT_LE(session.statistics().prompt_rows - rows, 256) << "the whole prompt ran again";
-    const Prompt fresh{.sequence = session.cache().create(),
-                       .rows = {whole.rows.begin(), whole.rows.begin() + length}};
-    session.prefill({&fresh, 1});
-    EXPECT_EQ(session.logits_on_host(0), cropped) << length << " rows";
-    EXPECT_EQ(session.cache().length(whole.sequence), length);
-    const std::vector<int32_t> after = random_tokens(32, 3);
-    EXPECT_EQ(feed(session, whole.sequence, after), feed(session, fresh.sequence, after))
-        << length << " rows";
-    session.cache().release(whole.sequence);
-    session.cache().release(fresh.sequence);
-  }
-}
-
 TEST_P(Step, CachesAreOfTheTypeThatTheBackendNames) {
   for (const WeightType weights : {WeightType::kF32, WeightType::kBF16, WeightType::kQ8_0}) {
     const auto model = make_toy_llama(*backend_, 3, {.dim = 32, .heads = 4, .kv_heads = 2}, weights);
@@ -533,59 +317,6 @@ TEST_P(Step, RepeatedStepsAllocateNothing) {
   const int64_t bytes = backend_->allocated_bytes();
   feed(session, id, random_tokens(14, 200));
   EXPECT_EQ(backend_->allocated_bytes(), bytes);
-}
-
-TEST_P(Step, SamplesComeBackReduced) {
-  Session session(*model_, backend_, {.sequences = 1, .entries = 64});
-  feed(session, session.cache().create(), random_tokens(15, 6));
-  const SampleRow row{.temperature = 0.7f, .top_k = 6, .seed = 4};
-  const Samples samples = session.sample({&row, 1}, {}, {.certainty = true, .distribution = true, .top = 5});
-  const Samples tokens = session.sample({&row, 1});
-  EXPECT_EQ(tokens.tokens, samples.tokens);
-  EXPECT_TRUE(tokens.probability.empty() && tokens.entropy.empty() && tokens.distribution.empty());
-  EXPECT_NEAR(std::accumulate(samples.distribution.begin(), samples.distribution.end(), 0.0), 1.0, 1e-5);
-  EXPECT_EQ(samples.probability[0], samples.distribution[static_cast<size_t>(samples.tokens[0])]);
-  EXPECT_EQ(std::count(samples.distribution.begin(), samples.distribution.end(), 0.0f), kVocab - 6);
-  double entropy = 0.0;
-  for (float p : samples.distribution) entropy -= p > 0.0f ? p * std::log(p) : 0.0;
-  EXPECT_NEAR(samples.entropy[0], entropy, 1e-4);
-  std::vector<float> sorted = samples.distribution;
-  std::sort(sorted.rbegin(), sorted.rend());
-  ASSERT_EQ(samples.top_probability.size(), 5u);
-  for (size_t i = 0; i < 5; ++i) {
-    EXPECT_EQ(samples.top_probability[i], sorted[i]);
-    EXPECT_EQ(samples.distribution[static_cast<size_t>(samples.top_tokens[i])], sorted[i]);
-  }
-}
-
-TEST_P(Step, PathsMayHoldConditionsThatCannotBeChosen) {
-  Session session(*model_, backend_, {.sequences = 1, .entries = 64});
-  feed(session, session.cache().create(), random_tokens(16, 6));
-  SampleRow row{.temperature = 1.0f, .seed = 4, .repetition_penalty = 1.5f, .path_begin = 0, .path_count = 4};
-  const std::vector<int32_t> path{3, static_cast<int32_t>(kVocab), 1000000, 5}, tokens_only{3, 5};
-  const Samples with_conditions = session.sample({&row, 1}, path, {.distribution = true});
-  row.path_count = 2;
-  EXPECT_EQ(session.sample({&row, 1}, tokens_only, {.distribution = true}).distribution,
-            with_conditions.distribution);
-}
-
-TEST_P(Step, RowsWithoutAFiniteLogitAreAnError) {
-  // An embedding of infinities makes every logit NaN.
-  Session session(*model_, backend_, {.sequences = 1, .entries = 64});
-  SequenceStep step{.sequence = session.cache().create(),
-                    .rows = {{.kind = RowKind::kEmbedding}},
-                    .embeddings = std::vector<float>(32, std::numeric_limits<float>::infinity())};
-  step.wanted.logits = {0};
-  for (const float temperature : {0.0f, 1.0f}) {
-    for (const float top_p : {1.0f, 0.9f}) {
-      session.step({&step, 1});
-      const SampleRow row{.temperature = temperature, .top_k = 3, .top_p = top_p};
-      EXPECT_EQ(error_of([&] {
-                  session.sample({&row, 1}, {}, {.distribution = true, .top = 2});
-                }),
-                "model llama: its logits hold no finite number; the weights are broken");
-    }
-  }
 }
 
 TEST_P(Step, RefusedStepsNameTheField) {

@@ -54,7 +54,7 @@ void Arpg::step(const StepInputs& in, const StepOutputs& out) const {
     layer.ffn.apply(in.queue, in.arena, in.phase, layer.ffn_norm, asked);
     tap_hidden(in, out, l, x);
   }
-  write_logits(in, out, norm_, head_, x);
+  write_logits(in, out, head_.norm, head_.linear, x);
 }
 
 std::array<int32_t, 3> Arpg::position(int64_t index) const {
@@ -106,8 +106,7 @@ Arpg::Arpg(ArpgConfig config, WeightLoader loader)
   }
   layers_norm_ = norm("layers.norm");
   layers_ = {.k = square("layers.to_k"), .v = square("layers.to_v")};
-  norm_ = norm("norm");
-  head_ = load_linear(loader, "head", config_.vocab_size, dim);
+  head_ = {.norm = norm("norm"), .linear = load_linear(loader, "head", config_.vocab_size, dim)};
   loader.ignore("freqs_cis");  // a table that some exports keep
   loader.finish();
   rope_ = make_grid_rope(

@@ -46,7 +46,7 @@ class Arpg : public StepModel {
   const ArpgConfig& config() const { return config_; }
   const ModelTraits& traits() const override { return traits_; }
   void step(const StepInputs& in, const StepOutputs& out) const override;
-  const Linear* head() const override { return &head_; }
+  const NormedHead* head() const override { return &head_; }
   // Row 0 of a sequence is the condition, row 1 + c stands at cell c.
   std::array<int32_t, 3> position(int64_t index) const override;
 
@@ -83,8 +83,7 @@ class Arpg : public StepModel {
   RmsNorm layers_norm_;
   SharedKeysValues layers_;  // of all cross layers
   std::vector<CrossDecoder> cross_dec_;
-  RmsNorm norm_;
-  Linear head_;  // [vocab, dim]
+  NormedHead head_;  // [vocab, dim]
 };
 
 }  // namespace volley::image

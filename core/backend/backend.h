@@ -53,7 +53,8 @@ class Queue {
   virtual void nearest_rows(const NearestRowsArgs& args) = 0;
   virtual void sample(const SampleArgs& args) = 0;
 
-  // Several operations in one, with the bits of each by itself: what a device can do in one go.
+  // Several operations in one, with the bits of each by itself: what a device can do in one go. Only products
+  // of normed rows may have bits of their own (NormedLinearsArgs).
   virtual void gated_linears(const GatedLinearsArgs& args) {
     const std::array targets{args.gate, args.up};
     linears({.x = args.x, .targets = targets, .phase = args.phase});

@@ -148,6 +148,11 @@ struct GatedLinearsArgs {
 
 // `rms_norm`, then products of what it gave: linears.x is norm.out, scratch memory of the operation that need
 // not be written. No output overlaps norm.x, which others may still read while it is stored.
+//
+// A norm multiplies a row by its scale, 1 / rms, which a product of bf16 may also do with its sums: rounding
+// x * weight errs as little as rounding x * scale * weight. A device that does so gives bits that differ from
+// those of the two operations, but always the same ones: here, and wherever an operation below has a norm in
+// front of a product.
 struct NormedLinearsArgs {
   RmsNormArgs norm;
   LinearsArgs linears;
@@ -290,8 +295,8 @@ struct RotateAndWriteArgs {
   WriteCacheArgs write;
 };
 
-// `gather_rows`, `rms_norm` of what it gathers in its place, `linear` of that: how some rows of a step become
-// logits. All ids are there. What is gathered need not be left in `rows.out`.
+// `gather_rows`, then `normed_linears` of what it gathers, in its place and of one product: how some rows of
+// a step become logits. All ids are there. What is gathered need not be left in `rows.out`.
 struct NormedRowsLinearArgs {
   GatherRowsArgs rows;
   RmsNormArgs norm;

@@ -12,6 +12,7 @@ namespace volley {
 // Where entries lie in a plane.
 struct PlaneLayout {
   explicit PlaneLayout(const CachePlane& plane) : groups(plane.shape[1]), width(plane.shape[3]) {}
+  bool operator==(const PlaneLayout&) const = default;
 
   int64_t groups = 0;
   int64_t width = 0;

@@ -110,7 +110,9 @@ void Session::make_room(std::span<const SequenceStep> steps, const Groups& group
   arena_.reset_for([&](Queue& queue, Arena& arena) {
     run_passes(steps, groups, {queue, arena});
     arena.tensor({3, logits_rows_});  // of `sample`
-    if (!has_logits_) arena.tensor({kMostLogits, model_.traits().vocab_size});
+    if (has_logits_) return;
+    arena.tensor({kMostLogits, model_.traits().vocab_size});
+    arena.tensor({kMostLogits, model_.traits().dim});
   });
 }
 

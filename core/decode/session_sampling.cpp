@@ -63,7 +63,8 @@ void Session::sample_in_parts(std::span<const SampleRow> rows, Indices path, con
     }
     const Arena::Scope scope(arena_);
     const Tensor logits = arena_.tensor({part.logits, model_.traits().vocab_size});  // [n', vocab]
-    model_.head()->apply(*queue_, Phase::kDecode, head_rows_.rows(part.first_logits, part.logits), logits);
+    model_.head()->apply(*queue_, arena_, Phase::kDecode, head_rows_.rows(part.first_logits, part.logits),
+                         logits);
     sample_by(logits, own, path,
               {.tokens = all.tokens.rows(first, count),
                .probability = rows_of(all.probability, first, count),

@@ -5,6 +5,7 @@
 //
 // Letters in shapes: R rows, H query heads, G key/value heads, D head width, F feed-forward width.
 
+#include <array>
 #include <cstdint>
 #include <type_traits>
 
@@ -57,6 +58,20 @@ struct Linear {
   }
   // The same among several products of the same rows.
   LinearTarget target(Tensor out) const { return {.weight = &weight, .bias = bias.view(), .out = out}; }
+};
+
+// A model's last norm and the product behind it.
+struct NormedHead {
+  RmsNorm norm;
+  Linear linear;
+
+  // logits [n, vocab] of x [n, dim], as write_logits makes them of the rows that it picks.
+  void apply(Queue& queue, Arena& arena, Phase phase, ConstTensor x, Tensor logits) const {
+    const Tensor normed = arena.tensor(x.shape);  // [n, dim]
+    const std::array targets{linear.target(logits)};
+    queue.normed_linears(
+        {.norm = norm.of(x, normed), .linears = {.x = normed, .targets = targets, .phase = phase}});
+  }
 };
 
 enum class Bias : uint8_t { kNone, kLoaded };
@@ -171,7 +186,7 @@ Tensor embed_rows(const StepInputs& in, const Embedding& embedding, int64_t rows
 // Copies the hidden states behind `layer` to whoever wants them.
 void tap_hidden(const StepInputs& in, const StepOutputs& out, int32_t layer, ConstTensor x);
 
-// Fills out.logits, or out.head_rows, from x [R, dim]: picks the wanted rows, applies `norm` and `head`.
+// Fills out.logits from x [R, dim]: picks the wanted rows, applies `norm` and `head`; or picks out.head_rows.
 // Hands the rows behind `norm` to whoever wants them.
 template <typename Norm>
 void write_logits(const StepInputs& in, const StepOutputs& out, const Norm& norm, const Linear& head,
@@ -184,15 +199,15 @@ void write_logits(const StepInputs& in, const StepOutputs& out, const Norm& norm
   const Tensor picked =
       out.head_rows.data != nullptr ? out.head_rows : in.arena.tensor({count, x.shape[-1]});  // [n, dim]
   const GatherRowsArgs rows{.table = x, .ids = out.logits_rows, .out = picked};
+  if (out.logits.data == nullptr) return in.queue.gather_rows(rows);
   if constexpr (std::is_same_v<Norm, RmsNorm>) {
-    if (out.logits.data != nullptr) {
-      return in.queue.normed_rows_linear(
-          {.rows = rows, .norm = norm.of(picked, picked), .linear = head.of(in.phase, picked, out.logits)});
-    }
+    in.queue.normed_rows_linear(
+        {.rows = rows, .norm = norm.of(picked, picked), .linear = head.of(in.phase, picked, out.logits)});
+  } else {
+    in.queue.gather_rows(rows);
+    norm.apply(in.queue, picked, picked);
+    head.apply(in.queue, in.phase, picked, out.logits);
   }
-  in.queue.gather_rows(rows);
-  norm.apply(in.queue, picked, picked);
-  if (out.logits.data != nullptr) head.apply(in.queue, in.phase, picked, out.logits);
 }
 
 }  // namespace volley

@@ -148,7 +148,7 @@ struct StepInputs {
 struct StepOutputs {
   Indices logits_rows;  // [n] rows whose logits are wanted
   Tensor logits;        // [n, vocab], or data == nullptr: those of StepModel::head come later
-  Tensor head_rows;     // [n, dim] then, which it reads
+  Tensor head_rows;     // [n, dim] then, which it reads: in front of the last norm
   std::span<const HiddenTap> hidden;
   std::span<const AttentionTapOutput> attention;
   std::span<const AttentionTapOutput> cross_attention;
@@ -163,7 +163,7 @@ struct MemoryInputs {
   StepTables tables;  // one sequence of T scratch rows
 };
 
-struct Linear;
+struct NormedHead;
 
 // A network that turns new rows and a cache into logits. Config and weights, nothing else: const, shareable,
 // and without cache, sampler, loop or tokenizer.
@@ -173,9 +173,9 @@ class StepModel {
   virtual const ModelTraits& traits() const = 0;
   // Runs the rows of one step. Called by Session, which has checked the step against the traits.
   virtual void step(const StepInputs& in, const StepOutputs& out) const = 0;
-  // The product that makes logits of rows behind the last norm, if there is nothing else to it: a step may
-  // then be asked for those rows in place of logits. Default: null.
-  virtual const Linear* head() const { return nullptr; }
+  // What makes logits of the last layer's rows, if there is nothing else to it: a step may then be asked for
+  // those rows in place of logits. Default: null.
+  virtual const NormedHead* head() const { return nullptr; }
   // Writes the keys and values of a memory to the memory cache. Only for models with memory_layers.
   virtual void project_memory(const MemoryInputs& in) const;
   // Position of the row at index `index` of a sequence (prompt first). Default: the index itself.

@@ -61,15 +61,6 @@ struct CacheRows {
   CacheElements values;
 };
 
-// What tables say of a step's rows, where somebody has looked already.
-struct KnownRows {
-  static constexpr int kMost = 32;
-  static constexpr int kMostComponents = 3;
-
-  int64_t entries[kMost];  // that they write
-  int32_t positions[kMost][kMostComponents];
-};
-
 struct Turn {
   float cosine;
   float sine;
@@ -100,14 +91,14 @@ struct Rotation {
 
   // How pair `i` of a vector of a row turns. Reads positions and tables only, which may be done before
   // await_previous().
-  __device__ Turn turn_of(int64_t row, int i) const { return turn_at(positions + row * components, i); }
-  // The same where the row's position is known.
-  __device__ Turn turn_at(const int32_t* position, int i) const {
-    const int64_t at = int64_t{position[i / columns]} * columns + i % columns;
+  __device__ Turn turn_of(int64_t row, int i) const {
+    const int64_t at = int64_t{positions[row * components + i / columns]} * columns + i % columns;
     return {cosines[at], sines[at]};
   }
   // Turns pair `i` of a vector of a row, whose elements are a and b.
   __device__ void turn(int64_t row, int i, float& a, float& b) const { turn_of(row, i).apply(a, b); }
+
+  bool operator==(const Rotation&) const = default;
 
   const float* cosines;
   const float* sines;
@@ -115,6 +106,34 @@ struct Rotation {
   int columns;  // pairs of a component
   int components;
   bool adjacent;
+};
+
+// What tables say of rows, where somebody has looked already: `first` and those behind it of a step.
+struct KnownRows {
+  static constexpr int kMost = 32;
+
+  // As CacheRows::place and Rotation::turn_of, of a row from where `rows` begin.
+  __device__ int64_t place(const CacheRows& rows, int64_t row) const { return places[known(rows, row)]; }
+  __device__ Turn turn(const CacheRows& rows, int64_t row, const Rotation&, int pair) const {
+    return turns[known(rows, row) * pairs + pair];
+  }
+
+  int first;
+  int pairs;              // of a vector
+  int64_t places[kMost];  // where they write
+  Turn* turns;            // [rows, pairs]
+
+ private:
+  __device__ int known(const CacheRows& rows, int64_t row) const {
+    return static_cast<int>(rows.tables.first_row + row) - first;
+  }
+};
+// Where nobody has.
+struct NothingKnown {
+  __device__ int64_t place(const CacheRows& rows, int64_t row) const { return rows.place(row); }
+  __device__ Turn turn(const CacheRows&, int64_t row, const Rotation& rotation, int pair) const {
+    return rotation.turn_of(row, pair);
+  }
 };
 
 }  // namespace volley::cuda

@@ -107,7 +107,8 @@ void CudaOperations::gated_linears(const GatedLinearsArgs& args) {
 // Rows that become bf16 are normed on the way.
 void CudaOperations::normed_linears(const NormedLinearsArgs& args) {
   const LinearWeight& first = *args.linears.targets.front().weight;
-  if (!are_all_bf16(args.linears.targets)) return Queue::normed_linears(args);
+  if (!are_all_bf16(args.linears.targets) || are_chains(args.linears.phase))
+    return Queue::normed_linears(args);
   run(rounded_rows_bytes(args.norm.x, first), [&](std::byte* scratch, const Stream& stream) {
     launch_products_bf16(args.linears, &args.norm, Accumulate::kAssign, scratch, stream);
   });

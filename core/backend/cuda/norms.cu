@@ -198,7 +198,7 @@ NormRows norm_rows(const LayerNormArgs& args) {
           .out = args.out.data};
 }
 
-// ---- RMS norm: a block takes eight rows; the sums are those of rows that are normed within products.
+// ---- RMS norm: a block takes eight rows
 
 struct RmsNormRows {
   InputRows rows;
@@ -209,6 +209,26 @@ struct RmsNormRows {
 
 constexpr int kRmsThreads = 128;
 
+// 1 / rms of row first + lane / 4, by a block of whole warps. `partials` is shared memory [steps, 8].
+__device__ float rms_scale(const InputRows& rows, int64_t first, float eps, float* partials) {
+  constexpr int kTogether = 4;  // steps
+  const int lane = threadIdx.x % kWarp, warps = static_cast<int>(blockDim.x) / kWarp, steps = rows.steps();
+  for (int step = static_cast<int>(threadIdx.x) / kWarp; step < steps; step += kTogether * warps) {
+    LaneInputs inputs[kTogether];
+#pragma unroll
+    for (int i = 0; i < kTogether; ++i) {
+      const int at = step + i * warps;
+      inputs[i] = rows.load(at < steps ? first + lane / 4 : rows.count, at, lane);
+    }
+#pragma unroll
+    for (int i = 0; i < kTogether; ++i) hold_squares<1>(inputs[i], step + i * warps, steps, 0, partials);
+  }
+  __syncthreads();
+  float sum = 0.0f;
+  for (int step = lane % 4; step < steps; step += 4) sum += partials[step * 8 + lane / 4];
+  return 1.0f / sqrtf(row_sum(sum) / static_cast<float>(rows.in_features) + eps);
+}
+
 __global__ void __launch_bounds__(kRmsThreads) rms_norm_rows(RmsNormRows args) {
   extern __shared__ float partials[];
   const InputRows& rows = args.rows;
@@ -217,12 +237,11 @@ __global__ void __launch_bounds__(kRmsThreads) rms_norm_rows(RmsNormRows args) {
   weight.hold(args.norm, rows);
   const int64_t first = int64_t{blockIdx.x} * 8, row = first + lane / 4;
   await_previous();
-  float scales[1];
-  rms_scales(rows, first, args.norm.eps, partials, scales);
+  const float scale = rms_scale(rows, first, args.norm.eps, partials);
   if (row >= rows.count) return;
 #pragma unroll 4
   for (int step = threadIdx.x / kWarp; step < steps; step += kRmsThreads / kWarp) {
-    const LaneInputs y = normed(rows.load(row, step, lane), scales[0], weight.load(step, lane));
+    const LaneInputs y = normed(rows.load(row, step, lane), scale, weight.load(step, lane));
     const int k = step * kStep + lane % 4 * kLaneInputs;
     float* out = args.out + row * rows.in_features + k;
     if (args.aligned) {
@@ -320,13 +339,13 @@ int64_t group_size(const GroupNormArgs& args) {
 void launch_rms_norm(const RmsNormArgs& args, const Stream& stream) {
   const InputRows rows(args.x.data, args.weight.size(), args.x.size() / args.weight.size());
   if (rows.count == 0) return;
-  const NormWeights norm{args.weight.data, args.eps};
   const bool aligned = rows.aligned && reinterpret_cast<uintptr_t>(args.out.data) % sizeof(float4) == 0;
   launch("rms_norm", rms_norm_rows,
          Geometry{.grid = dim3(blocks_of(rows.count, 8)),
                   .threads = kRmsThreads,
                   .shared_bytes = rms_partials_bytes(rows, 1) + HeldNorm::bytes(rows)},
-         stream, RmsNormRows{.rows = rows, .norm = norm, .out = args.out.data, .aligned = aligned});
+         stream,
+         RmsNormRows{.rows = rows, .norm = norm_weights(args), .out = args.out.data, .aligned = aligned});
 }
 
 void launch_layer_norm(const LayerNormArgs& args, const Stream& stream) {

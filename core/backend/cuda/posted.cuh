@@ -5,15 +5,14 @@
 // fence has to order the results of a phase in front of an arrival.
 //
 // - kMissing is a NaN with all bits set. An f32 result with these bits, if arithmetic ever makes one, is
-//   posted as another NaN: what reads it adds to it, or rounds it behind a norm, and either makes the same of
-//   any NaN. Rounding to bf16 makes 0x7fff of every NaN, so that no half of a word of results is 0xffff.
+//   posted as another NaN: what reads it adds to it, which makes the same of any NaN. Rounding to bf16 makes
+//   0x7fff of every NaN, so that no half of a word of results is 0xffff.
 // - Each result of a program has memory of its own, which is written once. A later phase, which begins when
 //   all that read it have arrived, makes it missing again (ProgramPhase::forgotten): all of it is between
 //   programs.
 // - Who reads first waits until all blocks that write have arrived behind their stores (GridMeeting). What is
 //   still missing then is on its way, and blocks run at once: nobody looks for it long.
-// - Reads are plain, and the first-level cache may keep what was missing: look_again() empties it. It never
-//   keeps results of an earlier program, as a launch begins with an empty one.
+// - Reads go beside the first-level cache, which might keep what was missing.
 
 #include <cuda_bf16.h>
 
@@ -26,11 +25,6 @@ namespace volley::cuda {
 inline constexpr uint32_t kMissing = 0xffffffffu;
 inline constexpr uint32_t kOtherNaN = 0x7fffffffu;
 
-// Before something that was missing is read again.
-__device__ inline void look_again() {
-  asm volatile("fence.acq_rel.gpu;" ::: "memory");
-}
-// Beside the first-level cache.
 __device__ inline float read_posted(const float* from) {
   float value;
   asm volatile("ld.relaxed.gpu.global.f32 %0, [%1];" : "=f"(value) : "l"(from) : "memory");
@@ -48,6 +42,10 @@ __device__ inline uint4 read_posted(const uint4* from) {
 
 __device__ inline bool is_missing(float value) {
   return __float_as_uint(value) == kMissing;
+}
+// Whether any number in f32 is missing.
+__device__ inline bool is_any_missing(const uint4& v) {
+  return v.x == kMissing || v.y == kMissing || v.z == kMissing || v.w == kMissing;
 }
 // Whether any number in bf16 is missing.
 __device__ inline bool lacks_any(const uint4& v) {

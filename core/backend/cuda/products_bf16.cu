@@ -21,15 +21,15 @@ __global__ void pack_bf16(const float* weight, int64_t out, int64_t in, int64_t 
   packed[i] = __bfloat16_as_ushort(rounded);
 }
 
-// Rounds rows, and norms them if kNormed: a block takes eight, each of its warps every kRoundWarps-th step.
-// Of those it holds the first kHeldSteps, and reads the rest twice.
+// Rounds rows, weighted if kNormed, whose scales it finds then: a block takes eight, each of its warps every
+// kRoundWarps-th step.
 constexpr int kRoundWarps = 16;
-constexpr int kHeldSteps = 2;
 
 struct RoundRows {
   InputRows rows;
   NormWeights norm;  // if kNormed
   PackedRows packed;
+  float* scales;  // if kNormed: of all rows that are packed
 };
 
 template <bool kNormed>
@@ -39,34 +39,31 @@ __global__ void __launch_bounds__(kRoundWarps* kWarp) round_rows(RoundRows args)
   const int steps = rows.steps(), lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const int64_t row = int64_t{blockIdx.x} * 8 + lane / 4;
   const HeldNorm weight(partials + steps * 8);
-  if constexpr (kNormed) weight.hold(args.norm, rows);
-  await_previous();
-  LaneInputs held[kHeldSteps];
-#pragma unroll
-  for (int i = 0; i < kHeldSteps; ++i) {
-    const int step = i * kRoundWarps + warp;
-    held[i] = rows.load(step < steps ? row : rows.count, step, lane);
-  }
-  float scale = 1.0f;
   if constexpr (kNormed) {
-#pragma unroll
-    for (int i = 0; i < kHeldSteps; ++i) hold_squares<1>(held[i], i * kRoundWarps + warp, steps, 0, partials);
-    for (int step = kHeldSteps * kRoundWarps + warp; step < steps; step += kRoundWarps)
-      hold_squares<1>(rows.load(row, step, lane), step, steps, 0, partials);
+    weight.hold(args.norm, rows);
     __syncthreads();
-    scale = rms_scale<1>(rows, args.norm.eps, 0, partials);
   }
-  const auto put = [&](int step, LaneInputs inputs) {
-    if constexpr (kNormed) inputs = normed(inputs, scale, weight.load(step, lane));
-    args.packed.part(blockIdx.x, step)[block_place(lane)] = rounded(inputs);
-  };
-#pragma unroll
-  for (int i = 0; i < kHeldSteps; ++i) {
-    if (i * kRoundWarps + warp < steps) put(i * kRoundWarps + warp, held[i]);
-  }
+  await_previous();
 #pragma unroll 4
-  for (int step = kHeldSteps * kRoundWarps + warp; step < steps; step += kRoundWarps)
-    put(step, rows.load(row, step, lane));
+  for (int step = warp; step < steps; step += kRoundWarps) {
+    LaneInputs inputs = rows.load(row, step, lane);
+    if constexpr (kNormed) {
+      hold_squares<1>(inputs, step, steps, 0, partials);
+      inputs = weighted(inputs, weight.load(step, lane));
+    }
+    args.packed.part(blockIdx.x, step)[block_place(lane)] = rounded(inputs);
+  }
+  if constexpr (kNormed) {
+    __syncthreads();
+    static_assert(kRoundWarps >= 8);
+    if (warp >= 8) return;
+    const float scale = args.norm.scale(sum_of_squares(partials + warp, steps, 8));
+    if (lane == 0) args.scales[int64_t{blockIdx.x} * 8 + warp] = scale;
+  }
+}
+
+int64_t packed_rows(int64_t rows) {
+  return ceil_div(rows, kTileRows) * kTileRows;
 }
 
 // Packs the rows to `scratch` unless they are.
@@ -75,12 +72,17 @@ ManyRows many_rows(const BF16Products& products, std::byte* scratch, const Strea
   if (products.packed != nullptr) return {.packed = *products.packed, .count = rows.count};
   const PackedRows packed{reinterpret_cast<uint4*>(scratch), rows.steps()};
   const bool norms = products.norm != nullptr;
-  launch("round rows", norms ? round_rows<true> : round_rows<false>,
-         Geometry{.grid = dim3(blocks_of(rows.count, kTileRows) * 2),
-                  .threads = kRoundWarps * kWarp,
-                  .shared_bytes = norms ? rms_partials_bytes(rows, 1) + HeldNorm::bytes(rows) : 0},
-         stream, RoundRows{.rows = rows, .norm = norms ? *products.norm : NormWeights{}, .packed = packed});
-  return {.packed = packed, .count = rows.count};
+  auto* const scales =
+      norms ? reinterpret_cast<float*>(scratch + PackedRows::bytes(rows.count, rows.in_features)) : nullptr;
+  launch(
+      "round rows", norms ? round_rows<true> : round_rows<false>,
+      Geometry{.grid = dim3(static_cast<unsigned>(packed_rows(rows.count) / 8)),
+               .threads = kRoundWarps * kWarp,
+               .shared_bytes = norms ? rms_partials_bytes(rows, 1) + HeldNorm::bytes(rows) : 0},
+      stream,
+      RoundRows{
+          .rows = rows, .norm = norms ? *products.norm : NormWeights{}, .packed = packed, .scales = scales});
+  return {.packed = packed, .count = rows.count, .scales = scales};
 }
 
 // Whether the few-row kernel takes them. A norm needs all of the inputs in shared memory.
@@ -97,7 +99,7 @@ class NormedRows {
   NormedRows(ConstTensor x, const RmsNormArgs* norm, const LinearWeight& weight)
       : products_{.rows = input_rows(norm != nullptr ? norm->x : x, weight)} {
     if (norm == nullptr) return;
-    weights_ = {.weight = norm->weight.data, .eps = norm->eps};
+    weights_ = norm_weights(*norm);
     products_.norm = &weights_;
   }
   // Rows that are packed.
@@ -119,8 +121,10 @@ class NormedRows {
 
 void multiply(const NormedRows& rows, const LinearsArgs& args, Accumulate accumulate, std::byte* scratch,
               const Stream& stream) {
-  if (args.phase == Phase::kEncoder && stream.has_wgmma)
+  if (args.phase == Phase::kEncoder && stream.has_wgmma) {
+    VOLLEY_ASSERT(rows.products().norm == nullptr);  // chains have no scales
     return multiply_chains(many_rows(rows.products(), scratch, stream), args, accumulate, stream);
+  }
   if (rows.few(stream)) return multiply_few_rows(rows.products(), args, accumulate, stream);
   const ManyRows many = many_rows(rows.products(), scratch, stream);
   if (stream.has_wgmma && row_groups_take(many)) return multiply_row_groups(many, args, accumulate, stream);
@@ -138,7 +142,7 @@ void multiply_gated(const NormedRows& rows, const GatedLinearsArgs& args, const 
 }  // namespace
 
 int64_t rounded_rows_bytes(int64_t rows, int64_t in_features) {
-  return PackedRows::bytes(rows, in_features);
+  return PackedRows::bytes(rows, in_features) + packed_rows(rows) * static_cast<int64_t>(sizeof(float));
 }
 
 void launch_products_bf16(const LinearsArgs& args, const RmsNormArgs* norm, Accumulate accumulate,
@@ -157,12 +161,11 @@ void launch_normed_rows_linear_bf16(const NormedRowsLinearArgs& args, std::byte*
   };
   const auto launch_parts = [args, scratch, with_products](const Stream& on) {
     launch_gather_rows(args.rows, on);
-    launch_rms_norm(args.norm, on);
     with_products([&](const LinearsArgs& products) {
-      launch_products_bf16(products, nullptr, Accumulate::kAssign, scratch, on);
+      launch_products_bf16(products, &args.norm, Accumulate::kAssign, scratch, on);
     });
   };
-  const NormWeights norm{.weight = args.norm.weight.data, .eps = args.norm.eps};
+  const NormWeights norm = norm_weights(args.norm);
   const PickedRows picked{.ids = args.rows.ids.data, .table_rows = args.rows.table.shape[0]};
   const InputRows rows{args.rows.table.data, args.linear.weight.in_features, args.rows.ids.size()};
   const bool is_taken = with_products([&](const LinearsArgs& products) {

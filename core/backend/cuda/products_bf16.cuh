@@ -94,8 +94,7 @@ struct PickedRows {
   int64_t table_rows = 0;
 };
 
-// What is multiplied: rows, normed first if `norm` is not null; or, if `packed` is not null, rows that are
-// packed.
+// What is multiplied: rows, normed if `norm` is not null; or, if `packed` is not null, rows that are packed.
 struct BF16Products {
   InputRows rows;
   const NormWeights* norm = nullptr;
@@ -123,6 +122,10 @@ void multiply_few_rows(const BF16Products& products, const AttentionInputsArgs& 
 struct ManyRows {
   PackedRows packed;
   int64_t count;
+  const float* scales = nullptr;  // [count] of the sums; or null
+
+  // Of any row, asked for where there are scales.
+  __device__ float scale(int64_t row) const { return row < count ? scales[row] : 1.0f; }
 };
 
 // ---- products_bf16_many.cu

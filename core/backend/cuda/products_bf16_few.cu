@@ -62,6 +62,7 @@ __global__ void __launch_bounds__(FewShape<kUnits, kGroups, Units>::kThreads)
   constexpr int kSlots = Units::kSlots, kPanels = Shape::kPanels;
   constexpr int kResults = (kUnits * Shape::kValues + Shape::kThreads - 1) / Shape::kThreads;  // of a thread
   __shared__ float partials[kPanels][kSlices][Shape::kValues];
+  __shared__ float scales[kGroups * 8];  // if kNormed
   extern __shared__ uint4
       held[];  // weights [panel][slice][step], rows [slice][step][group], partial squares, norm
   const FewRows& args = few.rows;
@@ -109,16 +110,17 @@ __global__ void __launch_bounds__(FewShape<kUnits, kGroups, Units>::kThreads)
 #pragma unroll
   for (int i = 0; i < kResults; ++i) {
     const Result of = result(i);
-    before[i] = Unit(units, first_unit + of.unit).before(of.row, of.n, of.exists, nullptr);
+    before[i] = Unit(units, first_unit + of.unit).before(of.row, of.n, of.exists, NothingKnown());
   }
   const HeldNorm norm_weight(squares + steps * kGroups * 8);
-  if constexpr (kNormed) norm_weight.hold(args.norm, rows);
+  if constexpr (kNormed) {
+    norm_weight.hold(args.norm, rows);
+    __syncthreads();
+  }
   await_previous();
 
 #pragma unroll
   for (int i = 0; i < kResults; ++i) units.read_results(before[i]);
-  float scales[kGroups];
-  if constexpr (kNormed) rms_scales(rows, 0, args.norm.eps, squares, scales);
   const auto hold_rows = [&](int first) {
     if constexpr (kInput == Input::kPacked) {
       for (int i = warp; i < held_steps; i += Shape::kWarps) {
@@ -144,11 +146,15 @@ __global__ void __launch_bounds__(FewShape<kUnits, kGroups, Units>::kThreads)
       for (int t = 0; t < kTogether; ++t) {
         const int at = i + t * Shape::kWarps;
         if (at >= held_steps) break;
+        const int step = step_of(first, at);
         LaneInputs weight;
-        if constexpr (kNormed) weight = norm_weight.load(min(step_of(first, at), steps - 1), lane);
+        if constexpr (kNormed) weight = norm_weight.load(min(step, steps - 1), lane);
 #pragma unroll
         for (int g = 0; g < kGroups; ++g) {
-          if constexpr (kNormed) inputs[t][g] = normed(inputs[t][g], scales[g], weight);
+          if constexpr (kNormed) {
+            hold_squares<kGroups>(inputs[t][g], step, steps, g, squares);
+            inputs[t][g] = weighted(inputs[t][g], weight);
+          }
           held_rows[(at * kGroups + g) * kWarp + block_place(lane)] = rounded(inputs[t][g]);
         }
       }
@@ -180,14 +186,22 @@ __global__ void __launch_bounds__(FewShape<kUnits, kGroups, Units>::kThreads)
 #pragma unroll
     for (int s = 0; s < kSlots; ++s) sums.put(s, partials[unit * kSlots + s][slice]);
   }
+  if constexpr (kNormed) {
+    for (int row = warp; row < kGroups * 8; row += Shape::kWarps) {
+      const float scale = args.norm.scale(sum_of_squares(squares + row, steps, kGroups * 8));
+      if (lane == 0) scales[row] = scale;
+    }
+  }
   __syncthreads();
 #pragma unroll
   for (int i = 0; i < kResults; ++i) {
     const Result of = result(i);
     float sums_of_row[kSlots];
 #pragma unroll
-    for (int s = 0; s < kSlots; ++s)
+    for (int s = 0; s < kSlots; ++s) {
       sums_of_row[s] = joined(partials[of.unit * kSlots + s], of.row * kTileOut + of.n);
+      if constexpr (kNormed) sums_of_row[s] *= scales[of.row];
+    }
     units.store(of.n, sums_of_row, before[i]);
   }
 }

@@ -120,6 +120,11 @@ __global__ void __launch_bounds__(kManyThreads, Shape::kBlocks) multiply_many(Ti
   };
 #pragma unroll
   for (int i = 0; i < kPairs; ++i) before[i] = row_of(i).template read<false>(0);
+  const auto scale_of = [&](int i) {
+    const int at = slice * (kQuarter / (4 * kWeights)) + i / 2;
+    return rows.scale((int64_t{first_tile} + warp * Shape::kWarpTiles + at / kEach) * kTileRows + lane / 4 +
+                      i % 2 * 8);
+  };
   __syncthreads();
 #pragma unroll
   for (int i = 0; i < kPairs; ++i) {
@@ -133,6 +138,7 @@ __global__ void __launch_bounds__(kManyThreads, Shape::kBlocks) multiply_many(Ti
         return join_slices(part[0], part[kNext], part[2 * kNext], part[3 * kNext]);
       };
       joined[w] = {sum(0), sum(1)};
+      if (rows.scales != nullptr) joined[w] = {joined[w].x * scale_of(i), joined[w].y * scale_of(i)};
     }
     row_of(i).template store<false>(0, joined, before[i]);
   }

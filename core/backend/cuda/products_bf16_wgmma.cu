@@ -32,6 +32,8 @@ __device__ void multiply_tiles(const Tiles& tiles, const ManyRows& rows, const T
     pin(second);
 #pragma unroll
     for (int i = 0; i < Shape::kValues; ++i) first[i] += second[i];
+    const bool scales = rows.scales != nullptr;
+    const float row_scales[] = {scales ? rows.scale(row) : 1.0f, scales ? rows.scale(row + 8) : 1.0f};
     team.add_slice(2, steps, second);
     team.add_slice(3, steps, third);
     team.finish();
@@ -39,6 +41,10 @@ __device__ void multiply_tiles(const Tiles& tiles, const ManyRows& rows, const T
     pin(third);
 #pragma unroll
     for (int i = 0; i < Shape::kValues; ++i) first[i] += second[i] + third[i];  // as join_slices
+    if (scales) {
+#pragma unroll
+      for (int i = 0; i < Shape::kValues; ++i) first[i] *= row_scales[i / 2 % 2];
+    }
     const int out =
         (static_cast<int>(tile.index()) * (Shape::kPanels / kWeights) + team.out_team * kEach) * kTileOut;
     store_sums(tile, rows.count, row, out, first, early);

@@ -16,17 +16,21 @@ constexpr int64_t kMostRowsOfPhase = kTileRows;
 
 template <int kGroups, int kSteps>
 bool launch_phases(std::vector<ProgramPhase>& phases, ProgramArgs args, const Stream& stream) {
-  int64_t rows_bytes = 0;  // of shared memory that rows take, or what attention brings
   for (const ProgramPhase& phase : phases) {
-    rows_bytes = std::max<int64_t>(rows_bytes, phase.kind == ProgramPhase::Kind::kAttention
-                                                   ? kParts * kWarpBytes<kSteps>
-                                                   : phase.steps * kGroups * kBlockBytes);
+    const bool attends = phase.kind == ProgramPhase::Kind::kAttention;
+    args.row_bytes = std::max<int>(
+        args.row_bytes, attends ? kParts * kWarpBytes<kSteps> : phase.steps * kGroups * kBlockBytes);
+  }
+  int64_t rest_bytes = args.row_bytes;  // behind the stages
+  if (args.asks >= 0) {
+    const int pairs = phases[static_cast<size_t>(args.asks)].as<AttentionUnits>().pairs();
+    rest_bytes += int64_t{args.asked} * pairs * static_cast<int64_t>(sizeof(Turn));
   }
   const auto kernel = run_program<kGroups, kSteps>;
   cudaFuncAttributes attributes{};
   check(cudaFuncGetAttributes(&attributes, kernel), "program");
   const int64_t room =
-      stream.shared_bytes - static_cast<int64_t>(attributes.sharedSizeBytes) - rows_bytes - 1024;
+      stream.shared_bytes - static_cast<int64_t>(attributes.sharedSizeBytes) - rest_bytes - 1024;
   args.stages = static_cast<int>(std::min<int64_t>(room / kStageBytes, kMostStages));
   int first_block = 0, arrivals = 0;
   for (ProgramPhase& phase : phases) {
@@ -36,13 +40,12 @@ bool launch_phases(std::vector<ProgramPhase>& phases, ProgramArgs args, const St
     if (phase.kind == ProgramPhase::Kind::kAttention) continue;
     const int fit = (args.stages - phase.norm_stages()) / phase.unit_stages();
     if (args.stages <= kUnderWay || fit <= 0) return false;
-    phase.units_together =
-        fit >= kUnitsTogether<kGroups> ? kUnitsTogether<kGroups> : std::min(fit, kUnitsAtOnce);
+    phase.units_together = std::min(fit, kUnitsTogether<kGroups>);
     first_block = (first_block + phase.units) % stream.processors;
   }
   const Geometry geometry{.grid = dim3(static_cast<unsigned>(stream.processors)),
                           .threads = kProgramThreads,
-                          .shared_bytes = args.stages * int64_t{kStageBytes} + rows_bytes,
+                          .shared_bytes = args.stages * int64_t{kStageBytes} + rest_bytes,
                           .meets = true};
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                              static_cast<int>(geometry.shared_bytes)),
@@ -58,24 +61,25 @@ bool launch_phases(std::vector<ProgramPhase>& phases, ProgramArgs args, const St
   return true;
 }
 
-// The rows of a step that phases ask tables for, if all ask for those of one step.
+// The rows of a step that phases ask tables for.
 struct AskedRows {
-  int phase = -1;  // that asks; or -1
-  int count = 0;
+  int phase = -1;  // that asks; -1: none does
+  int64_t first = 0;
+  int64_t end = 0;
+  bool fit = true;  // few rows, of one step
 
   explicit AskedRows(const std::vector<ProgramPhase>& phases) {
     for (size_t p = 0; p < phases.size(); ++p) {
       if (phases[p].kind != ProgramPhase::Kind::kAttentionInputs) continue;
       const auto& units = phases[p].as<AttentionUnits>();
-      const int64_t end = units.first_row() + phases[p].rows.rows.count;
-      const bool fits = units.may_know_rows() && end <= KnownRows::kMost;
-      if (!fits || (phase >= 0 && !units.asks_as(phases[static_cast<size_t>(phase)].as<AttentionUnits>()))) {
-        phase = -1;
-        return;
-      }
-      phase = static_cast<int>(p);
-      count = std::max(count, static_cast<int>(end));
+      const bool is_first = phase < 0;
+      if (is_first) phase = static_cast<int>(p);
+      fit = fit && units.may_know_rows() &&
+            units.asks_as(phases[static_cast<size_t>(phase)].as<AttentionUnits>());
+      first = is_first ? units.first_row() : std::min(first, units.first_row());
+      end = std::max(end, units.first_row() + phases[p].rows.rows.count);
     }
+    fit = fit && end - first <= KnownRows::kMost;
   }
 };
 
@@ -177,7 +181,8 @@ bool Program::end() {
 }
 
 bool Program::launch_together() {
-  if (!stream_.has_wgmma) return false;
+  const AskedRows asked(phases_);
+  if (!stream_.has_wgmma || !asked.fit) return false;
   int steps = 1;
   const bool more =
       std::ranges::any_of(phases_, [](const ProgramPhase& phase) { return phase.rows.rows.count > 8; });
@@ -189,15 +194,16 @@ bool Program::launch_together() {
     next = p;
     steps = steps_of_head(phase.as<BF16Attention>());
   }
-  if (!more) post_results(phases_, posts_);
+  post_results(phases_, posts_);
   Buffer buffer = memory_.allocate(static_cast<int64_t>(phases_.size() * sizeof(ProgramPhase)));
-  const AskedRows asked(phases_);
   const ProgramArgs args{.phases = reinterpret_cast<const ProgramPhase*>(buffer.data()),
                          .count = static_cast<int>(phases_.size()),
                          .attention = next,
                          .asks = asked.phase,
-                         .asked = asked.count,
+                         .first_asked = static_cast<int>(asked.first),
+                         .asked = static_cast<int>(asked.end - asked.first),
                          .stages = 0,
+                         .row_bytes = 0,
                          .meeting = meeting_};
   const auto launched = [&](auto head_steps) {
     return more ? launch_phases<2, head_steps>(phases_, args, stream_)

@@ -129,12 +129,20 @@ struct BlockPlan {
 class Passed {
  public:
   __device__ explicit Passed(int& phases) : phases_(phases) {}
-  __device__ void set(int phases) const { *static_cast<volatile int*>(&phases_) = phases; }
+  // What the block did before is ordered before what the team does behind `await`.
+  __device__ void set(int phases) const {
+    asm volatile("st.release.cta.shared.u32 [%0], %1;" ::"r"(address()), "r"(phases) : "memory");
+  }
   __device__ void await(int phases) const {
-    while (*static_cast<volatile int*>(&phases_) < phases) continue;
+    int passed;
+    do {
+      asm volatile("ld.acquire.cta.shared.u32 %0, [%1];" : "=r"(passed) : "r"(address()) : "memory");
+    } while (passed < phases);
   }
 
  private:
+  __device__ unsigned address() const { return static_cast<unsigned>(__cvta_generic_to_shared(&phases_)); }
+
   int& phases_;
 };
 
@@ -175,7 +183,12 @@ class GridMeeting {
   }
   // By each thread that waits, behind its last wait: the last one leaves zeros.
   __device__ void leave(unsigned waiters) const {
-    if (atomicAdd(&meeting_->left, 1) != waiters * gridDim.x - 1) return;
+    unsigned left;
+    asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], 1;"
+                 : "=r"(left)
+                 : "l"(&meeting_->left)
+                 : "memory");
+    if (left != waiters * gridDim.x - 1) return;
     meeting_->arrived = 0;
     meeting_->left = 0;
   }
@@ -193,9 +206,10 @@ struct ProgramBlock {
   StageRing ring;
   Partials& partials;
   uint4* rows;             // [step][group] blocks; or what attention brings
-  const KnownRows* known;  // rows of all layers; null: units look themselves
+  float* scales;           // of the sums of rows that are normed
+  const KnownRows& known;  // rows of all layers
 
-  // Memory for the sum of squares of each step of a row, until there are partial sums.
+  // Memory for the squares of a row's steps, until there are partial sums.
   __device__ float* squares_of(int row, int steps) const { return &partials[0][0][0] + row * steps; }
 };
 

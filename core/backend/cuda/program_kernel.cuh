@@ -12,10 +12,12 @@ inline constexpr unsigned kWaiters = 2;
 struct ProgramArgs {
   const ProgramPhase* phases;
   int count;
-  int attention;  // the first phase that is attention
-  int asks;       // a phase that asks tables for rows as all do; -1: there is none, or some ask others
-  int asked;      // how many rows of the step they ask for
+  int attention;    // the first phase that is attention
+  int asks;         // a phase that asks tables for rows as all do that ask; or -1
+  int first_asked;  // of the step's rows
+  int asked;        // how many there are
   int stages;
+  int row_bytes;  // of shared memory behind the stages, for rows or what attention brings; then come turns
   Program::Meeting* meeting;
 };
 
@@ -124,6 +126,7 @@ __device__ inline void meet_phases(const ProgramArgs& args, const PlannedPhases&
       if (is_first) {
         if (phase.awaits == Orders::kNothing) {
           meeting.wait_for_posts(phase.awaited);
+          __threadfence_block();  // the block's own team read what is now written anew
         } else {
           meeting.wait(phase.awaited);
         }
@@ -171,6 +174,7 @@ __device__ void attend_phases(const ProgramArgs& args, PhaseMemory& memory, Team
           meet_team();
         });
     meet_team();
+    __threadfence_block();
     if (thread == 0 && arrives) meeting.arrive(leaves);
     p = next;
   }
@@ -189,6 +193,7 @@ __global__ void __launch_bounds__(kProgramThreads, 1) run_program(ProgramArgs ar
   __shared__ typename ProgramBlock<kGroups>::Partials partials;
   __shared__ int phases_passed;
   __shared__ KnownRows known;
+  __shared__ float scales[kGroups * 8];
   const auto thread = static_cast<int>(threadIdx.x);
   const int bringer = thread - kMultiplyThreads - kTeamThreads;
   const Passed passed(phases_passed);
@@ -200,8 +205,21 @@ __global__ void __launch_bounds__(kProgramThreads, 1) run_program(ProgramArgs ar
     }
     publish_barriers();
   }
-  if (args.asks >= 0 && thread < args.asked)
-    args.phases[args.asks].as<AttentionUnits>().find_row(thread, known);
+  std::byte* const rows = memory + args.stages * kStageBytes;
+  if (args.asks >= 0) {
+    const auto& units = args.phases[args.asks].as<AttentionUnits>();
+    const int pairs = units.pairs();
+    auto* const turns = reinterpret_cast<Turn*>(rows + args.row_bytes);
+    if (thread == 0) {
+      known.first = args.first_asked;
+      known.pairs = pairs;
+      known.turns = turns;
+    }
+    if (thread < args.asked) known.places[thread] = units.place_of(args.first_asked + thread);
+#pragma unroll 1
+    for (int i = thread; i < args.asked * pairs; i += kProgramThreads)
+      turns[i] = units.turn_of(args.first_asked + i / pairs, i % pairs);
+  }
   if (thread < kMultiplyThreads) multiplied.memory.bring(args, 0, thread, kMultiplyThreads);
   if (bringer >= 0 && bringer < kWarp) brought.bring(args, 0, bringer, kWarp);
   end_copies();
@@ -210,7 +228,6 @@ __global__ void __launch_bounds__(kProgramThreads, 1) run_program(ProgramArgs ar
   const StageRing ring{full, empty, memory, args.stages};
   if (thread < kWarp) multiplied.plan(0, ring, {});
   __syncthreads();
-  std::byte* const rows = memory + args.stages * kStageBytes;
   if (bringer >= 0) {
     give_registers<kBringing>();
     if (bringer < kWarp) {
@@ -230,7 +247,8 @@ __global__ void __launch_bounds__(kProgramThreads, 1) run_program(ProgramArgs ar
       ProgramBlock<kGroups> block{.ring = ring,
                                   .partials = partials,
                                   .rows = reinterpret_cast<uint4*>(rows),
-                                  .known = args.asks >= 0 ? &known : nullptr};
+                                  .scales = scales,
+                                  .known = known};
       multiply_phases(args, multiplied, block);
     }
   }

@@ -19,7 +19,7 @@ inline constexpr int kMultiplyThreads = kMultiplyWarps * kWarp;
 inline constexpr int kProgramThreads = kMultiplyThreads + kTeamThreads + 4 * kWarp;
 // Registers of the threads that bring weights, and of all others.
 inline constexpr int kBringing = 40, kMultiplying = 152;
-inline constexpr int kUnitsAtOnce = kMultiplyWarps / kSlices;  // of a block
+inline constexpr int kPanelsAtOnce = kMultiplyWarps / kSlices;  // of a block
 // Units of a block that are stored together, at most: a thread for each result.
 template <int kGroups>
 inline constexpr int kUnitsTogether = kMultiplyThreads / (kGroups * 8 * kTileOut);
@@ -38,9 +38,6 @@ __host__ __device__ constexpr int norm_stages_of(int steps) {
   return (steps + kNormSteps - 1) / kNormSteps;
 }
 
-// Whether rows of so many eights are posted (posted.cuh): more than eight took as long or longer so.
-template <int kGroups>
-inline constexpr bool kMayBePosted = kGroups == 1;
 // What a meeting orders. Results that are posted need none: it only tells when they may well be there, so
 // that nobody looks for them in vain.
 enum class Orders : int8_t { kNothing, kMemory };

@@ -1,4 +1,4 @@
-// Which phase posts its results, where, and which one makes them missing again.
+// Which phase posts its results, as what, where, and which one makes them missing again.
 #include "core/backend/cuda/program_posts.h"
 
 #include <algorithm>
@@ -61,35 +61,56 @@ std::vector<Place> written_by(const ProgramPhase& phase) {
   return places;
 }
 
+bool has_one_target(const ProgramPhase& phase) {
+  return phase.kind == Kind::kLinear && phase.as<LinearUnits>().targets() == 1;
+}
 bool can_post(const ProgramPhase& phase) {
-  return phase.kind == Kind::kAttention ||
-         (phase.kind == Kind::kGated && phase.as<GatedUnits>().packed().data != nullptr) ||
-         (phase.kind == Kind::kLinear && phase.as<LinearUnits>().targets() == 1);
+  return phase.kind == Kind::kAttention || has_one_target(phase) ||
+         (phase.kind == Kind::kGated && phase.as<GatedUnits>().packed().data != nullptr);
 }
 
-// A result that a later phase reads: as its rows, or as what it adds to.
+int64_t padded(int64_t bytes) {
+  return ceil_div(bytes, 256) * 256;
+}
+
+// What a later phase reads a result as.
+enum class As {
+  kPacked,  // its rows
+  kNormed,  // its rows, which it norms: the result is handed on
+  kTerms,   // what it adds to
+};
 struct Use {
   int from;
   int by;
-  bool as_terms;
+  As as;
 };
 
 class Plan {
  public:
-  explicit Plan(std::span<ProgramPhase> phases) : phases_(phases), posts_(phases.size()) {
+  explicit Plan(std::span<ProgramPhase> phases) : phases_(phases), results_(phases.size()) {
     for (const ProgramPhase& phase : phases) writes_.push_back(written_by(phase));
     for (int p = 0; p < count(); ++p) find_uses(p);
     // What is packed is in one place only.
     std::erase_if(uses_, [&](const Use& use) {
-      const bool plain = phase(use.from).kind != Kind::kLinear && post(use.from).is_read_plainly;
+      const bool plain = phase(use.from).kind != Kind::kLinear && result(use.from).is_read_plainly;
       if (plain) read_plainly(use.from, use.by);
       return plain;
     });
-    for (const Use& use : uses_) post(use.from).last_use = std::max(post(use.from).last_use, use.by);
-    for (Post& post : posts_) {
-      if (post.last_use < 0) continue;
-      post.place = bytes_;
-      bytes_ += ceil_div(writes_[static_cast<size_t>(&post - posts_.data())].front().bytes, 256) * 256;
+    for (const Use& use : uses_) {
+      Result& of = result(use.from);
+      of.last_use = std::max(of.last_use, use.by);
+      (use.as == As::kNormed ? of.is_handed : of.is_posted) = true;
+    }
+    for (int p = 0; p < count(); ++p) {
+      Result& of = result(p);
+      of.place = bytes_;
+      if (of.is_posted) bytes_ += padded(writes(p).front().bytes);
+      of.handed_place = bytes_;
+      if (of.is_handed) bytes_ += padded(packed_bytes(p));
+      of.squares_place = bytes_;
+      if (of.is_handed)
+        bytes_ +=
+            padded(rows(p) * HandedRows::squares_of_row(steps(p)) * static_cast<int64_t>(sizeof(float)));
     }
   }
 
@@ -102,7 +123,7 @@ class Plan {
     for (int p = 0; p < count(); ++p) {
       // Beside attention's inputs, what is made missing would only lengthen the fence behind it.
       if (phase(p).kind != Kind::kGated && phase(p).kind != Kind::kLinear) continue;
-      while (next < p && post(next).last_use < p) ++next;
+      while (next < p && result(next).last_use < p) ++next;
       const int64_t end = bytes_before(next);
       phase(p).forgotten = reinterpret_cast<uint4*>(memory + forgotten);
       phase(p).forgotten_count = (end - forgotten) / static_cast<int64_t>(sizeof(uint4));
@@ -112,49 +133,74 @@ class Plan {
   }
   void apply(std::byte* memory) {
     std::vector<LinearUnits::Posts> linear(phases_.size());
-    const auto place = [&](int p) { return memory + post(p).place; };
     for (const Use& use : uses_) {
-      ProgramPhase& by = phase(use.by);
-      if (use.as_terms) {
-        linear[static_cast<size_t>(use.by)].terms = reinterpret_cast<const float*>(place(use.from));
-        continue;
-      }
-      by.rows.posted = true;
-      if (by.rows.input == Input::kNormed) {
-        by.rows.rows.x = reinterpret_cast<const float*>(place(use.from));
-      } else {
-        by.rows.packed.data = reinterpret_cast<uint4*>(place(use.from));
+      FewRows& by = phase(use.by).rows;
+      by.posted = by.posted || use.as != As::kTerms;
+      const Result& from = result(use.from);
+      std::byte* const place = memory + from.place;
+      switch (use.as) {
+        case As::kTerms:
+          linear[static_cast<size_t>(use.by)].terms = reinterpret_cast<const float*>(place);
+          break;
+        case As::kPacked:
+          by.packed.data = reinterpret_cast<uint4*>(place);
+          break;
+        case As::kNormed: {
+          const HandedRows handed{.packed = {.data = reinterpret_cast<uint4*>(memory + from.handed_place),
+                                             .steps = steps(use.from)},
+                                  .squares = reinterpret_cast<float*>(memory + from.squares_place),
+                                  .norm_weight = from.norm_weight};
+          linear[static_cast<size_t>(use.from)].handed = handed;
+          by.input = Input::kPacked;
+          by.packed = handed.packed;
+          by.squares = handed.squares;
+          break;
+        }
       }
     }
     for (int p = 0; p < count(); ++p) {
-      const bool posts = post(p).last_use >= 0;
+      const Result& of = result(p);
+      std::byte* const place = memory + of.place;
       if (phase(p).kind == Kind::kLinear) {
-        LinearUnits::Posts& of = linear[static_cast<size_t>(p)];
-        of.stores = stores(p);
-        if (posts) of.results = reinterpret_cast<float*>(place(p));
-        phase(p).as<LinearUnits>().set(of);
-      } else if (posts && phase(p).kind == Kind::kGated) {
-        phase(p).as<GatedUnits>().pack_to(reinterpret_cast<uint4*>(place(p)));
-      } else if (posts) {
-        phase(p).as<BF16Attention>().packed.data = reinterpret_cast<uint4*>(place(p));
+        LinearUnits::Posts& posts = linear[static_cast<size_t>(p)];
+        posts.stores = stores(p);
+        if (of.is_posted) posts.results = reinterpret_cast<float*>(place);
+        phase(p).as<LinearUnits>().set(posts);
+      } else if (of.is_posted && phase(p).kind == Kind::kGated) {
+        phase(p).as<GatedUnits>().pack_to(reinterpret_cast<uint4*>(place));
+      } else if (of.is_posted) {
+        phase(p).as<BF16Attention>().packed.data = reinterpret_cast<uint4*>(place);
       }
-      phase(p).awaits = post(p).awaits;
+      phase(p).awaits = of.awaits;
       phase(p).leaves =
-          !posts || post(p).is_read_plainly || is_written_again(p) ? Orders::kMemory : Orders::kNothing;
+          of.last_use < 0 || of.is_read_plainly || is_written_again(p) ? Orders::kMemory : Orders::kNothing;
     }
   }
 
  private:
-  struct Post {
+  struct Result {
+    int last_use = -1;                   // phase; -1: nobody is handed it in one of these ways:
+    bool is_posted = false;              // as it is, at `place`
+    bool is_handed = false;              // as rows of a norm
+    bool is_read_plainly = false;        // by some phase
+    const float* norm_weight = nullptr;  // if it is handed on
     int64_t place = 0;
-    int last_use = -1;             // phase; -1: it posts nothing
-    bool is_read_plainly = false;  // by some phase
-    Orders awaits = Orders::kNothing;
+    int64_t handed_place = 0;
+    int64_t squares_place = 0;
+    Orders awaits = Orders::kNothing;  // of the phase
   };
 
   int count() const { return static_cast<int>(phases_.size()); }
   ProgramPhase& phase(int index) const { return phases_[static_cast<size_t>(index)]; }
-  Post& post(int index) { return posts_[static_cast<size_t>(index)]; }
+  Result& result(int index) { return results_[static_cast<size_t>(index)]; }
+  int64_t rows(int index) const { return phase(index).rows.rows.count; }
+  // Of a row of the phase's results, which are whole steps.
+  int steps(int index) const {
+    return static_cast<int>(phase(index).as<LinearUnits>().target(0).out_features / kStep);
+  }
+  int64_t packed_bytes(int index) const {
+    return place_of(PackedRows{.data = nullptr, .steps = steps(index)}, rows(index)).bytes;
+  }
   const std::vector<Place>& writes(int index) const { return writes_[static_cast<size_t>(index)]; }
   bool overlaps(int p, const Place& place) const {
     return std::ranges::any_of(writes(p), [&](const Place& written) { return written.overlaps(place); });
@@ -162,36 +208,43 @@ class Plan {
 
   void find_uses(int p) {
     const FewRows& rows = phase(p).rows;
-    switch (phase(p).kind) {
-      case Kind::kAttention:
-        post(p).awaits = Orders::kMemory;
-        return;
-      case Kind::kLinear:
-        if (phase(p).as<LinearUnits>().adds()) {
-          for (const Place& place : writes(p)) find_use(p, place, true);
-        }
-        break;
-      default:
-        break;
+    if (phase(p).kind == Kind::kAttention) {
+      result(p).awaits = Orders::kMemory;
+      return;
+    }
+    if (phase(p).kind == Kind::kLinear && phase(p).as<LinearUnits>().adds()) {
+      for (const Place& place : writes(p)) find_use(p, place, As::kTerms);
     }
     if (rows.picked.ids != nullptr) return find_table(p);
-    find_use(p,
-             rows.input == Input::kPacked ? place_of(rows.packed, rows.rows.count)
-                                          : place_of(rows.rows.x, rows.rows.count, rows.rows.in_features),
-             false);
+    if (rows.input == Input::kPacked) return find_use(p, place_of(rows.packed, rows.rows.count), As::kPacked);
+    find_use(p, place_of(rows.rows.x, rows.rows.count, rows.rows.in_features), As::kNormed);
   }
-  void find_use(int p, const Place& place, bool as_terms) {
+  void find_use(int p, const Place& place, As as) {
     int from = p - 1;
     while (from >= 0 && !overlaps(from, place)) --from;
     if (from < 0) return;  // it was there before the program
-    // Nobody forgets what the last phase reads. Several targets have no posts.
-    const bool posts = can_post(phase(from)) && writes(from).front() == place && p + 1 < count() &&
-                       (!as_terms || writes(p).size() == 1);
-    if (posts) {
-      uses_.push_back({.from = from, .by = p, .as_terms = as_terms});
-    } else {
-      read_plainly(from, p);
+    // Nobody forgets what the last phase reads.
+    if (writes(from).front() != place || p + 1 == count() || !can_use(p, from, as))
+      return read_plainly(from, p);
+    if (as == As::kNormed) result(from).norm_weight = phase(p).rows.norm.weight;
+    uses_.push_back({.from = from, .by = p, .as = as});
+  }
+  // Whether a phase can use an earlier one's results so. Several targets have no posts, and rows are handed
+  // on to one norm.
+  bool can_use(int p, int from, As as) {
+    switch (as) {
+      case As::kPacked:
+        return can_post(phase(from));
+      case As::kTerms:
+        return can_post(phase(from)) && writes(p).size() == 1;
+      case As::kNormed: {
+        const float* const weight = result(from).norm_weight;
+        return has_one_target(phase(from)) && rows(from) == rows(p) &&
+               phase(p).rows.rows.in_features % kStep == 0 &&
+               (weight == nullptr || weight == phase(p).rows.norm.weight);
+      }
     }
+    return false;
   }
   // Rows that are picked may be of several phases.
   void find_table(int p) {
@@ -209,12 +262,12 @@ class Plan {
     return false;
   }
   void read_plainly(int from, int by) {
-    post(from).is_read_plainly = true;
-    post(by).awaits = Orders::kMemory;
+    result(from).is_read_plainly = true;
+    result(by).awaits = Orders::kMemory;
   }
   // Whether a product's results go where later phases, and operations behind the program, look for them.
   bool stores(int p) {
-    return post(p).last_use < 0 || post(p).is_read_plainly || !is_overwritten(p, count());
+    return result(p).last_use < 0 || result(p).is_read_plainly || !is_overwritten(p, count());
   }
   // Then the later results are to be the last.
   bool is_written_again(int p) {
@@ -227,14 +280,14 @@ class Plan {
   // Of the posts of phases before this one.
   int64_t bytes_before(int index) {
     for (int p = index; p < count(); ++p) {
-      if (post(p).last_use >= 0) return post(p).place;
+      if (result(p).last_use >= 0) return result(p).place;
     }
     return bytes_;
   }
 
   std::span<ProgramPhase> phases_;
   std::vector<std::vector<Place>> writes_;  // of each phase
-  std::vector<Post> posts_;                 // of each phase
+  std::vector<Result> results_;             // of each phase
   std::vector<Use> uses_;
   int64_t bytes_ = 0;
 };

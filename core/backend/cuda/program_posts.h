@@ -3,6 +3,9 @@
 // Which results of a program its blocks post to each other (posted.cuh), and the memory of these: rows that
 // go from one product, or attention, to the next, whole. What is read otherwise, and what attention reads, is
 // stored and ordered by fences as before; so are results that operations behind the program look for.
+//
+// A result that a later phase norms is posted as that phase multiplies it (HandedRows): who makes it rounds
+// it once, not every block that reads it.
 
 #include <span>
 #include <vector>

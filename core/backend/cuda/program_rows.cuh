@@ -8,24 +8,15 @@
 
 namespace volley::cuda {
 
-// ---- Posted rows, which are looked at only where something is a NaN: what is missing is. Waits until
-// nothing of a lane's, or thread's, steps is missing, which are read again then.
-
-__device__ inline __noinline__ void await_posted(const float* x, int first, int stride, int end) {
-  for (int step = first; step < end; step += stride) {
-    for (int i = 0; i < kLaneInputs; ++i) {
-      while (is_missing(read_posted(x + step * kStep + i))) continue;
-    }
-  }
-  look_again();
-}
+// Posted rows are looked at only where something is a NaN: what is missing is. Waits until nothing of a
+// thread's steps is missing, which are copied again then.
 __device__ inline __noinline__ void await_posted(const uint4* from, int first, int stride, int end) {
   for (int step = first; step < end; step += stride) {
     while (lacks_any(read_posted(from + step * kWarp))) continue;
   }
 }
 
-// ---- Rows that are normed
+// ---- Rows that are normed and that no phase hands on
 
 // A warp's share of rows: two neighbours, or parts of them where there are more warps than pairs of rows.
 // Four lanes hold a step of a row, a warp four steps of both: so lanes read the norm's weights for both rows
@@ -33,12 +24,12 @@ __device__ inline __noinline__ void await_posted(const uint4* from, int first, i
 struct RowShare {
   static constexpr int kWarpSteps = kWarp / 8;
 
-  __device__ explicit RowShare(const FewRows& args) : steps(args.rows.steps()), posted(args.posted) {
+  __device__ explicit RowShare(const FewRows& args) : steps(args.rows.steps()) {
     const InputRows& rows = args.rows;
     const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
     const int count = static_cast<int>(rows.count), pairs = (count + 1) / 2;
     static_assert(kMultiplyWarps == 8 && kTileRows == 16);
-    warps = pairs > 4 ? 1 : pairs > 2 ? 2 : pairs > 1 ? 4 : 8;
+    const int warps = pairs > 4 ? 1 : pairs > 2 ? 2 : pairs > 1 ? 4 : 8;  // of two rows
     const int pair = warp / warps;
     row = pair * 2 + lane / 4 % 2;
     first = warp % warps * kWarpSteps;
@@ -56,12 +47,8 @@ struct RowShare {
     const auto* from = reinterpret_cast<const float4*>(x + step * kStep);
     return {from[0], from[1]};
   }
-  // Until what is posted of the lane's steps is there.
-  __device__ void await() const { await_posted(x, own(first), stride, end); }
 
   int steps;
-  bool posted;
-  int warps;     // of two rows
   int row;       // of the lane
   int first;     // step of the warp
   int stride;    // from there to its next steps
@@ -70,70 +57,39 @@ struct RowShare {
   const float* x;
 };
 
-// What a lane holds of its row: kHeld of its steps; the rest is read twice.
-template <int kGroups>
-struct HeldRows {
-  static constexpr int kHeld = kGroups == 1 ? 6 : 8;
-
-  LaneInputs inputs[kHeld];
-
-  __device__ explicit HeldRows(const RowShare& share) { load(share); }
-  __device__ void load(const RowShare& share) {
-#pragma unroll
-    for (int i = 0; i < kHeld; ++i) inputs[i] = share.load(share.own(share.first + i * share.stride));
-  }
-  // Calls f(step, inputs) with the lane's steps of its row; if kWhole, in all lanes as long as any has one.
-  template <bool kWhole, typename F>
-  __device__ void each(const RowShare& share, const F& f) const {
-    const auto has = [&](int first) {
-      return kWhole ? first < share.warp_end : share.own(first) < share.end;
-    };
-#pragma unroll
-    for (int i = 0; i < kHeld; ++i) {
-      const int first = share.first + i * share.stride;
-      if (has(first)) f(share.own(first), inputs[i]);
-    }
-#pragma unroll 1
-    for (int first = share.first + kHeld * share.stride; has(first); first += share.stride)
-      f(share.own(first), share.load(share.own(first)));
-  }
-};
-
-// The norm's weights are at `norm`. Behind it, the weights of the phase's first units are there, too.
+// The norm's weights are at `norm`. Behind it, the scales of rows and the weights of the phase's first units
+// are there, too.
 template <int kGroups>
 __device__ void hold_normed_rows(const FewRows& args, const ProgramBlock<kGroups>& block, StagePlace norm,
                                  const RowShare& share) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  HeldRows<kGroups> held(share);
+  constexpr int kTogether = 4;
+  const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
   float* const squares_of_steps = block.squares_of(share.row, share.steps);
-  bool again = false;
-#pragma unroll 1
-  do {
-    float all = 0.0f;  // a NaN if anything is
-    held.template each<true>(share, [&](int step, const LaneInputs& inputs) {
-      const float sum = row_sum(squares(inputs));
-      all += sum;
-      if (lane % 4 == 0 && step < share.end) squares_of_steps[step] = sum;
-    });
-    again = kMayBePosted<kGroups> && share.posted && !again && __any_sync(kAllLanes, isnan(all));
-    if (again) {
-      share.await();
-      held.load(share);
-    }
-  } while (again);
-  if (share.warps > 1) {
-    meet_warps();
-  } else {
-    __syncwarp();
-  }
-  const float scale = rms_scale(sum_of_steps(squares_of_steps, share.end), args.rows, args.norm.eps);
   uint4* const to = block.rows + share.row / 8 * kWarp + block_place(share.row % 8 * 4 + lane % 4);
-  held.template each<false>(share, [&](int step, const LaneInputs& inputs) {
-    const StagePlace place = norm.moved(step / kNormSteps, block.ring);
-    const auto* from =
-        reinterpret_cast<const float4*>(block.ring.stage(place.stage)) + step % kNormSteps * 8 + lane % 4 * 2;
-    to[step * kGroups * kWarp] = rounded(normed(inputs, scale, {from[0], from[1]}));
-  });
+#pragma unroll 1
+  for (int first = share.first; first < share.warp_end; first += kTogether * share.stride) {
+    LaneInputs inputs[kTogether];
+#pragma unroll
+    for (int i = 0; i < kTogether; ++i) inputs[i] = share.load(share.own(first + i * share.stride));
+#pragma unroll
+    for (int i = 0; i < kTogether; ++i) {
+      if (first + i * share.stride >= share.warp_end) break;
+      const int step = share.own(first + i * share.stride);
+      const float sum = row_sum(squares(inputs[i]));
+      if (step >= share.end) continue;
+      if (lane % 4 == 0) squares_of_steps[step] = sum;
+      const StagePlace place = norm.moved(step / kNormSteps, block.ring);
+      const auto* from = reinterpret_cast<const float4*>(block.ring.stage(place.stage)) +
+                         step % kNormSteps * 8 + lane % 4 * 2;
+      to[step * kGroups * kWarp] = rounded(weighted(inputs[i], {from[0], from[1]}));
+    }
+  }
+  meet_warps();
+#pragma unroll 1
+  for (int row = warp; row < args.rows.count; row += kMultiplyWarps) {
+    const float scale = args.norm.scale(sum_of_squares(block.squares_of(row, share.steps), share.steps, 1));
+    if (lane == 0) block.scales[row] = scale;
+  }
   await_weights();
 }
 
@@ -166,6 +122,37 @@ __device__ void copy_packed_eight(const ProgramBlock<kGroups>& block, int eight,
     copy_async(block.rows + (step * kGroups + eight) * kWarp + share.vector, share.from + step * kWarp);
 }
 
+// The scales of rows that an earlier phase hands on, from squares of eights, four of which are a step's.
+// Waits for what is missing of them.
+template <int kGroups>
+__device__ void hold_scales(const FewRows& args, const ProgramBlock<kGroups>& block) {
+  const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int steps = args.packed.steps, count = static_cast<int>(args.rows.count);
+  const auto* from = reinterpret_cast<const uint4*>(args.squares);
+  static_assert(kMultiplyWarps == 8);
+  float sums[kGroups] = {};
+#pragma unroll 1
+  for (int step = lane; step < steps; step += kWarp) {
+    uint4 fours[kGroups];
+#pragma unroll
+    for (int g = 0; g < kGroups; ++g) {
+      if (g * 8 + warp < count) fours[g] = read_posted(from + (g * 8 + warp) * steps + step);
+    }
+#pragma unroll
+    for (int g = 0; g < kGroups; ++g) {
+      if (g * 8 + warp >= count) break;
+      while (is_any_missing(fours[g])) fours[g] = read_posted(from + (g * 8 + warp) * steps + step);
+      sums[g] += sum_of_four(__uint_as_float(fours[g].x), __uint_as_float(fours[g].y),
+                             __uint_as_float(fours[g].z), __uint_as_float(fours[g].w));
+    }
+  }
+#pragma unroll
+  for (int g = 0; g < kGroups; ++g) {
+    const float scale = args.norm.scale(join_lanes(sums[g]));
+    if (lane == 0) block.scales[g * 8 + warp] = scale;
+  }
+}
+
 // `share`: of the first eight rows.
 template <int kGroups>
 __device__ void hold_packed_rows(const FewRows& args, const ProgramBlock<kGroups>& block,
@@ -174,6 +161,7 @@ __device__ void hold_packed_rows(const FewRows& args, const ProgramBlock<kGroups
 #pragma unroll 1
   for (int eight = 1; eight < kGroups; ++eight) copy_packed_eight(block, eight, PackedShare(args, eight));
   end_copies();
+  if (args.squares != nullptr) hold_scales(args, block);
   await_copies<0>();
   await_weights();
 }

@@ -9,26 +9,19 @@ namespace volley::cuda {
 
 // ---- A product
 
-// The panels that a warp multiplies together: its slice of those of every kUnitsAtOnce-th unit from `unit`
-// on, of those that are planned.
+// The panels that a warp multiplies together: its slice of every kPanelsAtOnce-th of those that are planned.
 struct WarpPanels {
-  __device__ WarpPanels(const ProgramPhase& phase, int first, int units)
-      : more_slots(phase.slots - 1),
-        unit(first),
-        count(units > first ? ((units - 1 - first) / kUnitsAtOnce + 1) << more_slots : 0) {
-    static_assert(kUnitsAtOnce == 2);
+  __device__ WarpPanels(const ProgramPhase& phase, int panels)
+      : first(static_cast<int>(threadIdx.x) / kWarp / kSlices),
+        count((panels - first + kPanelsAtOnce - 1) / kPanelsAtOnce) {
     const int slice = static_cast<int>(threadIdx.x) / kWarp % kSlices;
     begin = slice_begin(slice, phase.steps);
     end = slice_begin(slice + 1, phase.steps);
   }
   // Of the block's panels.
-  __device__ int index_of(int panel) const {
-    const int of = unit + (panel >> more_slots) * kUnitsAtOnce;
-    return (of << more_slots) + (panel & more_slots);
-  }
+  __device__ int index_of(int panel) const { return first + panel * kPanelsAtOnce; }
 
-  int more_slots;  // of a unit than one: 0 or 1
-  int unit;
+  int first;
   int count;
   int begin;  // of the slice, in steps
   int end;
@@ -61,20 +54,21 @@ __device__ bool multiply_panels(const WarpPanels& mine, int rows, const BlockPla
   }
 #pragma unroll
   for (int p = 0; p < kPanels; ++p) sums.put(p, block.partials[mine.index_of(p)][slice]);
-  return kMayBePosted<kGroups> && sums.may_have_nan(rows);
+  return sums.may_have_nan(rows);
 }
 
 // By a warp: its slice of `units` that are planned.
 template <int kGroups>
 __device__ bool multiply_slice(const ProgramPhase& phase, int units, const BlockPlan& plan,
                                const ProgramBlock<kGroups>& block) {
-  constexpr int kMostPanels = 2 * kUnitsTogether<kGroups> / kUnitsAtOnce;
+  constexpr int kMostPanels = 2 * kUnitsTogether<kGroups> / kPanelsAtOnce;
   static_assert(kMostPanels <= 4);
-  const WarpPanels mine(phase, static_cast<int>(threadIdx.x) / kWarp / kSlices, units);
+  const WarpPanels mine(phase, units * phase.slots);
   const auto rows = static_cast<int>(phase.rows.rows.count);
   if (mine.count == 1) return multiply_panels<1>(mine, rows, plan, block);
   if (mine.count == 2) return multiply_panels<2>(mine, rows, plan, block);
   if constexpr (kMostPanels == 4) {
+    if (mine.count == 3) return multiply_panels<3>(mine, rows, plan, block);
     if (mine.count == 4) return multiply_panels<4>(mine, rows, plan, block);
   }
   return false;
@@ -147,7 +141,7 @@ __device__ void multiply(const ProgramPhase& phase, BlockPlan& plan, const Progr
 #pragma unroll 1
     do {
       const bool any = multiply_slice(phase, count, plan, block);
-      if (kMayBePosted<kGroups> && args.posted && args.input == Input::kPacked && !again) {
+      if (args.posted && !again) {
         again = meet_warps_any(any);
         if (again) hold_packed_rows_again(args, block);
       } else {
@@ -157,12 +151,13 @@ __device__ void multiply(const ProgramPhase& phase, BlockPlan& plan, const Progr
     } while (again);
     if (first + count < units_of_block && thread < kWarp) weights.give_back(block.ring);
     if (own < count) {
+      const float scale = args.scales() ? block.scales[row] : 1.0f;
       with_units(phase, [&](const auto& units) {
         constexpr int kSlots = std::remove_cvref_t<decltype(units)>::kSlots;
         float sums[kSlots];
 #pragma unroll
         for (int s = 0; s < kSlots; ++s)
-          sums[s] = joined(block.partials[own * kSlots + s], row * kTileOut + n);
+          sums[s] = joined(block.partials[own * kSlots + s], row * kTileOut + n) * scale;
         units.store(n, sums, before.of(units));
       });
     }

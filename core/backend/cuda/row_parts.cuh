@@ -96,12 +96,21 @@ __device__ inline uint4 transposed_of_four(uint32_t a, uint32_t b, uint32_t c, u
   return odd ? make_uint4(third, b2, fourth, d2) : make_uint4(a2, third, c2, fourth);
 }
 
-// ---- Root mean square of rows. The sum of a row's squares is that of four sums, each of every fourth step.
+// ---- Root mean square of rows. Products take rows that are `weighted`, and multiply their sums by the rows'
+// scales, 1 / rms: whoever makes a part of a row can round it before the scale is known.
 
 struct NormWeights {
-  const float* weight;  // [K]
-  float eps;
+  const float* weight = nullptr;  // [K]
+  float eps = 0.0f;
+  float each = 0.0f;  // 1 / K
+
+  // Of a row's sums, from the sum of its squares. Not by a root and a quotient, whose code takes longer to be
+  // fetched than it runs where a program passes by.
+  __device__ float scale(float sum_of_squares) const { return rsqrtf(sum_of_squares * each + eps); }
 };
+inline NormWeights norm_weights(const RmsNormArgs& args) {
+  return {.weight = args.weight.data, .eps = args.eps, .each = 1.0f / static_cast<float>(args.weight.size())};
+}
 
 // The weights in shared memory, where they can be before the rows are there.
 class HeldNorm {
@@ -135,6 +144,14 @@ __device__ inline float squares(const LaneInputs& inputs) {
          (fmaf(b.z, b.z, a.z * a.z) + fmaf(b.w, b.w, a.w * a.w));
 }
 
+// The same in the first of eight neighbouring lanes, each of which has one of the inputs.
+__device__ inline float squares_of_eight(float input) {
+  const float other = __shfl_down_sync(kAllLanes, input, 4);
+  float sum = fmaf(other, other, input * input);
+  sum += __shfl_xor_sync(kAllLanes, sum, 1);
+  return sum + __shfl_xor_sync(kAllLanes, sum, 2);
+}
+
 // Puts the sum of a step's squares, of eight rows, to shared memory [steps, kGroups, 8].
 template <int kGroups>
 __device__ void hold_squares(const LaneInputs& inputs, int step, int steps, int group, float* partials) {
@@ -142,55 +159,26 @@ __device__ void hold_squares(const LaneInputs& inputs, int step, int steps, int 
   const float sum = row_sum(squares(inputs));
   if (lane % 4 == 0 && step < steps) partials[(step * kGroups + group) * 8 + lane / 4] = sum;
 }
-__device__ inline float rms_scale(float sum_of_squares, const InputRows& rows, float eps) {
-  return 1.0f / sqrtf(sum_of_squares / static_cast<float>(rows.in_features) + eps);
-}
 
-// Scale of row lane / 4 of a group, where all steps' squares are there.
-template <int kGroups>
-__device__ float rms_scale(const InputRows& rows, float eps, int group, const float* partials) {
-  const int lane = threadIdx.x % kWarp, steps = rows.steps();
+// The sum of a row's squares is that of kWarp sums, each of every kWarp-th step's: sums i and i + 16 are
+// joined, then those 8 apart, and so on.
+__device__ inline float sum_of_four(float first, float second, float third, float fourth) {
+  return (first + second) + (third + fourth);
+}
+// By a warp, a lane of which has a sum each.
+__device__ inline float join_lanes(float sum) {
+#pragma unroll
+  for (int apart = kWarp / 2; apart > 0; apart /= 2) sum += __shfl_xor_sync(kAllLanes, sum, apart);
+  return sum;
+}
+// By a warp: `squares` of the steps, `stride` apart in shared memory.
+__device__ inline float sum_of_squares(const float* squares, int steps, int stride) {
   float sum = 0.0f;
-  for (int step = lane % 4; step < steps; step += 4) sum += partials[(step * kGroups + group) * 8 + lane / 4];
-  return rms_scale(row_sum(sum), rows, eps);
+  for (int step = static_cast<int>(threadIdx.x) % kWarp; step < steps; step += kWarp)
+    sum += squares[step * stride];
+  return join_lanes(sum);
 }
 
-// The same sum of one row, by a warp: `squares` [steps] in shared memory.
-__device__ inline float sum_of_steps(const float* squares, int steps) {
-  float sum = 0.0f;
-#pragma unroll 8
-  for (int step = static_cast<int>(threadIdx.x) % 4; step < steps; step += 4) sum += squares[step];
-  return row_sum(sum);
-}
-
-// Scales of rows first + 8 * g + lane / 4 for g < kGroups, by a block of whole warps. `partials` is shared
-// memory [steps, kGroups, 8].
-template <int kGroups>
-__device__ void rms_scales(const InputRows& rows, int64_t first, float eps, float* partials,
-                           float (&scales)[kGroups]) {
-  constexpr int kTogether = kGroups == 1 ? 4 : 2;  // steps
-  const int lane = threadIdx.x % kWarp, warps = static_cast<int>(blockDim.x) / kWarp, steps = rows.steps();
-  for (int step = static_cast<int>(threadIdx.x) / kWarp; step < steps; step += kTogether * warps) {
-    LaneInputs inputs[kTogether][kGroups];
-#pragma unroll
-    for (int i = 0; i < kTogether; ++i) {
-#pragma unroll
-      for (int g = 0; g < kGroups; ++g) {
-        const int at = step + i * warps;
-        inputs[i][g] = rows.load(at < steps ? first + g * 8 + lane / 4 : rows.count, at, lane);
-      }
-    }
-#pragma unroll
-    for (int i = 0; i < kTogether; ++i) {
-#pragma unroll
-      for (int g = 0; g < kGroups; ++g)
-        hold_squares<kGroups>(inputs[i][g], step + i * warps, steps, g, partials);
-    }
-  }
-  __syncthreads();
-#pragma unroll
-  for (int g = 0; g < kGroups; ++g) scales[g] = rms_scale<kGroups>(rows, eps, g, partials);
-}
 inline int64_t rms_partials_bytes(const InputRows& rows, int groups) {
   return int64_t{rows.steps()} * groups * 8 * 4;
 }
@@ -201,6 +189,13 @@ __device__ inline LaneInputs normed(const LaneInputs& inputs, float scale, const
                       inputs.low.z * scale * weight.low.z, inputs.low.w * scale * weight.low.w),
           make_float4(inputs.high.x * scale * weight.high.x, inputs.high.y * scale * weight.high.y,
                       inputs.high.z * scale * weight.high.z, inputs.high.w * scale * weight.high.w)};
+}
+// The same without the scale.
+__device__ inline LaneInputs weighted(const LaneInputs& inputs, const LaneInputs& weight) {
+  return {make_float4(inputs.low.x * weight.low.x, inputs.low.y * weight.low.y, inputs.low.z * weight.low.z,
+                      inputs.low.w * weight.low.w),
+          make_float4(inputs.high.x * weight.high.x, inputs.high.y * weight.high.y,
+                      inputs.high.z * weight.high.z, inputs.high.w * weight.high.w)};
 }
 
 }  // namespace volley::cuda

@@ -48,6 +48,8 @@ __device__ void multiply_slice(const Tiles& tiles, const ManyRows& rows, const S
     typename Tiles::Before before[kOwn];
 #pragma unroll
     for (int i = 0; i < kOwn; ++i) before[i] = own(i).template read<false>(0);
+    const bool scales = rows.scales != nullptr;
+    const float row_scales[] = {scales ? rows.scale(row) : 1.0f, scales ? rows.scale(row + 8) : 1.0f};
     typename Team<SliceShape>::Sums sums;
     team.add_slice(rank, rows.packed.steps, sums);
     team.finish();
@@ -67,6 +69,10 @@ __device__ void multiply_slice(const Tiles& tiles, const ManyRows& rows, const S
         for (int s = 0; s < kSlices; ++s) parts[s] = read_of_block(part, s);
         joined[w] = {join_slices(parts[0].x, parts[1].x, parts[2].x, parts[3].x),
                      join_slices(parts[0].y, parts[1].y, parts[2].y, parts[3].y)};
+        if (scales) {
+          const float scale = row_scales[(rank * kOwn + i) % 2];
+          joined[w] = {joined[w].x * scale, joined[w].y * scale};
+        }
       }
       if (tile.pairs()) {
         own(i).template store<true>(0, joined, before[i]);

@@ -159,6 +159,25 @@ inline HostView host_view(const std::vector<float>& values, Shape shape) {
   return {.data = reinterpret_cast<const std::byte*>(values.data()), .dtype = DType::kF32, .shape = shape};
 }
 
+// Whether products of normed rows have bits of their own (Queue::normed_linears) on such a device.
+inline bool scales_sums(const Backend& backend, const LinearWeight& weight) {
+  return weight.type == WeightType::kBF16 && !backend.info().name.starts_with("cpu");
+}
+// What has the bits of normed_linears: its parts; or itself, by a launch of its own where others are
+// recorded.
+inline void run_parts(Queue& queue, const Backend& backend, const NormedLinearsArgs& args) {
+  if (scales_sums(backend, *args.linears.targets.front().weight)) return queue.normed_linears(args);
+  queue.rms_norm(args.norm);
+  queue.linears(args.linears);
+}
+inline void run_parts(Queue& queue, const Backend& backend, const NormedGatedLinearsArgs& args) {
+  const GatedLinearsArgs& gated = args.linears;
+  const std::array targets{gated.gate, gated.up};
+  run_parts(queue, backend,
+            {.norm = args.norm, .linears = {.x = gated.x, .targets = targets, .phase = gated.phase}});
+  queue.silu_mul({.gate = gated.gate.out, .up = gated.up.out, .out = gated.out});
+}
+
 // First index at which the bits differ, or -1.
 template <typename T>
 int64_t first_difference(std::span<const T> a, std::span<const T> b) {

@@ -16,81 +16,6 @@ LinearWeight random_weight(const Backend& backend, int64_t out, int64_t in, uint
   return backend.pack_linear(host_view(normal_numbers(out * in, seed), {out, in}), type);
 }
 
-// Widths that are whole steps of a kernel and some that are not; few rows and many.
-TEST(CompoundTest, NormedProductsEqualTheirParts) {
-  for (const auto& backend : {tested_backend(2), make_reference_backend()}) {
-    for (const WeightType type : kTypes) {
-      for (const auto& [in, out] :
-           std::initializer_list<std::pair<int64_t, int64_t>>{{100, 129}, {20, 16}, {768, 264}, {96, 160}}) {
-        if (kSanitized && in > 100) continue;
-        const LinearWeight first = random_weight(*backend, out, in, 1, type),
-                           second = random_weight(*backend, out, in, 2, type),
-                           down = random_weight(*backend, in, out, 6, type);
-        const Guarded<float> bias(*backend, {out}, normal_numbers(out, 3));
-        const Guarded<float> norm_weight(*backend, {in}, normal_numbers(in, 5));
-        for (const int64_t rows : {1, 8, 9, 17, 32, 33, 129, 200}) {
-          if (kSanitized && rows > 9 && rows != 33) continue;
-          std::vector<std::vector<float>> results;
-          for (const bool at_once : {false, true}) {
-            const Guarded<float> x(*backend, {rows, in}, normal_numbers(rows * in, 4));
-            const Guarded<float> normed(*backend, {rows, in});
-            const Guarded<float> a(*backend, {rows, out}), b(*backend, {rows, out});
-            const Guarded<float> gated(*backend, {rows, out}), raised(*backend, {rows, out}),
-                joined(*backend, {rows, out});
-            const auto target = [&](const LinearWeight& weight, const Guarded<float>& result) {
-              const bool has_bias = &weight == &first;
-              return LinearTarget{
-                  .weight = &weight, .bias = has_bias ? bias.read() : ConstTensor{}, .out = result.view()};
-            };
-            const RmsNormArgs norm{
-                .x = x.read(), .weight = norm_weight.read(), .eps = kEps, .out = normed.view()};
-            const std::array targets{target(first, a), target(second, b)};
-            const LinearsArgs linears{.x = normed.read(), .targets = targets};
-            // Added to the rows themselves, as layers do; x is not used behind it.
-            const Guarded<float>& sum = x;
-            const GatedLinearsArgs gates{.x = normed.read(),
-                                         .gate = target(first, gated),
-                                         .up = target(second, raised),
-                                         .out = joined.view()};
-            auto queue = backend->make_queue();
-            if (at_once) {
-              queue->normed_linears({.norm = norm, .linears = linears});
-              queue->normed_gated_linears({.norm = norm, .linears = gates});
-              // The norm's output and the gates' are scratch memory here.
-              const Guarded<float> between(*backend, {rows, out});
-              GatedLinearsArgs first_half = gates;
-              first_half.out = between.view();
-              queue->feed_forward({.gates = {.norm = norm, .linears = first_half},
-                                   .down = {.x = between.read(),
-                                            .weight = down,
-                                            .bias = {},
-                                            .accumulate = Accumulate::kAdd,
-                                            .out = sum.view()}});
-              queue->finish();
-            } else {
-              queue->rms_norm(norm);
-              queue->linears(linears);
-              queue->gated_linears(gates);
-              queue->linear({.x = joined.read(),
-                             .weight = down,
-                             .bias = {},
-                             .accumulate = Accumulate::kAdd,
-                             .out = sum.view()});
-            }
-            queue->finish();
-            for (const auto* result : {&a, &b, &joined, &sum}) results.push_back(result->values());
-          }
-          for (size_t i = 0; i < 4; ++i) {
-            EXPECT_EQ(first_difference(results[i], results[i + 4]), -1)
-                << "output " << i << " in " << in << " out " << out << " rows " << rows << " of type "
-                << static_cast<int>(type) << " on " << backend->info().name;
-          }
-        }
-      }
-    }
-  }
-}
-
 // What attention reads, of several steps' shapes.
 struct AttentionInputs {
   WeightType type = WeightType::kF32;
@@ -176,8 +101,7 @@ class AttentionInputsTest {
                                           .keys = rope(has_keys ? k->view() : Tensor{}),
                                           .write = write}});
     } else {
-      queue->rms_norm(norm);
-      queue->linears(linears);
+      run_parts(*queue, backend_, {.norm = norm, .linears = linears});
       if (has_queries) queue->rope(rope(q->view()));
       if (has_keys) {
         queue->rope(rope(k->view()));

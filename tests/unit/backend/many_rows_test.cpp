@@ -98,14 +98,13 @@ class FeedForward {
     const LinearArgs down{
         .x = joined.read(), .weight = down_, .bias = {}, .accumulate = Accumulate::kAdd, .out = sum.view()};
     auto queue = backend_.make_queue();
+    const NormedGatedLinearsArgs gates{
+        .norm = norm,
+        .linears = {.x = normed.read(), .gate = targets[0], .up = targets[1], .out = joined.view()}};
     if (at_once) {
-      const GatedLinearsArgs gates{
-          .x = normed.read(), .gate = targets[0], .up = targets[1], .out = joined.view()};
-      queue->feed_forward({.gates = {.norm = norm, .linears = gates}, .down = down});
+      queue->feed_forward({.gates = gates, .down = down});
     } else {
-      queue->rms_norm(norm);
-      queue->linears({.x = normed.read(), .targets = targets});
-      queue->silu_mul({.gate = gated.read(), .up = raised.read(), .out = joined.view()});
+      run_parts(*queue, backend_, gates);
       queue->linear(down);
     }
     queue->finish();

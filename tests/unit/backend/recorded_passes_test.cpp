@@ -178,8 +178,8 @@ class Passes {
         .linear = {.x = picked_.read(), .weight = head_, .bias = {}, .out = logits_.view()}};
     if (how_ == How::kRecorded) return queue_->normed_rows_linear(last);
     queue_->gather_rows(last.rows);
-    queue_->rms_norm(last.norm);
-    queue_->linear(last.linear);
+    const std::array targets{LinearTarget{.weight = &head_, .bias = {}, .out = logits_.view()}};
+    run_parts(*queue_, backend_, {.norm = last.norm, .linears = {.x = picked_.read(), .targets = targets}});
   }
 
   struct Takes {
@@ -224,8 +224,7 @@ class Passes {
                                               .first_row = rows.first}};
     if (how_ == How::kRecorded)
       return queue_->attention_inputs({.projections = projections, .turned = turned});
-    queue_->rms_norm(projections.norm);
-    queue_->linears(projections.linears);
+    run_parts(*queue_, backend_, projections);
     if (takes.queries) queue_->rope(turned.queries);
     if (takes.keys) queue_->rope(turned.keys);
     if (takes.keys) queue_->write_cache(turned.write);
@@ -267,8 +266,7 @@ class Passes {
                               .out = gated}},
         .down = {.x = gated, .weight = layer.down, .bias = {}, .accumulate = Accumulate::kAdd, .out = x}};
     if (how_ == How::kRecorded) return queue_->feed_forward(args);
-    queue_->rms_norm(args.gates.norm);
-    queue_->gated_linears(args.gates.linears);
+    run_parts(*queue_, backend_, args.gates);
     queue_->linear(args.down);
   }
 

@@ -137,15 +137,13 @@ std::vector<float> run_layers(const Backend& backend, const LayerShape& shape, H
           {.gates = {.norm = norm(*layer.feed_forward_norm), .linears = gates}, .down = down});
       return;
     }
-    queue->rms_norm(projections.norm);
-    queue->linears(projections.linears);
+    run_parts(*queue, backend, projections);
     queue->rope(turned.queries);
     queue->rope(turned.keys);
     queue->write_cache(turned.write);
     queue->attention(attention);
     queue->linear(output);
-    queue->rms_norm(norm(*layer.feed_forward_norm));
-    queue->gated_linears(gates);
+    run_parts(*queue, backend, {.norm = norm(*layer.feed_forward_norm), .linears = gates});
     queue->linear(down);
   };
   const auto run = [&] {

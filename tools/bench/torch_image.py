@@ -60,8 +60,12 @@ def build(torch, family, dtype):
 
 
 def caches(torch, count, rows, entries, heads, dtype):
-    """Keys and values of `count` layers, [B, entries, H, D] each."""
-    return [tuple(torch.zeros(rows, entries, heads, 64, dtype=dtype) for _ in range(2)) for _ in range(count)]
+    """Keys and values of `count` layers, [B, entries, H, D] each. Their addresses stay: of a step that updates others no
+    CUDA graph is made."""
+    made = [tuple(torch.zeros(rows, entries, heads, 64, dtype=dtype) for _ in range(2)) for _ in range(count)]
+    for tensor in (tensor for pair in made for tensor in pair):
+        torch._dynamo.mark_static_address(tensor)
+    return made
 
 
 def make_attend(torch):

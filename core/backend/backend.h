@@ -11,6 +11,7 @@
 
 #include "core/backend/buffer.h"
 #include "core/backend/operations.h"
+#include "core/base/error.h"
 #include "core/tensor/tensor.h"
 
 namespace volley {
@@ -65,9 +66,12 @@ class Queue {
     linears(args.linears);
   }
   virtual void normed_rows_linear(const NormedRowsLinearArgs& args) {
+    VOLLEY_ASSERT(args.linear.accumulate == Accumulate::kAssign);
+    const LinearArgs& linear = args.linear;
+    const std::array targets{LinearTarget{.weight = &linear.weight, .bias = linear.bias, .out = linear.out}};
     gather_rows(args.rows);
-    rms_norm(args.norm);
-    linear(args.linear);
+    normed_linears(
+        {.norm = args.norm, .linears = {.x = linear.x, .targets = targets, .phase = linear.phase}});
   }
   virtual void normed_gated_linears(const NormedGatedLinearsArgs& args) {
     rms_norm(args.norm);

@@ -151,8 +151,8 @@ struct GatedLinearsArgs {
 //
 // A norm multiplies a row by its scale, 1 / rms, which a product of bf16 may also do with its sums: rounding
 // x * weight errs as little as rounding x * scale * weight. A device that does so gives bits that differ from
-// those of the two operations, but always the same ones: here, and wherever an operation below has a norm in
-// front of a product.
+// those of the two operations. Which of the two it does follows from the weights of the call and the phase
+// alone, here and wherever an operation below has a norm in front of a product.
 struct NormedLinearsArgs {
   RmsNormArgs norm;
   LinearsArgs linears;
@@ -296,7 +296,8 @@ struct RotateAndWriteArgs {
 };
 
 // `gather_rows`, then `normed_linears` of what it gathers, in its place and of one product: how some rows of
-// a step become logits. All ids are there. What is gathered need not be left in `rows.out`.
+// a step become logits. All ids are there, and nothing is added to (Accumulate::kAssign). What is gathered
+// need not be left in `rows.out`.
 struct NormedRowsLinearArgs {
   GatherRowsArgs rows;
   RmsNormArgs norm;

@@ -104,7 +104,7 @@ void CudaOperations::gated_linears(const GatedLinearsArgs& args) {
   });
 }
 
-// Rows that become bf16 are normed on the way.
+// Rows that become bf16 are weighted on the way, and their sums are scaled.
 void CudaOperations::normed_linears(const NormedLinearsArgs& args) {
   const LinearWeight& first = *args.linears.targets.front().weight;
   if (!are_all_bf16(args.linears.targets) || are_chains(args.linears.phase))
@@ -115,8 +115,8 @@ void CudaOperations::normed_linears(const NormedLinearsArgs& args) {
 }
 
 void CudaOperations::normed_rows_linear(const NormedRowsLinearArgs& args) {
-  if (args.linear.weight.type != WeightType::kBF16 || args.linear.accumulate != Accumulate::kAssign ||
-      are_chains(args.linear.phase) || args.rows.ids.size() == 0) {
+  if (args.linear.weight.type != WeightType::kBF16 || are_chains(args.linear.phase) ||
+      args.rows.ids.size() == 0) {
     return Queue::normed_rows_linear(args);
   }
   run(rounded_rows_bytes(args.linear.x, args.linear.weight), [&](std::byte* scratch, const Stream& stream) {

@@ -22,7 +22,7 @@ struct FewRows {
 
   Input input;
   InputRows rows;
-  NormWeights norm;   // if kNormed
+  NormWeights norm;   // if kNormed, or if there are squares
   PackedRows packed;  // if kPacked
   // In a program:
   PickedRows picked;               // if kNormed: of `rows.x`, if it has ids

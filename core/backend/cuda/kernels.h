@@ -71,7 +71,8 @@ void launch_products_f32(const LinearsArgs& args, Accumulate accumulate, const S
 // Whether this build has kernels with wgmma for the current device.
 bool has_wgmma_kernels();
 int64_t rounded_rows_bytes(int64_t rows, int64_t in_features);
-// With a norm, the products are of what it gives; its output is not written.
+// With a norm, the products are of normed rows; its output is not written. `rounded_rows` takes
+// rounded_rows_bytes.
 void launch_products_bf16(const LinearsArgs& args, const RmsNormArgs* norm, Accumulate accumulate,
                           std::byte* rounded_rows, const Stream& stream);
 void launch_normed_rows_linear_bf16(const NormedRowsLinearArgs& args, std::byte* rounded_rows,

@@ -1,5 +1,6 @@
 // Products with bf16 weights on tensor cores: which kernel takes them, and how weights and rows are packed.
-// An output has the same bits from all kernels: the joined sums of its slices (row_parts.cuh).
+// An output has the same bits from all kernels: the joined sums of its slices (row_parts.cuh), times the
+// row's scale if it is normed.
 #include "core/backend/cuda/products_bf16.cuh"
 
 #include <array>

@@ -225,7 +225,7 @@ class Plan {
     if (from < 0) return;  // it was there before the program
     // Nobody forgets what the last phase reads.
     if (writes(from).front() != place || p + 1 == count() || !can_use(p, from, as))
-      return read_plainly(from, p);
+      return read_all_plainly(p, place);
     if (as == As::kNormed) result(from).norm_weight = phase(p).rows.norm.weight;
     uses_.push_back({.from = from, .by = p, .as = as});
   }
@@ -249,9 +249,12 @@ class Plan {
   // Rows that are picked may be of several phases.
   void find_table(int p) {
     const FewRows& rows = phase(p).rows;
-    const Place table = place_of(rows.rows.x, rows.picked.table_rows, rows.rows.in_features);
+    read_all_plainly(p, place_of(rows.rows.x, rows.picked.table_rows, rows.rows.in_features));
+  }
+  // Of all phases that a place's rows may be of.
+  void read_all_plainly(int p, const Place& place) {
     for (int from = 0; from < p; ++from) {
-      if (overlaps(from, table) && !is_overwritten(from, p)) read_plainly(from, p);
+      if (overlaps(from, place) && !is_overwritten(from, p)) read_plainly(from, p);
     }
   }
   // Whether a phase in front of that one writes to the same place.

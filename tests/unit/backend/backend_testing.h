@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <memory>
@@ -159,14 +160,17 @@ inline HostView host_view(const std::vector<float>& values, Shape shape) {
   return {.data = reinterpret_cast<const std::byte*>(values.data()), .dtype = DType::kF32, .shape = shape};
 }
 
-// Whether products of normed rows have bits of their own (Queue::normed_linears) on such a device.
-inline bool scales_sums(const Backend& backend, const LinearWeight& weight) {
-  return weight.type == WeightType::kBF16 && !backend.info().name.starts_with("cpu");
+// Whether products of normed rows have bits of their own (NormedLinearsArgs).
+inline bool scales_sums(const Backend& backend, const LinearsArgs& args) {
+  return !backend.info().name.starts_with("cpu") && args.phase != Phase::kEncoder &&
+         std::ranges::all_of(args.targets, [](const LinearTarget& target) {
+           return target.weight->type == WeightType::kBF16;
+         });
 }
-// What has the bits of normed_linears: its parts; or itself, by a launch of its own where others are
-// recorded.
+// What has the bits of normed_linears: its parts; or itself, where it has bits of its own: then what is
+// tested is what is around it, or a recording.
 inline void run_parts(Queue& queue, const Backend& backend, const NormedLinearsArgs& args) {
-  if (scales_sums(backend, *args.linears.targets.front().weight)) return queue.normed_linears(args);
+  if (scales_sums(backend, args.linears)) return queue.normed_linears(args);
   queue.rms_norm(args.norm);
   queue.linears(args.linears);
 }

@@ -1,7 +1,8 @@
 // Products of rows that are normed: bits of a row alone, whatever its company, and those of the parts where
-// they are the rule (Queue::normed_linears).
+// they are the rule (NormedLinearsArgs).
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <initializer_list>
 #include <utility>
@@ -130,7 +131,7 @@ TEST(NormedProductsTest, RowsHaveTheBitsOfARowAlone) {
   }
 }
 
-// The reference rounds x * scale * weight to bf16, a device may round x * weight: each errs by 2^-9 of a
+// The reference rounds x * scale * weight to bf16, a device may round x * weight: each errs by 2^-8 of a
 // term, and f32 sums, scales and products of a few factors by units as many as there are.
 TEST(NormedProductsTest, AgreeWithTheReferenceInBf16) {
   const auto reference = make_reference_backend(), tested = tested_backend(2);
@@ -153,6 +154,50 @@ TEST(NormedProductsTest, AgreeWithTheReferenceInBf16) {
               terms * (1 + 0x1p-7) * (2 * 0x1p-8 + 2 * static_cast<double>(in + 16) * kUnit) + 16 * kUnit;
           const auto at = static_cast<size_t>(row * out + n);
           EXPECT_NEAR(made[product][at], expected[product][at], bound) << "row " << row << " output " << n;
+        }
+      }
+    }
+  }
+}
+
+// A matrix of ones on its diagonal and weights that are powers of two leave x / sqrt(mean of squares + eps),
+// of rows so small that eps is most of it. Rounding the scaled row to bf16 errs by 2^-8, scaling sums by
+// f32's roundings.
+TEST(NormedProductsTest, SmallRowsHaveTheirScale) {
+  constexpr int64_t kWidth = 96;
+  std::vector<float> diagonal(kWidth * kWidth), weights(kWidth);
+  for (int64_t k = 0; k < kWidth; ++k) {
+    diagonal[static_cast<size_t>(k * kWidth + k)] = 1.0f;
+    weights[static_cast<size_t>(k)] = std::ldexp(1.0f, static_cast<int>(k % 3) - 1);
+  }
+  const auto backend = tested_backend(2);
+  for (const WeightType type : {WeightType::kF32, WeightType::kBF16}) {
+    const LinearWeight matrix = backend->pack_linear(host_view(diagonal, {kWidth, kWidth}), type);
+    for (const int64_t rows : {3, 40}) {
+      std::vector<float> x = normal_numbers(rows * kWidth, 7, 1e-3f);
+      for (float& number : x) number = std::bit_cast<float>(std::bit_cast<uint32_t>(number) & 0xffff0000u);
+      const Guarded<float> source(*backend, {rows, kWidth}, x), normed(*backend, {rows, kWidth}),
+          weight(*backend, {kWidth}, weights), out(*backend, {rows, kWidth});
+      const std::array targets{LinearTarget{.weight = &matrix, .bias = {}, .out = out.view()}};
+      const LinearsArgs linears{.x = normed.read(), .targets = targets};
+      auto queue = backend->make_queue();
+      queue->normed_linears(
+          {.norm = {.x = source.read(), .weight = weight.read(), .eps = kEps, .out = normed.view()},
+           .linears = linears});
+      queue->finish();
+      const bool rounds = type == WeightType::kBF16 && !scales_sums(*backend, linears);
+      const auto made = out.values();
+      for (int64_t row = 0; row < rows; ++row) {
+        double squares = 0;
+        for (int64_t k = 0; k < kWidth; ++k)
+          squares += std::pow(static_cast<double>(x[static_cast<size_t>(row * kWidth + k)]), 2);
+        const double scale = 1 / std::sqrt(squares / static_cast<double>(kWidth) + kEps);
+        for (int64_t k = 0; k < kWidth; ++k) {
+          const auto at = static_cast<size_t>(row * kWidth + k);
+          const double exact = x[at] * scale * weights[static_cast<size_t>(k)];
+          // The sum of squares is of kWidth terms, and the root halves its error.
+          const double bound = std::abs(exact) * ((rounds ? 0x1p-8 : 0.0) + (kWidth / 2.0 + 16) * kUnit);
+          ASSERT_NEAR(made[at], exact, bound) << "row " << row << " of " << rows << " column " << k;
         }
       }
     }
